@@ -1,0 +1,2 @@
+//! The `zse` command.
+fn main() {}
