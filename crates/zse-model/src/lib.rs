@@ -1,1 +1,29 @@
-//! See the crate description; contents follow.
+//! Models as programs.
+//!
+//! An [architecture](arch) describes a forward pass as a [`Program`]: a short list of typed
+//! operations over the weights of a checkpoint. [`passes`] mark what can run together and where
+//! results can live. An [`Executor`](executor::Executor) for a device runs it; the slow, obviously
+//! right [`Reference`](reference::Reference) in this crate says what the result should be, and
+//! [`conformance`] holds every other executor to it. [`sampler`] defines how a token is drawn from
+//! logits.
+#![forbid(unsafe_code)]
+
+pub mod arch;
+mod builder;
+pub mod conformance;
+mod error;
+pub mod executor;
+mod model;
+pub mod nn;
+pub mod passes;
+pub mod program;
+pub mod reference;
+pub mod rope;
+pub mod sampler;
+mod weights;
+
+pub use builder::{AttentionSpec, Builder, Site, TOP};
+pub use error::ModelError;
+pub use model::{Model, ModelInfo, ModelOptions};
+pub use program::Program;
+pub use weights::{WeightView, Weights};

@@ -1,0 +1,147 @@
+//! The plain data of one step.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::sampler::SampleParams;
+
+/// Number of a KV block within its group, below [`Budget::kv_blocks`](super::Budget::kv_blocks).
+pub type BlockId = u32;
+
+/// One step's work. Sequences lie behind one another in `tokens`.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Done before the forward pass, in order.
+    pub kv_ops: Vec<KvOp>,
+    /// The tokens of all sequences.
+    pub tokens: Vec<TokenSource>,
+    /// Position of each token for rotary and learned position embeddings.
+    pub positions: Vec<u32>,
+    /// The sequences; their ranges cover `tokens` in order.
+    pub seqs: Vec<SeqSpan>,
+    /// Tokens whose outputs are wanted, in rising order of their row. Empty for a program that
+    /// pools: that gives one output for each sequence.
+    pub outputs: Vec<OutputRow>,
+}
+
+/// Where a token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// This token.
+    Id(u32),
+}
+
+/// A sequence's part of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeqSpan {
+    /// Its rows of [`Batch::tokens`].
+    pub tokens: Range<usize>,
+    /// Index in the sequence's KV of its first token here: how many tokens are cached already.
+    pub first: usize,
+    /// For each KV group, the blocks that hold the sequence, the batch's tokens included. Token
+    /// `i` of the sequence is row `i % block_len` of block `i / block_len`.
+    pub tables: Vec<Vec<BlockId>>,
+}
+
+/// A row that wants an output.
+#[derive(Clone, Debug)]
+pub struct OutputRow {
+    /// Row of [`Batch::tokens`].
+    pub token: usize,
+    /// Of which kind.
+    pub want: Want,
+}
+
+/// The kind of an output.
+#[derive(Clone, Debug)]
+pub enum Want {
+    /// A token drawn from the logits.
+    Sample(Box<SampleJob>),
+    /// All logits.
+    Logits,
+    /// The log-probability of this token.
+    LogProb(u32),
+}
+
+/// How a token is drawn. Everything that the draw depends on is in here, so that it does not
+/// matter where or in which order it is made.
+#[derive(Clone, Debug)]
+pub struct SampleJob {
+    /// Settings of the request.
+    pub params: Arc<SampleParams>,
+    /// The newest tokens of the sequence, oldest first: as many as the penalties look back
+    /// ([`SampleParams::lookback`]); shorter at the start.
+    pub history: Vec<u32>,
+    /// Which of the request's choices (`n`) this is.
+    pub choice: u32,
+    /// Position of the token to be drawn in its sequence.
+    pub position: u64,
+    /// Mirostat's running estimate; see [`Sampled::mu`].
+    pub mu: f32,
+}
+
+/// An operation on KV blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvOp {
+    /// Copies a block (all states of the group).
+    Copy {
+        /// Index into [`Program::kv_groups`](crate::Program::kv_groups).
+        group: usize,
+        /// Source.
+        from: BlockId,
+        /// Destination.
+        to: BlockId,
+    },
+}
+
+/// Which tokens may be drawn: bit `i % 64` of word `i / 64` for token `i`; absent words are 0.
+pub type TokenMask = Vec<u64>;
+
+/// Masks of a step by index into [`Batch::outputs`]; rows that are not named are free.
+#[derive(Clone, Debug, Default)]
+pub struct Masks {
+    /// Row and its mask.
+    pub rows: Vec<(usize, TokenMask)>,
+}
+
+impl Masks {
+    /// The mask of output row `row`.
+    pub fn get(&self, row: usize) -> Option<&TokenMask> {
+        self.rows.iter().find(|(r, _)| *r == row).map(|(_, m)| m)
+    }
+}
+
+/// A token that was drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// The token.
+    pub token: u32,
+    /// Natural logarithm of its probability under the model, before any sampler stage.
+    pub logprob: f32,
+    /// The most likely tokens with their log-probabilities, best first, as many as
+    /// [`SampleParams::top_logprobs`] asks for.
+    pub top: Vec<(u32, f32)>,
+    /// Mirostat's estimate for the next draw.
+    pub mu: f32,
+}
+
+/// One result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// For [`Want::Sample`].
+    Sampled(Sampled),
+    /// For [`Want::Logits`]: `[vocab]`.
+    Logits(Vec<f32>),
+    /// For [`Want::LogProb`].
+    LogProb(f32),
+    /// The embedding of a sequence, for a program that pools: `[width]`.
+    Pooled(Vec<f32>),
+}
+
+/// The results of a step: one for each of [`Batch::outputs`], or, for a program that pools, one
+/// for each of [`Batch::seqs`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outputs {
+    /// In the order of the batch.
+    pub rows: Vec<Output>,
+}

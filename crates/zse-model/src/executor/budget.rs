@@ -1,0 +1,143 @@
+//! What an executor may use, and what it reports to use.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::program::{Program, StateKind};
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum KvType {
+    /// 4 bytes a number; exact.
+    F32,
+    /// 2 bytes a number.
+    #[default]
+    F16,
+    /// 2 bytes a number.
+    Bf16,
+    /// Blocks of 32 numbers in 34 bytes, as ggml's `q8_0`.
+    Q8_0,
+    /// Blocks of 32 numbers in 18 bytes, as ggml's `q4_0`.
+    Q4_0,
+}
+
+impl KvType {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
+        }
+    }
+
+    /// The storage type of a row of keys or values.
+    pub fn ggml(self) -> zse_quant::GgmlType {
+        use zse_quant::GgmlType as T;
+        match self {
+            Self::F32 => T::F32,
+            Self::F16 => T::F16,
+            Self::Bf16 => T::Bf16,
+            Self::Q8_0 => T::Q8_0,
+            Self::Q4_0 => T::Q4_0,
+        }
+    }
+
+    /// Bytes of a head of `dim` numbers; `None` where `dim` is not a whole number of blocks.
+    pub fn head_bytes(self, dim: usize) -> Option<usize> {
+        self.ggml().row_bytes(dim)
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for KvType {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(s)).ok_or_else(|| {
+            format!("unknown KV type '{s}'; known are f32, f16, bf16, q8_0 and q4_0")
+        })
+    }
+}
+
+/// Which groups of operations an executor may run as one kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fuse {
+    /// All that it has kernels for.
+    #[default]
+    All,
+    /// None: each operation by itself (`--no-fuse`), to measure what fusion gains.
+    None,
+}
+
+/// What an executor may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Blocks of each KV group (see [`Program::kv_groups`]).
+    pub kv_blocks: usize,
+    /// Tokens in a block.
+    pub block_len: usize,
+    /// Type of keys and values.
+    pub kv_type: KvType,
+    /// Most tokens in a batch.
+    pub max_tokens: usize,
+    /// Most rows in a batch that want an output.
+    pub max_outputs: usize,
+    /// Threads; `None`: as many as the process may use.
+    pub threads: Option<usize>,
+    /// Fusion.
+    pub fuse: Fuse,
+}
+
+impl Budget {
+    /// Tokens in a block, unless something else is asked for.
+    pub const BLOCK_LEN: usize = 32;
+
+    /// Enough for `sequences` sequences of `context` tokens and batches of `max_tokens`.
+    pub fn for_context(context: usize, sequences: usize, max_tokens: usize) -> Self {
+        Self {
+            kv_blocks: context.div_ceil(Self::BLOCK_LEN) * sequences,
+            block_len: Self::BLOCK_LEN,
+            kv_type: KvType::default(),
+            max_tokens,
+            max_outputs: max_tokens,
+            threads: None,
+            fuse: Fuse::default(),
+        }
+    }
+
+    /// Bytes of all KV blocks for `program`; `None` where the KV type does not divide a head or
+    /// the size overflows.
+    pub fn kv_bytes(&self, program: &Program) -> Option<u64> {
+        program.states.iter().try_fold(0u64, |sum, state| {
+            let StateKind::Paged(p) = state.kind;
+            let token = p.kv_heads as u64
+                * (self.kv_type.head_bytes(p.k_dim)? + self.kv_type.head_bytes(p.v_dim)?) as u64;
+            let tokens = (self.kv_blocks as u64).checked_mul(self.block_len as u64)?;
+            sum.checked_add(token.checked_mul(tokens)?)
+        })
+    }
+}
+
+/// Bytes that an executor uses, by use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// Weights held by the executor itself (packed or uploaded).
+    pub weights: u64,
+    /// Weights that it reads from the checkpoint in place.
+    pub mapped: u64,
+    /// KV blocks.
+    pub kv: u64,
+    /// Intermediate results.
+    pub activations: u64,
+}

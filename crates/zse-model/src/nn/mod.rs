@@ -1,0 +1,1 @@
+//! Blocks that architectures share: attention with its projections, gated and plain MLPs, mixtures.

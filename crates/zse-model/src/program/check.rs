@@ -1,0 +1,150 @@
+//! The rules that every program keeps, checked once when it is built.
+
+use super::{Mask, NodeId, Op, Program, ProgramOutput, Rows, Value, ValueId};
+
+/// A program that breaks a rule: a mistake in an architecture or a pass, never in a file.
+#[derive(Debug, thiserror::Error)]
+#[error("node {node} ({op}): {what}", node = node.0)]
+pub struct ProgramError {
+    /// The offending node.
+    pub node: NodeId,
+    /// Its operation.
+    pub op: &'static str,
+    /// The rule that it breaks.
+    pub what: String,
+}
+
+impl Program {
+    /// Checks that values are defined once and before use, and that every shape fits.
+    ///
+    /// # Errors
+    /// Names the first node that breaks a rule.
+    pub fn check(&self) -> Result<(), ProgramError> {
+        let mut defined = vec![false; self.values.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            let fail = |what: String| ProgramError {
+                node: NodeId(i as u32),
+                op: node.op.name(),
+                what,
+            };
+            if let Some(v) = node.op.inputs().iter().find(|v| !defined[v.index()]) {
+                return Err(fail(format!("value %{} is used before it is defined", v.0)));
+            }
+            let expected = self.shape_of(&node.op).map_err(&fail)?;
+            match (expected, node.out) {
+                (None, None) => {}
+                (Some(shape), Some(out)) if self.value(out) == shape => {
+                    if std::mem::replace(&mut defined[out.index()], true) {
+                        return Err(fail(format!("value %{} is defined twice", out.0)));
+                    }
+                }
+                (expected, out) => {
+                    let got = out.map(|v| self.value(v));
+                    return Err(fail(format!("defines {got:?}, should define {expected:?}")));
+                }
+            }
+        }
+        let out = self.output.value();
+        let rows = match self.output {
+            ProgramOutput::Logits(_) => Rows::Outputs,
+            ProgramOutput::Pooled(_) => Rows::Seqs,
+        };
+        if !defined[out.index()] || self.value(out).rows != rows {
+            return Err(ProgramError {
+                node: NodeId(self.nodes.len() as u32),
+                op: "output",
+                what: format!("%{} is not defined with rows {rows:?}", out.0),
+            });
+        }
+        Ok(())
+    }
+
+    /// The value that `op` defines (`None`: it only changes a state), or the rule that its inputs
+    /// break.
+    pub(crate) fn shape_of(&self, op: &Op) -> Result<Option<Value>, String> {
+        let value = |id: ValueId| self.value(id);
+        let want = |what: &str, got: usize, expected: usize| {
+            if got == expected { Ok(()) } else { Err(format!("{what} is {got}, should be {expected}")) }
+        };
+        let tokens = |id: ValueId| {
+            let v = value(id);
+            if v.rows == Rows::Tokens { Ok(v) } else { Err(format!("%{} has rows {:?}", id.0, v.rows)) }
+        };
+        let vector = |what: &str, t: super::TensorId, cols: usize| {
+            want(what, self.tensor(t).rows * self.tensor(t).cols, cols)
+        };
+        let shape = match *op {
+            Op::Embed { table, .. } => Value { rows: Rows::Tokens, cols: self.tensor(table).cols },
+            Op::RmsNorm { x, weight, group, .. } => {
+                vector("weight length", weight, group)?;
+                if group == 0 || value(x).cols % group != 0 {
+                    return Err(format!("{} columns do not divide by {group}", value(x).cols));
+                }
+                value(x)
+            }
+            Op::LayerNorm { x, weight, bias, .. } => {
+                vector("weight length", weight, value(x).cols)?;
+                bias.map_or(Ok(()), |b| vector("bias length", b, value(x).cols))?;
+                value(x)
+            }
+            Op::Linear { x, weight, bias, .. } => {
+                let (x, w) = (value(x), self.tensor(weight));
+                want("input columns", x.cols, w.cols)?;
+                bias.map_or(Ok(()), |b| vector("bias length", b, w.rows))?;
+                Value { rows: x.rows, cols: w.rows }
+            }
+            Op::Rope { x, head_dim, rope } => {
+                let dims = self.ropes[rope.index()].dims;
+                if head_dim == 0 || value(x).cols % head_dim != 0 || dims > head_dim || dims % 2 != 0 {
+                    return Err(format!("cannot rotate {dims} of a head of {head_dim}"));
+                }
+                tokens(x)?
+            }
+            Op::KvWrite { k, v, state } => {
+                let p = self.paged(state);
+                want("key columns", tokens(k)?.cols, p.kv_heads * p.k_dim)?;
+                want("value columns", tokens(v)?.cols, p.kv_heads * p.v_dim)?;
+                return Ok(None);
+            }
+            Op::Attention { q, state, heads, mask, .. } => {
+                let p = self.paged(state);
+                want("query columns", tokens(q)?.cols, heads * p.k_dim)?;
+                if p.kv_heads == 0 || heads % p.kv_heads != 0 {
+                    return Err(format!("{heads} heads do not divide by {} KV heads", p.kv_heads));
+                }
+                if let (Mask::Window(n), Some(kept)) = (mask, p.window)
+                    && n > kept
+                {
+                    return Err(format!("looks back {n} positions of a state that keeps {kept}"));
+                }
+                Value { rows: Rows::Tokens, cols: heads * p.v_dim }
+            }
+            Op::Glu { gate: a, up: b, .. } | Op::Add { a, b } => {
+                if value(a) != value(b) {
+                    return Err(format!("shapes differ: {:?} and {:?}", value(a), value(b)));
+                }
+                value(a)
+            }
+            Op::Activation { x, .. } | Op::Scale { x, .. } | Op::SoftCap { x, .. } => value(x),
+            Op::MoeRoute { logits, top_k, .. } => {
+                if top_k == 0 || top_k > value(logits).cols {
+                    return Err(format!("cannot choose {top_k} of {} experts", value(logits).cols));
+                }
+                Value { rows: tokens(logits)?.rows, cols: 2 * top_k }
+            }
+            Op::MoeFfn { x, gate, up, down, .. } => {
+                let [g, u, d] = [gate, up, down].map(|t| self.tensor(t));
+                want("input columns", tokens(x)?.cols, g.cols)?;
+                want("up columns", u.cols, g.cols)?;
+                want("up rows", u.rows, g.rows)?;
+                want("down columns", d.cols, g.rows)?;
+                want("up experts", u.experts, g.experts)?;
+                want("down experts", d.experts, g.experts)?;
+                Value { rows: Rows::Tokens, cols: d.rows }
+            }
+            Op::GatherRows { x } => Value { rows: Rows::Outputs, cols: tokens(x)?.cols },
+            Op::Pool { x, .. } => Value { rows: Rows::Seqs, cols: tokens(x)?.cols },
+        };
+        Ok(Some(shape))
+    }
+}

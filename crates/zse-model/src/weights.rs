@@ -1,0 +1,115 @@
+//! The weights that a program names, as views into its checkpoint.
+
+use std::sync::Arc;
+
+use zse_format::Checkpoint;
+use zse_quant::{GgmlType, QuantError};
+
+use crate::error::ModelError;
+use crate::program::{Program, Tensor, TensorId};
+
+/// A weight in place: `experts` matrices `[rows, cols]` of type `ty`, row after row.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightView<'a> {
+    /// Name in the checkpoint.
+    pub name: &'a str,
+    /// How its numbers are stored.
+    pub ty: GgmlType,
+    /// Rows of one matrix.
+    pub rows: usize,
+    /// Numbers in a row.
+    pub cols: usize,
+    /// Matrices behind one another.
+    pub experts: usize,
+    /// The blocks of all rows, `experts * rows * row_bytes()` bytes.
+    pub data: &'a [u8],
+}
+
+impl<'a> WeightView<'a> {
+    /// Bytes of one row.
+    pub fn row_bytes(&self) -> usize {
+        self.data.len() / (self.rows * self.experts)
+    }
+
+    /// The blocks of row `row` of matrix `expert`.
+    pub fn row(&self, expert: usize, row: usize) -> &'a [u8] {
+        let bytes = self.row_bytes();
+        &self.data[(expert * self.rows + row) * bytes..][..bytes]
+    }
+
+    /// All numbers as f32, row after row.
+    ///
+    /// # Errors
+    /// If the type cannot be decoded.
+    pub fn to_f32(&self) -> Result<Vec<f32>, QuantError> {
+        let mut out = vec![0.0; self.experts * self.rows * self.cols];
+        zse_quant::decode(self.ty, self.data, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// A program's weights: its tensors, checked once, found by [`TensorId`].
+pub struct Weights {
+    checkpoint: Arc<Checkpoint>,
+    tensors: Vec<Tensor>,
+}
+
+impl Weights {
+    /// The weights of `program` in `checkpoint`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or misshapen.
+    pub fn new(checkpoint: Arc<Checkpoint>, program: &Program) -> Result<Self, ModelError> {
+        for tensor in &program.tensors {
+            check_tensor(&checkpoint, tensor)?;
+        }
+        Ok(Self { checkpoint, tensors: program.tensors.clone() })
+    }
+
+    /// The checkpoint behind them.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    /// The weight behind `id`.
+    pub fn get(&self, id: TensorId) -> WeightView<'_> {
+        let t = &self.tensors[id.index()];
+        let view = self.checkpoint.tensor(&t.name).expect("checked by Weights::new");
+        let row_bytes = view.ty.row_bytes(t.cols).expect("checked by Weights::new");
+        WeightView {
+            name: view.name,
+            ty: view.ty,
+            rows: t.rows,
+            cols: t.cols,
+            experts: t.experts,
+            data: &view.data[t.first_row * row_bytes..][..t.experts * t.rows * row_bytes],
+        }
+    }
+}
+
+/// Checks that `checkpoint` has `tensor`, in a shape and of a type that can be used.
+pub(crate) fn check_tensor(checkpoint: &Checkpoint, tensor: &Tensor) -> Result<(), ModelError> {
+    let Tensor { name, first_row, rows, cols, experts } = tensor;
+    let view = checkpoint
+        .tensor(name)
+        .ok_or_else(|| ModelError::MissingTensor { name: name.clone() })?;
+    if !view.ty.is_weight() {
+        return Err(ModelError::TensorType { name: name.clone(), ty: view.ty.name() });
+    }
+    let dim = |i: usize| view.shape.get(i).map_or(1, |&d| d as usize);
+    let whole = *first_row == 0 && dim(1) == *rows;
+    let part = *experts == 1 && *rows > 0 && first_row + rows <= dim(1);
+    let extra = view.shape.iter().skip(3).any(|&d| d != 1);
+    if dim(0) != *cols || !(whole || part) || dim(2) != *experts || extra {
+        return Err(ModelError::TensorShape {
+            name: name.clone(),
+            got: format!("{:?}", view.shape),
+            expected: if *experts > 1 {
+                format!("[{cols}, {rows}, {experts}]")
+            } else {
+                format!("[{cols}, {}]", first_row + rows)
+            },
+        });
+    }
+    Ok(())
+}
