@@ -1,0 +1,37 @@
+//! The one error type of this crate.
+
+use crate::GgmlType;
+
+/// Why a conversion was refused. No input, however malformed, makes this crate panic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantError {
+    /// A slice does not have the length that the type and the shape ask for.
+    #[error("{ty}: {what} has length {found}, but {expected} is needed")]
+    Length {
+        /// Type of the weights.
+        ty: GgmlType,
+        /// Which slice, e.g. "source bytes".
+        what: &'static str,
+        /// The length needed, in the slice's own elements.
+        expected: usize,
+        /// The length given.
+        found: usize,
+    },
+    /// The row length is not a whole number of blocks, or sizes overflow.
+    #[error("{ty}: rows of {cols} values do not divide into blocks of {}", ty.block_len())]
+    Cols {
+        /// Type of the weights.
+        ty: GgmlType,
+        /// Values a row.
+        cols: usize,
+    },
+    /// The type has no such conversion (integers and f64 are storable, but are not weights).
+    #[error("{ty}: this type cannot be {action}")]
+    Unsupported {
+        /// The type asked for.
+        ty: GgmlType,
+        /// What was asked: "decoded", "encoded", "packed", ...
+        action: &'static str,
+    },
+}
