@@ -1,6 +1,5 @@
 //! What every block format declares: its byte layout and how its table row is made.
 
-
 /// A run of bytes inside a block that packs as one: `len / unit` units of `unit` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field {

@@ -34,4 +34,14 @@ pub enum QuantError {
         /// What was asked: "decoded", "encoded", "packed", ...
         action: &'static str,
     },
+    /// A packed tile has no such row or cell.
+    #[error("{ty}: the packed tile has no cell {cell} in row {row}")]
+    OutsideTile {
+        /// Type of the weights.
+        ty: GgmlType,
+        /// The row asked for, of 16.
+        row: usize,
+        /// The cell asked for.
+        cell: usize,
+    },
 }

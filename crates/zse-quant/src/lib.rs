@@ -36,6 +36,7 @@ mod iq4;
 mod kquants;
 mod legacy;
 mod mx;
+pub mod pack;
 mod ternary;
 mod types;
 
