@@ -1,1 +1,55 @@
-//! See the crate description; contents follow.
+//! Model files read in place.
+//!
+//! A [`Checkpoint`] is what every model format becomes: [`Metadata`] (typed key-value pairs) and
+//! named tensors, each a [`TensorView`] of the file's own bytes. Files are memory mapped, so
+//! opening a model of any size takes milliseconds and copies no weights.
+//!
+//! GGUF v2 and v3 are read, whole or split over several files, at any alignment; [`GgufWriter`]
+//! writes v3. The format is specified at
+//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//!
+//! Files are untrusted. Everything but the contents of tensors is checked while opening, with
+//! checked arithmetic and before anything is allocated for it; a file that breaks a rule is
+//! refused with a [`FormatError`] that names the file, the field and the byte. Opening allocates
+//! at most four times the size of the file (in practice a few kilobytes), and time is linear in
+//! the size of the header but for the sorting of names.
+//!
+//! ```
+//! use zse_format::{Checkpoint, GgufWriter};
+//! use zse_quant::GgmlType;
+//!
+//! # fn main() -> Result<(), zse_format::FormatError> {
+//! let mut writer = GgufWriter::new();
+//! writer.set("general.architecture", "llama")?;
+//! writer.declare("output_norm.weight", GgmlType::F32, &[2])?;
+//! let mut body = writer.begin(Vec::new(), "example")?;
+//! body.write("output_norm.weight", &[0, 0, 128, 63, 0, 0, 0, 64])?;
+//! let file = body.finish()?;
+//!
+//! let checkpoint = Checkpoint::from_bytes(file, "example")?;
+//! assert_eq!(checkpoint.metadata().require_str("general.architecture")?, "llama");
+//! let norm = checkpoint.tensor("output_norm.weight").expect("it was written");
+//! assert_eq!((norm.ty, norm.shape, norm.data.len()), (GgmlType::F32, &[2][..], 8));
+//! # Ok(())
+//! # }
+//! ```
+
+#![deny(unsafe_code)]
+
+#[cfg(not(target_endian = "little"))]
+compile_error!("zse reads tensors in place, which needs a little-endian machine");
+
+mod checkpoint;
+mod error;
+mod gguf;
+mod metadata;
+mod names;
+mod source;
+mod value;
+
+pub use checkpoint::{Checkpoint, TensorView};
+pub use error::{FormatError, Problem};
+pub use gguf::limits;
+pub use gguf::write::{GgufBody, GgufFile, GgufWriter};
+pub use metadata::{Metadata, Strings};
+pub use value::{Array, EncodedValue, Value, ValueType};
