@@ -64,9 +64,12 @@ impl FromStr for KvType {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|t| t.name().eq_ignore_ascii_case(s)).ok_or_else(|| {
-            format!("unknown KV type '{s}'; known are f32, f16, bf16, q8_0 and q4_0")
-        })
+        Self::ALL
+            .into_iter()
+            .find(|t| t.name().eq_ignore_ascii_case(s))
+            .ok_or_else(|| {
+                format!("unknown KV type '{s}'; known are f32, f16, bf16, q8_0 and q4_0")
+            })
     }
 }
 

@@ -8,16 +8,20 @@
 
 mod batch;
 mod budget;
+mod check;
+mod finish;
 
 pub use batch::{
-    Batch, BlockId, KvOp, Masks, Output, OutputRow, Outputs, SampleJob, Sampled, SeqSpan, TokenMask,
-    TokenSource, Want,
+    Batch, BlockId, KvOp, Masks, Output, OutputRow, Outputs, SampleJob, Sampled, SeqSpan,
+    TokenMask, TokenSource, Want,
 };
 pub use budget::{Budget, Fuse, KvType, MemoryReport};
+pub use finish::finish;
 
 use std::sync::Arc;
 
 use crate::model::Model;
+use crate::sampler::SampleError;
 
 /// A kind of device that models can be compiled for.
 pub trait Backend {
@@ -116,5 +120,13 @@ pub enum ExecError {
     NotFinite {
         /// Index into [`Batch::outputs`].
         row: usize,
+    },
+    /// No token can be drawn from a row.
+    #[error("output row {row}: {source}")]
+    Sample {
+        /// Index into [`Batch::outputs`].
+        row: usize,
+        /// Why.
+        source: SampleError,
     },
 }

@@ -1,1 +1,279 @@
-//! The reference executor.
+//! The reference executor: f32, one thread, one operation after another, obviously right.
+//!
+//! Every other executor is tested against it. It decodes all weights to f32 when it is compiled
+//! and sums in f64, so it is for tests and small models. Keys and values go through the budget's
+//! KV type, as they do in every executor.
+
+mod kv;
+mod ops;
+
+use std::sync::Arc;
+
+use crate::executor::{
+    Backend, Batch, Budget, Caps, ExecError, Executor, KvType, LoadError, Masks, MemoryReport,
+    Output, Outputs, Ticket, TokenSource, Want, finish,
+};
+use crate::model::Model;
+use crate::program::{EmbedIndex, Op, ProgramOutput, Rows, TensorId, ValueId};
+use crate::rope;
+
+use kv::KvStore;
+
+/// The backend of the reference executor.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+impl Backend for Reference {
+    fn caps(&self) -> Caps {
+        Caps {
+            name: "reference".to_owned(),
+            kv_types: KvType::ALL.to_vec(),
+        }
+    }
+
+    fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
+        let weights = (0..model.program.tensors.len())
+            .map(|i| {
+                let view = model.weights.get(TensorId(i as u32));
+                view.to_f32().map_err(|source| LoadError::Weight {
+                    tensor: view.name.to_owned(),
+                    source,
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let ropes = model
+            .program
+            .ropes
+            .iter()
+            .map(|r| rope::frequencies(r, r.factors.map(|f| weights[f.index()].as_slice())))
+            .collect();
+        let kv = KvStore::new(&model.program, budget)?;
+        Ok(Box::new(ReferenceExecutor {
+            model,
+            weights,
+            ropes,
+            kv,
+            ticket: Ticket(0),
+            logits: Vec::new(),
+            outputs: None,
+            wants: Vec::new(),
+        }))
+    }
+}
+
+struct ReferenceExecutor {
+    model: Arc<Model>,
+    /// By tensor, decoded.
+    weights: Vec<Vec<f32>>,
+    /// By rope: angle a position of each pair, and magnitude.
+    ropes: Vec<(Vec<f32>, f32)>,
+    kv: KvStore,
+    ticket: Ticket,
+    /// `[n_outputs, vocab]` of the step in flight.
+    logits: Vec<f32>,
+    wants: Vec<Want>,
+    outputs: Option<Outputs>,
+}
+
+impl Executor for ReferenceExecutor {
+    fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
+        batch.check(&self.model.program, self.kv.budget())?;
+        for op in &batch.kv_ops {
+            self.kv.apply(op);
+        }
+        self.ticket.0 += 1;
+        self.wants = batch.outputs.iter().map(|o| o.want.clone()).collect();
+        self.outputs = None;
+        let result = self.forward(batch);
+        match self.model.program.output {
+            ProgramOutput::Logits(_) => self.logits = result,
+            ProgramOutput::Pooled(v) => {
+                let width = self.model.program.value(v).cols;
+                let rows = result
+                    .chunks_exact(width)
+                    .map(|r| Output::Pooled(r.to_vec()));
+                self.outputs = Some(Outputs {
+                    rows: rows.collect(),
+                });
+            }
+        }
+        Ok(self.ticket)
+    }
+
+    fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
+        if ticket != self.ticket {
+            return Err(ExecError::BadTicket(ticket));
+        }
+        if self.outputs.is_none() {
+            let vocab = self
+                .model
+                .program
+                .value(self.model.program.output.value())
+                .cols;
+            let rows = self
+                .wants
+                .iter()
+                .zip(self.logits.chunks_exact(vocab))
+                .enumerate();
+            let rows = rows
+                .map(|(row, (want, logits))| finish(row, want, logits, masks.get(row)))
+                .collect::<Result<_, _>>()?;
+            self.outputs = Some(Outputs { rows });
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
+        if ticket != self.ticket {
+            return Err(ExecError::BadTicket(ticket));
+        }
+        self.outputs.take().ok_or(ExecError::BadTicket(ticket))
+    }
+
+    fn memory(&self) -> MemoryReport {
+        MemoryReport {
+            weights: self.weights.iter().map(|w| 4 * w.len() as u64).sum(),
+            kv: self.kv.bytes(),
+            ..MemoryReport::default()
+        }
+    }
+}
+
+impl ReferenceExecutor {
+    /// Runs every node; returns the output value.
+    fn forward(&mut self, batch: &Batch) -> Vec<f32> {
+        let model = Arc::clone(&self.model);
+        let mut values: Vec<Vec<f32>> = vec![Vec::new(); model.program.values.len()];
+        for node in &model.program.nodes {
+            let result = self.run(&node.op, &values, batch);
+            if let Some(out) = node.out {
+                debug_assert_eq!(
+                    result.len(),
+                    rows(model.program.value(out).rows, batch) * model.program.value(out).cols
+                );
+                values[out.index()] = result;
+            }
+        }
+        std::mem::take(&mut values[model.program.output.value().index()])
+    }
+
+    fn run(&mut self, op: &Op, values: &[Vec<f32>], batch: &Batch) -> Vec<f32> {
+        let program = &self.model.program;
+        let value = |v: ValueId| values[v.index()].as_slice();
+        let cols = |v: ValueId| program.value(v).cols;
+        let weight = |t: TensorId| self.weights[t.index()].as_slice();
+        match *op {
+            Op::Embed { table, index } => {
+                let ids = batch
+                    .tokens
+                    .iter()
+                    .zip(&batch.positions)
+                    .map(|(t, &position)| {
+                        let TokenSource::Id(id) = *t;
+                        match index {
+                            EmbedIndex::Token => id,
+                            EmbedIndex::Position => position,
+                            EmbedIndex::Fixed(row) => row,
+                        }
+                    });
+                ops::embed(weight(table), program.tensor(table).cols, ids)
+            }
+            Op::RmsNorm {
+                x,
+                weight: w,
+                eps,
+                group,
+            } => ops::rms_norm(value(x), weight(w), eps, group),
+            Op::LayerNorm {
+                x,
+                weight: w,
+                bias,
+                eps,
+            } => ops::layer_norm(value(x), weight(w), bias.map(weight), eps),
+            Op::Linear {
+                x, weight: w, bias, ..
+            } => ops::linear(value(x), weight(w), cols(x), bias.map(weight)),
+            Op::Rope { x, head_dim, rope } => {
+                let (frequencies, magnitude) = &self.ropes[rope.index()];
+                let rotation = ops::Rotation {
+                    style: program.ropes[rope.index()].style,
+                    frequencies,
+                    magnitude: *magnitude,
+                };
+                ops::rope(value(x), cols(x), head_dim, &rotation, &batch.positions)
+            }
+            Op::KvWrite { k, v, state } => {
+                self.kv.write(state, batch, value(k), value(v));
+                Vec::new()
+            }
+            Op::Attention {
+                q,
+                state,
+                heads,
+                scale,
+                mask,
+                softcap,
+            } => {
+                let spec = crate::AttentionSpec {
+                    heads,
+                    scale,
+                    mask,
+                    softcap,
+                };
+                self.kv.attend(state, batch, value(q), &spec)
+            }
+            Op::Glu { gate, up, act } => {
+                ops::zip(value(gate), value(up), |g, u| ops::activate(act, g) * u)
+            }
+            Op::Activation { x, act } => ops::map(value(x), |v| ops::activate(act, v)),
+            Op::Add { a, b } => ops::zip(value(a), value(b), |a, b| a + b),
+            Op::Scale { x, by } => ops::map(value(x), |v| v * by),
+            Op::SoftCap { x, cap } => ops::map(value(x), |v| cap * (v / cap).tanh()),
+            Op::MoeRoute {
+                logits,
+                top_k,
+                normalize,
+                scale,
+                ..
+            } => ops::moe_route(value(logits), cols(logits), top_k, normalize, scale),
+            Op::MoeFfn {
+                x,
+                route,
+                gate,
+                up,
+                down,
+                act,
+            } => {
+                let experts = ops::Experts {
+                    gate: weight(gate),
+                    up: weight(up),
+                    down: weight(down),
+                    ff: program.tensor(gate).rows,
+                    out: program.tensor(down).rows,
+                    act,
+                };
+                ops::moe_ffn(value(x), cols(x), value(route), cols(route) / 2, &experts)
+            }
+            Op::GatherRows { x } => {
+                let rows = batch.outputs.iter().map(|o| o.token as u32);
+                ops::embed(value(x), cols(x), rows)
+            }
+            Op::Pool { x, kind } => batch
+                .seqs
+                .iter()
+                .flat_map(|s| {
+                    let rows = s.tokens.start * cols(x)..s.tokens.end * cols(x);
+                    ops::pool(&value(x)[rows], cols(x), kind)
+                })
+                .collect(),
+        }
+    }
+}
+
+fn rows(rows: Rows, batch: &Batch) -> usize {
+    match rows {
+        Rows::Tokens => batch.tokens.len(),
+        Rows::Outputs => batch.outputs.len(),
+        Rows::Seqs => batch.seqs.len(),
+    }
+}

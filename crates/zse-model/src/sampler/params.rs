@@ -87,7 +87,10 @@ impl Default for SampleParams {
 impl SampleParams {
     /// Always the most likely token.
     pub fn greedy() -> Self {
-        Self { temperature: 0.0, ..Self::default() }
+        Self {
+            temperature: 0.0,
+            ..Self::default()
+        }
     }
 
     /// How many of the newest tokens the penalties look at: what

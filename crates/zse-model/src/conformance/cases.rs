@@ -1,0 +1,339 @@
+//! One operation at a time: each case embeds random rows, applies the operation, and gives the
+//! result back as if it were logits.
+
+use std::sync::Arc;
+
+use zse_quant::GgmlType;
+
+use super::{Case, Fill, Rng, Synth, batch, tolerance};
+use crate::builder::{AttentionSpec, Builder, TOP};
+use crate::error::ModelError;
+use crate::executor::{Budget, KvType};
+use crate::model::{Model, ModelInfo};
+use crate::program::{
+    Act, EmbedIndex, Mask, Paged, PoolKind, ProgramOutput, Rope, RopeScaling, RopeStyle, ValueId,
+};
+use crate::weights::Weights;
+
+/// Rows of every embedding table.
+const VOCAB: usize = 61;
+
+/// A case for every operation, type, activation and mask, with shapes drawn from `seed`.
+///
+/// # Errors
+/// If a case contradicts itself: a mistake in the suite.
+pub fn op_cases(seed: u64) -> Result<Vec<Case>, ModelError> {
+    let mut rng = Rng::new(seed);
+    let mut cases = vec![
+        norms(&mut rng)?,
+        elementwise(&mut rng)?,
+        layer_norm(&mut rng)?,
+    ];
+    for &ty in GgmlType::WEIGHTS {
+        for fill in [Fill::Normal(1.0), Fill::Outliers(1.0)] {
+            cases.push(linear(&mut rng, ty, fill)?);
+        }
+        cases.push(mixture(&mut rng, ty)?);
+        cases.push(embedding(&mut rng, ty)?);
+    }
+    for kv_type in KvType::ALL {
+        for mask in [
+            Mask::Causal,
+            Mask::Window(7),
+            Mask::Window(70),
+            Mask::Bidirectional,
+        ] {
+            cases.push(attention(&mut rng, kv_type, mask)?);
+        }
+    }
+    for kind in [PoolKind::Mean, PoolKind::Cls, PoolKind::Last] {
+        cases.push(pool(&mut rng, kind)?);
+    }
+    Ok(cases)
+}
+
+/// A case under construction.
+struct Draft {
+    name: String,
+    synth: Synth,
+    kv_type: KvType,
+    tolerance: f64,
+}
+
+impl Draft {
+    fn new(name: String, rng: &mut Rng) -> Self {
+        Self {
+            name,
+            synth: Synth::new(rng.bits()),
+            kv_type: KvType::F32,
+            tolerance: 1e-9,
+        }
+    }
+
+    fn tensor(
+        &mut self,
+        name: &str,
+        ty: GgmlType,
+        shape: &[usize],
+        fill: Fill,
+    ) -> Result<(), ModelError> {
+        Ok(self
+            .synth
+            .tensor(&format!("{name}.weight"), ty, shape, fill)?)
+    }
+
+    fn table(&mut self, name: &str, cols: usize, fill: Fill) -> Result<(), ModelError> {
+        self.tensor(name, GgmlType::F32, &[cols, VOCAB], fill)
+    }
+
+    /// Builds the program that `describe` writes (its result gathered as the output) and two
+    /// steps of three sequences, the second going on where the first ended.
+    fn finish(
+        self,
+        rng: &mut Rng,
+        describe: impl FnOnce(&mut Builder) -> ProgramOutput,
+    ) -> Result<Case, ModelError> {
+        let checkpoint = self.synth.finish()?;
+        let mut builder = Builder::new(&self.name, Arc::clone(&checkpoint));
+        let output = describe(&mut builder);
+        let program = builder.finish(output)?;
+        let info = ModelInfo {
+            architecture: "conformance".to_owned(),
+            name: self.name.clone(),
+            layers: 1,
+            width: program.value(output.value()).cols,
+            vocab: VOCAB,
+            context: 512,
+            trained_context: 512,
+        };
+        let weights = Weights::new(checkpoint, &program)?;
+        let model = Arc::new(Model {
+            info,
+            program,
+            weights,
+        });
+        let budget = Budget {
+            kv_type: self.kv_type,
+            ..Budget::for_context(256, 3, 512)
+        };
+        let lens = [1, 1 + rng.below(40), 60 + rng.below(50)];
+        let ids: Vec<Vec<u32>> = lens.iter().map(|&n| rng.ids(n, VOCAB)).collect();
+        let first: Vec<_> = ids.iter().map(|ids| (ids.as_slice(), 0)).collect();
+        let mut batches = vec![batch(&model, &budget, &first)];
+        if model.program.is_causal() {
+            let next: Vec<Vec<u32>> = [1, 17, 1].iter().map(|&n| rng.ids(n, VOCAB)).collect();
+            let second: Vec<_> = next
+                .iter()
+                .zip(lens)
+                .map(|(ids, len)| (ids.as_slice(), len))
+                .collect();
+            batches.push(batch(&model, &budget, &second));
+        }
+        Ok(Case {
+            name: self.name,
+            model,
+            budget,
+            batches,
+            tolerance: self.tolerance,
+        })
+    }
+}
+
+/// The rows of table `name` for the batch's tokens.
+fn rows(b: &mut Builder, name: &str, cols: usize) -> ValueId {
+    let table = b.weight(TOP, name, VOCAB, cols);
+    b.embed(table, EmbedIndex::Token)
+}
+
+fn logits(b: &mut Builder, x: ValueId) -> ProgramOutput {
+    ProgramOutput::Logits(b.gather_rows(x))
+}
+
+fn norms(rng: &mut Rng) -> Result<Case, ModelError> {
+    let (heads, head) = (1 + rng.below(5), 1 + rng.below(70));
+    let cols = heads * head;
+    let mut d = Draft::new(format!("rms_norm {heads}x{head}"), rng);
+    d.table("x", cols, Fill::Outliers(2.0))?;
+    d.tensor("all", GgmlType::F32, &[cols], Fill::NearOne)?;
+    d.tensor("head", GgmlType::F32, &[head], Fill::NearOne)?;
+    d.finish(rng, |b| {
+        let x = rows(b, "x", cols);
+        let y = b.rms_norm(x, TOP, "all", 1e-5);
+        let z = b.rms_norm_heads(x, TOP, "head", 1e-6, head);
+        let sum = b.add(y, z);
+        let norm = b.rms_norm(sum, TOP, "all", 1e-5);
+        let out = b.add(sum, norm);
+        logits(b, out)
+    })
+}
+
+fn layer_norm(rng: &mut Rng) -> Result<Case, ModelError> {
+    let cols = 1 + rng.below(300);
+    let mut d = Draft::new(format!("layer_norm {cols}"), rng);
+    d.table("x", cols, Fill::Normal(3.0))?;
+    d.tensor("ln", GgmlType::F32, &[cols], Fill::NearOne)?;
+    d.synth
+        .tensor("ln.bias", GgmlType::F32, &[cols], Fill::Normal(0.5))?;
+    d.finish(rng, |b| {
+        let x = rows(b, "x", cols);
+        let y = b.layer_norm(x, TOP, "ln", 1e-5);
+        logits(b, y)
+    })
+}
+
+fn elementwise(rng: &mut Rng) -> Result<Case, ModelError> {
+    let cols = 1 + rng.below(130);
+    let mut d = Draft::new(format!("elementwise {cols}"), rng);
+    d.table("x", cols, Fill::Normal(3.0))?;
+    d.table("y", cols, Fill::Normal(1.0))?;
+    d.finish(rng, |b| {
+        let (x, y) = (rows(b, "x", cols), rows(b, "y", cols));
+        let mut sum = b.scale(x, 0.37);
+        for act in [Act::Silu, Act::GeluErf, Act::GeluTanh, Act::Relu] {
+            let glu = b.glu(x, y, act);
+            let a = b.activation(y, act);
+            sum = b.add(sum, glu);
+            sum = b.add(sum, a);
+        }
+        let capped = b.soft_cap(sum, 5.0);
+        logits(b, capped)
+    })
+}
+
+/// A number of columns that type `ty` can store, with a tail where it can have one.
+fn odd_cols(rng: &mut Rng, ty: GgmlType) -> usize {
+    match ty.block_len() {
+        1 => 1 + rng.below(200),
+        n => n * (1 + rng.below(3)),
+    }
+}
+
+fn linear(rng: &mut Rng, ty: GgmlType, fill: Fill) -> Result<Case, ModelError> {
+    let (out, cols) = (1 + rng.below(70), odd_cols(rng, ty));
+    let mut d = Draft::new(
+        format!("linear {} [{out}, {cols}] {fill:?}", ty.name()),
+        rng,
+    );
+    d.tolerance = tolerance(ty);
+    d.table("x", cols, fill)?;
+    for name in ["a", "b", "c"] {
+        d.tensor(name, ty, &[cols, out], Fill::Normal(0.3))?;
+    }
+    d.synth
+        .tensor("b.bias", GgmlType::F32, &[out], Fill::Normal(0.1))?;
+    d.finish(rng, |b| {
+        let x = rows(b, "x", cols);
+        let [p, q, r] = ["a", "b", "c"].map(|name| b.linear(x, TOP, name, out));
+        let glu = b.glu(p, q, Act::Silu);
+        let sum = b.add(glu, r);
+        logits(b, sum)
+    })
+}
+
+fn mixture(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
+    let (experts, top_k) = (2 + rng.below(6), 1 + rng.below(2));
+    let (cols, ff) = (odd_cols(rng, ty), odd_cols(rng, ty));
+    let mut d = Draft::new(
+        format!("moe {} {experts}x[{ff}, {cols}] top {top_k}", ty.name()),
+        rng,
+    );
+    d.tolerance = 2.0 * tolerance(ty);
+    d.table("x", cols, Fill::Normal(1.0))?;
+    d.tensor("router", GgmlType::F32, &[cols, experts], Fill::Normal(1.0))?;
+    d.tensor("gate", ty, &[cols, ff, experts], Fill::Normal(0.3))?;
+    d.tensor("up", ty, &[cols, ff, experts], Fill::Normal(0.3))?;
+    d.tensor("down", ty, &[ff, cols, experts], Fill::Normal(0.3))?;
+    d.finish(rng, |b| {
+        let x = rows(b, "x", cols);
+        let scores = b.linear(x, TOP, "router", experts);
+        let route = b.moe_route(scores, top_k, true, 1.0);
+        let gate = b.experts(TOP, "gate", experts, [ff, cols]);
+        let up = b.experts(TOP, "up", experts, [ff, cols]);
+        let down = b.experts(TOP, "down", experts, [cols, ff]);
+        let y = b.moe_ffn(x, route, [gate, up, down], Act::Silu);
+        logits(b, y)
+    })
+}
+
+fn embedding(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
+    let cols = odd_cols(rng, ty);
+    let mut d = Draft::new(format!("embed {} [{VOCAB}, {cols}]", ty.name()), rng);
+    d.tolerance = 0.0;
+    d.tensor("x", ty, &[cols, VOCAB], Fill::Normal(1.0))?;
+    d.finish(rng, |b| {
+        let x = rows(b, "x", cols);
+        logits(b, x)
+    })
+}
+
+fn attention(rng: &mut Rng, kv_type: KvType, mask: Mask) -> Result<Case, ModelError> {
+    let block = kv_type.ggml().block_len().max(2);
+    let (kv_heads, group) = (1 + rng.below(3), 1 + rng.below(4));
+    let (k_dim, v_dim) = (block * (1 + rng.below(3)), block * (1 + rng.below(3)));
+    let heads = kv_heads * group;
+    let name = format!("attention {kv_type} {mask:?} {heads}/{kv_heads} heads of {k_dim}, {v_dim}");
+    let mut d = Draft::new(name, rng);
+    // The reference keeps its probabilities and queries unrounded; quantized caches may not.
+    d.tolerance = if matches!(kv_type, KvType::Q8_0 | KvType::Q4_0) {
+        1e-3
+    } else {
+        1e-7
+    };
+    d.kv_type = kv_type;
+    d.table("q", heads * k_dim, Fill::Normal(1.0))?;
+    d.table("k", kv_heads * k_dim, Fill::Normal(1.0))?;
+    d.table("v", kv_heads * v_dim, Fill::Normal(1.0))?;
+    let rope = Rope {
+        dims: k_dim,
+        style: rng.pick(&[RopeStyle::Interleaved, RopeStyle::Halves]),
+        base: 10_000.0,
+        scaling: RopeScaling::None,
+        factors: None,
+        magnitude: 1.0,
+    };
+    let softcap = rng.pick(&[None, Some(10.0)]);
+    let window = match mask {
+        Mask::Window(n) => Some(n),
+        _ => None,
+    };
+    d.finish(rng, |b| {
+        let q = rows(b, "q", heads * k_dim);
+        let k = rows(b, "k", kv_heads * k_dim);
+        let v = rows(b, "v", kv_heads * v_dim);
+        let rope = b.rope_spec(rope);
+        let (q, k) = (b.rope(q, k_dim, rope), b.rope(k, k_dim, rope));
+        let state = b.paged_state(
+            "kv".to_owned(),
+            Paged {
+                kv_heads,
+                k_dim,
+                v_dim,
+                window,
+            },
+        );
+        let scale = 1.0 / (k_dim as f32).sqrt();
+        let out = b.attention(
+            q,
+            k,
+            v,
+            state,
+            AttentionSpec {
+                heads,
+                scale,
+                mask,
+                softcap,
+            },
+        );
+        logits(b, out)
+    })
+}
+
+fn pool(rng: &mut Rng, kind: PoolKind) -> Result<Case, ModelError> {
+    let cols = 1 + rng.below(100);
+    let mut d = Draft::new(format!("pool {kind:?} {cols}"), rng);
+    d.table("x", cols, Fill::Normal(1.0))?;
+    d.finish(rng, |b| {
+        let x = rows(b, "x", cols);
+        ProgramOutput::Pooled(b.pool(x, kind))
+    })
+}

@@ -1,0 +1,165 @@
+//! What every executor refuses before it touches memory.
+
+use crate::program::{EmbedIndex, Op, Program, ProgramOutput, StateKind};
+
+use super::{Batch, Budget, ExecError, KvOp, LoadError, TokenSource, Want};
+
+impl Budget {
+    /// Checks that the budget can hold something and that its KV type fits `program`.
+    ///
+    /// # Errors
+    /// Says what contradicts what.
+    pub fn check(&self, program: &Program) -> Result<(), LoadError> {
+        let fail = |what: String| Err(LoadError::Budget(what));
+        for (name, n) in [
+            ("kv_blocks", self.kv_blocks),
+            ("block_len", self.block_len),
+            ("max_tokens", self.max_tokens),
+            ("max_outputs", self.max_outputs),
+        ] {
+            if n == 0 {
+                return fail(format!("{name} is 0"));
+            }
+        }
+        for state in &program.states {
+            let StateKind::Paged(p) = state.kind;
+            if let Some(dim) = [p.k_dim, p.v_dim]
+                .into_iter()
+                .find(|&d| self.kv_type.head_bytes(d).is_none())
+            {
+                return fail(format!(
+                    "KV type {} stores blocks of {} numbers, but a head has {dim}; choose f16",
+                    self.kv_type,
+                    self.kv_type.ggml().block_len()
+                ));
+            }
+        }
+        if self
+            .kv_bytes(program)
+            .is_none_or(|bytes| usize::try_from(bytes).is_err())
+        {
+            return fail(format!(
+                "{} KV blocks are too many to address",
+                self.kv_blocks
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Batch {
+    /// Checks every index of the batch against `program` and `budget`.
+    ///
+    /// # Errors
+    /// [`ExecError::BadBatch`] naming the first index that is out of range.
+    pub fn check(&self, program: &Program, budget: &Budget) -> Result<(), ExecError> {
+        let n_groups = program.kv_groups().len();
+        let ensure = |ok: bool, what: &dyn Fn() -> String| {
+            if ok {
+                Ok(())
+            } else {
+                Err(ExecError::BadBatch(what()))
+            }
+        };
+        for KvOp::Copy { group, from, to } in self.kv_ops.iter().copied() {
+            let known = |b: u32| (b as usize) < budget.kv_blocks;
+            ensure(group < n_groups && known(from) && known(to), &|| {
+                format!("copy of block {from} to {to} in group {group}")
+            })?;
+        }
+        let n = self.tokens.len();
+        ensure(n > 0 && n <= budget.max_tokens, &|| {
+            format!("{n} tokens, at most {}", budget.max_tokens)
+        })?;
+        ensure(self.positions.len() == n, &|| {
+            format!("{} positions", self.positions.len())
+        })?;
+        self.check_ids(program)?;
+        self.check_sequences(n_groups, budget)?;
+
+        let (pooled, vocab) = match program.output {
+            ProgramOutput::Logits(v) => (false, program.value(v).cols),
+            ProgramOutput::Pooled(v) => (true, program.value(v).cols),
+        };
+        ensure(!pooled || self.outputs.is_empty(), &|| {
+            "outputs of a program that pools".into()
+        })?;
+        ensure(self.outputs.len() <= budget.max_outputs, &|| {
+            format!(
+                "{} outputs, at most {}",
+                self.outputs.len(),
+                budget.max_outputs
+            )
+        })?;
+        ensure(self.outputs.is_sorted_by(|a, b| a.token < b.token), &|| {
+            "outputs not in rising order of their tokens".into()
+        })?;
+        for (row, output) in self.outputs.iter().enumerate() {
+            ensure(output.token < n, &|| {
+                format!("output {row} of token {}", output.token)
+            })?;
+            if let Want::LogProb(t) = output.want {
+                ensure((t as usize) < vocab, &|| {
+                    format!("output {row} wants token {t}")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every table row that the program looks up exists.
+    fn check_ids(&self, program: &Program) -> Result<(), ExecError> {
+        for node in &program.nodes {
+            let Op::Embed { table, index } = node.op else {
+                continue;
+            };
+            let rows = program.tensor(table).rows as u64;
+            let largest = match index {
+                EmbedIndex::Token => self.tokens.iter().map(|&TokenSource::Id(id)| id).max(),
+                EmbedIndex::Position => self.positions.iter().copied().max(),
+                EmbedIndex::Fixed(row) => Some(row),
+            };
+            if let Some(id) = largest.filter(|&id| u64::from(id) >= rows) {
+                return Err(ExecError::BadBatch(format!(
+                    "row {id} of '{}', which has {rows}",
+                    program.tensor(table).name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sequences(&self, n_groups: usize, budget: &Budget) -> Result<(), ExecError> {
+        let fail =
+            |seq: usize, what: String| Err(ExecError::BadBatch(format!("sequence {seq}: {what}")));
+        let mut next = 0;
+        for (i, seq) in self.seqs.iter().enumerate() {
+            if seq.tokens.start != next || seq.tokens.end <= next {
+                return fail(
+                    i,
+                    format!("rows {:?}, expected to begin at {next}", seq.tokens),
+                );
+            }
+            next = seq.tokens.end;
+            let blocks = (seq.first + seq.tokens.len()).div_ceil(budget.block_len);
+            if seq.tables.len() != n_groups || seq.tables.iter().any(|t| t.len() < blocks) {
+                return fail(i, format!("needs {n_groups} tables of {blocks} blocks"));
+            }
+            if let Some(b) = seq
+                .tables
+                .iter()
+                .flatten()
+                .find(|&&b| b as usize >= budget.kv_blocks)
+            {
+                return fail(i, format!("block {b} of {}", budget.kv_blocks));
+            }
+        }
+        if next != self.tokens.len() {
+            return fail(
+                self.seqs.len(),
+                format!("tokens from {next} on belong to no sequence"),
+            );
+        }
+        Ok(())
+    }
+}

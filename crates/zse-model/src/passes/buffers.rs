@@ -1,0 +1,90 @@
+//! Which results can share memory: values whose lifetimes do not overlap get one buffer.
+
+use crate::program::{Program, Rows, ValueId};
+
+use super::schedule::Step;
+
+/// A buffer of `cols` f32 for each row of the batch's `rows`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// What its rows stand for.
+    pub rows: Rows,
+    /// Widest value that it ever holds.
+    pub cols: usize,
+}
+
+/// A buffer for every value of a program, for one order of execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BufferPlan {
+    /// The buffers.
+    pub buffers: Vec<Buffer>,
+    /// For each value, its buffer.
+    pub of_value: Vec<usize>,
+}
+
+impl BufferPlan {
+    /// Plans `steps` of `program`. Results of a step never share a buffer with its inputs or with
+    /// one another; the program's output keeps its buffer to the end.
+    pub fn new(program: &Program, steps: &[Step]) -> Self {
+        let mut last_use = vec![0; program.values.len()];
+        for (at, step) in steps.iter().enumerate() {
+            for v in step_values(program, step) {
+                last_use[v.index()] = at;
+            }
+        }
+        last_use[program.output.value().index()] = usize::MAX;
+
+        let mut plan = Self {
+            buffers: Vec::new(),
+            of_value: vec![usize::MAX; program.values.len()],
+        };
+        let mut free: Vec<usize> = Vec::new();
+        for (at, step) in steps.iter().enumerate() {
+            let defined = step
+                .nodes()
+                .iter()
+                .filter_map(|n| program.nodes[n.index()].out);
+            for v in defined {
+                plan.of_value[v.index()] = plan.take(&mut free, program, v);
+            }
+            let mut ended: Vec<usize> = step_values(program, step)
+                .filter(|v| last_use[v.index()] == at)
+                .map(|v| plan.of_value[v.index()])
+                .collect();
+            ended.sort_unstable();
+            ended.dedup();
+            free.extend(ended);
+        }
+        plan
+    }
+
+    /// The free buffer that fits best, widened if none is wide enough, or a new one.
+    fn take(&mut self, free: &mut Vec<usize>, program: &Program, v: ValueId) -> usize {
+        let value = program.value(v);
+        let fit = (0..free.len())
+            .filter(|&i| self.buffers[free[i]].rows == value.rows)
+            .min_by_key(|&i| self.buffers[free[i]].cols.abs_diff(value.cols));
+        match fit {
+            Some(i) => {
+                let buffer = free.swap_remove(i);
+                self.buffers[buffer].cols = self.buffers[buffer].cols.max(value.cols);
+                buffer
+            }
+            None => {
+                self.buffers.push(Buffer {
+                    rows: value.rows,
+                    cols: value.cols,
+                });
+                self.buffers.len() - 1
+            }
+        }
+    }
+}
+
+/// The values that a step reads or defines; some more than once.
+fn step_values<'a>(program: &'a Program, step: &'a Step) -> impl Iterator<Item = ValueId> + 'a {
+    step.nodes().iter().flat_map(|n| {
+        let node = &program.nodes[n.index()];
+        node.op.inputs().into_iter().chain(node.out)
+    })
+}
