@@ -125,23 +125,27 @@ pub fn unpack_rows(
     Ok(())
 }
 
-/// Reassembles row `row` (0 to 15) of a tile into `dst`, its blocks as in the file:
-/// `ty.row_bytes(cols)` bytes, or fewer for the first blocks only.
+/// Reassembles row `row` (0 to 15) of a tile into `dst`, as in the file: `ty.row_bytes(cols)`
+/// bytes.
 ///
 /// # Errors
-/// The type is not a weight, the tile has no such row, or `dst` is longer than a row.
+/// The type is not a weight, the tile has no such row, or `dst` is not a row of that tile.
 pub fn gather_row(ty: GgmlType, tile: &[u8], row: usize, dst: &mut [u8]) -> Result<(), QuantError> {
-    let cell_bytes = cell_bytes(ty);
-    for (cell, dst) in dst.chunks_mut(cell_bytes).enumerate() {
-        if dst.len() == cell_bytes {
-            gather_cell(ty, tile, row, cell, dst)?;
-        } else {
-            // The odd last value of a 16-bit float row, or part of a block.
-            let mut whole = [0; MAX_CELL_BYTES];
-            let whole = &mut whole[..cell_bytes];
-            gather_cell(ty, tile, row, cell, whole)?;
-            dst.copy_from_slice(&whole[..dst.len()]);
-        }
+    if row >= TILE_ROWS {
+        return Err(QuantError::OutsideTile { ty, row, cell: 0 });
+    }
+    let values = dst.len() / ty.block_bytes() * ty.block_len();
+    check_len(
+        ty,
+        "row bytes",
+        dst.len() / ty.block_bytes() * ty.block_bytes(),
+        dst.len(),
+    )?;
+    let tile_bytes = tile_bytes(ty, values)?;
+    check_len(ty, "tile bytes", tile_bytes, tile.len())?;
+    let (run, fields) = runs(ty);
+    for (column, dst) in tile.chunks(TILE_ROWS * run).zip(dst.chunks_mut(run)) {
+        gather_fields(fields, column, row, dst);
     }
     Ok(())
 }
@@ -170,20 +174,9 @@ pub fn gather_cell(
         return Err(QuantError::OutsideTile { ty, row, cell });
     }
     let column = &tile[cell * TILE_ROWS * bytes..][..TILE_ROWS * bytes];
-    for field in fields_of(ty) {
-        let dst = &mut dst[field.offset..][..field.len];
-        let column = &column[TILE_ROWS * field.offset..][..TILE_ROWS * field.len];
-        match field.unit {
-            1 => gather::<1>(column, row, dst),
-            2 => gather::<2>(column, row, dst),
-            _ => gather::<4>(column, row, dst),
-        }
-    }
+    gather_fields(fields_of(ty), column, row, dst);
     Ok(())
 }
-
-/// The largest cell, Q8_K's.
-const MAX_CELL_BYTES: usize = 292;
 
 /// Lengths of a row in the file and of a packed tile, once all arguments fit each other.
 fn check(
@@ -206,26 +199,54 @@ fn check(
     Ok((row_bytes, tile_bytes))
 }
 
+/// Bytes of a row that are permuted in one go, and their fields: a cell, or, as the cells of
+/// floats are but one unit, 64 of those.
+fn runs(ty: GgmlType) -> (usize, &'static [Field]) {
+    match ty.is_quantized() {
+        true => (cell_bytes(ty), fields_of(ty)),
+        false => (
+            256,
+            &[Field {
+                offset: 0,
+                len: 256,
+                unit: 4,
+            }],
+        ),
+    }
+}
+
 /// Writes one row into its places in a tile.
 fn scatter_row(ty: GgmlType, src: &[u8], row: usize, tile: &mut [u8]) {
-    let cell_bytes = cell_bytes(ty);
-    let columns = tile.chunks_exact_mut(TILE_ROWS * cell_bytes);
-    for (column, cell) in columns.zip(src.chunks(cell_bytes)) {
-        for field in fields_of(ty) {
-            // An odd last 16-bit float fills half of its unit.
-            let end = cell.len().min(field.offset + field.len);
-            let cell = &cell[field.offset..end];
-            let column = &mut column[TILE_ROWS * field.offset..][..TILE_ROWS * field.len];
+    let (run, fields) = runs(ty);
+    for (column, src) in tile.chunks_mut(TILE_ROWS * run).zip(src.chunks(run)) {
+        for field in fields {
+            let src = &src[field.offset..src.len().min(field.offset + field.len)];
+            let column = &mut column[TILE_ROWS * field.offset..];
             match field.unit {
-                1 => scatter::<1>(cell, row, column),
-                2 => scatter::<2>(cell, row, column),
-                _ => scatter::<4>(cell, row, column),
+                1 => scatter::<1>(src, row, column),
+                2 => scatter::<2>(src, row, column),
+                _ => scatter::<4>(src, row, column),
             }
         }
     }
 }
 
-/// Units of one row's field to every 16th unit of the column.
+/// Reads the fields of one row's run back.
+fn gather_fields(fields: &[Field], column: &[u8], row: usize, dst: &mut [u8]) {
+    for field in fields {
+        let end = dst.len().min(field.offset + field.len);
+        let dst = &mut dst[field.offset..end];
+        let column = &column[TILE_ROWS * field.offset..];
+        match field.unit {
+            1 => gather::<1>(column, row, dst),
+            2 => gather::<2>(column, row, dst),
+            _ => gather::<4>(column, row, dst),
+        }
+    }
+}
+
+/// Units of one row's field to every 16th unit of the column. Part of a unit (an odd last 16-bit
+/// float) fills the start of its place.
 #[inline]
 fn scatter<const UNIT: usize>(field: &[u8], row: usize, column: &mut [u8]) {
     let (units, rest) = field.as_chunks::<UNIT>();
@@ -238,11 +259,15 @@ fn scatter<const UNIT: usize>(field: &[u8], row: usize, column: &mut [u8]) {
     }
 }
 
-/// The inverse of [`scatter`], for whole units.
+/// The inverse of [`scatter`].
 #[inline]
 fn gather<const UNIT: usize>(column: &[u8], row: usize, field: &mut [u8]) {
-    let groups = column.as_chunks::<UNIT>().0.chunks_exact(TILE_ROWS);
-    for (unit, group) in field.as_chunks_mut::<UNIT>().0.iter_mut().zip(groups) {
+    let (units, rest) = field.as_chunks_mut::<UNIT>();
+    let mut groups = column.as_chunks::<UNIT>().0.chunks_exact(TILE_ROWS);
+    for (unit, group) in units.iter_mut().zip(&mut groups) {
         *unit = group[row];
+    }
+    if let (false, Some(group)) = (rest.is_empty(), groups.next()) {
+        rest.copy_from_slice(&group[row][..rest.len()]);
     }
 }

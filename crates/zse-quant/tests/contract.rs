@@ -116,6 +116,7 @@ proptest! {
             let amax = x.iter().fold(0.0f32, |a, x| a.max(x.abs()));
             prop_assert_eq!(scale, amax / 127.0);
             for (&q, &x) in q.iter().zip(x) {
+                prop_assert_eq!(f32::from(q), (x * (127.0 / amax.max(1e-30))).round_ties_even());
                 prop_assert!(q != i8::MIN);
                 prop_assert!((f32::from(q) * scale - x).abs() <= 0.5001 * scale);
             }

@@ -98,6 +98,20 @@ fn wrong_lengths_and_types_are_refused() {
     );
     assert!(gather_cell(ty, &packed, 0, 0, &mut block[1..]).is_err());
 
+    let mut row = [0; 288];
+    assert!(gather_row(ty, &packed, 15, &mut row).is_ok());
+    assert_eq!(gather_row(ty, &packed, 16, &mut row), outside(16, 0));
+    for part in [0, 1, 100, 144, 287] {
+        assert!(
+            gather_row(ty, &packed, 0, &mut row[..part]).is_err(),
+            "{part}"
+        );
+    }
+    assert!(gather_row(ty, &[], 0, &mut []).is_ok());
+    assert!(gather_row(GgmlType::F16, &packed[..128], 0, &mut row[..6]).is_ok());
+    assert!(gather_row(GgmlType::F16, &packed[..128], 0, &mut row[..7]).is_err());
+    assert!(gather_row(GgmlType::I32, &packed[..64], 0, &mut row[..4]).is_err());
+
     assert!(packed_bytes(GgmlType::I32, 1, 1).is_err());
     assert!(gather_cell(GgmlType::I32, &packed, 0, 0, &mut block[..4]).is_err());
 }
