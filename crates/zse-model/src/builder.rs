@@ -1,9 +1,10 @@
 //! Writes a [`Program`] while an architecture describes its forward pass.
 //!
 //! Methods never fail in the middle of a description: the first problem (a tensor that the file
-//! lacks, a shape that does not fit) is kept, later calls do nothing of consequence, and
-//! [`Builder::finish`] returns it. So an architecture reads like its paper.
+//! lacks, a shape that does not fit) is kept, later calls do nothing and return ids of no meaning,
+//! and [`Builder::finish`] returns it. So an architecture reads like its paper.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use zse_format::Checkpoint;
@@ -11,8 +12,9 @@ use zse_format::Checkpoint;
 use crate::error::ModelError;
 use crate::program::{
     Act, EmbedIndex, LinearSlot, Mask, Node, Op, Paged, PoolKind, Program, ProgramOutput, Rope,
-    RopeId, Rows, Scoring, State, StateId, StateKind, Tensor, TensorId, Value, ValueId,
+    RopeId, Scoring, State, StateId, StateKind, Tensor, TensorId, ValueId,
 };
+use crate::weights::check_tensor;
 
 /// Where a tensor belongs: a layer's `blk.{l}.` or the top level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,18 +63,49 @@ impl Builder {
             nodes: Vec::new(),
             output: ProgramOutput::Logits(ValueId(0)),
         };
-        Self { checkpoint, program, layer: None, slots: 0, error: None }
+        Self {
+            checkpoint,
+            program,
+            layer: None,
+            slots: 0,
+            error: None,
+        }
     }
 
     /// Whether the file has `name` at `site` (with `.weight`, as [`Builder::weight`] spells it).
     pub fn has(&self, site: impl Into<Site>, name: &str) -> bool {
-        self.checkpoint.tensor(&full_name(site.into(), name, "weight")).is_some()
+        self.checkpoint
+            .tensor(&full_name(site.into(), name, "weight"))
+            .is_some()
+    }
+
+    /// Rows of `{site}{name}.weight` in the file, if it is there.
+    pub fn stored_rows(&self, site: impl Into<Site>, name: &str) -> Option<usize> {
+        let view = self
+            .checkpoint
+            .tensor(&full_name(site.into(), name, "weight"))?;
+        Some(view.shape.get(1).map_or(1, |&rows| rows as usize))
     }
 
     /// The matrix `{site}{name}.weight`, `[rows, cols]`.
-    pub fn weight(&mut self, site: impl Into<Site>, name: &str, rows: usize, cols: usize) -> TensorId {
+    pub fn weight(
+        &mut self,
+        site: impl Into<Site>,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> TensorId {
         let name = full_name(site.into(), name, "weight");
-        self.tensor(Tensor { name, first_row: 0, rows, cols, experts: 1 })
+        self.tensor(
+            Tensor {
+                name,
+                first_row: 0,
+                rows,
+                cols,
+                experts: 1,
+            },
+            rows,
+        )
     }
 
     /// `experts` stacked matrices `{site}{name}.weight`, each `[rows, cols]`.
@@ -84,19 +117,16 @@ impl Builder {
         [rows, cols]: [usize; 2],
     ) -> TensorId {
         let name = full_name(site.into(), name, "weight");
-        self.tensor(Tensor { name, first_row: 0, rows, cols, experts })
-    }
-
-    /// Rows `first_row..first_row + rows` of the matrix `{site}{name}.weight`.
-    pub fn weight_rows(
-        &mut self,
-        site: impl Into<Site>,
-        name: &str,
-        first_row: usize,
-        [rows, cols]: [usize; 2],
-    ) -> TensorId {
-        let name = full_name(site.into(), name, "weight");
-        self.tensor(Tensor { name, first_row, rows, cols, experts: 1 })
+        self.tensor(
+            Tensor {
+                name,
+                first_row: 0,
+                rows,
+                cols,
+                experts,
+            },
+            rows,
+        )
     }
 
     /// The vector `{site}{name}.weight` of `len` numbers.
@@ -108,7 +138,16 @@ impl Builder {
     pub fn bias(&mut self, site: impl Into<Site>, name: &str, len: usize) -> Option<TensorId> {
         let name = full_name(site.into(), name, "bias");
         self.checkpoint.tensor(&name)?;
-        Some(self.tensor(Tensor { name, first_row: 0, rows: 1, cols: len, experts: 1 }))
+        Some(self.tensor(
+            Tensor {
+                name,
+                first_row: 0,
+                rows: 1,
+                cols: len,
+                experts: 1,
+            },
+            1,
+        ))
     }
 
     /// A rotary embedding for [`Builder::rope`]; equal ones are shared.
@@ -118,7 +157,10 @@ impl Builder {
 
     /// A paged state of keys and values.
     pub fn paged_state(&mut self, name: String, paged: Paged) -> StateId {
-        self.program.states.push(State { name, kind: StateKind::Paged(paged) });
+        self.program.states.push(State {
+            name,
+            kind: StateKind::Paged(paged),
+        });
         StateId(self.program.states.len() as u32 - 1)
     }
 
@@ -148,30 +190,80 @@ impl Builder {
         group: usize,
     ) -> ValueId {
         let weight = self.vector(site, name, group);
-        self.push(Op::RmsNorm { x, weight, eps, group })
+        self.push(Op::RmsNorm {
+            x,
+            weight,
+            eps,
+            group,
+        })
     }
 
     /// Layer norm by `{site}{name}.weight` and, where the file has it, `.bias`.
-    pub fn layer_norm(&mut self, x: ValueId, site: impl Into<Site>, name: &str, eps: f32) -> ValueId {
+    pub fn layer_norm(
+        &mut self,
+        x: ValueId,
+        site: impl Into<Site>,
+        name: &str,
+        eps: f32,
+    ) -> ValueId {
         let (site, cols) = (site.into(), self.cols(x));
         let weight = self.vector(site, name, cols);
         let bias = self.bias(site, name, cols);
-        self.push(Op::LayerNorm { x, weight, bias, eps })
+        self.push(Op::LayerNorm {
+            x,
+            weight,
+            bias,
+            eps,
+        })
     }
 
     /// `x W^T + b` by `{site}{name}.weight` of `rows` rows and, where the file has it, `.bias`.
-    pub fn linear(&mut self, x: ValueId, site: impl Into<Site>, name: &str, rows: usize) -> ValueId {
+    pub fn linear(
+        &mut self,
+        x: ValueId,
+        site: impl Into<Site>,
+        name: &str,
+        rows: usize,
+    ) -> ValueId {
         let (site, cols) = (site.into(), self.cols(x));
         let weight = self.weight(site, name, rows, cols);
         let bias = self.bias(site, name, rows);
         self.linear_by(x, weight, bias)
     }
 
-    /// `x W^T + b` by tensors at hand (tied embeddings, parts of a joined matrix).
+    /// `x W^T` by the rows `part` of `{site}{name}.weight`, in which several weights of together
+    /// `stored_rows` rows are stored behind one another.
+    pub fn linear_part(
+        &mut self,
+        x: ValueId,
+        site: impl Into<Site>,
+        name: &str,
+        stored_rows: usize,
+        part: Range<usize>,
+    ) -> ValueId {
+        let name = full_name(site.into(), name, "weight");
+        let (rows, cols) = (part.len(), self.cols(x));
+        let tensor = Tensor {
+            name,
+            first_row: part.start,
+            rows,
+            cols,
+            experts: 1,
+        };
+        let weight = self.tensor(tensor, stored_rows);
+        self.linear_by(x, weight, None)
+    }
+
+    /// `x W^T + b` by tensors at hand (tied embeddings).
     pub fn linear_by(&mut self, x: ValueId, weight: TensorId, bias: Option<TensorId>) -> ValueId {
         let slot = LinearSlot(self.slots);
         self.slots += 1;
-        self.push(Op::Linear { x, weight, bias, slot })
+        self.push(Op::Linear {
+            x,
+            weight,
+            bias,
+            slot,
+        })
     }
 
     /// Rotates heads of `head_dim` columns.
@@ -180,10 +272,29 @@ impl Builder {
     }
 
     /// Stores `k` and `v` into `state`, then attends to it with `q`.
-    pub fn attention(&mut self, q: ValueId, k: ValueId, v: ValueId, state: StateId, spec: AttentionSpec) -> ValueId {
+    pub fn attention(
+        &mut self,
+        q: ValueId,
+        k: ValueId,
+        v: ValueId,
+        state: StateId,
+        spec: AttentionSpec,
+    ) -> ValueId {
         self.push(Op::KvWrite { k, v, state });
-        let AttentionSpec { heads, scale, mask, softcap } = spec;
-        self.push(Op::Attention { q, state, heads, scale, mask, softcap })
+        let AttentionSpec {
+            heads,
+            scale,
+            mask,
+            softcap,
+        } = spec;
+        self.push(Op::Attention {
+            q,
+            state,
+            heads,
+            scale,
+            mask,
+            softcap,
+        })
     }
 
     /// `act(gate) * up`.
@@ -212,14 +323,39 @@ impl Builder {
     }
 
     /// Chooses `top_k` experts for each token by softmax of `logits`.
-    pub fn moe_route(&mut self, logits: ValueId, top_k: usize, normalize: bool, scale: f32) -> ValueId {
-        self.push(Op::MoeRoute { logits, top_k, scoring: Scoring::Softmax, normalize, scale })
+    pub fn moe_route(
+        &mut self,
+        logits: ValueId,
+        top_k: usize,
+        normalize: bool,
+        scale: f32,
+    ) -> ValueId {
+        self.push(Op::MoeRoute {
+            logits,
+            top_k,
+            scoring: Scoring::Softmax,
+            normalize,
+            scale,
+        })
     }
 
     /// The routed experts' gated MLP; `weights` are gate, up and down.
-    pub fn moe_ffn(&mut self, x: ValueId, route: ValueId, weights: [TensorId; 3], act: Act) -> ValueId {
+    pub fn moe_ffn(
+        &mut self,
+        x: ValueId,
+        route: ValueId,
+        weights: [TensorId; 3],
+        act: Act,
+    ) -> ValueId {
         let [gate, up, down] = weights;
-        self.push(Op::MoeFfn { x, route, gate, up, down, act })
+        self.push(Op::MoeFfn {
+            x,
+            route,
+            gate,
+            up,
+            down,
+            act,
+        })
     }
 
     /// Keeps the rows that want an output.
@@ -232,14 +368,13 @@ impl Builder {
         self.push(Op::Pool { x, kind })
     }
 
-    /// Columns of a value.
+    /// Columns of a value; 0 after a failure.
     pub fn cols(&self, x: ValueId) -> usize {
-        self.program.value(x).cols
-    }
-
-    /// Keeps `error`, if it is the first.
-    pub fn fail(&mut self, error: ModelError) {
-        self.error.get_or_insert(error);
+        if self.error.is_some() {
+            0
+        } else {
+            self.program.value(x).cols
+        }
     }
 
     /// The finished program.
@@ -257,31 +392,49 @@ impl Builder {
         }
     }
 
-    fn tensor(&mut self, tensor: Tensor) -> TensorId {
+    fn tensor(&mut self, tensor: Tensor, stored_rows: usize) -> TensorId {
         if self.error.is_none() {
-            self.error = crate::weights::check_tensor(&self.checkpoint, &tensor).err();
+            self.error = check_tensor(&self.checkpoint, &tensor, stored_rows).err();
+        }
+        if self.error.is_some() {
+            return TensorId(0);
         }
         TensorId(position_or_push(&mut self.program.tensors, tensor))
     }
 
     fn push(&mut self, op: Op) -> ValueId {
-        // After a failure shapes may be nonsense; any value lets the description run to its end.
-        let value = match self.program.shape_of(&op) {
-            Ok(Some(value)) => value,
+        if self.error.is_some() {
+            return ValueId(0);
+        }
+        let layer = self.layer;
+        match self.program.shape_of(&op) {
+            Ok(Some(value)) => {
+                let out = ValueId(self.program.values.len() as u32);
+                self.program.values.push(value);
+                self.program.nodes.push(Node {
+                    op,
+                    out: Some(out),
+                    layer,
+                });
+                out
+            }
             Ok(None) => {
-                self.program.nodes.push(Node { op, out: None, layer: self.layer });
-                return ValueId(0);
+                self.program.nodes.push(Node {
+                    op,
+                    out: None,
+                    layer,
+                });
+                ValueId(0)
             }
             Err(what) => {
-                let op = op.name();
-                self.fail(ModelError::Shapes { op, layer: self.layer, what });
-                Value { rows: Rows::Tokens, cols: 0 }
+                self.error = Some(ModelError::Shapes {
+                    op: op.name(),
+                    layer,
+                    what,
+                });
+                ValueId(0)
             }
-        };
-        let out = ValueId(self.program.values.len() as u32);
-        self.program.values.push(value);
-        self.program.nodes.push(Node { op, out: Some(out), layer: self.layer });
-        out
+        }
     }
 }
 

@@ -26,13 +26,21 @@ pub enum ModelError {
         /// What the file says.
         value: String,
         /// What is wrong with it.
-        what: &'static str,
+        what: String,
     },
     /// A tensor that the architecture needs is not in the file.
     #[error("tensor '{name}' is missing; the file is incomplete or of another architecture")]
     MissingTensor {
         /// Its name.
         name: String,
+    },
+    /// A tensor that the architecture does not know: running without it would give wrong results.
+    #[error("tensor '{name}' is not known to architecture '{architecture}'")]
+    UnknownTensor {
+        /// Its name.
+        name: String,
+        /// Name of the architecture.
+        architecture: String,
     },
     /// A tensor of another shape than the metadata implies.
     #[error("tensor '{name}' has shape {got}, should be {expected} by the metadata")]

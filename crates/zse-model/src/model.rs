@@ -55,6 +55,10 @@ impl Model {
     pub fn load(checkpoint: Arc<Checkpoint>, options: &ModelOptions) -> Result<Self, ModelError> {
         let (info, program) = arch::build(&checkpoint, options)?;
         let weights = Weights::new(checkpoint, &program)?;
-        Ok(Self { info, program, weights })
+        Ok(Self {
+            info,
+            program,
+            weights,
+        })
     }
 }

@@ -3,16 +3,19 @@
 use crate::program::{Rope, RopeScaling};
 
 /// Angle of each rotated pair for each step of position, `dims / 2` of them, and the factor on
-/// sine and cosine.
+/// sine and cosine, which is [`Rope::magnitude`].
 ///
 /// `factors` are the decoded numbers of [`Rope::factors`]. The angle of pair `i` at position `p`
 /// is `p * frequencies[i]`, computed in f32 as `(p as f32) * frequencies[i]`.
 pub fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> (Vec<f32>, f32) {
     let pairs = rope.dims / 2;
     let ramp = |i: usize| match rope.scaling {
-        RopeScaling::Yarn { original_context, beta_fast, beta_slow, .. } => {
-            yarn_ramp(i, rope, original_context, beta_fast, beta_slow)
-        }
+        RopeScaling::Yarn {
+            original_context,
+            beta_fast,
+            beta_slow,
+            ..
+        } => yarn_ramp(i, rope, original_context, beta_fast, beta_slow),
         _ => 0.0,
     };
     let frequencies = (0..pairs)
@@ -31,11 +34,7 @@ pub fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> (Vec<f32>, f32) {
             scaled as f32
         })
         .collect();
-    let magnitude = match rope.scaling {
-        RopeScaling::Yarn { factor, .. } => rope.magnitude * (1.0 + 0.1 * factor.ln()),
-        _ => rope.magnitude,
-    };
-    (frequencies, magnitude)
+    (frequencies, rope.magnitude)
 }
 
 /// YaRN's share of the unscaled frequency for pair `i`: 1 where the pair turns more than

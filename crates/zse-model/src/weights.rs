@@ -61,9 +61,15 @@ impl Weights {
     /// If a tensor is missing or misshapen.
     pub fn new(checkpoint: Arc<Checkpoint>, program: &Program) -> Result<Self, ModelError> {
         for tensor in &program.tensors {
-            check_tensor(&checkpoint, tensor)?;
+            let stored = checkpoint
+                .tensor(&tensor.name)
+                .and_then(|view| view.shape.get(1).copied());
+            check_tensor(&checkpoint, tensor, stored.map_or(1, |rows| rows as usize))?;
         }
-        Ok(Self { checkpoint, tensors: program.tensors.clone() })
+        Ok(Self {
+            checkpoint,
+            tensors: program.tensors.clone(),
+        })
     }
 
     /// The checkpoint behind them.
@@ -74,7 +80,10 @@ impl Weights {
     /// The weight behind `id`.
     pub fn get(&self, id: TensorId) -> WeightView<'_> {
         let t = &self.tensors[id.index()];
-        let view = self.checkpoint.tensor(&t.name).expect("checked by Weights::new");
+        let view = self
+            .checkpoint
+            .tensor(&t.name)
+            .expect("checked by Weights::new");
         let row_bytes = view.ty.row_bytes(t.cols).expect("checked by Weights::new");
         WeightView {
             name: view.name,
@@ -87,27 +96,43 @@ impl Weights {
     }
 }
 
-/// Checks that `checkpoint` has `tensor`, in a shape and of a type that can be used.
-pub(crate) fn check_tensor(checkpoint: &Checkpoint, tensor: &Tensor) -> Result<(), ModelError> {
-    let Tensor { name, first_row, rows, cols, experts } = tensor;
+/// Checks that `checkpoint` has `tensor`, of a type that can be used, as a part or the whole of
+/// matrices that have `stored_rows` rows in the file.
+pub(crate) fn check_tensor(
+    checkpoint: &Checkpoint,
+    tensor: &Tensor,
+    stored_rows: usize,
+) -> Result<(), ModelError> {
+    let Tensor {
+        name,
+        first_row,
+        rows,
+        cols,
+        experts,
+    } = tensor;
     let view = checkpoint
         .tensor(name)
         .ok_or_else(|| ModelError::MissingTensor { name: name.clone() })?;
     if !view.ty.is_weight() {
-        return Err(ModelError::TensorType { name: name.clone(), ty: view.ty.name() });
+        return Err(ModelError::TensorType {
+            name: name.clone(),
+            ty: view.ty.name(),
+        });
     }
     let dim = |i: usize| view.shape.get(i).map_or(1, |&d| d as usize);
-    let whole = *first_row == 0 && dim(1) == *rows;
-    let part = *experts == 1 && *rows > 0 && first_row + rows <= dim(1);
+    let whole = *first_row == 0 && *rows == stored_rows;
+    let part = *experts == 1 && *rows > 0 && first_row + rows <= stored_rows;
     let extra = view.shape.iter().skip(3).any(|&d| d != 1);
-    if dim(0) != *cols || !(whole || part) || dim(2) != *experts || extra {
+    if dim(0) != *cols || dim(1) != stored_rows || dim(2) != *experts || !(whole || part) || extra {
         return Err(ModelError::TensorShape {
             name: name.clone(),
             got: format!("{:?}", view.shape),
             expected: if *experts > 1 {
-                format!("[{cols}, {rows}, {experts}]")
+                format!("[{cols}, {stored_rows}, {experts}]")
+            } else if stored_rows > 1 {
+                format!("[{cols}, {stored_rows}]")
             } else {
-                format!("[{cols}, {}]", first_row + rows)
+                format!("[{cols}]")
             },
         });
     }
