@@ -35,6 +35,7 @@ mod iq3;
 mod iq4;
 mod kquants;
 mod legacy;
+mod lowbit;
 mod mx;
 pub mod pack;
 mod ternary;

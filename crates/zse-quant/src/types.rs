@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::format::{Codec, Format};
-use crate::{float, iq1, iq2, iq3, iq4, kquants, legacy, mx, ternary};
+use crate::{float, iq1, iq2, iq3, iq4, kquants, legacy, lowbit, mx, ternary};
 
 /// Declares the enum and its table: `Variant = ggml's id, ggml's name, format;`.
 macro_rules! types {
@@ -108,6 +108,10 @@ types! {
     Mxfp4 = 39, "mxfp4", Format::quantized::<mx::Mxfp4>();
     /// 4-bit floats (E2M1), an 8-bit float (E4M3) for 16.
     Nvfp4 = 40, "nvfp4", Format::quantized::<mx::Nvfp4>();
+    /// Signs only, one scale for 128.
+    Q1_0 = 41, "q1_0", Format::quantized::<lowbit::Q1_0>();
+    /// 2 bits, one scale for 64.
+    Q2_0 = 42, "q2_0", Format::quantized::<lowbit::Q2_0>();
 }
 
 const fn weight_count() -> usize {

@@ -51,7 +51,9 @@ fn every_type_decodes_to_the_bits_of_ggml() {
         assert!(!values.is_empty());
         let mut decoded = vec![0.0; values.len()];
         decode(ty, blocks, &mut decoded).unwrap();
-        let differ = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits();
+        // A NaN's payload is no one's contract.
+        let differ =
+            |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan());
         let mismatches = decoded.iter().zip(&values).filter(differ).count();
         println!("{ty}: {mismatches} of {} values differ", values.len());
         assert_eq!(mismatches, 0, "{ty}");
