@@ -22,6 +22,7 @@
 //! k. Nothing depends on other rows or columns, so any split of the work gives the same bits.
 
 use crate::block::{Layout, blocks};
+use crate::error::check_len;
 use crate::format::Codec;
 use crate::{GgmlType, QuantError};
 
@@ -34,7 +35,7 @@ pub const GROUP: usize = 32;
 /// folded in exactly. `m` likewise, zero for types without minima.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Block32 {
-    /// Small integers.
+    /// Small integers (-128 in Q8_0 and Q8_K alone).
     pub q: [i8; 32],
     /// Scale of each half.
     pub w: [f32; 2],
@@ -252,40 +253,22 @@ fn check_row(ty: GgmlType, row: &[u8], cols: usize) -> Result<(), QuantError> {
     check_len(ty, "row bytes", expected, row.len())
 }
 
-pub(crate) fn check_len(
-    ty: GgmlType,
-    what: &'static str,
-    expected: usize,
-    found: usize,
-) -> Result<(), QuantError> {
-    match expected == found {
-        true => Ok(()),
-        false => Err(QuantError::Length {
-            ty,
-            what,
-            expected,
-            found,
-        }),
-    }
-}
-
 /// [`dot`] for one format.
 pub(crate) fn dot_blocks<B: Unpack>(row: &[u8], x: &ActivationBlocks<'_>) -> f32 {
     let groups = B::LEN / GROUP;
-    let weights = blocks::<B>(row)
-        .iter()
-        .flat_map(|b| (0..groups).map(|g| b.unpack(g)));
-    let x =
-        x.q.as_chunks::<GROUP>()
-            .0
-            .iter()
-            .zip(x.scale)
-            .zip(x.sums.as_chunks::<2>().0);
-    weights
-        .zip(x)
-        .fold(0.0, |acc, (weights, ((q, scale), sums))| {
-            dot_group(B::CONTRACT, &weights, q, sums).mul_add(*scale, acc)
-        })
+    let q = x.q.as_chunks::<GROUP>().0.iter();
+    let sums = x.sums.as_chunks::<2>().0;
+    let mut x = q.zip(sums).zip(x.scale);
+    let mut acc = 0.0f32;
+    for block in blocks::<B>(row) {
+        // The groups of the block first: `zip` asks its left side first, and would drop an
+        // activation group when the block ends.
+        for (group, ((q, sums), scale)) in (0..groups).zip(&mut x) {
+            let t = dot_group(B::CONTRACT, &block.unpack(group), q, sums);
+            acc = t.mul_add(*scale, acc);
+        }
+    }
+    acc
 }
 
 /// `t` of the contract.
@@ -302,7 +285,7 @@ fn dot_group(contract: Contract, weights: &Block32, q: &[i8; GROUP], sums: &[i32
     let [s0, s1] = *sums;
     match (contract.halves, contract.has_min) {
         (Halves::Uniform, false) => (p0 + p1) as f32 * w0,
-        (Halves::Uniform, true) => ((s0 + s1) as f32).mul_add(m0, (p0 + p1) as f32 * w0),
+        (Halves::Uniform, true) => (s0.wrapping_add(s1) as f32).mul_add(m0, (p0 + p1) as f32 * w0),
         (Halves::Split, has_min) => {
             let t = (p1 as f32).mul_add(w1, p0 as f32 * w0);
             if !has_min {

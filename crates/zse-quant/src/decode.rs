@@ -2,6 +2,7 @@
 
 use crate::block::blocks;
 use crate::contract::Unpack;
+use crate::error::check_len;
 use crate::format::Codec;
 use crate::{GgmlType, QuantError};
 
@@ -28,15 +29,7 @@ pub fn decode(ty: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<(), QuantErro
         ty,
         cols: dst.len(),
     })?;
-    if src.len() != expected {
-        let (what, found) = ("source bytes", src.len());
-        return Err(QuantError::Length {
-            ty,
-            what,
-            expected,
-            found,
-        });
-    }
+    check_len(ty, "source bytes", expected, src.len())?;
     decode(src, dst);
     Ok(())
 }

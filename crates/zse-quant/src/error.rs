@@ -45,3 +45,21 @@ pub enum QuantError {
         cell: usize,
     },
 }
+
+/// Refuses a slice of another length than the one needed.
+pub(crate) fn check_len(
+    ty: GgmlType,
+    what: &'static str,
+    expected: usize,
+    found: usize,
+) -> Result<(), QuantError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(QuantError::Length {
+        ty,
+        what,
+        expected,
+        found,
+    })
+}

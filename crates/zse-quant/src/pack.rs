@@ -20,7 +20,7 @@
 //! at once. Nothing is computed in packing, so [`unpack_rows`] gives the file's bytes back.
 
 use crate::block::Field;
-use crate::contract::check_len;
+use crate::error::check_len;
 use crate::{GgmlType, QuantError};
 
 /// Rows of a tile.
