@@ -89,7 +89,7 @@ pub enum Problem {
         left: u64,
     },
     /// The file does not start with the format's mark.
-    #[error("is {found:?}, not \"GGUF\": this is not a GGUF file")]
+    #[error("is \"{}\", not \"GGUF\": this is not a GGUF file", found.escape_ascii())]
     NotGguf {
         /// The first four bytes.
         found: [u8; 4],

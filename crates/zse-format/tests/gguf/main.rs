@@ -1,0 +1,12 @@
+//! GGUF files from outside: valid ones are read exactly, malformed ones refused.
+
+mod counting;
+mod hostile;
+mod mutations;
+mod raw;
+mod read;
+mod split;
+mod write;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
