@@ -10,6 +10,8 @@ mod batch;
 mod budget;
 mod check;
 mod finish;
+#[cfg(test)]
+mod tests;
 
 pub use batch::{
     Batch, BlockId, KvOp, Masks, Output, OutputRow, Outputs, SampleJob, Sampled, SeqSpan,

@@ -88,3 +88,52 @@ fn step_values<'a>(program: &'a Program, step: &'a Step) -> impl Iterator<Item =
         node.op.inputs().into_iter().chain(node.out)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{DecoderSpec, decoder};
+    use crate::passes::{GroupKind, schedule};
+
+    #[test]
+    fn values_that_live_together_have_buffers_of_their_own() {
+        let model = decoder(&DecoderSpec::small(zse_quant::GgmlType::F32), 1).unwrap();
+        let program = &model.program;
+        for claim in [&GroupKind::ALL[..], &[]] {
+            let steps = schedule(program, claim);
+            let plan = BufferPlan::new(program, &steps);
+            // Who owns each buffer, replayed: a value must still own its buffer at every use.
+            let mut owner = vec![None; plan.buffers.len()];
+            for step in &steps {
+                for node in step.nodes() {
+                    let node = &program.nodes[node.index()];
+                    for v in node.op.inputs() {
+                        assert_eq!(owner[plan.of_value[v.index()]], Some(v), "{node:?}");
+                    }
+                    if let Some(v) = node.out {
+                        owner[plan.of_value[v.index()]] = Some(v);
+                        let buffer = plan.buffers[plan.of_value[v.index()]];
+                        assert!(buffer.cols >= program.value(v).cols);
+                        assert_eq!(buffer.rows, program.value(v).rows);
+                    }
+                }
+            }
+            let out = program.output.value();
+            assert_eq!(owner[plan.of_value[out.index()]], Some(out));
+        }
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_layers() {
+        let plan = |layers| {
+            let spec = DecoderSpec {
+                layers,
+                ..DecoderSpec::small(zse_quant::GgmlType::F32)
+            };
+            let model = decoder(&spec, 1).unwrap();
+            let steps = schedule(&model.program, &[]);
+            BufferPlan::new(&model.program, &steps).buffers.len()
+        };
+        assert_eq!(plan(2), plan(6));
+    }
+}

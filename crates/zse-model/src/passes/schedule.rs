@@ -203,3 +203,94 @@ fn add_norm(program: &Program, uses: &Uses, add: NodeId) -> Option<Vec<NodeId>> 
     })?;
     Some(vec![add, norm])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{DecoderSpec, decoder};
+
+    fn program() -> Program {
+        decoder(&DecoderSpec::small(zse_quant::GgmlType::F32), 1)
+            .unwrap()
+            .program
+            .clone()
+    }
+
+    fn names(program: &Program, step: &Step) -> Vec<&'static str> {
+        step.nodes()
+            .iter()
+            .map(|n| program.nodes[n.index()].op.name())
+            .collect()
+    }
+
+    #[test]
+    fn a_decoder_layer_fuses_into_its_groups() {
+        let program = program();
+        let steps = schedule(&program, &GroupKind::ALL);
+        let layer: Vec<_> = steps
+            .iter()
+            .filter(|s| program.nodes[s.nodes()[0].index()].layer == Some(0))
+            .map(|s| names(&program, s))
+            .collect();
+        assert!(
+            layer.contains(&vec!["rms_norm", "linear", "linear", "linear"]),
+            "{layer:?}"
+        );
+        assert!(
+            layer.contains(&vec!["rms_norm", "linear", "linear", "glu"]),
+            "{layer:?}"
+        );
+        assert!(layer.contains(&vec!["rope", "kv_write"]), "{layer:?}");
+    }
+
+    #[test]
+    fn nothing_claimed_keeps_the_order_of_the_program() {
+        let program = program();
+        let steps = schedule(&program, &[]);
+        let order: Vec<_> = steps.iter().map(|s| s.nodes()[0].index()).collect();
+        assert_eq!(order, (0..program.nodes.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_node_runs_once_and_after_its_inputs() {
+        let program = program();
+        for claim in [
+            &GroupKind::ALL[..],
+            &[GroupKind::AddNorm],
+            &[GroupKind::RopeKvWrite],
+        ] {
+            let steps = schedule(&program, claim);
+            let order: Vec<_> = steps
+                .iter()
+                .flat_map(|s| s.nodes().iter().copied())
+                .collect();
+            let mut defined = vec![false; program.values.len()];
+            for node in &order {
+                let node = &program.nodes[node.index()];
+                assert!(
+                    node.op.inputs().iter().all(|v| defined[v.index()]),
+                    "{node:?}"
+                );
+                node.out.into_iter().for_each(|v| defined[v.index()] = true);
+            }
+            let mut once = order.clone();
+            once.sort();
+            once.dedup();
+            assert_eq!(once.len(), program.nodes.len());
+            assert_eq!(order.len(), program.nodes.len());
+        }
+    }
+
+    #[test]
+    fn a_key_is_written_before_it_is_attended_to() {
+        let program = program();
+        let steps = schedule(&program, &GroupKind::ALL);
+        let position = |name: &str| {
+            steps
+                .iter()
+                .position(|s| names(&program, s).contains(&name))
+                .unwrap()
+        };
+        assert!(position("kv_write") < position("attention"));
+    }
+}

@@ -1,0 +1,57 @@
+//! Batches and budgets that executors refuse.
+
+use super::{Budget, ExecError, KvType, OutputRow, TokenSource, Want};
+use crate::conformance::{DecoderSpec, batch, decoder};
+use zse_quant::GgmlType;
+
+#[test]
+fn each_index_out_of_range_is_refused_by_name() {
+    let spec = DecoderSpec::small(GgmlType::F32);
+    let model = decoder(&spec, 1).unwrap();
+    let budget = Budget::for_context(64, 1, 16);
+    let good = batch(&model, &budget, &[(&[1, 2, 3], 0)]);
+    good.check(&model.program, &budget).unwrap();
+    type Break = fn(&mut super::Batch);
+    let breaks: [(&str, Break); 9] = [
+        ("row 97 of 'token_embd.weight'", |b| {
+            b.tokens[1] = TokenSource::Id(97)
+        }),
+        ("2 positions", |b| b.positions.truncate(2)),
+        ("belong to no sequence", |b| b.seqs[0].tokens.end = 2),
+        ("expected to begin at 0", |b| b.seqs[0].tokens.start = 1),
+        ("block 2 of 2", |b| b.seqs[0].tables[0][0] = 2),
+        ("tables of 3 blocks", |b| b.seqs[0].first = 64),
+        ("output 2 of token 3", |b| b.outputs[2].token = 3),
+        ("rising order", |b| b.outputs[0].token = 1),
+        ("wants token 97", |b| {
+            b.outputs[0] = OutputRow {
+                token: 0,
+                want: Want::LogProb(97),
+            }
+        }),
+    ];
+    for (message, change) in breaks {
+        let mut bad = good.clone();
+        change(&mut bad);
+        match bad.check(&model.program, &budget) {
+            Err(ExecError::BadBatch(e)) => assert!(e.contains(message), "{e} for {message}"),
+            other => panic!("{message}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_kv_type_that_cannot_hold_a_head_is_refused() {
+    let spec = DecoderSpec {
+        heads: 16,
+        kv_heads: 2,
+        ..DecoderSpec::small(GgmlType::F32)
+    };
+    let model = decoder(&spec, 1).unwrap();
+    let budget = Budget {
+        kv_type: KvType::Q8_0,
+        ..Budget::for_context(64, 1, 16)
+    };
+    let error = budget.check(&model.program).unwrap_err().to_string();
+    assert!(error.contains("a head has 16"), "{error}");
+}
