@@ -17,7 +17,10 @@ pub(super) fn all(logits: &[f32]) -> impl Iterator<Item = Candidate> + '_ {
         .iter()
         .enumerate()
         .filter(|(_, l)| **l > f32::NEG_INFINITY)
-        .map(|(id, &logit)| Candidate { id: id as u32, logit })
+        .map(|(id, &logit)| Candidate {
+            id: id as u32,
+            logit,
+        })
 }
 
 /// A set of tokens: never empty, always in rising order of id, so that sums over it have one order
@@ -34,7 +37,14 @@ impl Candidates {
         let mut kept = best(logits.iter().copied(), k as usize);
         kept.retain(|r| r.key > f32::NEG_INFINITY);
         kept.sort_unstable_by_key(|r| r.index);
-        Self(kept.iter().map(|r| Candidate { id: r.index as u32, logit: r.key }).collect())
+        Self(
+            kept.iter()
+                .map(|r| Candidate {
+                    id: r.index as u32,
+                    logit: r.key,
+                })
+                .collect(),
+        )
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Candidate> + '_ {
@@ -47,7 +57,9 @@ impl Candidates {
 
     /// The largest logit.
     pub(super) fn max(&self) -> f32 {
-        self.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max)
+        self.iter()
+            .map(|c| c.logit)
+            .fold(f32::NEG_INFINITY, f32::max)
     }
 
     /// Keeps the candidates for which `keep` holds, unless that would leave none.
@@ -66,7 +78,10 @@ impl Candidates {
     /// Softmax over the candidates.
     pub(super) fn softmax(&self) -> Softmax {
         let max = self.max();
-        let sum = self.iter().map(|c| f64::from(math::exp(c.logit - max))).sum();
+        let sum = self
+            .iter()
+            .map(|c| f64::from(math::exp(c.logit - max)))
+            .sum();
         Softmax { max, sum }
     }
 
@@ -118,7 +133,10 @@ pub(super) struct Ranked {
 
 /// Falling keys, equal ones by rising index.
 fn order(a: &Ranked, b: &Ranked) -> Ordering {
-    b.key.partial_cmp(&a.key).unwrap_or(Ordering::Equal).then(a.index.cmp(&b.index))
+    b.key
+        .partial_cmp(&a.key)
+        .unwrap_or(Ordering::Equal)
+        .then(a.index.cmp(&b.index))
 }
 
 /// The `k` largest of `keys`, best first, equal ones by rising index. One pass that holds `2 k`
@@ -153,9 +171,14 @@ mod tests {
     #[test]
     fn best_equals_a_full_sort() {
         // Many ties, so that the order among equals is tested as well.
-        let keys: Vec<f32> = (0..3000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32).collect();
-        let mut sorted: Vec<Ranked> =
-            keys.iter().enumerate().map(|(index, &key)| Ranked { key, index }).collect();
+        let keys: Vec<f32> = (0..3000u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32)
+            .collect();
+        let mut sorted: Vec<Ranked> = keys
+            .iter()
+            .enumerate()
+            .map(|(index, &key)| Ranked { key, index })
+            .collect();
         sorted.sort_by(|a, b| b.key.total_cmp(&a.key).then(a.index.cmp(&b.index)));
         for k in [0, 1, 2, 31, 32, 33, 500, 2999, 3000, 9999] {
             assert_eq!(best(keys.iter().copied(), k), sorted[..k.min(3000)]);
@@ -165,7 +188,12 @@ mod tests {
     #[test]
     fn top_k_leaves_out_forbidden_tokens() {
         let logits = [f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 0.5];
-        let ids = |k| Candidates::top_k(&logits, k).iter().map(|c| c.id).collect::<Vec<_>>();
+        let ids = |k| {
+            Candidates::top_k(&logits, k)
+                .iter()
+                .map(|c| c.id)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(ids(0), [1, 3]);
         assert_eq!(ids(1), [1]);
         assert_eq!(ids(3), [1, 3]);

@@ -33,8 +33,10 @@ mod tests {
 
     /// Pearson's statistic of `draws` draws from softmax(`logits`).
     fn chi_square(logits: &[f32], temperature: f32, draws: u64) -> f64 {
-        let weights: Vec<f64> =
-            logits.iter().map(|&l| (f64::from(l) / f64::from(temperature)).exp()).collect();
+        let weights: Vec<f64> = logits
+            .iter()
+            .map(|&l| (f64::from(l) / f64::from(temperature)).exp())
+            .collect();
         let total: f64 = weights.iter().sum();
         let mut counts = vec![0u64; logits.len()];
         let max = logits.iter().copied().fold(f32::MIN, f32::max);
@@ -43,7 +45,9 @@ mod tests {
             counts[gumbel_max(all(logits), max, temperature, &noise) as usize] += 1;
         }
         let expected = |i: usize| weights[i] / total * draws as f64;
-        (0..logits.len()).map(|i| (counts[i] as f64 - expected(i)).powi(2) / expected(i)).sum()
+        (0..logits.len())
+            .map(|i| (counts[i] as f64 - expected(i)).powi(2) / expected(i))
+            .sum()
     }
 
     #[test]
@@ -69,19 +73,25 @@ mod tests {
             counts[gumbel_max(all(&skewed), 2.0, 1.3, &noise) as usize] += 1;
         }
         let expected = |i: usize| weights[i] / total * draws as f64;
-        let statistic: f64 =
-            (0..5).map(|i| (counts[i] as f64 - expected(i)).powi(2) / expected(i)).sum();
+        let statistic: f64 = (0..5)
+            .map(|i| (counts[i] as f64 - expected(i)).powi(2) / expected(i))
+            .sum();
         assert!(statistic > 40.0, "{statistic}");
     }
 
     #[test]
     fn the_bound_changes_no_draw() {
-        let logits: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 * 0.004).collect();
+        let logits: Vec<f32> = (0..5000)
+            .map(|i| ((i * 7919) % 5000) as f32 * 0.004)
+            .collect();
         let max = logits.iter().copied().fold(f32::MIN, f32::max);
         for position in 0..50 {
             let noise = Noise::new(5, 0, position);
             let score = |c: &Candidate| f64::from(c.logit) - f64::from(max) + noise.gumbel(c.id);
-            let expected = all(&logits).max_by(|a, b| score(a).total_cmp(&score(b))).unwrap().id;
+            let expected = all(&logits)
+                .max_by(|a, b| score(a).total_cmp(&score(b)))
+                .unwrap()
+                .id;
             assert_eq!(gumbel_max(all(&logits), max, 1.0, &noise), expected);
         }
     }

@@ -11,7 +11,11 @@ use super::penalties::{finite, newest};
 /// as well; it does not reach across a token of `dry_breakers`, and breakers are never lowered.
 pub(super) fn penalize(logits: &mut [f32], history: &[u32], p: &SampleParams) {
     let history = newest(history, p.dry_last_n);
-    let longest = history.iter().rev().take_while(|t| !p.dry_breakers.contains(t)).count();
+    let longest = history
+        .iter()
+        .rev()
+        .take_while(|t| !p.dry_breakers.contains(t))
+        .count();
     if longest < p.dry_allowed_length as usize {
         return;
     }
@@ -44,7 +48,11 @@ fn runs_at_end(x: &[u32]) -> Vec<usize> {
     // that reaches farthest.
     let (mut left, mut right) = (0, 0);
     for k in 1..n {
-        let mut z = if k < right { runs[n - (k - left)..].first().map_or(0, |&z| z.min(right - k)) } else { 0 };
+        let mut z = if k < right {
+            runs[n - (k - left)].min(right - k)
+        } else {
+            0
+        };
         while k + z < n && at(z) == at(k + z) {
             z += 1;
         }
@@ -62,7 +70,14 @@ mod tests {
 
     fn naive(x: &[u32]) -> Vec<usize> {
         (0..x.len())
-            .map(|i| x[..i].iter().rev().zip(x.iter().rev()).take_while(|(a, b)| a == b).count())
+            .map(|i| {
+                x[..i]
+                    .iter()
+                    .rev()
+                    .zip(x.iter().rev())
+                    .take_while(|(a, b)| a == b)
+                    .count()
+            })
             .collect()
     }
 
@@ -70,7 +85,10 @@ mod tests {
     fn runs_are_those_of_the_definition() {
         assert_eq!(runs_at_end(&[]), Vec::<usize>::new());
         // a b c c b c y a b c
-        assert_eq!(runs_at_end(&[0, 1, 2, 2, 1, 2, 9, 0, 1, 2]), [0, 0, 0, 3, 1, 0, 2, 0, 0, 0]);
+        assert_eq!(
+            runs_at_end(&[0, 1, 2, 2, 1, 2, 9, 0, 1, 2]),
+            [0, 0, 0, 3, 1, 0, 2, 0, 0, 0]
+        );
         let mut state = 1u32;
         for len in 0..200 {
             let x: Vec<u32> = (0..len)
@@ -91,7 +109,11 @@ mod tests {
 
     #[test]
     fn penalty_grows_with_the_length_of_the_repetition() {
-        let p = SampleParams { dry_multiplier: 1.0, dry_base: 2.0, ..SampleParams::default() };
+        let p = SampleParams {
+            dry_multiplier: 1.0,
+            dry_base: 2.0,
+            ..SampleParams::default()
+        };
         // After `1 2 3 4 .. 1 2 3`, token 4 extends a repetition of 3: 2^(3 - 2).
         let expected = [0.0, 0.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(lowered(&[1, 2, 3, 4, 9, 1, 2, 3], &p), expected);
@@ -108,7 +130,10 @@ mod tests {
             ..SampleParams::default()
         };
         assert_eq!(lowered(&[1, 2, 3, 4, 9, 1, 2, 3], &p), [0.0; 10]);
-        let p = SampleParams { dry_breakers: vec![4], ..p };
+        let p = SampleParams {
+            dry_breakers: vec![4],
+            ..p
+        };
         assert_eq!(lowered(&[1, 2, 3, 4, 9, 1, 2, 3], &p), [0.0; 10]);
     }
 
@@ -126,7 +151,10 @@ mod tests {
 
     #[test]
     fn long_repetitions_stay_finite() {
-        let p = SampleParams { dry_multiplier: 5.0, ..SampleParams::default() };
+        let p = SampleParams {
+            dry_multiplier: 5.0,
+            ..SampleParams::default()
+        };
         let logits = lowered(&[7; 4000], &p);
         assert_eq!(logits[7], f32::MIN);
         assert!(logits.iter().all(|l| l.is_finite()));

@@ -19,26 +19,37 @@ impl<'a> LogProbs<'a> {
     /// If a logit is NaN or positive infinity, or all are negative infinity.
     pub fn new(logits: &'a [f32]) -> Result<Self, SampleError> {
         if let Some(token) = math::first_unusable(logits) {
-            return Err(SampleError::NotFinite { token: token as u32 });
+            return Err(SampleError::NotFinite {
+                token: token as u32,
+            });
         }
         let max = math::max(logits);
         if max == f32::NEG_INFINITY {
             return Err(SampleError::NoCandidates);
         }
-        Ok(Self { logits, total: f64::from(max) + math::exp_sum(logits, max).ln() })
+        Ok(Self {
+            logits,
+            total: f64::from(max) + math::exp_sum(logits, max).ln(),
+        })
     }
 
     /// Natural logarithm of the probability of `token`; negative infinity for one that the model
     /// forbids or does not have.
     pub fn of(&self, token: u32) -> f32 {
-        let logit = self.logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let logit = self
+            .logits
+            .get(token as usize)
+            .copied()
+            .unwrap_or(f32::NEG_INFINITY);
         (f64::from(logit) - self.total) as f32
     }
 
-    /// The `n` most likely tokens with their log-probabilities, best first.
+    /// The `n` most likely tokens with their log-probabilities, best first; none that the model
+    /// forbids.
     pub fn top(&self, n: usize) -> Vec<(u32, f32)> {
         best(self.logits.iter().copied(), n)
             .into_iter()
+            .filter(|r| r.key > f32::NEG_INFINITY)
             .map(|r| (r.index as u32, self.of(r.index as u32)))
             .collect()
     }
@@ -60,7 +71,7 @@ mod tests {
         assert_eq!(p.of(4), f32::NEG_INFINITY);
         assert_eq!(p.top(2), [(1, p.of(1)), (2, p.of(2))]);
         assert_eq!(p.top(0), []);
-        assert_eq!(p.top(9).len(), 4);
+        assert_eq!(p.top(9).len(), 3);
     }
 
     #[test]

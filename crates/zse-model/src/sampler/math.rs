@@ -19,7 +19,10 @@ pub(super) fn max(x: &[f32]) -> f32 {
             *m = if v > *m { v } else { *m };
         }
     }
-    lanes.iter().chain(tail).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m })
+    lanes
+        .iter()
+        .chain(tail)
+        .fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m })
 }
 
 /// The first index of NaN or positive infinity.
@@ -64,11 +67,23 @@ pub(super) fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = clamped - n * LN2_HI - n * LN2_LO;
     let mut p = 1.987_569_1e-4;
-    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+    for c in [
+        1.398_2e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
         p = p * r + c;
     }
     let y = p * r * r + r + 1.0;
-    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    let power = f32::from_bits(
+        shifted
+            .to_bits()
+            .wrapping_sub(ROUND.to_bits())
+            .wrapping_add(127)
+            << 23,
+    );
     if x < -87.0 { 0.0 } else { y * power }
 }
 
@@ -82,7 +97,10 @@ mod tests {
             let x = -(i as f32) * 1e-4;
             let exact = f64::from(x).exp();
             let got = f64::from(exp(x));
-            assert!((got - exact).abs() <= exact * 2.4e-7, "exp({x}) = {got}, not {exact}");
+            assert!(
+                (got - exact).abs() <= exact * 2.4e-7,
+                "exp({x}) = {got}, not {exact}"
+            );
         }
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(exp(-0.0), 1.0);
@@ -113,7 +131,10 @@ mod tests {
                 assert_eq!(first_unusable(&x), Some(at));
             }
         }
-        assert_eq!(first_unusable(&[f32::MIN, f32::NEG_INFINITY, f32::MAX]), None);
+        assert_eq!(
+            first_unusable(&[f32::MIN, f32::NEG_INFINITY, f32::MAX]),
+            None
+        );
     }
 
     #[test]

@@ -60,7 +60,11 @@ fn zipf_top_k(logits: &[f32], mu: f32) -> u32 {
     let eps = exponent - 1.0;
     let vocab = logits.len() as f64;
     // The limit where the exponent is 1.
-    let scale = if eps.abs() < 1e-9 { 1.0 / vocab.ln() } else { eps / (1.0 - vocab.powf(-eps)) };
+    let scale = if eps.abs() < 1e-9 {
+        1.0 / vocab.ln()
+    } else {
+        eps / (1.0 - vocab.powf(-eps))
+    };
     let k = (scale * f64::from(mu).exp2()).powf(1.0 / exponent);
     // A cast saturates and takes NaN to 0; at least one token is kept.
     (k as u32).max(1)
@@ -69,7 +73,10 @@ fn zipf_top_k(logits: &[f32], mu: f32) -> u32 {
 /// The estimate after `token` was drawn from `candidates`.
 fn updated(candidates: &Candidates, token: u32, mirostat: &Mirostat, mu: f32) -> f32 {
     let softmax = candidates.softmax();
-    let logit = candidates.iter().find(|c| c.id == token).map_or(candidates.max(), |c| c.logit);
+    let logit = candidates
+        .iter()
+        .find(|c| c.id == token)
+        .map_or(candidates.max(), |c| c.logit);
     let surprise = (-softmax.ln(logit) / std::f64::consts::LN_2) as f32;
     mu - mirostat.eta * (surprise - mirostat.tau)
 }
@@ -86,11 +93,22 @@ pub(super) mod tests {
         token: u32,
     ) -> (Vec<u32>, f32) {
         let kept = truncate(logits, mirostat, mu);
-        (kept.iter().map(|c| c.id).collect(), updated(&kept, token, mirostat, mu))
+        (
+            kept.iter().map(|c| c.id).collect(),
+            updated(&kept, token, mirostat, mu),
+        )
     }
 
-    const V2: Mirostat = Mirostat { version: 2, tau: 3.0, eta: 0.1 };
-    const V1: Mirostat = Mirostat { version: 1, tau: 3.0, eta: 0.1 };
+    const V2: Mirostat = Mirostat {
+        version: 2,
+        tau: 3.0,
+        eta: 0.1,
+    };
+    const V1: Mirostat = Mirostat {
+        version: 1,
+        tau: 3.0,
+        eta: 0.1,
+    };
 
     #[test]
     fn version_two_cuts_by_surprise() {
@@ -101,7 +119,10 @@ pub(super) mod tests {
         assert_eq!(stage(&logits, &V2, 0.5, 1).0, [1]);
         // Renormalised, token 2 has 1/3: log2(3) bits.
         let (_, mu) = stage(&logits, &V2, 2.5, 2);
-        assert!((mu - (2.5 - 0.1 * (3f32.log2() - 3.0))).abs() < 1e-5, "{mu}");
+        assert!(
+            (mu - (2.5 - 0.1 * (3f32.log2() - 3.0))).abs() < 1e-5,
+            "{mu}"
+        );
     }
 
     #[test]
@@ -119,12 +140,20 @@ pub(super) mod tests {
                 (token, mu) = choose(&logits, 0.0, 1.0, &mirostat, mu, &noise);
                 if position >= 1000 {
                     surprise -= (softmax.ln(logits[token as usize])
-                        - kept.iter().map(|c| softmax.probability(c.logit)).sum::<f64>().ln())
+                        - kept
+                            .iter()
+                            .map(|c| softmax.probability(c.logit))
+                            .sum::<f64>()
+                            .ln())
                         / std::f64::consts::LN_2;
                 }
             }
             let mean = surprise / 2000.0;
-            assert!((mean - 3.0).abs() < 0.15, "version {}: {mean}", mirostat.version);
+            assert!(
+                (mean - 3.0).abs() < 0.15,
+                "version {}: {mean}",
+                mirostat.version
+            );
         }
     }
 

@@ -111,7 +111,10 @@ fn adjust<'a>(
     }
     if let Some(mask) = mask {
         for (token, logit) in logits.to_mut().iter_mut().enumerate() {
-            if mask.get(token / 64).is_none_or(|word| word >> (token % 64) & 1 == 0) {
+            if mask
+                .get(token / 64)
+                .is_none_or(|word| word >> (token % 64) & 1 == 0)
+            {
                 *logit = f32::NEG_INFINITY;
             }
         }
@@ -135,7 +138,14 @@ fn choose(logits: &[f32], job: &SampleJob) -> Result<(u32, f32), SampleError> {
     let max = logits[best as usize];
     let noise = Noise::new(p.seed, job.choice, job.position);
     if let Some(mirostat) = &p.mirostat {
-        return Ok(mirostat::choose(logits, max, p.temperature, mirostat, job.mu, &noise));
+        return Ok(mirostat::choose(
+            logits,
+            max,
+            p.temperature,
+            mirostat,
+            job.mu,
+            &noise,
+        ));
     }
     let token = if p.truncates() {
         let mut candidates = Candidates::top_k(logits, p.top_k);

@@ -7,11 +7,11 @@ use std::f64::consts::LN_2;
 /// Built on `SplitMix64` (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
 /// generators"). With `mix` its finaliser and `G = 0x9e3779b97f4a7c15` its increment:
 /// ```text
-/// absorb(h, x)  = mix(h ^ mix(x + G))
-/// key(s)        = absorb(absorb(absorb(mix(seed + G), choice), position), s)
-/// bits(key, i)  = mix(key + (i + 1) * G)             the i-th output of SplitMix64 seeded by key
-/// v             = ((bits >> 11) + 0.5) * 2^-53        uniform in (0, 1)
-/// gumbel        = -ln(-ln(1 - v))
+/// absorb(h, x) = mix((h ^ x) + G)
+/// key(s)       = absorb(absorb(absorb(absorb(0, seed), choice), position), s)
+/// bits(key, i) = mix(key + (i + 1) * G)         the i-th output of SplitMix64 seeded by key
+/// v            = ((bits >> 12) + 0.5) * 2^-52   uniform in (0, 1)
+/// gumbel       = -ln(-ln(1 - v))
 /// ```
 /// all on wrapping 64-bit integers. Stream `s` 0 has the tokens' noise (`i` is the token), stream 1
 /// the coin that XTC throws (`i` is 0).
@@ -30,23 +30,26 @@ fn mix(mut z: u64) -> u64 {
 }
 
 fn absorb(h: u64, x: u64) -> u64 {
-    mix(h ^ mix(x.wrapping_add(G)))
+    mix((h ^ x).wrapping_add(G))
 }
 
 fn bits(key: u64, i: u64) -> u64 {
     mix(key.wrapping_add(i.wrapping_add(1).wrapping_mul(G)))
 }
 
-/// Uniform in the open interval (0, 1), from the upper 53 bits.
+/// Uniform in the open interval (0, 1), from the upper 52 bits.
 fn uniform(bits: u64) -> f64 {
-    ((bits >> 11) as f64 + 0.5) * (1.0 / (1u64 << 53) as f64)
+    ((bits >> 12) as f64 + 0.5) * (1.0 / (1u64 << 52) as f64)
 }
 
 impl Noise {
     /// The noise of the draw at `position` of choice `choice` of a request with `seed`.
     pub fn new(seed: u64, choice: u32, position: u64) -> Self {
-        let draw = absorb(absorb(mix(seed.wrapping_add(G)), choice.into()), position);
-        Self { tokens: absorb(draw, 0), coin: absorb(draw, 1) }
+        let draw = absorb(absorb(absorb(0, seed), choice.into()), position);
+        Self {
+            tokens: absorb(draw, 0),
+            coin: absorb(draw, 1),
+        }
     }
 
     /// The noise of `token`.
@@ -58,11 +61,11 @@ impl Noise {
     /// Whether the noise of `token` may exceed `floor`; `false` is certain. Costs a few integer
     /// operations, so that nearly all tokens of a vocabulary never see a logarithm.
     ///
-    /// `-ln(1 - v) >= v`, so the noise is at most `-ln(v)`, and `v > 2^-(z+1)` for `z` leading
+    /// `-ln(1 - v) >= v`, so the noise is at most `-ln(v)`, and `v >= 2^-(z+1)` for `z` leading
     /// zeros of its bits.
     pub(super) fn may_exceed(&self, token: u32, floor: f64) -> bool {
-        let zeros = (bits(self.tokens, token.into()) >> 11 << 11).leading_zeros();
-        f64::from(zeros.min(53) + 1) * LN_2 + 1e-9 > floor
+        let zeros = (bits(self.tokens, token.into()) >> 12 << 12).leading_zeros();
+        f64::from(zeros.min(52) + 1) * LN_2 + 1e-9 > floor
     }
 
     /// A uniform number in (0, 1) for decisions about the draw as a whole.

@@ -6,8 +6,9 @@ use super::{SampleError, SampleParams};
 pub(super) fn bias(logits: &mut [f32], biases: &[(u32, f32)]) -> Result<(), SampleError> {
     let vocab = logits.len();
     for &(token, bias) in biases {
-        let logit =
-            logits.get_mut(token as usize).ok_or(SampleError::UnknownToken { token, vocab })?;
+        let logit = logits
+            .get_mut(token as usize)
+            .ok_or(SampleError::UnknownToken { token, vocab })?;
         *logit = finite(*logit + bias);
     }
     Ok(())
@@ -20,14 +21,15 @@ pub(super) fn penalize(logits: &mut [f32], history: &[u32], p: &SampleParams) {
     let mut seen = newest(history, p.penalty_last_n).to_vec();
     seen.sort_unstable();
     for run in seen.chunk_by(|a, b| a == b) {
-        let Some(logit) = logits.get_mut(run[0] as usize) else { continue };
+        let Some(logit) = logits.get_mut(run[0] as usize) else {
+            continue;
+        };
         let repeated = if *logit <= 0.0 {
             *logit * p.repetition_penalty
         } else {
             *logit / p.repetition_penalty
         };
-        *logit =
-            finite(repeated - (run.len() as f32 * p.frequency_penalty + p.presence_penalty));
+        *logit = finite(repeated - (run.len() as f32 * p.frequency_penalty + p.presence_penalty));
     }
 }
 
@@ -39,7 +41,11 @@ pub(super) fn newest(history: &[u32], n: Option<u32>) -> &[u32] {
 
 /// Sums that overflow stay numbers; forbidden tokens (negative infinity) stay forbidden.
 pub(super) fn finite(x: f32) -> f32 {
-    if x.is_nan() { f32::NEG_INFINITY } else { x.min(f32::MAX) }
+    if x.is_nan() {
+        f32::NEG_INFINITY
+    } else {
+        x.min(f32::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -59,7 +65,10 @@ mod tests {
 
     #[test]
     fn repetition_lowers_positive_and_negative_logits_once() {
-        let p = SampleParams { repetition_penalty: 2.0, ..SampleParams::default() };
+        let p = SampleParams {
+            repetition_penalty: 2.0,
+            ..SampleParams::default()
+        };
         let mut logits = [3.0, -3.0, 1.0];
         penalize(&mut logits, &[0, 1, 0, 1, 1, 77], &p);
         assert_eq!(logits, [1.5, -6.0, 1.0]);
@@ -91,7 +100,10 @@ mod tests {
 
     #[test]
     fn overflow_and_forbidden_tokens_stay_ordered() {
-        let p = SampleParams { repetition_penalty: 1e-30, ..SampleParams::default() };
+        let p = SampleParams {
+            repetition_penalty: 1e-30,
+            ..SampleParams::default()
+        };
         let mut logits = [f32::MAX, f32::NEG_INFINITY];
         penalize(&mut logits, &[0, 1], &p);
         assert_eq!(logits, [f32::MAX, f32::NEG_INFINITY]);

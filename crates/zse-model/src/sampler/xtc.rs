@@ -46,7 +46,9 @@ mod tests {
 
     #[test]
     fn acts_as_often_as_asked() {
-        let acted = (0..10_000).filter(|i| after(&[0.6, 0.4], 0.1, 0.3, *i).len() == 1).count();
+        let acted = (0..10_000)
+            .filter(|i| after(&[0.6, 0.4], 0.1, 0.3, *i).len() == 1)
+            .count();
         // Binomial(10000, 0.3): four standard deviations are 183.
         assert!((2_817..=3_183).contains(&acted), "{acted}");
     }
