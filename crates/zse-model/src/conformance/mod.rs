@@ -7,11 +7,13 @@
 
 mod cases;
 mod decoders;
+mod golden;
 mod random;
 mod synth;
 
 pub use cases::op_cases;
 pub use decoders::{DecoderSpec, decoder, decoder_cases};
+pub use golden::{Golden, GoldenError, GoldenReport};
 pub use random::Rng;
 pub use synth::{Fill, Synth};
 

@@ -40,8 +40,8 @@ impl Synth {
         &mut self.writer
     }
 
-    /// A tensor of `shape` (row length first). Types that cannot be encoded get random blocks
-    /// scaled to about the magnitude that `fill` asks for.
+    /// A tensor of `shape` (row length first). Quantized types get random blocks of about the
+    /// magnitude that `fill` asks for.
     ///
     /// # Errors
     /// If the rows are no whole number of blocks.
@@ -54,28 +54,21 @@ impl Synth {
     ) -> Result<(), FormatError> {
         let shape64: Vec<u64> = shape.iter().map(|&d| d as u64).collect();
         self.writer.declare(name, ty, &shape64)?;
-        let n: usize = shape.iter().product();
-        let cols = shape[0];
-        let values: Vec<f32> = (0..n)
-            .map(|i| match fill {
-                Fill::Normal(std) => std * self.rng.normal(),
-                Fill::Outliers(std) if i % cols % 256 == 77 => 100.0 * std * self.rng.normal(),
-                Fill::Outliers(std) => std * self.rng.normal(),
-                Fill::NearOne => 1.0 + 0.1 * self.rng.normal(),
-            })
-            .collect();
-        let mut bytes = vec![0; ty.row_bytes(cols).unwrap_or(0) * (n / cols)];
-        if zse_quant::can_encode(ty) {
-            zse_quant::encode(ty, &values, cols, None, &mut bytes)
-                .expect("finite values in whole blocks");
+        let (n, cols) = (shape.iter().product::<usize>(), shape[0]);
+        let data = if ty.is_quantized() {
+            let pool = self.block_pool(ty, fill);
+            let blocks = pool.len() / ty.block_bytes();
+            (0..n / ty.block_len())
+                .flat_map(|_| {
+                    &pool[self.rng.below(blocks) * ty.block_bytes()..][..ty.block_bytes()]
+                })
+                .copied()
+                .collect()
         } else {
-            let std = match fill {
-                Fill::Normal(std) | Fill::Outliers(std) => std,
-                Fill::NearOne => 1.0,
-            };
-            self.random_blocks(ty, std, &mut bytes);
-        }
-        self.data.push((name.to_owned(), bytes));
+            let values: Vec<f32> = (0..n).map(|i| self.value(fill, i % cols)).collect();
+            encode(ty, &values)
+        };
+        self.data.push((name.to_owned(), data));
         Ok(())
     }
 
@@ -91,11 +84,31 @@ impl Synth {
         Checkpoint::from_bytes(body.finish()?, "synthetic").map(Arc::new)
     }
 
-    /// Random bits in every field of every block, redrawn until the block decodes to finite
-    /// numbers of a magnitude within a factor of about four of `std`.
-    fn random_blocks(&mut self, ty: GgmlType, std: f32, bytes: &mut [u8]) {
+    fn value(&mut self, fill: Fill, col: usize) -> f32 {
+        match fill {
+            Fill::Normal(std) => std * self.rng.normal(),
+            Fill::Outliers(std) if col % 256 == 77 => 100.0 * std * self.rng.normal(),
+            Fill::Outliers(std) => std * self.rng.normal(),
+            Fill::NearOne => 1.0 + 0.1 * self.rng.normal(),
+        }
+    }
+
+    /// Distinct blocks to fill a tensor from: making every block anew would take most of a test's
+    /// time. Types that cannot be encoded get random bits, redrawn until they decode to finite
+    /// numbers within a factor of about four of the magnitude wanted.
+    fn block_pool(&mut self, ty: GgmlType, fill: Fill) -> Vec<u8> {
+        const BLOCKS: usize = 128;
+        let values: Vec<f32> = (0..BLOCKS * ty.block_len())
+            .map(|i| self.value(fill, i))
+            .collect();
+        if zse_quant::can_encode(ty) {
+            return encode(ty, &values);
+        }
+        let square: f32 = values.iter().map(|v| v * v).sum();
+        let std = (square / values.len() as f32).sqrt();
+        let mut pool = vec![0; BLOCKS * ty.block_bytes()];
         let mut decoded = vec![0.0f32; ty.block_len()];
-        for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+        for block in pool.chunks_exact_mut(ty.block_bytes()) {
             loop {
                 block.iter_mut().for_each(|b| *b = self.rng.bits() as u8);
                 let decodes = zse_quant::decode(ty, block, &mut decoded).is_ok();
@@ -106,5 +119,14 @@ impl Synth {
                 }
             }
         }
+        pool
     }
+}
+
+/// `values` as blocks of `ty`.
+fn encode(ty: GgmlType, values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() / ty.block_len() * ty.block_bytes()];
+    zse_quant::encode(ty, values, values.len(), None, &mut bytes)
+        .expect("finite values in whole blocks");
+    bytes
 }
