@@ -1,0 +1,1 @@
+"""The held-out evaluation: items, scorer, and two ways to run it."""
