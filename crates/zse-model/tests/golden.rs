@@ -1,0 +1,28 @@
+//! Every architecture against Hugging Face transformers, on the fixtures that
+//! `tests/golden/make.py` makes.
+
+use std::collections::BTreeSet;
+
+use zse_model::arch::ARCHITECTURES;
+use zse_model::conformance::Golden;
+use zse_model::program::ProgramOutput;
+use zse_model::reference::Reference;
+
+#[test]
+fn reference_computes_what_transformers_compute() {
+    let mut architectures = BTreeSet::new();
+    for file in Golden::files().unwrap() {
+        let golden = Golden::open(&file).unwrap();
+        let report = golden.compare(&Reference).unwrap();
+        println!("{:20} {:.1e}", golden.name, report.error);
+        let tolerance = match golden.model.program.output {
+            ProgramOutput::Logits(_) => 1e-4,
+            ProgramOutput::Pooled(_) => 1e-5,
+        };
+        assert!(report.error <= tolerance, "{}: {report:?}", golden.name);
+        assert_eq!(report.diverged, None, "{}", golden.name);
+        architectures.insert(golden.model.info.architecture.clone());
+    }
+    let all: BTreeSet<_> = ARCHITECTURES.iter().map(|a| a.name.to_owned()).collect();
+    assert_eq!(architectures, all, "an architecture lacks a golden fixture");
+}
