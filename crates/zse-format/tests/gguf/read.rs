@@ -194,3 +194,14 @@ fn real_vocabularies_open_without_copying_them() {
         assert!(walk(&file) > types.len());
     }
 }
+
+#[test]
+fn the_fuzz_targets_seeds_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/gguf");
+    let seeds = fs::read_dir(&folder).expect("the seeds are committed");
+    let opened = seeds.map(|seed| {
+        let path = seed.expect("listed").path();
+        Checkpoint::open(&path).unwrap_or_else(|error| panic!("{error}"))
+    });
+    assert!(opened.map(|file| walk(&file)).sum::<usize>() > 200);
+}

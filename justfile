@@ -1,0 +1,44 @@
+# Commands for working on ZSE; `just` lists them. Each is one line that can be typed instead.
+
+_default:
+    @just --list
+
+# Talk with the built-in model
+chat *args:
+    cargo run --release -- chat {{args}}
+
+# Build the binary `zse` (target/release/zse)
+build:
+    cargo build --release
+
+# Run all tests
+test *args:
+    cargo test --workspace {{args}}
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Lint everything; warnings are errors
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Build the documentation; warnings are errors
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Check imports, file sizes, file docs and where code is unsafe
+tidy:
+    cargo xtask tidy
+
+# Fuzz a target for some seconds
+fuzz target="gguf" seconds="600":
+    fuzz/run {{target}} {{seconds}}
+
+# What must pass before a push, without the fuzzing
+check: tidy lint doc test
+    cargo fmt --all --check
+
+# Everything that CI runs
+ci:
+    .ci/run
