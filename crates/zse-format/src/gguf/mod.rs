@@ -15,7 +15,7 @@ pub mod limits {
     /// Levels of arrays within arrays.
     pub const MAX_NESTING: u32 = 8;
     /// Tensors of a file.
-    pub const MAX_TENSORS: u64 = 1 << 17;
+    pub const MAX_TENSORS: u64 = 1 << 16;
     /// Bytes of a tensor's name (ggml itself reads up to 63).
     pub const MAX_NAME_BYTES: u64 = 1024;
     /// Dimensions of a tensor: ggml's own limit.
