@@ -1,0 +1,64 @@
+//! SentencePiece's BPE (Kudo and Richardson 2018, <https://arxiv.org/abs/1808.06226>): the pair of
+//! neighbours that forms the token of the best score is joined first, the leftmost of equal ones.
+
+use super::ByteTokens;
+use crate::merge::{Merger, char_lengths};
+use crate::string_table::StringTable;
+
+/// What stands for a space in tokens: U+2581.
+pub(super) const SPACE: &str = "\u{2581}";
+
+#[derive(Clone, Debug)]
+pub(super) struct SentencePiece {
+    /// One a token: lower is merged earlier.
+    ranks: Vec<u32>,
+    bytes: ByteTokens,
+    unknown: Option<u32>,
+}
+
+impl SentencePiece {
+    /// `scores` has one entry a token, or none.
+    pub(super) fn new(tokens: &StringTable, scores: &[f32], unknown: Option<u32>) -> Self {
+        let mut ranks: Vec<u32> = scores.iter().take(tokens.len()).map(|&s| rank(s)).collect();
+        ranks.resize(tokens.len(), rank(0.0));
+        Self { ranks, bytes: ByteTokens::new(tokens), unknown }
+    }
+
+    /// Appends the tokens of `text`; `prefix` puts a space before it.
+    pub(super) fn encode(&self, tokens: &StringTable, text: &str, prefix: bool, out: &mut Vec<u32>) {
+        let mut escaped = text.replace(' ', SPACE);
+        if prefix {
+            escaped.insert_str(0, SPACE);
+        }
+        let rank = |pair: &[u8], _| tokens.find(pair).map(|id| self.ranks[id as usize]);
+        Merger::default().merge(escaped.as_bytes(), char_lengths(&escaped), rank, |symbol| {
+            match tokens.find(symbol) {
+                Some(id) => out.push(id),
+                None => self.bytes.encode(symbol, self.unknown, out),
+            }
+        });
+    }
+}
+
+/// Orders scores, best first; a NaN comes last.
+fn rank(score: f32) -> u32 {
+    if score.is_nan() {
+        return u32::MAX;
+    }
+    let bits = (score + 0.0).to_bits(); // -0 becomes 0
+    let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    !ascending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_order_scores_from_the_best() {
+        let scores = [f32::INFINITY, 2.0, 0.5, 0.0, -0.5, -1e30, f32::NEG_INFINITY];
+        assert!(scores.map(rank).is_sorted());
+        assert_eq!(rank(0.0), rank(-0.0));
+        assert!(rank(f32::NAN) > rank(f32::NEG_INFINITY));
+    }
+}
