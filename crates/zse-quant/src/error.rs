@@ -3,7 +3,7 @@
 use crate::GgmlType;
 
 /// Why a conversion was refused. No input, however malformed, makes this crate panic.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuantError {
     /// A slice does not have the length that the type and the shape ask for.
@@ -43,6 +43,30 @@ pub enum QuantError {
         row: usize,
         /// The cell asked for.
         cell: usize,
+    },
+    /// A weight that the type cannot carry.
+    #[error(
+        "{ty}: the weight in row {row}, column {col} is {value}, but must be finite and at most {limit:e} in magnitude"
+    )]
+    Weight {
+        /// Type asked for.
+        ty: GgmlType,
+        /// Row of the weight.
+        row: usize,
+        /// Column of the weight.
+        col: usize,
+        /// The weight.
+        value: f32,
+        /// The largest magnitude that the type carries whatever its neighbours are.
+        limit: f32,
+    },
+    /// An importance that weighs nothing sensibly.
+    #[error("the importance of column {col} is {value}, but must be finite and not negative")]
+    Importance {
+        /// Column of the importance.
+        col: usize,
+        /// The importance.
+        value: f32,
     },
 }
 

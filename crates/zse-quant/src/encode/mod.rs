@@ -1,22 +1,78 @@
 //! f32 weights to blocks, type by type.
 
+use crate::error::check_len;
 use crate::{GgmlType, QuantError};
 
-/// Encodes one row: `(weights [cols], importance [cols], blocks)`, lengths checked by [`encode`].
-type RowEncoder = fn(&[f32], Option<&[f32]>, &mut [u8]);
+mod affine;
+mod blocks;
+mod fit;
+mod float;
+mod iq4;
+mod kquants;
+mod lanes;
+mod legacy;
+mod levels;
+mod mx;
+mod superblock;
+mod symmetric;
 
-/// The one place that lists which types can be written.
-fn encoder(ty: GgmlType) -> Option<RowEncoder> {
-    match ty {
-        GgmlType::F32 => Some(f32_row),
-        _ => None,
-    }
+use blocks::search_blocks;
+
+/// How a type is written.
+struct Encoder {
+    /// Encodes one row: `(weights [cols], importance [cols], blocks)`, checked by [`encode`].
+    row: fn(&[f32], Option<&[f32]>, &mut [u8]),
+    /// The largest magnitude that a weight may have.
+    limit: f32,
 }
 
-fn f32_row(src: &[f32], _importance: Option<&[f32]>, dst: &mut [u8]) {
-    for (bytes, x) in dst.as_chunks_mut().0.iter_mut().zip(src) {
-        *bytes = x.to_le_bytes();
-    }
+/// The greatest f16.
+const F16_MAX: f32 = 65504.0;
+
+/// The one place that lists which types can be written.
+fn encoder(ty: GgmlType) -> Option<Encoder> {
+    type Row = fn(&[f32], Option<&[f32]>, &mut [u8]);
+    let (row, limit): (Row, f32) = match ty {
+        GgmlType::F32 => (float::f32, f32::MAX),
+        GgmlType::F16 => (float::f16, F16_MAX),
+        GgmlType::Bf16 => (float::bf16, half::bf16::MAX.to_f32()),
+        GgmlType::Q4_0 => (legacy::q4_0, F16_MAX * 8.0),
+        GgmlType::Q4_1 => (legacy::q4_1, F16_MAX),
+        GgmlType::Q5_0 => (legacy::q5_0, F16_MAX * 16.0),
+        GgmlType::Q5_1 => (legacy::q5_1, F16_MAX),
+        GgmlType::Q8_0 => (legacy::q8_0, F16_MAX * 127.0),
+        GgmlType::Q2K => (
+            |x, i, to| search_blocks(x, i, to, kquants::q2_k),
+            F16_MAX * 15.0,
+        ),
+        GgmlType::Q3K => (
+            |x, i, to| search_blocks(x, i, to, kquants::q3_k),
+            F16_MAX * 96.0,
+        ),
+        GgmlType::Q4K => (
+            |x, i, to| search_blocks(x, i, to, kquants::q4_k),
+            F16_MAX * 63.0,
+        ),
+        GgmlType::Q5K => (
+            |x, i, to| search_blocks(x, i, to, kquants::q5_k),
+            F16_MAX * 63.0,
+        ),
+        GgmlType::Q6K => (
+            |x, i, to| search_blocks(x, i, to, kquants::q6_k),
+            F16_MAX * 3968.0,
+        ),
+        GgmlType::Iq4Nl => (
+            |x, i, to| search_blocks(x, i, to, iq4::iq4_nl),
+            F16_MAX * 113.0,
+        ),
+        GgmlType::Iq4Xs => (
+            |x, i, to| search_blocks(x, i, to, iq4::iq4_xs),
+            F16_MAX * 3616.0,
+        ),
+        GgmlType::Mxfp4 => (mx::mxfp4, f32::MAX),
+        _ => return None,
+    };
+    Some(Encoder { row, limit })
 }
 
 /// Whether [`encode`] writes this type.
@@ -30,9 +86,15 @@ pub fn can_encode(ty: GgmlType) -> bool {
 /// given, is one non-negative weight a column (the mean square of the activations that meet it):
 /// errors in important columns count more.
 ///
+/// F16, BF16, Q8_0, and without importance Q4_0, Q4_1, Q5_0 and Q5_1 have the very bytes of
+/// ggml's encoders. The others search for the scales that minimise
+/// `sum of importance * (weight - decoded weight)^2`. The same input gives the same bytes on
+/// every machine.
+///
 /// # Errors
-/// The type cannot be encoded, `cols` is not a whole number of blocks, or a slice has the wrong
-/// length.
+/// The type cannot be encoded, `cols` is not a whole number of blocks, a slice has the wrong
+/// length, a weight is not finite or larger than the type can carry, or an importance is
+/// negative or not finite. `dst` may then be partly written.
 pub fn encode(
     ty: GgmlType,
     src: &[f32],
@@ -40,7 +102,7 @@ pub fn encode(
     importance: Option<&[f32]>,
     dst: &mut [u8],
 ) -> Result<(), QuantError> {
-    let row = encoder(ty).ok_or(QuantError::Unsupported {
+    let encoder = encoder(ty).ok_or(QuantError::Unsupported {
         ty,
         action: "encoded",
     })?;
@@ -48,21 +110,33 @@ pub fn encode(
         Some(bytes) if bytes > 0 && src.len().is_multiple_of(cols) => bytes,
         _ => return Err(QuantError::Cols { ty, cols }),
     };
-    let length = |what, expected, found| match expected == found {
-        true => Ok(()),
-        false => Err(QuantError::Length {
-            ty,
-            what,
-            expected,
-            found,
-        }),
-    };
-    length("destination bytes", src.len() / cols * row_bytes, dst.len())?;
+    let dst_len = src.len() / cols * row_bytes;
+    check_len(ty, "destination bytes", dst_len, dst.len())?;
     if let Some(importance) = importance {
-        length("importance", cols, importance.len())?;
+        check_len(ty, "importance", cols, importance.len())?;
+        let allowed = 0.0..=f32::MAX;
+        if let Some(col) = importance.iter().position(|i| !allowed.contains(i)) {
+            return Err(QuantError::Importance {
+                col,
+                value: importance[col],
+            });
+        }
     }
-    for (x, bytes) in src.chunks_exact(cols).zip(dst.chunks_exact_mut(row_bytes)) {
-        row(x, importance, bytes);
+    let rows = src.chunks_exact(cols).zip(dst.chunks_exact_mut(row_bytes));
+    // NaN is in no range.
+    let allowed = 0.0..=encoder.limit;
+    for (row, (x, bytes)) in rows.enumerate() {
+        if let Some(col) = x.iter().position(|x| !allowed.contains(&x.abs())) {
+            let (value, limit) = (x[col], encoder.limit);
+            return Err(QuantError::Weight {
+                ty,
+                row,
+                col,
+                value,
+                limit,
+            });
+        }
+        (encoder.row)(x, importance, bytes);
     }
     Ok(())
 }

@@ -1,0 +1,221 @@
+//! Superblocks with minima, `x ~ d * scale * q - dmin * min`: Q2_K, Q4_K, Q5_K.
+
+use std::array::from_fn;
+
+use super::fit::{Fits, Offset, Sample};
+use super::lanes::F32x8;
+use super::levels::Levels;
+use super::superblock::{ROUNDS, Starts, Targets, f16_scale, tops};
+
+/// How one type is searched.
+pub(super) struct AffineSearch {
+    /// For [`Sample::fit_affine`].
+    pub(super) grid: &'static [(F32x8, f32)],
+    /// Greatest integer scale and minimum.
+    pub(super) top: f32,
+}
+
+/// Scales tried for a run: integers off the nearest, in the direction of rounding.
+const SCALE_STEPS: F32x8 = F32x8([0.0, 0.0, 1.0, 1.0, -1.0, -1.0, 2.0, 2.0]);
+
+/// The scales and minima of a superblock.
+#[derive(Clone, Copy)]
+pub(super) struct Affine<const S: usize> {
+    /// Exactly an f16.
+    pub(super) d: f32,
+    /// Exactly an f16; negative where all weights are positive.
+    pub(super) dmin: f32,
+    /// Integers.
+    pub(super) scales: [f32; S],
+    /// Integers.
+    pub(super) mins: [f32; S],
+    error: f32,
+}
+
+impl AffineSearch {
+    /// The scales with the least weighted error found, and the codes that go with them.
+    pub(super) fn run<L: Levels, const N: usize, const S: usize>(
+        &self,
+        runs: &[Sample<N>; S],
+    ) -> (Affine<S>, [[u8; N]; S]) {
+        let positive = runs.iter().flat_map(|run| run.x).all(|x| *x >= 0.0);
+        let allowed = if positive {
+            Offset::NotBelow0
+        } else {
+            Offset::NotAbove0
+        };
+        let fits: [Fits; S] = from_fn(|j| runs[j].fit_affine::<L>(self.grid, allowed));
+        let targets = Targets::choose(&fits, self.top);
+        let sums: [(f32, f32); S] = from_fn(|j| runs[j].sums());
+        let mut best = Affine {
+            d: 0.0,
+            dmin: 0.0,
+            scales: [0.0; S],
+            mins: [0.0; S],
+            error: f32::INFINITY,
+        };
+        for start in self.starts(&targets, &sums).best() {
+            let (mut d, mut dmin) = start;
+            let mut wanted = targets;
+            let mut last = f32::INFINITY;
+            for _ in 0..ROUNDS {
+                let (found, refitted) =
+                    self.descend::<L, N, S>(runs, &sums, (d, dmin), &mut wanted);
+                if found.error < best.error {
+                    best = found;
+                }
+                if found.error >= last || refitted == (d, dmin) {
+                    break;
+                }
+                (last, (d, dmin)) = (found.error, refitted);
+            }
+        }
+        let codes =
+            |j: usize| runs[j].codes::<L>(best.d * best.scales[j], -(best.dmin * best.mins[j]));
+        (best, from_fn(codes))
+    }
+
+    /// Values of d and dmin worth following, by what rounding the wanted scales and offsets
+    /// would cost.
+    fn starts<const S: usize>(
+        &self,
+        targets: &Targets<S>,
+        sums: &[(f32, f32); S],
+    ) -> Starts<(f32, f32)> {
+        let (largest_scale, largest_offset) = (targets.largest_scale(), targets.largest_offset());
+        let weights: [f32; S] = from_fn(|j| sums[j].0);
+        let mut starts = Starts::new();
+        for top in tops(self.top) {
+            let d = f16_scale(largest_scale / top);
+            for top in tops(self.top) {
+                let dmin = f16_scale(-largest_offset / top);
+                let mut cost = F32x8::default();
+                for i in 0..S / 8 {
+                    cost += self.rounding_cost(targets, &weights, i, (d, dmin));
+                }
+                starts.offer(cost.sum(), (d, dmin));
+                if dmin == 0.0 {
+                    break;
+                }
+            }
+            if d == 0.0 {
+                break;
+            }
+        }
+        starts
+    }
+
+    /// Error that eight runs from `8 i` gain when scales and offsets become integers, the better
+    /// of the two scales beside the wanted one.
+    #[inline(always)]
+    fn rounding_cost<const S: usize>(
+        &self,
+        targets: &Targets<S>,
+        weights: &[f32; S],
+        i: usize,
+        (d, dmin): (f32, f32),
+    ) -> F32x8 {
+        let load = |field: &[f32; S]| F32x8(field.as_chunks().0[i]);
+        let (scale, offset) = (load(&targets.scale), load(&targets.offset));
+        let (curvature, mean_q) = (load(&targets.curvature), load(&targets.mean_q));
+        let (d, dmin) = (F32x8::splat(d), F32x8::splat(dmin));
+        let (inverse_d, inverse_dmin) = (d.inverse(), dmin.inverse());
+        let zero = F32x8::default();
+        let cost = |integer: F32x8| {
+            let miss = d * integer - scale;
+            let offset = offset - mean_q * miss;
+            let min = (zero - offset * inverse_dmin).clamp(0.0, self.top).round();
+            let offset_miss = dmin * min + offset;
+            curvature * (miss * miss) + load(weights) * (offset_miss * offset_miss)
+        };
+        let exact = (scale * inverse_d).clamp(0.0, self.top);
+        let near = exact.round();
+        let other = near.if_above(exact, near - F32x8::splat(1.0), near + F32x8::splat(1.0));
+        let (near, other) = (cost(near), cost(other.clamp(0.0, self.top)));
+        near.if_above(other, other, near)
+    }
+
+    /// The best integer scale and minimum of each run given d and dmin, near those wanted, which
+    /// become those found; and the best d and dmin for the levels that result.
+    fn descend<L: Levels, const N: usize, const S: usize>(
+        &self,
+        runs: &[Sample<N>; S],
+        sums: &[(f32, f32); S],
+        (d, dmin): (f32, f32),
+        wanted: &mut Targets<S>,
+    ) -> (Affine<S>, (f32, f32)) {
+        let (inverse_d, inverse_dmin) = (F32x8::splat(d).inverse(), F32x8::splat(dmin).inverse());
+        let mut found = Affine {
+            d,
+            dmin,
+            scales: [0.0; S],
+            mins: [0.0; S],
+            error: 0.0,
+        };
+        let mut normal = NormalEquations::default();
+        for (j, run) in runs.iter().enumerate() {
+            let exact = (F32x8::splat(wanted.scale[j]) * inverse_d).clamp(0.0, self.top);
+            let nearest = exact.round();
+            let away = if exact.0[0] < nearest.0[0] { -1.0 } else { 1.0 };
+            let scales = (nearest + SCALE_STEPS * F32x8::splat(away)).clamp(0.0, self.top);
+            let scale = F32x8::splat(d) * scales;
+            // The best offset falls with the mean of q when the scale grows.
+            let miss = scale - F32x8::splat(wanted.scale[j]);
+            let offset = F32x8::splat(wanted.mean_q[j]) * miss - F32x8::splat(wanted.offset[j]);
+            let exact = (offset * inverse_dmin).clamp(0.0, self.top);
+            // Rounded to nearest in even lanes, the other way in odd ones.
+            let mut mins = exact.round();
+            for k in [1, 3, 5, 7] {
+                mins.0[k] += if exact.0[k] < mins.0[k] { -1.0 } else { 1.0 };
+            }
+            let mins = mins.clamp(0.0, self.top);
+            let offset = F32x8::default() - F32x8::splat(dmin) * mins;
+
+            let errors = run.errors::<L>(scale, offset);
+            let lane = errors.least();
+            (found.scales[j], found.mins[j]) = (scales.0[lane], mins.0[lane]);
+            found.error += errors.0[lane];
+            let moments = run.moments::<L>(scale.0[lane], offset.0[lane]);
+            (wanted.scale[j], wanted.offset[j]) = (scale.0[lane], offset.0[lane]);
+            wanted.mean_q[j] = moments.q / sums[j].0;
+            let (a, b) = (scales.0[lane], -mins.0[lane]);
+            normal.aa += a * a * moments.qq;
+            normal.ab += a * b * moments.q;
+            normal.bb += b * b * sums[j].0;
+            normal.ax += a * moments.xq;
+            normal.bx += b * sums[j].1;
+        }
+        (found, normal.solve((d, dmin)))
+    }
+}
+
+/// Least squares for `x ~ d * a + dmin * b`: sums of products.
+#[derive(Default)]
+struct NormalEquations {
+    aa: f32,
+    ab: f32,
+    bb: f32,
+    ax: f32,
+    bx: f32,
+}
+
+impl NormalEquations {
+    /// The best `(d, dmin)` as f16, each keeping its sign; as they were where undetermined.
+    fn solve(&self, (d, dmin): (f32, f32)) -> (f32, f32) {
+        let determinant = self.aa * self.bb - self.ab * self.ab;
+        let (new_d, new_dmin) = if determinant > 1e-6 * self.aa * self.bb {
+            (
+                (self.ax * self.bb - self.bx * self.ab) / determinant,
+                (self.bx * self.aa - self.ax * self.ab) / determinant,
+            )
+        } else if self.aa > 0.0 {
+            ((self.ax - dmin * self.ab) / self.aa, dmin)
+        } else if self.bb > 0.0 {
+            (d, self.bx / self.bb)
+        } else {
+            (d, dmin)
+        };
+        let keep_sign = |new: f32, old: f32| if new * old > 0.0 { f16_scale(new) } else { old };
+        (keep_sign(new_d, d), keep_sign(new_dmin, dmin))
+    }
+}

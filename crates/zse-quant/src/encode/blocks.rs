@@ -1,0 +1,86 @@
+//! Rows cut in blocks, with the weight of each error.
+
+use std::array::from_fn;
+
+use super::fit::Sample;
+use crate::block::{Layout, blocks_mut};
+
+/// Encodes the blocks of one row, each from its values alone.
+pub(super) fn round_blocks<B: Layout, const LEN: usize>(
+    row: &[f32],
+    dst: &mut [u8],
+    encode: impl Fn(&[f32; LEN]) -> B,
+) {
+    const { assert!(B::LEN == LEN) }
+    for (block, x) in blocks_mut::<B>(dst).iter_mut().zip(row.as_chunks().0) {
+        *block = encode(x);
+    }
+}
+
+/// Encodes the blocks of one row, each from its values and how much an error in each counts.
+///
+/// Importance is scaled so that its greatest is 1 in each block. A block without any counts all
+/// its errors alike.
+pub(super) fn weighted_blocks<B: Layout, const LEN: usize>(
+    row: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+    encode: impl Fn(&[f32; LEN], &[f32; LEN]) -> B,
+) {
+    const { assert!(B::LEN == LEN) }
+    let mut weights = [1.0; LEN];
+    let importance = importance.map(|i| i.as_chunks().0);
+    for (i, (block, x)) in blocks_mut(dst)
+        .iter_mut()
+        .zip(row.as_chunks().0)
+        .enumerate()
+    {
+        if let Some(importance) = importance {
+            weights = relative(&importance[i]);
+        }
+        *block = encode(x, &weights);
+    }
+}
+
+/// As [`weighted_blocks`], for scales in f16: what rounds to zero in any case does not come to
+/// `encode`.
+pub(super) fn search_blocks<B: Layout, const LEN: usize>(
+    row: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+    encode: impl Fn(&[f32; LEN], &[f32; LEN]) -> B,
+) {
+    weighted_blocks(row, importance, dst, |x, w| {
+        match x.iter().all(|x| x.abs() <= ROUNDS_TO_ZERO) {
+            true => B::default(),
+            false => encode(x, w),
+        }
+    });
+}
+
+/// Half the least f16, 2^-25: under it, nothing is better than a scale of 0. (Searches would lose
+/// their way there, as squares vanish.)
+const ROUNDS_TO_ZERO: f32 = 1.0 / 33_554_432.0;
+
+/// Importance over its maximum. Values without importance get so little that it only decides
+/// among encodings that are otherwise alike.
+fn relative<const LEN: usize>(importance: &[f32; LEN]) -> [f32; LEN] {
+    const LITTLE: f32 = 1e-9;
+    let most = importance.iter().fold(0.0, |m: f32, w| m.max(*w));
+    match most > 0.0 {
+        true => importance.map(|w| w / most + LITTLE),
+        false => [1.0; LEN],
+    }
+}
+
+/// The `S` runs of a superblock.
+pub(super) fn runs<'a, const N: usize, const S: usize>(
+    x: &'a [f32; 256],
+    w: &'a [f32; 256],
+) -> [Sample<'a, N>; S] {
+    const { assert!(N * S == 256) }
+    from_fn(|j| Sample {
+        x: &x.as_chunks().0[j],
+        w: &w.as_chunks().0[j],
+    })
+}

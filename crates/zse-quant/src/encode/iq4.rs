@@ -1,0 +1,54 @@
+//! IQ4_NL and IQ4_XS.
+
+use std::array::from_fn;
+
+use super::blocks::runs;
+use super::fit::Sample;
+use super::lanes::F32x8;
+use super::legacy::{halves, settle_scale};
+use super::levels::Iq4Levels;
+use super::symmetric::{BOTH_SIGNS, SymmetricSearch};
+use crate::block::f16_bytes;
+use crate::iq4::{Iq4Nl, Iq4Xs};
+
+/// Where the largest weight of a run is to stand, among levels of -127 to 113.
+static GRID: [F32x8; 4] = [
+    F32x8::ramp(-90.0, -146.0),
+    F32x8::ramp(-94.0, -150.0),
+    F32x8::ramp(80.0, 132.0),
+    F32x8::ramp(84.0, 136.0),
+];
+
+static SEARCH: SymmetricSearch = SymmetricSearch {
+    grid: &GRID,
+    range: (-32.0, 31.0),
+    neighbours: BOTH_SIGNS,
+};
+
+pub(super) fn iq4_nl(x: &[f32; 32], w: &[f32; 32]) -> Iq4Nl {
+    let (d, codes) = settle_scale::<Iq4Levels>(Sample { x, w }, &GRID);
+    Iq4Nl {
+        d: f16_bytes(d),
+        qs: halves(&codes),
+    }
+}
+
+pub(super) fn iq4_xs(x: &[f32; 256], w: &[f32; 256]) -> Iq4Xs {
+    let (found, codes) = SEARCH.run::<Iq4Levels, 32, 8>(&runs(x, w));
+    let scales = found.scales.map(|s| (s + 32.0) as u8);
+    let high = scales
+        .iter()
+        .rev()
+        .fold(0u16, |bits, s| (bits << 2) | u16::from(s >> 4));
+    let low = |i: usize| (scales[2 * i] & 15) | ((scales[2 * i + 1] & 15) << 4);
+    let mut qs = [0; 128];
+    for (qs, codes) in qs.as_chunks_mut().0.iter_mut().zip(&codes) {
+        *qs = halves(codes);
+    }
+    Iq4Xs {
+        d: f16_bytes(found.d),
+        scales_h: high.to_le_bytes(),
+        scales_l: from_fn(low),
+        qs,
+    }
+}

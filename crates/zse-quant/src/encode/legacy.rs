@@ -1,0 +1,236 @@
+//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 by plain rounding, with the very bytes of ggml: the extreme
+//! values of a block fix its scale. Also the searches for blocks of 32 with float scales.
+
+use std::array::from_fn;
+
+use super::blocks::{round_blocks, search_blocks};
+use super::fit::{Fits, Offset, Sample, anchored};
+use super::lanes::F32x8;
+use super::levels::{Integers, Levels};
+use super::superblock::{f16_nearest, f16_scale, largest};
+use crate::block::f16_bytes;
+use crate::legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+
+/// `x` cut to an integer and then to a signed byte, 0 where it is no such integer: subnormal
+/// scales have no finite inverse.
+#[inline]
+fn truncate(x: f32) -> u8 {
+    if x.abs() < 128.0 { x as i8 as u8 } else { 0 }
+}
+
+/// `1 / x`, and 0 for 0.
+#[inline]
+fn inverse_or_zero(x: f32) -> f32 {
+    if x == 0.0 { 0.0 } else { 1.0 / x }
+}
+
+/// The scale that puts the value of largest magnitude at the level `-levels`, and codes from 0
+/// to `2 * levels - 1`.
+#[inline]
+fn round_symmetric(x: &[f32; 32], levels: u8) -> (f32, [u8; 32]) {
+    let d = largest(x) / -f32::from(levels);
+    let (inverse, half) = (inverse_or_zero(d), f32::from(levels) + 0.5);
+    (
+        d,
+        x.map(|x| truncate(x * inverse + half).min(2 * levels - 1)),
+    )
+}
+
+/// Scale and offset that put the least value at level 0 and the greatest at `top`, and codes.
+#[inline]
+fn round_affine(x: &[f32; 32], top: u8) -> (f32, f32, [u8; 32]) {
+    let min = x.iter().fold(f32::MAX, |m, x| if *x < m { *x } else { m });
+    let max = x.iter().fold(f32::MIN, |m, x| if *x > m { *x } else { m });
+    let d = (max - min) / f32::from(top);
+    let inverse = inverse_or_zero(d);
+    (
+        d,
+        min,
+        x.map(|x| truncate((x - min) * inverse + 0.5).min(top)),
+    )
+}
+
+/// 32 codes of four bits: the first 16 in low nibbles.
+pub(super) fn halves(codes: &[u8; 32]) -> [u8; 16] {
+    from_fn(|i| (codes[i] & 15) | ((codes[i + 16] & 15) << 4))
+}
+
+/// The fifth bits of 32 codes.
+fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+    let bits = codes
+        .iter()
+        .rev()
+        .fold(0, |bits, c| (bits << 1) | u32::from((c >> 4) & 1));
+    bits.to_le_bytes()
+}
+
+impl Q4_0 {
+    fn of((d, codes): (f32, [u8; 32])) -> Self {
+        Self {
+            d: f16_bytes(d),
+            qs: halves(&codes),
+        }
+    }
+}
+
+impl Q4_1 {
+    fn of((d, m, codes): (f32, f32, [u8; 32])) -> Self {
+        Self {
+            d: f16_bytes(d),
+            m: f16_bytes(m),
+            qs: halves(&codes),
+        }
+    }
+}
+
+impl Q5_0 {
+    fn of((d, codes): (f32, [u8; 32])) -> Self {
+        Self {
+            d: f16_bytes(d),
+            qh: fifth_bits(&codes),
+            qs: halves(&codes),
+        }
+    }
+}
+
+impl Q5_1 {
+    fn of((d, m, codes): (f32, f32, [u8; 32])) -> Self {
+        Self {
+            d: f16_bytes(d),
+            m: f16_bytes(m),
+            qh: fifth_bits(&codes),
+            qs: halves(&codes),
+        }
+    }
+}
+
+pub(super) fn q4_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+    static GRID: [F32x8; 4] = [
+        F32x8::ramp(-5.5, -9.7),
+        F32x8::ramp(-5.8, -10.0),
+        F32x8::ramp(5.5, 8.7),
+        F32x8::ramp(5.8, 9.0),
+    ];
+    match importance {
+        None => round_blocks(row, dst, |x| Q4_0::of(round_symmetric(x, 8))),
+        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
+            Q4_0::of(settle_scale::<Integers<-8, 7>>(Sample { x, w }, &GRID))
+        }),
+    }
+}
+
+pub(super) fn q4_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+    static GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(14.0, 17.5), [0.0, 0.3, 0.7, 1.0]);
+    match importance {
+        None => round_blocks(row, dst, |x| Q4_1::of(round_affine(x, 15))),
+        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
+            Q4_1::of(settle_affine::<Integers<0, 15>>(Sample { x, w }, &GRID))
+        }),
+    }
+}
+
+pub(super) fn q5_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+    static GRID: [F32x8; 4] = [
+        F32x8::ramp(-12.5, -17.7),
+        F32x8::ramp(-12.8, -18.0),
+        F32x8::ramp(12.5, 17.2),
+        F32x8::ramp(12.8, 17.5),
+    ];
+    match importance {
+        None => round_blocks(row, dst, |x| Q5_0::of(round_symmetric(x, 16))),
+        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
+            Q5_0::of(settle_scale::<Integers<-16, 15>>(Sample { x, w }, &GRID))
+        }),
+    }
+}
+
+pub(super) fn q5_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
+    static GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(30.0, 35.0), [0.0, 0.3, 0.7, 1.0]);
+    match importance {
+        None => round_blocks(row, dst, |x| Q5_1::of(round_affine(x, 31))),
+        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
+            Q5_1::of(settle_affine::<Integers<0, 31>>(Sample { x, w }, &GRID))
+        }),
+    }
+}
+
+/// As ggml, whatever the importance: at 8 bits a search gains next to nothing.
+pub(super) fn q8_0(row: &[f32], _importance: Option<&[f32]>, dst: &mut [u8]) {
+    round_blocks(row, dst, |x| {
+        let d = largest(x).abs() / 127.0;
+        let inverse = inverse_or_zero(d);
+        Q8_0 {
+            d: f16_bytes(d),
+            qs: x.map(|x| truncate(half_away(x * inverse))),
+        }
+    });
+}
+
+/// Moves a number so that cutting off its fraction rounds to nearest, halves away from zero.
+#[inline]
+fn half_away(x: f32) -> f32 {
+    const BELOW_HALF: f32 = 0.5 - f32::EPSILON / 4.0;
+    x + BELOW_HALF.copysign(x)
+}
+
+/// The f16 scale with the least error among the fits of a block, and codes.
+pub(super) fn settle_scale<L: Levels>(block: Sample<32>, grid: &[F32x8]) -> (f32, [u8; 32]) {
+    // Beside the fits, the weight of largest magnitude exactly at one of eight levels: nothing
+    // is better where all weights are alike, and rounding to f16 makes the difference.
+    let (low, high) = (F32x8::splat(L::LOW), F32x8::splat(L::HIGH));
+    let outer = F32x8([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
+    let part = F32x8([1.0, 0.85, 0.7, 0.55, 1.0, 0.85, 0.7, 0.55]);
+    let levels = L::nearest(part * (low + outer * (high - low)));
+    let exact = F32x8::splat(largest(block.x)) * levels.inverse();
+    let tried = [block.fit_scale::<L>(grid).scale, exact].map(|scales| {
+        let scales = scales.map(f16_scale);
+        let errors = block.errors::<L>(scales, F32x8::default());
+        let best = errors.least();
+        (errors.0[best], scales.0[best])
+    });
+    let d = if tried[1].0 < tried[0].0 {
+        tried[1].1
+    } else {
+        tried[0].1
+    };
+    (d, block.codes::<L>(d, 0.0))
+}
+
+/// The f16 scale and offset with the least error among the fits of a block, and codes.
+fn settle_affine<L: Levels>(block: Sample<32>, grid: &[(F32x8, f32)]) -> (f32, f32, [u8; 32]) {
+    let fits = block.fit_affine::<L>(grid, Offset::Any);
+    // As in `settle_scale`: the extremes at the ends of 4 numbers of steps, or 0 and an extreme.
+    let (low, high) = block.extremes();
+    let low = F32x8([
+        low,
+        low,
+        low,
+        low,
+        low.min(0.0),
+        low.min(0.0),
+        low.min(0.0),
+        low.min(0.0),
+    ]);
+    let steps = F32x8([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0]);
+    let steps = F32x8::splat(L::HIGH) - steps;
+    let exact = Fits {
+        scale: (F32x8::splat(high) - low) / steps,
+        offset: low,
+        ..Fits::default()
+    };
+    let tried = [fits, exact].map(|fits| {
+        let scales = fits.scale.map(f16_scale);
+        // The best offset falls with the mean of q where rounding raised the scale.
+        let offsets = fits.offset - fits.mean_q * (scales - fits.scale);
+        let offsets = offsets.map(f16_nearest);
+        let errors = block.errors::<L>(scales, offsets);
+        let best = errors.least();
+        (errors.0[best], scales.0[best], offsets.0[best])
+    });
+    let (_, d, m) = if tried[1].0 < tried[0].0 {
+        tried[1]
+    } else {
+        tried[0]
+    };
+    (d, m, block.codes::<L>(d, m))
+}

@@ -1,0 +1,145 @@
+//! What the searches over superblocks share. A superblock is `S` runs of `N` weights; each run
+//! has an integer scale (and minimum), and all share an f16 scale of those.
+
+use std::array::from_fn;
+
+use super::fit::Fits;
+use super::lanes::round;
+
+/// Starting points that are followed to their local minimum.
+const STARTS: usize = 3;
+
+/// Most times that a start's f16 scales are refitted.
+pub(super) const ROUNDS: usize = 4;
+
+/// Relative difference of two sums that says nothing.
+const ROUNDING_NOISE: f64 = 1e-6;
+
+/// The scale and offset that each run would take, and what it costs to miss them.
+#[derive(Clone, Copy)]
+pub(super) struct Targets<const S: usize> {
+    pub(super) scale: [f32; S],
+    pub(super) offset: [f32; S],
+    /// See [`Fits`].
+    pub(super) curvature: [f32; S],
+    /// See [`Fits`].
+    pub(super) mean_q: [f32; S],
+}
+
+impl<const S: usize> Targets<S> {
+    /// The scale of largest magnitude.
+    pub(super) fn largest_scale(&self) -> f32 {
+        largest(&self.scale)
+    }
+
+    /// The offset of largest magnitude.
+    pub(super) fn largest_offset(&self) -> f32 {
+        largest(&self.offset)
+    }
+
+    /// Chooses a fit for each run.
+    ///
+    /// The run with the largest scale decides how finely all scales are represented, and often
+    /// has other fits that are nearly as good with a smaller one (a lone outlier stands at one
+    /// step as well as at three). So a limit on scales is lowered step by step, and the choice
+    /// kept that costs least together with the rounding of the scales to `1/steps` of the
+    /// largest.
+    pub(super) fn choose(fits: &[Fits; S], steps: f32) -> Self {
+        let mut chosen = [0; S];
+        let (mut limit, mut least) = (f32::INFINITY, f64::INFINITY);
+        for _ in 0..S {
+            let Some(lanes) = best_lanes(fits, limit) else {
+                break;
+            };
+            let (mut cost, mut curvature, mut largest) = (0f64, 0.0, 0f32);
+            for (lane, fits) in lanes.iter().zip(fits) {
+                cost -= f64::from(fits.gain.0[*lane]);
+                curvature += fits.curvature.0[*lane];
+                largest = largest.max(fits.scale.0[*lane].abs());
+            }
+            // A rounded number has a variance of a twelfth of its squared step.
+            cost += f64::from(curvature * (largest / steps).powi(2) / 12.0);
+            // Of equals, the smaller scale is the finer.
+            if cost <= least + ROUNDING_NOISE * least.abs() {
+                (least, chosen) = (cost, lanes);
+            }
+            limit = largest * 0.999;
+        }
+        Self {
+            scale: from_fn(|j| fits[j].scale.0[chosen[j]]),
+            offset: from_fn(|j| fits[j].offset.0[chosen[j]]),
+            curvature: from_fn(|j| fits[j].curvature.0[chosen[j]]),
+            mean_q: from_fn(|j| fits[j].mean_q.0[chosen[j]]),
+        }
+    }
+}
+
+/// The best fit of each run with a scale up to `limit`; none if a run has no such fit.
+fn best_lanes<const S: usize>(fits: &[Fits; S], limit: f32) -> Option<[usize; S]> {
+    let mut lanes = [0; S];
+    for (lane, fits) in lanes.iter_mut().zip(fits) {
+        let better = |a: usize, b: usize| {
+            if fits.gain.0[b] > fits.gain.0[a] {
+                b
+            } else {
+                a
+            }
+        };
+        *lane = (0..8)
+            .filter(|k| fits.scale.0[*k].abs() <= limit)
+            .reduce(better)?;
+    }
+    Some(lanes)
+}
+
+/// The number of largest magnitude, with its sign.
+pub(super) fn largest(numbers: &[f32]) -> f32 {
+    numbers
+        .iter()
+        .fold(0f32, |m, x| if x.abs() > m.abs() { *x } else { m })
+}
+
+/// The starting points of least estimated cost, kept in order.
+pub(super) struct Starts<T>([(f32, Option<T>); STARTS]);
+
+impl<T: Copy> Starts<T> {
+    pub(super) fn new() -> Self {
+        Self([(f32::INFINITY, None); STARTS])
+    }
+
+    pub(super) fn offer(&mut self, cost: f32, start: T) {
+        let mut offered = (cost, Some(start));
+        for kept in &mut self.0 {
+            if offered.0 < kept.0 {
+                std::mem::swap(kept, &mut offered);
+            }
+        }
+    }
+
+    pub(super) fn best(&self) -> impl Iterator<Item = T> {
+        self.0.iter().filter_map(|(_, start)| *start)
+    }
+}
+
+/// The f16 nearest to a scale, which neither vanishes nor overflows; 0 stays 0.
+pub(super) fn f16_scale(scale: f32) -> f32 {
+    let least = half::f16::from_bits(1).to_f32();
+    match scale == 0.0 {
+        true => 0.0,
+        false => f16_nearest(scale.abs().max(least).copysign(scale)),
+    }
+}
+
+/// The nearest finite f16.
+pub(super) fn f16_nearest(x: f32) -> f32 {
+    let most = half::f16::MAX.to_f32();
+    half::f16::from_f32(x.clamp(-most, most)).to_f32()
+}
+
+/// Integers that the largest scale is tried at, `top` being the greatest that there is: over it,
+/// the largest scale is cut short and all others are represented more finely. Integers, so that
+/// a lone scale loses nothing but the rounding to f16.
+pub(super) fn tops(top: f32) -> impl Iterator<Item = f32> + Clone {
+    let stride = round(top / 42.0).max(1.0);
+    (-2..12).map(move |i| top - stride * i as f32)
+}
