@@ -67,7 +67,8 @@ impl Checkpoint {
     /// others are found beside it by name (`name-00002-of-00005.gguf`).
     ///
     /// # Errors
-    /// [`FormatError::Io`], [`FormatError::Malformed`], [`FormatError::Split`].
+    /// [`FormatError::Io`], [`FormatError::Malformed`]; of a split model, also [`FormatError::Split`],
+    /// [`FormatError::Missing`] and [`FormatError::WrongType`].
     pub fn open(path: &Path) -> Result<Self, FormatError> {
         let gguf = Gguf::parse(Source::map(path)?)?;
         Self::join(split::complete(path, gguf)?)
