@@ -96,16 +96,7 @@ impl Builder {
         cols: usize,
     ) -> TensorId {
         let name = full_name(site.into(), name, "weight");
-        self.tensor(
-            Tensor {
-                name,
-                first_row: 0,
-                rows,
-                cols,
-                experts: 1,
-            },
-            rows,
-        )
+        self.whole(name, rows, cols, 1)
     }
 
     /// `experts` stacked matrices `{site}{name}.weight`, each `[rows, cols]`.
@@ -117,16 +108,7 @@ impl Builder {
         [rows, cols]: [usize; 2],
     ) -> TensorId {
         let name = full_name(site.into(), name, "weight");
-        self.tensor(
-            Tensor {
-                name,
-                first_row: 0,
-                rows,
-                cols,
-                experts,
-            },
-            rows,
-        )
+        self.whole(name, rows, cols, experts)
     }
 
     /// The vector `{site}{name}.weight` of `len` numbers.
@@ -138,16 +120,7 @@ impl Builder {
     pub fn bias(&mut self, site: impl Into<Site>, name: &str, len: usize) -> Option<TensorId> {
         let name = full_name(site.into(), name, "bias");
         self.checkpoint.tensor(&name)?;
-        Some(self.tensor(
-            Tensor {
-                name,
-                first_row: 0,
-                rows: 1,
-                cols: len,
-                experts: 1,
-            },
-            1,
-        ))
+        Some(self.whole(name, 1, len, 1))
     }
 
     /// A rotary embedding for [`Builder::rope`]; equal ones are shared.
@@ -390,6 +363,17 @@ impl Builder {
                 Ok(self.program)
             }
         }
+    }
+
+    fn whole(&mut self, name: String, rows: usize, cols: usize, experts: usize) -> TensorId {
+        let tensor = Tensor {
+            name,
+            first_row: 0,
+            rows,
+            cols,
+            experts,
+        };
+        self.tensor(tensor, rows)
     }
 
     fn tensor(&mut self, tensor: Tensor, stored_rows: usize) -> TensorId {

@@ -13,7 +13,7 @@ pub(super) fn build(mut b: Builder, h: &Hyper<'_>, c: &Dims) -> Result<Program, 
     let rope = nn::rope(&mut b, h, c, RopeStyle::Halves)?;
     let global = Attention {
         scale: nn::gemma_scale(c, LAYERS_27B),
-        softcap: h.soft_cap("attn_logit_softcapping")?,
+        softcap: h.positive_or_none("attn_logit_softcapping")?,
         ..Attention::causal(*c, b.rope_spec(rope))
     };
     let window = h
@@ -29,10 +29,7 @@ pub(super) fn build(mut b: Builder, h: &Hyper<'_>, c: &Dims) -> Result<Program, 
         .iter()
         .map(|&s| if s { local } else { global })
         .collect();
-    let logits = nn::sandwich_decoder(&mut b, &attention, h.rms_eps()?);
-    let logits = match h.soft_cap("final_logit_softcapping")? {
-        Some(cap) => b.soft_cap(logits, cap),
-        None => logits,
-    };
+    let cap = h.positive_or_none("final_logit_softcapping")?;
+    let logits = nn::sandwich_decoder(&mut b, &attention, h.rms_eps()?, cap);
     b.finish(ProgramOutput::Logits(logits))
 }

@@ -38,10 +38,7 @@ pub(super) fn build(mut b: Builder, h: &Hyper<'_>, c: &Dims) -> Result<Program, 
                 .collect()
         }
     };
-    let logits = nn::sandwich_decoder(&mut b, &attention, eps);
-    let logits = match h.soft_cap("final_logit_softcapping")? {
-        Some(cap) => b.soft_cap(logits, cap),
-        None => logits,
-    };
+    let cap = h.positive_or_none("final_logit_softcapping")?;
+    let logits = nn::sandwich_decoder(&mut b, &attention, eps, cap);
     b.finish(ProgramOutput::Logits(logits))
 }

@@ -21,52 +21,33 @@ use crate::model::{ModelInfo, ModelOptions};
 use crate::nn::{Dims, Hyper};
 use crate::program::{EmbedIndex, Op, Program};
 
+/// Describes a model's forward pass.
+type Build = fn(Builder, &Hyper<'_>, &Dims) -> Result<Program, ModelError>;
+
 /// An architecture: how the metadata of a file become a program.
 pub struct Architecture {
     /// `general.architecture` in the file.
     pub name: &'static str,
-    /// Describes the forward pass.
-    build: fn(Builder, &Hyper<'_>, &Dims) -> Result<Program, ModelError>,
+    build: Build,
+}
+
+impl Architecture {
+    const fn new(name: &'static str, build: Build) -> Self {
+        Self { name, build }
+    }
 }
 
 /// All that are supported.
 pub const ARCHITECTURES: &[Architecture] = &[
-    Architecture {
-        name: "llama",
-        build: llama::build,
-    },
-    Architecture {
-        name: "qwen2",
-        build: qwen2::build,
-    },
-    Architecture {
-        name: "qwen3",
-        build: qwen3::build,
-    },
-    Architecture {
-        name: "qwen3moe",
-        build: qwen3moe::build,
-    },
-    Architecture {
-        name: "gemma2",
-        build: gemma2::build,
-    },
-    Architecture {
-        name: "gemma3",
-        build: gemma3::build,
-    },
-    Architecture {
-        name: "phi3",
-        build: phi3::build,
-    },
-    Architecture {
-        name: "starcoder2",
-        build: starcoder2::build,
-    },
-    Architecture {
-        name: "bert",
-        build: bert::build,
-    },
+    Architecture::new("llama", llama::build),
+    Architecture::new("qwen2", qwen2::build),
+    Architecture::new("qwen3", qwen3::build),
+    Architecture::new("qwen3moe", qwen3moe::build),
+    Architecture::new("gemma2", gemma2::build),
+    Architecture::new("gemma3", gemma3::build),
+    Architecture::new("phi3", phi3::build),
+    Architecture::new("starcoder2", starcoder2::build),
+    Architecture::new("bert", bert::build),
 ];
 
 /// Tensors that a program need not use: the set of LongRoPE factors that was not chosen, and

@@ -1,8 +1,8 @@
 //! Phi 3 and 3.5, Phi 4 (Abdin et al. 2024, arXiv:2404.14219, arXiv:2412.08905): Llama with
 //! queries, keys and values in one matrix, gate and up in another, and LongRoPE.
 //!
-//! The sliding window of some files is not applied, as llama.cpp does not: the configurations
-//! that it comes from disagree about what it means.
+//! The sliding window of some files is not applied, as in llama.cpp: they do not say which layers
+//! it is meant for.
 
 use crate::builder::Builder;
 use crate::error::ModelError;

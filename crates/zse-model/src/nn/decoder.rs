@@ -30,9 +30,14 @@ pub fn pre_norm_decoder(
 }
 
 /// The decoder of Gemma 2 and 3: embeddings times `sqrt(width)`, RMS norms before and after
-/// attention and MLP, attention by layer. The `1 +` of Gemma's norm weights is in the file's
-/// numbers already.
-pub fn sandwich_decoder(b: &mut Builder, attention: &[Attention], eps: f32) -> ValueId {
+/// attention and MLP, attention by layer, logits bounded by `cap` if there is one. The `1 +` of
+/// Gemma's norm weights is in the file's numbers already.
+pub fn sandwich_decoder(
+    b: &mut Builder,
+    attention: &[Attention],
+    eps: f32,
+    cap: Option<f32>,
+) -> ValueId {
     let c = &attention[0].dims;
     let x = embed_tokens(b, c);
     let mut x = b.scale(x, (c.width as f32).sqrt());
@@ -50,5 +55,9 @@ pub fn sandwich_decoder(b: &mut Builder, attention: &[Attention], eps: f32) -> V
     b.enter(TOP);
     let x = b.gather_rows(x);
     let x = b.rms_norm(x, TOP, "output_norm", eps);
-    logits(b, x, c)
+    let logits = logits(b, x, c);
+    match cap {
+        Some(cap) => b.soft_cap(logits, cap),
+        None => logits,
+    }
 }

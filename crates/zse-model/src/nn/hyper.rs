@@ -96,11 +96,11 @@ impl<'a> Hyper<'a> {
         })
     }
 
-    /// A bound for a soft cap; `None` where the file has none, or 0 to say so.
+    /// The positive number `name`; `None` where the file has none, or 0 to say so.
     ///
     /// # Errors
     /// If it is no number, negative or not finite.
-    pub fn soft_cap(&self, name: &str) -> Result<Option<f32>, ModelError> {
+    pub fn positive_or_none(&self, name: &str) -> Result<Option<f32>, ModelError> {
         match self.metadata.f32(&self.key(name))? {
             Some(0.0) => Ok(None),
             _ => self.positive(name),

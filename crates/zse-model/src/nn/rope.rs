@@ -48,10 +48,9 @@ pub fn rope(
 fn scaling(h: &Hyper<'_>, original_context: usize) -> Result<(RopeScaling, f32), ModelError> {
     let key = h.key("rope.scaling.type");
     let kind = h.metadata.str(&key)?.unwrap_or("linear");
-    // Files say 0 for "none".
-    let factor = match h.soft_cap("rope.scaling.factor")? {
+    let factor = match h.positive_or_none("rope.scaling.factor")? {
         Some(factor) => factor,
-        None => h.soft_cap("rope.scale_linear")?.unwrap_or(1.0),
+        None => h.positive_or_none("rope.scale_linear")?.unwrap_or(1.0),
     };
     let magnitude = h.positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
     match kind {

@@ -64,38 +64,65 @@ impl Program {
     pub(crate) fn shape_of(&self, op: &Op) -> Result<Option<Value>, String> {
         let value = |id: ValueId| self.value(id);
         let want = |what: &str, got: usize, expected: usize| {
-            if got == expected { Ok(()) } else { Err(format!("{what} is {got}, should be {expected}")) }
+            if got == expected {
+                Ok(())
+            } else {
+                Err(format!("{what} is {got}, should be {expected}"))
+            }
         };
         let tokens = |id: ValueId| {
             let v = value(id);
-            if v.rows == Rows::Tokens { Ok(v) } else { Err(format!("%{} has rows {:?}", id.0, v.rows)) }
+            if v.rows == Rows::Tokens {
+                Ok(v)
+            } else {
+                Err(format!("%{} has rows {:?}", id.0, v.rows))
+            }
         };
         let vector = |what: &str, t: super::TensorId, cols: usize| {
             want(what, self.tensor(t).rows * self.tensor(t).cols, cols)
         };
         let shape = match *op {
-            Op::Embed { table, .. } => Value { rows: Rows::Tokens, cols: self.tensor(table).cols },
-            Op::RmsNorm { x, weight, group, .. } => {
+            Op::Embed { table, .. } => Value {
+                rows: Rows::Tokens,
+                cols: self.tensor(table).cols,
+            },
+            Op::RmsNorm {
+                x, weight, group, ..
+            } => {
                 vector("weight length", weight, group)?;
                 if group == 0 || value(x).cols % group != 0 {
-                    return Err(format!("{} columns do not divide by {group}", value(x).cols));
+                    return Err(format!(
+                        "{} columns do not divide by {group}",
+                        value(x).cols
+                    ));
                 }
                 value(x)
             }
-            Op::LayerNorm { x, weight, bias, .. } => {
+            Op::LayerNorm {
+                x, weight, bias, ..
+            } => {
                 vector("weight length", weight, value(x).cols)?;
                 bias.map_or(Ok(()), |b| vector("bias length", b, value(x).cols))?;
                 value(x)
             }
-            Op::Linear { x, weight, bias, .. } => {
+            Op::Linear {
+                x, weight, bias, ..
+            } => {
                 let (x, w) = (value(x), self.tensor(weight));
                 want("input columns", x.cols, w.cols)?;
                 bias.map_or(Ok(()), |b| vector("bias length", b, w.rows))?;
-                Value { rows: x.rows, cols: w.rows }
+                Value {
+                    rows: x.rows,
+                    cols: w.rows,
+                }
             }
             Op::Rope { x, head_dim, rope } => {
                 let dims = self.ropes[rope.index()].dims;
-                if head_dim == 0 || value(x).cols % head_dim != 0 || dims > head_dim || dims % 2 != 0 {
+                if head_dim == 0
+                    || value(x).cols % head_dim != 0
+                    || dims > head_dim
+                    || !dims.is_multiple_of(2)
+                {
                     return Err(format!("cannot rotate {dims} of a head of {head_dim}"));
                 }
                 tokens(x)?
@@ -106,18 +133,32 @@ impl Program {
                 want("value columns", tokens(v)?.cols, p.kv_heads * p.v_dim)?;
                 return Ok(None);
             }
-            Op::Attention { q, state, heads, mask, .. } => {
+            Op::Attention {
+                q,
+                state,
+                heads,
+                mask,
+                ..
+            } => {
                 let p = self.paged(state);
                 want("query columns", tokens(q)?.cols, heads * p.k_dim)?;
                 if p.kv_heads == 0 || heads % p.kv_heads != 0 {
-                    return Err(format!("{heads} heads do not divide by {} KV heads", p.kv_heads));
+                    return Err(format!(
+                        "{heads} heads do not divide by {} KV heads",
+                        p.kv_heads
+                    ));
                 }
                 if let (Mask::Window(n), Some(kept)) = (mask, p.window)
                     && n > kept
                 {
-                    return Err(format!("looks back {n} positions of a state that keeps {kept}"));
+                    return Err(format!(
+                        "looks back {n} positions of a state that keeps {kept}"
+                    ));
                 }
-                Value { rows: Rows::Tokens, cols: heads * p.v_dim }
+                Value {
+                    rows: Rows::Tokens,
+                    cols: heads * p.v_dim,
+                }
             }
             Op::Glu { gate: a, up: b, .. } | Op::Add { a, b } => {
                 if value(a) != value(b) {
@@ -128,11 +169,19 @@ impl Program {
             Op::Activation { x, .. } | Op::Scale { x, .. } | Op::SoftCap { x, .. } => value(x),
             Op::MoeRoute { logits, top_k, .. } => {
                 if top_k == 0 || top_k > value(logits).cols {
-                    return Err(format!("cannot choose {top_k} of {} experts", value(logits).cols));
+                    return Err(format!(
+                        "cannot choose {top_k} of {} experts",
+                        value(logits).cols
+                    ));
                 }
-                Value { rows: tokens(logits)?.rows, cols: 2 * top_k }
+                Value {
+                    rows: tokens(logits)?.rows,
+                    cols: 2 * top_k,
+                }
             }
-            Op::MoeFfn { x, gate, up, down, .. } => {
+            Op::MoeFfn {
+                x, gate, up, down, ..
+            } => {
                 let [g, u, d] = [gate, up, down].map(|t| self.tensor(t));
                 want("input columns", tokens(x)?.cols, g.cols)?;
                 want("up columns", u.cols, g.cols)?;
@@ -140,10 +189,19 @@ impl Program {
                 want("down columns", d.cols, g.rows)?;
                 want("up experts", u.experts, g.experts)?;
                 want("down experts", d.experts, g.experts)?;
-                Value { rows: Rows::Tokens, cols: d.rows }
+                Value {
+                    rows: Rows::Tokens,
+                    cols: d.rows,
+                }
             }
-            Op::GatherRows { x } => Value { rows: Rows::Outputs, cols: tokens(x)?.cols },
-            Op::Pool { x, .. } => Value { rows: Rows::Seqs, cols: tokens(x)?.cols },
+            Op::GatherRows { x } => Value {
+                rows: Rows::Outputs,
+                cols: tokens(x)?.cols,
+            },
+            Op::Pool { x, .. } => Value {
+                rows: Rows::Seqs,
+                cols: tokens(x)?.cols,
+            },
         };
         Ok(Some(shape))
     }

@@ -54,7 +54,13 @@ impl Program {
             write!(f, " @{}", self.states[s.index()].name)?;
         }
         match &node.op {
-            Op::Attention { heads, scale, mask, softcap, .. } => {
+            Op::Attention {
+                heads,
+                scale,
+                mask,
+                softcap,
+                ..
+            } => {
                 write!(f, " heads={heads} scale={scale} mask={mask:?}")?;
                 if let Some(cap) = softcap {
                     write!(f, " softcap={cap}")?;
@@ -64,14 +70,20 @@ impl Program {
             Op::LayerNorm { eps, .. } => write!(f, " eps={eps:e}")?,
             Op::Rope { head_dim, rope, .. } => {
                 let r = &self.ropes[rope.index()];
-                write!(f, " head_dim={head_dim} dims={} base={} {:?}", r.dims, r.base, r.style)?;
+                write!(
+                    f,
+                    " head_dim={head_dim} dims={} base={} {:?}",
+                    r.dims, r.base, r.style
+                )?;
             }
             Op::Glu { act, .. } | Op::Activation { act, .. } | Op::MoeFfn { act, .. } => {
                 write!(f, " {act:?}")?;
             }
             Op::Scale { by, .. } => write!(f, " by={by}")?,
             Op::SoftCap { cap, .. } => write!(f, " cap={cap}")?,
-            Op::MoeRoute { top_k, normalize, .. } => {
+            Op::MoeRoute {
+                top_k, normalize, ..
+            } => {
                 write!(f, " top_k={top_k} normalize={normalize}")?;
             }
             Op::Embed { index, .. } => write!(f, " by {index:?}")?,

@@ -204,7 +204,10 @@ impl Program {
             let id = StateId(i as u32);
             match groups.iter_mut().find(|g| g.window == p.window) {
                 Some(g) => g.states.push(id),
-                None => groups.push(KvGroup { states: vec![id], window: p.window }),
+                None => groups.push(KvGroup {
+                    states: vec![id],
+                    window: p.window,
+                }),
             }
         }
         groups
@@ -213,9 +216,14 @@ impl Program {
     /// Whether every token may only see tokens before it. A program for which this is false
     /// (BERT) needs all tokens of a sequence in one batch.
     pub fn is_causal(&self) -> bool {
-        !self
-            .nodes
-            .iter()
-            .any(|n| matches!(n.op, Op::Attention { mask: Mask::Bidirectional, .. }))
+        !self.nodes.iter().any(|n| {
+            matches!(
+                n.op,
+                Op::Attention {
+                    mask: Mask::Bidirectional,
+                    ..
+                }
+            )
+        })
     }
 }

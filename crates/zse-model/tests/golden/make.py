@@ -66,7 +66,7 @@ def fixtures() -> list[Fixture]:
         rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0,
         high_freq_factor=4.0, original_max_position_embeddings=32,
     )
-    yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, beta_fast=8.0,
+    yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, beta_fast=2.0,
                 original_max_position_embeddings=64)
     longrope = dict(
         rope_type="longrope", rope_theta=10000.0, original_max_position_embeddings=96,
@@ -99,7 +99,9 @@ def fixtures() -> list[Fixture]:
                 hf.Qwen2Config(**SIZES, tie_word_embeddings=True,
                                rope_parameters=dict(default, rope_theta=1e6)),
                 hf.Qwen2ForCausalLM),
-        Fixture("qwen2-yarn", arch.QWEN2, hf.Qwen2Config(**SIZES, rope_parameters=yarn),
+        Fixture("qwen2-yarn", arch.QWEN2,
+                hf.Qwen2Config(**SIZES | dict(num_attention_heads=2, num_key_value_heads=1),
+                               rope_parameters=yarn),
                 hf.Qwen2ForCausalLM),
         Fixture("qwen3", arch.QWEN3,
                 hf.Qwen3Config(**SIZES, head_dim=16, rope_parameters=dict(default, rope_theta=1e6)),
@@ -287,7 +289,7 @@ def write_model(fixture: Fixture, model) -> None:
     """NAME.gguf."""
     config, name = model.config, gguf.MODEL_ARCH_NAMES[fixture.arch]
     writer = gguf.GGUFWriter(HERE / f"{fixture.name}.gguf", name)
-    writer.add_name(f"golden {fixture.name}")
+    writer.add_name("golden fixture")  # llama.cpp treats some names specially
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
