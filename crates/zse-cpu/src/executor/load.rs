@@ -1,0 +1,166 @@
+//! Brings a program's weights into the forms that its operations read.
+
+use std::sync::Arc;
+
+use zse_model::executor::{Budget, LoadError};
+use zse_model::program::{Op, Program, TensorId};
+use zse_model::{Model, rope};
+use zse_quant::pack::packed_bytes;
+
+use crate::ops::rope::Rotations;
+use crate::pool::Step;
+use crate::weights::Matrix;
+
+/// The weights by tensor, in the forms that are needed.
+pub(super) struct Weights {
+    matrices: Vec<Option<Matrix>>,
+    vectors: Vec<Option<Vec<f32>>>,
+}
+
+/// What the operations make of a tensor.
+#[derive(Clone, Copy, Default)]
+struct Uses {
+    /// Multiplies activations.
+    product: bool,
+    /// Rows are looked up.
+    table: bool,
+    /// All numbers are needed as f32.
+    vector: bool,
+}
+
+impl Weights {
+    /// Loads the weights of `model`: matrices packed (tables that are matrices too are looked up
+    /// there), tables left in the file, vectors decoded.
+    ///
+    /// Matrices are left in the file, and packed anew as they are used, where memory does not
+    /// hold them beside the caches of `budget`.
+    pub(super) fn load(
+        model: &Arc<Model>,
+        budget: &Budget,
+        step: &Step<'_>,
+    ) -> Result<Self, LoadError> {
+        let uses = uses(&model.program);
+        let pack = fits(model, budget, &uses);
+        let ids = || (0..uses.len() as u32).map(TensorId).zip(&uses);
+        let matrices = ids().map(|(id, uses)| match uses {
+            Uses { product: true, .. } if pack => Matrix::pack(model, id, step).map(Some),
+            Uses { product: true, .. } | Uses { table: true, .. } => {
+                Matrix::in_place(model, id).map(Some)
+            }
+            _ => Ok(None),
+        });
+        let matrices = matrices.collect::<Result<_, _>>()?;
+        let vectors = ids().filter(|(_, uses)| uses.vector).map(|(id, _)| id);
+        let mut decoded = vec![None; uses.len()];
+        for id in vectors {
+            let view = model.weights.get(id);
+            let failed = |source| LoadError::Weight {
+                tensor: view.name.to_owned(),
+                source,
+            };
+            decoded[id.index()] = Some(view.to_f32().map_err(failed)?);
+        }
+        Ok(Self {
+            matrices,
+            vectors: decoded,
+        })
+    }
+
+    /// A matrix or table.
+    pub(super) fn matrix(&self, id: TensorId) -> &Matrix {
+        self.matrices[id.index()]
+            .as_ref()
+            .expect("loaded by its use")
+    }
+
+    /// A vector.
+    pub(super) fn vector(&self, id: TensorId) -> &[f32] {
+        self.vectors[id.index()]
+            .as_ref()
+            .expect("loaded by its use")
+    }
+
+    /// The rotary embeddings of `program`.
+    pub(super) fn rotations(&self, program: &Program) -> Vec<Rotations> {
+        let of = |r: &zse_model::program::Rope| {
+            let (frequencies, magnitude) = rope::frequencies(r, r.factors.map(|f| self.vector(f)));
+            Rotations::new(r.style, frequencies, magnitude)
+        };
+        program.ropes.iter().map(of).collect()
+    }
+
+    /// Bytes held, and bytes read in place.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let vectors: usize = self.vectors.iter().flatten().map(|v| 4 * v.len()).sum();
+        self.matrices
+            .iter()
+            .flatten()
+            .map(Matrix::bytes)
+            .fold((vectors as u64, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
+}
+
+fn uses(program: &Program) -> Vec<Uses> {
+    let mut uses = vec![Uses::default(); program.tensors.len()];
+    for node in &program.nodes {
+        match node.op {
+            Op::Embed { table, .. } => uses[table.index()].table = true,
+            Op::Linear { weight, bias, .. } => {
+                uses[weight.index()].product = true;
+                bias.into_iter().for_each(|b| uses[b.index()].vector = true);
+            }
+            Op::MoeFfn { gate, up, down, .. } => {
+                [gate, up, down]
+                    .iter()
+                    .for_each(|t| uses[t.index()].product = true);
+            }
+            _ => node
+                .op
+                .tensors()
+                .iter()
+                .for_each(|t| uses[t.index()].vector = true),
+        }
+    }
+    let factors = program.ropes.iter().filter_map(|r| r.factors);
+    factors.for_each(|t| uses[t.index()].vector = true);
+    uses
+}
+
+/// Whether packed matrices and caches fit into memory. The file's own pages do not count: they
+/// are let go of as they are packed.
+fn fits(model: &Model, budget: &Budget, uses: &[Uses]) -> bool {
+    let Some(available) = available_memory() else {
+        return true;
+    };
+    let products = (0..uses.len())
+        .filter(|&i| uses[i].product)
+        .map(|i| TensorId(i as u32));
+    let packed: u64 = products
+        .map(|id| {
+            let view = model.weights.get(id);
+            let bytes = packed_bytes(view.ty, view.rows, view.cols).unwrap_or(0);
+            (bytes * view.experts) as u64
+        })
+        .sum();
+    let kv = budget.kv_bytes(&model.program).unwrap_or(u64::MAX);
+    packed.saturating_add(kv) <= available
+}
+
+/// Bytes that may still be used, by what the system says; `None` where it does not.
+fn available_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let cgroup = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    let limit = match (cgroup("memory.max"), cgroup("memory.current")) {
+        (Some(max), Some(current)) => max.saturating_sub(current),
+        _ => u64::MAX,
+    };
+    Some((kib * 1024).min(limit))
+}

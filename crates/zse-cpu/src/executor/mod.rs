@@ -1,0 +1,173 @@
+//! Runs a program's steps.
+
+mod load;
+mod run;
+
+use std::sync::Arc;
+
+use zse_model::Model;
+use zse_model::executor::{
+    Batch, Budget, ExecError, Executor, Fuse, LoadError, Masks, MemoryReport, Output, Outputs,
+    Ticket, Want, finish,
+};
+use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
+use zse_model::program::ProgramOutput;
+
+use crate::isa::Arch;
+use crate::kv::KvStore;
+use crate::ops::activations::Activations;
+use crate::ops::moe::MoeScratch;
+use crate::ops::rope::Rotations;
+use crate::par::for_parts;
+use crate::pool::{Pool, available_threads};
+use load::Weights;
+use run::Run;
+
+/// A model on the CPU.
+pub(crate) struct CpuExecutor {
+    model: Arc<Model>,
+    budget: Budget,
+    arch: Arch,
+    threads: usize,
+    weights: Weights,
+    /// By rope of the program.
+    rotations: Vec<Rotations>,
+    steps: Vec<Step>,
+    plan: BufferPlan,
+    kv: KvStore,
+    memory: Memory,
+    ticket: Ticket,
+    wants: Vec<Want>,
+    outputs: Option<Outputs>,
+}
+
+/// What a step works in; grows to what the largest batch needs.
+#[derive(Default)]
+struct Memory {
+    /// By buffer of the plan.
+    buffers: Vec<Vec<f32>>,
+    /// The input of the last quantized product.
+    rounded: Activations,
+    moe: MoeScratch,
+    /// 0, 1, 2, ...: the columns of a product that takes all.
+    identity: Vec<u32>,
+}
+
+impl CpuExecutor {
+    pub(crate) fn new(model: Arc<Model>, budget: &Budget, arch: Arch) -> Result<Self, LoadError> {
+        budget.check(&model.program)?;
+        let threads = budget.threads.unwrap_or_else(available_threads).max(1);
+        let weights = Weights::load(&model, budget, &Pool::global().step(threads))?;
+        let rotations = weights.rotations(&model.program);
+        let claim: &[GroupKind] = match budget.fuse {
+            Fuse::All => &GroupKind::ALL,
+            Fuse::None => &[],
+        };
+        let steps = schedule(&model.program, claim);
+        let plan = BufferPlan::new(&model.program, &steps);
+        let kv = KvStore::new(&model.program, budget);
+        let buffers = vec![Vec::new(); plan.buffers.len()];
+        Ok(Self {
+            model,
+            budget: budget.clone(),
+            arch,
+            threads,
+            weights,
+            rotations,
+            steps,
+            plan,
+            kv,
+            memory: Memory {
+                buffers,
+                ..Memory::default()
+            },
+            ticket: Ticket(0),
+            wants: Vec::new(),
+            outputs: None,
+        })
+    }
+
+    /// The rows of the program's output.
+    fn rows(&self) -> impl Iterator<Item = &[f32]> + Sync {
+        let value = self.model.program.output.value();
+        let cols = self.model.program.value(value).cols;
+        self.memory.buffers[self.plan.of_value[value.index()]].chunks_exact(cols)
+    }
+
+    fn check_ticket(&self, ticket: Ticket) -> Result<(), ExecError> {
+        if ticket == self.ticket {
+            Ok(())
+        } else {
+            Err(ExecError::BadTicket(ticket))
+        }
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
+        batch.check(&self.model.program, &self.budget)?;
+        self.ticket.0 += 1;
+        self.outputs = None;
+        self.wants = batch.outputs.iter().map(|o| o.want.clone()).collect();
+        for &op in &batch.kv_ops {
+            self.kv.apply(op);
+        }
+        for rotations in &mut self.rotations {
+            rotations.set(&batch.positions);
+        }
+        let pool = Pool::global().step(self.threads);
+        Run::new(self, batch, &pool).steps();
+        drop(pool);
+        if let ProgramOutput::Pooled(_) = self.model.program.output {
+            let rows = self.rows().take(batch.seqs.len());
+            self.outputs = Some(Outputs {
+                rows: rows.map(|r| Output::Pooled(r.to_vec())).collect(),
+            });
+        }
+        Ok(self.ticket)
+    }
+
+    fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
+        self.check_ticket(ticket)?;
+        if self.outputs.is_some() {
+            return Ok(());
+        }
+        let logits: Vec<&[f32]> = self.rows().take(self.wants.len()).collect();
+        let mut rows: Vec<Option<Result<Output, ExecError>>> = Vec::new();
+        rows.resize_with(self.wants.len(), || None);
+        for_parts(
+            &Pool::global().step(self.threads),
+            &mut rows,
+            1,
+            |row, part| {
+                part[0] = Some(finish(row, &self.wants[row], logits[row], masks.get(row)));
+            },
+        );
+        let rows = rows.into_iter().flatten().collect::<Result<_, _>>()?;
+        self.outputs = Some(Outputs { rows });
+        Ok(())
+    }
+
+    fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
+        self.check_ticket(ticket)?;
+        self.outputs.take().ok_or(ExecError::BadTicket(ticket))
+    }
+
+    fn memory(&self) -> MemoryReport {
+        let (weights, mapped) = self.weights.bytes();
+        let rotations: usize = self.rotations.iter().map(Rotations::bytes).sum();
+        let Memory {
+            buffers,
+            rounded,
+            moe,
+            identity,
+        } = &self.memory;
+        let floats: usize = buffers.iter().map(Vec::capacity).sum::<usize>() + identity.capacity();
+        MemoryReport {
+            weights,
+            mapped,
+            kv: self.kv.bytes(),
+            activations: (4 * floats + rounded.bytes() + moe.bytes() + rotations) as u64,
+        }
+    }
+}

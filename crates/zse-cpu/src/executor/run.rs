@@ -1,0 +1,411 @@
+//! One forward pass.
+
+use zse_model::executor::{Batch, TokenSource};
+use zse_model::passes::{BufferPlan, GroupKind, Step};
+use zse_model::program::{EmbedIndex, NodeId, Op, Program, Rows, StateId, TensorId, ValueId};
+
+use super::load::Weights;
+use super::{CpuExecutor, Memory};
+use crate::kv::{KvStore, NewRows};
+use crate::ops::attention::{Attention, attention};
+use crate::ops::linear::{Input, Product, Weight, products};
+use crate::ops::moe::{Experts, Router, Tokens, moe_ffn, moe_route};
+use crate::ops::rope::{Rotations, rope};
+use crate::ops::{Ctx, elementwise, embed, norm, pooling};
+use crate::par::SharedSlice;
+use crate::pool;
+
+/// A forward pass in progress.
+pub(super) struct Run<'a> {
+    ctx: Ctx<'a>,
+    batch: &'a Batch,
+    program: &'a Program,
+    steps: &'a [Step],
+    plan: &'a BufferPlan,
+    weights: &'a Weights,
+    rotations: &'a [Rotations],
+    kv: &'a mut KvStore,
+    memory: &'a mut Memory,
+    /// Which value [`Memory::rounded`] is of.
+    rounded: Option<ValueId>,
+}
+
+impl<'a> Run<'a> {
+    /// A pass of `batch` on the threads of `step`.
+    pub(super) fn new(
+        executor: &'a mut CpuExecutor,
+        batch: &'a Batch,
+        step: &'a pool::Step<'a>,
+    ) -> Self {
+        let CpuExecutor {
+            model,
+            arch,
+            weights,
+            rotations,
+            steps,
+            plan,
+            kv,
+            memory,
+            ..
+        } = executor;
+        for (buffer, planned) in memory.buffers.iter_mut().zip(&plan.buffers) {
+            let len = rows(planned.rows, batch) * planned.cols;
+            if buffer.len() < len {
+                buffer.resize(len, 0.0);
+            }
+        }
+        let known = memory.identity.len() as u32;
+        memory
+            .identity
+            .extend(known..batch.tokens.len().max(batch.seqs.len()) as u32);
+        Self {
+            ctx: Ctx { arch: *arch, step },
+            batch,
+            program: &model.program,
+            steps,
+            plan,
+            weights,
+            rotations,
+            kv,
+            memory,
+            rounded: None,
+        }
+    }
+
+    /// Runs all steps.
+    pub(super) fn steps(&mut self) {
+        for step in self.steps {
+            match step {
+                Step::One(node) => self.node(*node),
+                Step::Group(kind, nodes) => self.group(*kind, nodes),
+            }
+        }
+    }
+
+    /// `[rows, cols]` of a value.
+    fn value(&self, v: ValueId) -> &[f32] {
+        &self.memory.buffers[self.plan.of_value[v.index()]][..self.len(v)]
+    }
+
+    fn len(&self, v: ValueId) -> usize {
+        let value = self.program.value(v);
+        rows(value.rows, self.batch) * value.cols
+    }
+
+    fn cols(&self, v: ValueId) -> usize {
+        self.program.value(v).cols
+    }
+
+    fn op(&self, node: NodeId) -> &'a Op {
+        &self.program.nodes[node.index()].op
+    }
+
+    /// Computes value `v` by `f`. A result's buffer is never one of its inputs'.
+    fn define(&mut self, v: ValueId, f: impl FnOnce(&mut Self, &mut [f32])) {
+        let (buffer, len) = (self.plan.of_value[v.index()], self.len(v));
+        let mut out = std::mem::take(&mut self.memory.buffers[buffer]);
+        f(self, &mut out[..len]);
+        self.memory.buffers[buffer] = out;
+    }
+
+    /// Runs a group, all of whose kinds have kernels.
+    fn group(&mut self, kind: GroupKind, nodes: &[NodeId]) {
+        match kind {
+            GroupKind::Linears => {
+                let linears = self.norm_of(nodes);
+                self.linears(linears);
+            }
+            GroupKind::GatedUp => {
+                if let &[gate, up, glu] = self.norm_of(nodes) {
+                    self.gated_up(gate, up, glu);
+                }
+            }
+            GroupKind::RopeKvWrite => {
+                if let (&Op::Rope { x, rope, .. }, &Op::KvWrite { v, state, .. }) =
+                    (self.op(nodes[0]), self.op(nodes[1]))
+                {
+                    self.kv_write(x, v, state, Some(&self.rotations[rope.index()]));
+                }
+            }
+            GroupKind::AddNorm => nodes.iter().for_each(|n| self.node(*n)),
+        }
+    }
+
+    /// Runs the norm that may stand before the linears of a group; returns the rest.
+    fn norm_of<'n>(&mut self, nodes: &'n [NodeId]) -> &'n [NodeId] {
+        match self.op(nodes[0]) {
+            Op::Linear { .. } => nodes,
+            _ => {
+                self.node(nodes[0]);
+                &nodes[1..]
+            }
+        }
+    }
+
+    /// Runs one operation.
+    fn node(&mut self, id: NodeId) {
+        let node = &self.program.nodes[id.index()];
+        match node.op {
+            Op::KvWrite { k, v, state } => self.kv_write(k, v, state, None),
+            Op::Linear { .. } => self.linears(&[id]),
+            _ => {
+                let out = node.out.expect("all other operations define a value");
+                self.define(out, |run, out| run.compute(&node.op, out));
+            }
+        }
+    }
+
+    /// Computes the result of an operation that has one.
+    fn compute(&mut self, op: &Op, out: &mut [f32]) {
+        let ctx = self.ctx;
+        let (program, batch) = (self.program, self.batch);
+        let vector = |t: TensorId| self.weights.vector(t);
+        match *op {
+            Op::Embed { table, index } => {
+                let id = |(token, &position): (&TokenSource, &u32)| match (index, *token) {
+                    (EmbedIndex::Token, TokenSource::Id(id)) => id,
+                    (EmbedIndex::Position, _) => position,
+                    (EmbedIndex::Fixed(row), _) => row,
+                };
+                let ids: Vec<u32> = batch.tokens.iter().zip(&batch.positions).map(id).collect();
+                embed::embed(&ctx, self.weights.matrix(table), &ids, out);
+            }
+            Op::RmsNorm { x, weight, eps, .. } => {
+                norm::rms_norm(&ctx, self.value(x), self.cols(x), vector(weight), eps, out);
+            }
+            Op::LayerNorm {
+                x,
+                weight,
+                bias,
+                eps,
+            } => {
+                norm::layer_norm(
+                    &ctx,
+                    self.value(x),
+                    vector(weight),
+                    bias.map(vector),
+                    eps,
+                    out,
+                );
+            }
+            Op::Rope {
+                x,
+                head_dim,
+                rope: id,
+            } => {
+                let rotations = &self.rotations[id.index()];
+                rope(&ctx, rotations, self.value(x), self.cols(x), head_dim, out);
+            }
+            Op::Attention {
+                q,
+                state,
+                heads,
+                scale,
+                mask,
+                softcap,
+            } => {
+                let paged = program.paged(state);
+                let a = Attention {
+                    q: self.value(q),
+                    kv: self.kv,
+                    state,
+                    seqs: &batch.seqs,
+                    heads,
+                    kv_heads: paged.kv_heads,
+                    k_dim: paged.k_dim,
+                    v_dim: paged.v_dim,
+                    scale,
+                    mask,
+                    softcap,
+                };
+                attention(&ctx, &a, out);
+            }
+            Op::Glu { gate, up, act } => {
+                elementwise::glu(&ctx, act, self.value(gate), self.value(up), out);
+            }
+            Op::Activation { x, act } => elementwise::activation(&ctx, act, self.value(x), out),
+            Op::Add { a, b } => elementwise::add(&ctx, self.value(a), self.value(b), out),
+            Op::Scale { x, by } => elementwise::scale(&ctx, self.value(x), by, out),
+            Op::SoftCap { x, cap } => elementwise::soft_cap(&ctx, self.value(x), cap, out),
+            Op::MoeRoute {
+                logits,
+                top_k,
+                normalize,
+                scale,
+                ..
+            } => {
+                let router = Router {
+                    experts: self.cols(logits),
+                    top_k,
+                    normalize,
+                    scale,
+                };
+                moe_route(&ctx, router, self.value(logits), out);
+            }
+            Op::MoeFfn {
+                x,
+                route,
+                gate,
+                up,
+                down,
+                act,
+            } => {
+                let [gate, up, down] = [gate, up, down].map(|t| self.weights.matrix(t));
+                let mut scratch = std::mem::take(&mut self.memory.moe);
+                let tokens = Tokens {
+                    x: self.value(x),
+                    route: self.value(route),
+                    top_k: self.cols(route) / 2,
+                };
+                moe_ffn(
+                    &ctx,
+                    &Experts {
+                        gate,
+                        up,
+                        down,
+                        act,
+                    },
+                    tokens,
+                    &mut scratch,
+                    out,
+                );
+                self.memory.moe = scratch;
+            }
+            Op::GatherRows { x } => {
+                let rows = batch.outputs.iter().map(|o| o.token);
+                embed::gather_rows(self.value(x), self.cols(x), rows, out);
+            }
+            Op::Pool { x, kind } => {
+                let seqs = batch.seqs.iter().map(|s| s.tokens.clone());
+                pooling::pool(self.value(x), self.cols(x), kind, seqs, out);
+            }
+            Op::KvWrite { .. } | Op::Linear { .. } => unreachable!("run by `node`"),
+        }
+    }
+
+    fn kv_write(&mut self, k: ValueId, v: ValueId, state: StateId, rotations: Option<&Rotations>) {
+        let of = |id: ValueId| &self.memory.buffers[self.plan.of_value[id.index()]];
+        let new = NewRows { k: of(k), v: of(v) };
+        let rotation = rotations.map(|r| |token| r.of(token));
+        self.kv
+            .write(&self.ctx, state, &self.batch.seqs, &new, rotation);
+    }
+
+    /// Products of one input in one region.
+    fn linears(&mut self, nodes: &[NodeId]) {
+        let linears: Vec<(Linear, ValueId)> = nodes
+            .iter()
+            .filter_map(|n| Some((Linear::of(self.op(*n))?, self.program.nodes[n.index()].out?)))
+            .collect();
+        let matrices: Vec<Linear> = linears.iter().map(|(linear, _)| *linear).collect();
+        self.round(&matrices);
+        // Results take turns in `define`; the innermost call has them all.
+        let mut outs: Vec<Vec<f32>> = linears
+            .iter()
+            .map(|(_, out)| {
+                std::mem::take(&mut self.memory.buffers[self.plan.of_value[out.index()]])
+            })
+            .collect();
+        let shared: Vec<SharedSlice<'_, f32>> =
+            outs.iter_mut().map(|out| SharedSlice::new(out)).collect();
+        let parts = linears
+            .iter()
+            .zip(&shared)
+            .map(|((linear, _), out)| self.product(linear, None, out));
+        products(&self.ctx, &parts.collect::<Vec<_>>());
+        drop(shared);
+        for ((_, id), out) in linears.iter().zip(outs) {
+            self.memory.buffers[self.plan.of_value[id.index()]] = out;
+        }
+    }
+
+    /// `act(gate) * up` in one region.
+    fn gated_up(&mut self, gate: NodeId, up: NodeId, glu: NodeId) {
+        let (Some(gate), Some(up), &Op::Glu { act, .. }, Some(out)) = (
+            Linear::of(self.op(gate)),
+            Linear::of(self.op(up)),
+            self.op(glu),
+            self.program.nodes[glu.index()].out,
+        ) else {
+            return;
+        };
+        self.round(&[gate, up]);
+        self.define(out, |run, out| {
+            let up = run.weight(&up);
+            let out = SharedSlice::new(out);
+            products(&run.ctx, &[run.product(&gate, Some((act, up)), &out)]);
+        });
+    }
+
+    /// Rounds the common input of `linears`, if one of them wants it rounded and it is not yet.
+    fn round(&mut self, linears: &[Linear]) {
+        let x = linears[0].x;
+        let quantized = |l: &Linear| self.weights.matrix(l.weight).ty().is_quantized();
+        if self.rounded != Some(x) && linears.iter().any(quantized) {
+            let mut rounded = std::mem::take(&mut self.memory.rounded);
+            rounded.round(&self.ctx, self.value(x), self.cols(x));
+            self.memory.rounded = rounded;
+            self.rounded = Some(x);
+        }
+    }
+
+    fn weight(&self, linear: &Linear) -> Weight<'_> {
+        let bias = linear.bias.map(|b| self.weights.vector(b));
+        Weight {
+            matrix: self.weights.matrix(linear.weight),
+            expert: 0,
+            bias,
+        }
+    }
+
+    /// The product of all rows of the input.
+    fn product<'p>(
+        &'p self,
+        linear: &Linear,
+        gated: Option<(zse_model::program::Act, Weight<'p>)>,
+        out: &'p SharedSlice<'p, f32>,
+    ) -> Product<'p> {
+        let n = rows(self.program.value(linear.x).rows, self.batch);
+        let all = &self.memory.identity[..n];
+        let input = Input {
+            x: self.value(linear.x),
+            rounded: &self.memory.rounded,
+        };
+        Product {
+            weight: self.weight(linear),
+            gated,
+            input,
+            columns: all,
+            to: all,
+            out,
+        }
+    }
+}
+
+/// The parts of an [`Op::Linear`].
+#[derive(Clone, Copy)]
+struct Linear {
+    x: ValueId,
+    weight: TensorId,
+    bias: Option<TensorId>,
+}
+
+impl Linear {
+    fn of(op: &Op) -> Option<Self> {
+        match *op {
+            Op::Linear {
+                x, weight, bias, ..
+            } => Some(Self { x, weight, bias }),
+            _ => None,
+        }
+    }
+}
+
+/// Rows of a value for `batch`.
+fn rows(rows: Rows, batch: &Batch) -> usize {
+    match rows {
+        Rows::Tokens => batch.tokens.len(),
+        Rows::Outputs => batch.outputs.len(),
+        Rows::Seqs => batch.seqs.len(),
+    }
+}

@@ -1,0 +1,374 @@
+//! Keys and values of all sequences, in blocks of tokens.
+//!
+//! A block keeps, head after head, the rows of its tokens: `[kv_heads, block_len]` rows of one
+//! head each, in the budget's [`KvType`]. So a head's tokens lie behind one another, and copying
+//! a block is copying bytes.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use zse_model::Program;
+use zse_model::executor::{BlockId, Budget, KvOp, KvType, SeqSpan};
+use zse_model::program::{KvGroup, Paged, StateId};
+
+use crate::ops::Ctx;
+use crate::ops::rope::{Rotation, rotate};
+use crate::par::{SharedSlice, chunk_len};
+use crate::simd::{LANES, Simd};
+
+/// The blocks of all states.
+pub(crate) struct KvStore {
+    ty: KvType,
+    block_len: usize,
+    groups: Vec<KvGroup>,
+    states: Vec<StateStore>,
+}
+
+/// The blocks of one state.
+struct StateStore {
+    group: usize,
+    keys: Plane,
+    values: Plane,
+}
+
+/// Keys or values of a state.
+struct Plane {
+    heads: usize,
+    dim: usize,
+    /// Bytes of a head of a token.
+    row_bytes: usize,
+    data: Vec<u8>,
+}
+
+/// Keys or values of one head of a sequence.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadRows<'a> {
+    ty: KvType,
+    plane: &'a Plane,
+    head: usize,
+    block_len: usize,
+    table: &'a [BlockId],
+}
+
+/// New keys and values of a step's tokens.
+pub(crate) struct NewRows<'a> {
+    /// `[n_tokens, kv_heads * k_dim]`.
+    pub(crate) k: &'a [f32],
+    /// `[n_tokens, kv_heads * v_dim]`.
+    pub(crate) v: &'a [f32],
+}
+
+impl KvStore {
+    /// Empty blocks for `program`; `budget` has been checked against it.
+    pub(crate) fn new(program: &Program, budget: &Budget) -> Self {
+        let groups = program.kv_groups();
+        let ty = budget.kv_type;
+        let tokens = budget.kv_blocks * budget.block_len;
+        let plane = |heads: usize, dim: usize| {
+            let row_bytes = ty.head_bytes(dim).expect("the budget was checked");
+            Plane {
+                heads,
+                dim,
+                row_bytes,
+                data: vec![0; tokens * heads * row_bytes],
+            }
+        };
+        let states = (0..program.states.len() as u32)
+            .map(|i| {
+                let Paged {
+                    kv_heads,
+                    k_dim,
+                    v_dim,
+                    ..
+                } = program.paged(StateId(i));
+                let group = groups.iter().position(|g| g.states.contains(&StateId(i)));
+                StateStore {
+                    group: group.expect("every state is in a group"),
+                    keys: plane(kv_heads, k_dim),
+                    values: plane(kv_heads, v_dim),
+                }
+            })
+            .collect();
+        Self {
+            ty,
+            block_len: budget.block_len,
+            groups,
+            states,
+        }
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.states
+            .iter()
+            .map(|s| (s.keys.data.len() + s.values.data.len()) as u64)
+            .sum()
+    }
+
+    /// Carries out `op`.
+    pub(crate) fn apply(&mut self, op: KvOp) {
+        let KvOp::Copy { group, from, to } = op;
+        for id in &self.groups[group].states {
+            let state = &mut self.states[id.index()];
+            for plane in [&mut state.keys, &mut state.values] {
+                let block = plane.heads * self.block_len * plane.row_bytes;
+                let from = from as usize * block;
+                plane
+                    .data
+                    .copy_within(from..from + block, to as usize * block);
+            }
+        }
+    }
+
+    /// Stores the keys and values of the tokens of `seqs`; keys are rotated by `rotation` of
+    /// their token first, where there is one.
+    pub(crate) fn write<'r>(
+        &mut self,
+        ctx: &Ctx<'_>,
+        state: StateId,
+        seqs: &[SeqSpan],
+        new: &NewRows<'_>,
+        rotation: Option<impl Fn(usize) -> Rotation<'r> + Sync>,
+    ) {
+        let (ty, block_len) = (self.ty, self.block_len);
+        let StateStore {
+            group,
+            keys,
+            values,
+        } = &mut self.states[state.index()];
+        let slots: Vec<(usize, usize)> = seqs
+            .iter()
+            .flat_map(|seq| {
+                let table = &seq.tables[*group];
+                (seq.first..)
+                    .take(seq.tokens.len())
+                    .map(move |index| (table[index / block_len] as usize, index % block_len))
+            })
+            .collect();
+        // Two tokens of a batch in one slot would be a mistake of the caller, but must not become
+        // a data race: such a batch is written by one thread.
+        let mut distinct = slots.clone();
+        distinct.sort_unstable();
+        let shared = distinct.windows(2).any(|w| w[0] == w[1]);
+
+        let n = slots.len();
+        let chunk = if shared {
+            n
+        } else {
+            chunk_len(ctx.step, n, keys.heads * keys.dim * 8)
+        };
+        let (k_writer, v_writer) = (
+            Writer::new(keys, ty, block_len),
+            Writer::new(values, ty, block_len),
+        );
+        ctx.step.run(n.div_ceil(chunk.max(1)), &|i| {
+            let mut rotated = vec![0.0; k_writer.dim];
+            for token in i * chunk..n.min((i + 1) * chunk) {
+                let rotation = rotation.as_ref().map(|of| of(token));
+                for head in 0..k_writer.heads {
+                    let k =
+                        &new.k[(token * k_writer.heads + head) * k_writer.dim..][..k_writer.dim];
+                    rotated.copy_from_slice(k);
+                    if let Some(rotation) = rotation {
+                        rotate(ctx, rotation, &mut rotated, k_writer.dim);
+                    }
+                    let v =
+                        &new.v[(token * v_writer.heads + head) * v_writer.dim..][..v_writer.dim];
+                    // SAFETY: slots differ or all tokens are in one chunk, and chunks are handed
+                    // out once: no two threads write the same row.
+                    unsafe {
+                        k_writer.write(slots[token], head, &rotated);
+                        v_writer.write(slots[token], head, v);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Keys and values of head `head` of the sequence of `seq`.
+    pub(crate) fn head<'a>(
+        &'a self,
+        state: StateId,
+        seq: &'a SeqSpan,
+        head: usize,
+    ) -> [HeadRows<'a>; 2] {
+        let state = &self.states[state.index()];
+        let (ty, block_len, table) = (self.ty, self.block_len, seq.tables[state.group].as_slice());
+        [&state.keys, &state.values].map(|plane| HeadRows {
+            ty,
+            plane,
+            head,
+            block_len,
+            table,
+        })
+    }
+}
+
+/// Writes rows of a plane from several threads.
+struct Writer<'a> {
+    ty: KvType,
+    heads: usize,
+    dim: usize,
+    row_bytes: usize,
+    block_len: usize,
+    data: SharedSlice<'a, u8>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(plane: &'a mut Plane, ty: KvType, block_len: usize) -> Self {
+        let Plane {
+            heads,
+            dim,
+            row_bytes,
+            ref mut data,
+        } = *plane;
+        Self {
+            ty,
+            heads,
+            dim,
+            row_bytes,
+            block_len,
+            data: SharedSlice::new(data),
+        }
+    }
+
+    /// Writes `x` as head `head` of the token at `slot`, a block and a row of it.
+    ///
+    /// # Safety
+    /// No other thread may use the same row.
+    unsafe fn write(&self, (block, row): (usize, usize), head: usize, x: &[f32]) {
+        let at = ((block * self.heads + head) * self.block_len + row) * self.row_bytes;
+        // SAFETY: the caller keeps rows apart.
+        encode_row(self.ty, x, unsafe { self.data.part(at, self.row_bytes) });
+    }
+}
+
+/// Rounds a head to the KV type.
+fn encode_row(ty: KvType, x: &[f32], to: &mut [u8]) {
+    match ty {
+        KvType::F32 => {
+            for (x, to) in x.iter().zip(to.as_chunks_mut().0) {
+                *to = x.to_le_bytes();
+            }
+        }
+        KvType::F16 => {
+            for (x, to) in x.chunks(LANES).zip(to.chunks_mut(2 * LANES)) {
+                let mut halves = [f16::ZERO; LANES];
+                halves[..x.len()].convert_from_f32_slice(x);
+                for (half, to) in halves.iter().zip(to.as_chunks_mut().0) {
+                    *to = half.to_le_bytes();
+                }
+            }
+        }
+        KvType::Bf16 => {
+            for (x, to) in x.iter().zip(to.as_chunks_mut().0) {
+                *to = bf16::from_f32(*x).to_le_bytes();
+            }
+        }
+        KvType::Q8_0 | KvType::Q4_0 => {
+            // Numbers that are not finite (a damaged model) cannot be encoded; they must stay
+            // visible: all ones are a scale of NaN.
+            if zse_quant::encode(ty.ggml(), x, x.len(), None, to).is_err() {
+                to.fill(0xff);
+            }
+        }
+    }
+}
+
+impl<'a> HeadRows<'a> {
+    /// Numbers of a row.
+    pub(crate) fn dim(&self) -> usize {
+        self.plane.dim
+    }
+
+    /// The stored bytes of token `index` of the sequence.
+    #[inline(always)]
+    fn row(&self, index: usize) -> &'a [u8] {
+        let block = self.table[index / self.block_len] as usize;
+        let row = (block * self.plane.heads + self.head) * self.block_len + index % self.block_len;
+        &self.plane.data[row * self.plane.row_bytes..][..self.plane.row_bytes]
+    }
+
+    /// Decodes token `index` of the sequence to `to`, `[dim]`.
+    #[inline(always)]
+    pub(crate) fn decode<S: Simd>(&self, s: S, index: usize, to: &mut [f32]) {
+        let row = self.row(index);
+        match self.ty {
+            KvType::F32 => {
+                for (to, bytes) in to.iter_mut().zip(row.as_chunks().0) {
+                    *to = f32::from_le_bytes(*bytes);
+                }
+            }
+            KvType::F16 => widen(s, row, to, |s, bytes| s.widen_f16(bytes)),
+            KvType::Bf16 => {
+                widen(s, row, to, |s, bytes| {
+                    s.from_bits(s.shl::<16>(s.widen_u16(bytes)))
+                });
+            }
+            KvType::Q8_0 => blocks::<S, 32>(s, row, to, |s, qs, half| {
+                s.widen_i8(if half == 0 {
+                    first_half(qs)
+                } else {
+                    last_half(qs)
+                })
+            }),
+            KvType::Q4_0 => blocks::<S, 16>(s, row, to, |s, qs, half| {
+                let pairs = s.widen_u8(qs);
+                let q = if half == 0 {
+                    s.and(pairs, s.splat_i32(15))
+                } else {
+                    s.shr::<4>(pairs)
+                };
+                s.add_i32(q, s.splat_i32(-8))
+            }),
+        }
+    }
+}
+
+#[inline(always)]
+fn first_half(x: &[u8; 32]) -> &[u8; LANES] {
+    x.first_chunk().expect("half of the array")
+}
+
+#[inline(always)]
+fn last_half(x: &[u8; 32]) -> &[u8; LANES] {
+    x.last_chunk().expect("half of the array")
+}
+
+/// Widens a row of 16-bit numbers.
+#[inline(always)]
+fn widen<S: Simd>(s: S, row: &[u8], to: &mut [f32], f: impl Fn(S, &[u8; 32]) -> S::F) {
+    let (rows, rest) = row.as_chunks::<32>();
+    let (whole, part) = to.as_chunks_mut::<LANES>();
+    for (bytes, to) in rows.iter().zip(whole) {
+        s.store(f(s, bytes), to);
+    }
+    if !part.is_empty() {
+        let mut bytes = [0; 32];
+        bytes[..rest.len()].copy_from_slice(rest);
+        s.store_part(f(s, &bytes), part);
+    }
+}
+
+/// Decodes a row of blocks of 32 numbers: an f16 scale, then `QS` bytes of quants, of which `f`
+/// takes the first or the second 16.
+#[inline(always)]
+fn blocks<S: Simd, const QS: usize>(
+    s: S,
+    row: &[u8],
+    to: &mut [f32],
+    f: impl Fn(S, &[u8; QS], usize) -> S::I,
+) {
+    for (block, to) in row
+        .chunks_exact(2 + QS)
+        .zip(to.as_chunks_mut::<{ 2 * LANES }>().0)
+    {
+        let (scale, qs) = block
+            .split_first_chunk()
+            .expect("a block starts with its scale");
+        let qs = qs.first_chunk().expect("a block ends with its quants");
+        let scale = s.splat(f16::from_le_bytes(*scale).to_f32());
+        for (half, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            s.store(s.mul(s.to_f32(f(s, qs, half)), scale), to);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Attention of a tile of queries over one span of keys.
+
+use std::ops::Range;
+
+use super::merge::{HEADER, partial_len};
+use super::{Attention, SPAN, Tile};
+use crate::kv::HeadRows;
+use crate::simd::{Kernel, LANES, Simd, math};
+
+/// Query rows whose scores are computed together.
+const ROWS: usize = 4;
+
+/// Vectors of values that are summed together.
+const COLUMNS: usize = 4;
+
+/// Memory for a span.
+#[derive(Default)]
+pub(super) struct SpanScratch {
+    /// A row as stored in the cache, decoded: `[dim]`.
+    row: Vec<f32>,
+    /// 16 keys, transposed: `[k_dim]` vectors of a key to a lane.
+    keys: Vec<[f32; LANES]>,
+    /// 16 values: `[16, v_dim]`, each padded to whole vectors.
+    values: Vec<f32>,
+    /// `[rows, SPAN]`: scores, then their exponentials.
+    scores: Vec<f32>,
+}
+
+/// Partial results of a tile's rows over one span.
+pub(super) struct Span<'a> {
+    pub(super) attention: &'a Attention<'a>,
+    pub(super) tile: &'a Tile,
+    /// Number of the span: positions `span * SPAN ..`.
+    pub(super) span: usize,
+    pub(super) scratch: &'a mut SpanScratch,
+    /// `[tokens, group]` partial results, written.
+    pub(super) partials: &'a mut [f32],
+}
+
+impl Kernel for Span<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let a = self.attention;
+        let seq = &a.seqs[self.tile.seq];
+        let [keys, values] = a.kv.head(a.state, seq, self.tile.kv_head);
+        let rows = self.tile.tokens * a.group();
+        self.scratch.scores.resize(rows * SPAN, 0.0);
+
+        // What any of the tile's tokens sees in this span, relative to its start.
+        let (first, last) = (self.visible(0), self.visible(self.tile.tokens - 1));
+        let seen = first.start.min(last.start)..first.end.max(last.end);
+        for at in (seen.start / LANES * LANES..seen.end).step_by(LANES) {
+            self.load_keys(s, &keys, at, &seen);
+            self.score(s, at);
+        }
+        for row in 0..rows {
+            self.soften(s, row);
+        }
+        for at in (seen.start / LANES * LANES..seen.end).step_by(LANES) {
+            self.load_values(s, &values, at, &seen);
+            self.sum_values(s, at);
+        }
+    }
+}
+
+impl Span<'_> {
+    /// Positions of the span, relative to its start, that token `token` of the tile sees.
+    #[inline(always)]
+    fn visible(&self, token: usize) -> Range<usize> {
+        let a = self.attention;
+        let all = a.visible(&a.seqs[self.tile.seq], self.tile.token + token);
+        let relative = |position: usize| position.saturating_sub(self.span * SPAN).min(SPAN);
+        relative(all.start)..relative(all.end)
+    }
+
+    /// Decodes the keys of positions `at .. at + 16` of the span and transposes them. Keys that
+    /// nobody sees may not exist; their lanes keep what is there and are never read.
+    #[inline(always)]
+    fn load_keys<S: Simd>(&mut self, s: S, keys: &HeadRows<'_>, at: usize, seen: &Range<usize>) {
+        let SpanScratch {
+            row,
+            keys: transposed,
+            ..
+        } = &mut *self.scratch;
+        row.resize(keys.dim(), 0.0);
+        transposed.resize(keys.dim(), [0.0; LANES]);
+        for lane in 0..LANES {
+            if !seen.contains(&(at + lane)) {
+                continue;
+            }
+            keys.decode(s, self.span * SPAN + at + lane, row);
+            for (x, to) in row.iter().zip(transposed.iter_mut()) {
+                to[lane] = *x;
+            }
+        }
+    }
+
+    /// Scores of all rows with 16 keys.
+    #[inline(always)]
+    fn score<S: Simd>(&mut self, s: S, at: usize) {
+        let rows = self.tile.tokens * self.attention.group();
+        let mut row = 0;
+        while row + ROWS <= rows {
+            self.score_rows::<S, ROWS>(s, row, at);
+            row += ROWS;
+        }
+        while row < rows {
+            self.score_rows::<S, 1>(s, row, at);
+            row += 1;
+        }
+    }
+
+    /// Scores of rows `row .. row + N`: products summed in order of the dimension.
+    #[inline(always)]
+    fn score_rows<S: Simd, const N: usize>(&mut self, s: S, row: usize, at: usize) {
+        let a = self.attention;
+        let (group, k_dim) = (a.group(), a.k_dim);
+        let queries: [&[f32]; N] = std::array::from_fn(|i| {
+            let (token, head) = ((row + i) / group, (row + i) % group);
+            let head = self.tile.kv_head * group + head;
+            &a.q[((self.tile.token + token) * a.heads + head) * k_dim..][..k_dim]
+        });
+        let mut sums = [s.zero(); N];
+        for (d, keys) in self.scratch.keys.iter().enumerate() {
+            let keys = s.load(keys);
+            for i in 0..N {
+                sums[i] = s.fma(s.splat(queries[i][d]), keys, sums[i]);
+            }
+        }
+        for (i, sum) in sums.into_iter().enumerate() {
+            let mut score = s.mul(sum, s.splat(a.scale));
+            if let Some(cap) = a.softcap {
+                score = math::soft_cap(s, score, cap);
+            }
+            let to = &mut self.scratch.scores[(row + i) * SPAN + at..][..LANES];
+            s.store(score, to.as_chunks_mut().0.first_mut().expect("16 scores"));
+        }
+    }
+
+    /// Turns a row's scores into exponentials, zero where it does not see; writes maximum and
+    /// sum of its partial result, and zeroes the values.
+    #[inline(always)]
+    fn soften<S: Simd>(&mut self, s: S, row: usize) {
+        let group = self.attention.group();
+        let visible = self.visible(row / group);
+        let len = partial_len(self.attention.v_dim);
+        let partial = &mut self.partials[row * len..][..len];
+        partial.fill(0.0);
+        if visible.is_empty() {
+            partial[0] = f32::NEG_INFINITY;
+            return;
+        }
+        let scores = &mut self.scratch.scores[row * SPAN..][..SPAN];
+        // Whole vectors around what is visible.
+        let around = visible.start / LANES * LANES..visible.end.next_multiple_of(LANES);
+        scores[around.start..visible.start].fill(f32::NEG_INFINITY);
+        scores[visible.end..around.end].fill(f32::NEG_INFINITY);
+        let vectors = scores[around.clone()].as_chunks_mut::<LANES>().0;
+        let mut max = s.splat(f32::NEG_INFINITY);
+        for v in vectors.iter() {
+            max = s.max(s.load(v), max);
+        }
+        let max = s.greatest(max);
+        let mut total = s.zero();
+        for v in vectors.iter_mut() {
+            let e = math::exp(s, s.sub(s.load(v), s.splat(max)));
+            // What is not seen is minus infinity, of which `exp` makes a number above zero.
+            let e = s.select_lt(s.load(v), s.splat(f32::MIN), s.zero(), e);
+            s.store(e, v);
+            total = s.add(total, e);
+        }
+        partial[0] = max;
+        partial[1] = s.sum(total);
+    }
+
+    /// Decodes the values of positions `at .. at + 16` of the span that are seen.
+    #[inline(always)]
+    fn load_values<S: Simd>(&mut self, s: S, rows: &HeadRows<'_>, at: usize, seen: &Range<usize>) {
+        let padded = rows.dim().next_multiple_of(LANES);
+        let values = &mut self.scratch.values;
+        values.resize(LANES * padded, 0.0);
+        for lane in 0..LANES {
+            if seen.contains(&(at + lane)) {
+                let to = &mut values[lane * padded..][..rows.dim()];
+                rows.decode(s, self.span * SPAN + at + lane, to);
+            }
+        }
+    }
+
+    /// Adds the values of 16 positions to each row that sees them, position after position.
+    #[inline(always)]
+    fn sum_values<S: Simd>(&mut self, s: S, at: usize) {
+        let a = self.attention;
+        let (group, padded) = (a.group(), a.v_dim.next_multiple_of(LANES));
+        let len = partial_len(a.v_dim);
+        for token in 0..self.tile.tokens {
+            let visible = self.visible(token);
+            let range = visible.start.max(at)..visible.end.min(at + LANES);
+            if range.is_empty() {
+                continue;
+            }
+            let values =
+                &self.scratch.values[(range.start - at) * padded..(range.end - at) * padded];
+            for row in token * group..(token + 1) * group {
+                let weights = &self.scratch.scores[row * SPAN..][range.clone()];
+                let sums = &mut self.partials[row * len + HEADER..][..padded];
+                let (blocks, rest) = sums.as_chunks_mut::<{ COLUMNS * LANES }>();
+                let done = blocks.len() * COLUMNS * LANES;
+                for (i, sums) in blocks.iter_mut().enumerate() {
+                    let from = i * COLUMNS * LANES;
+                    add_weighted::<S, COLUMNS>(s, weights, values, padded, from, sums);
+                }
+                for (i, sums) in rest.chunks_exact_mut(LANES).enumerate() {
+                    add_weighted::<S, 1>(s, weights, values, padded, done + i * LANES, sums);
+                }
+            }
+        }
+    }
+}
+
+/// Adds columns `from ..` of `values`, rows of `width`, times `weights` to `N` vectors of sums.
+#[inline(always)]
+fn add_weighted<S: Simd, const N: usize>(
+    s: S,
+    weights: &[f32],
+    values: &[f32],
+    width: usize,
+    from: usize,
+    sums: &mut [f32],
+) {
+    let sums = sums.as_chunks_mut::<LANES>().0;
+    let mut acc: [S::F; N] = std::array::from_fn(|i| s.load(&sums[i]));
+    for (weight, values) in weights.iter().zip(values.chunks_exact(width)) {
+        let weight = s.splat(*weight);
+        let values = values[from..].as_chunks::<LANES>().0;
+        for i in 0..N {
+            acc[i] = s.fma(weight, s.load(&values[i]), acc[i]);
+        }
+    }
+    for i in 0..N {
+        s.store(acc[i], &mut sums[i]);
+    }
+}

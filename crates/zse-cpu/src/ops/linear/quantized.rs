@@ -1,0 +1,246 @@
+//! Products of quantized weights with rounded activations, by the contract of
+//! [`zse_quant::contract`]: the same bits from every unpacker, instruction set and split.
+
+use std::marker::PhantomData;
+
+use zse_quant::contract::GROUP;
+use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
+
+use super::tile::{Form, Sink, Tile, Unpack};
+use crate::ops::activations::{Activations, Column};
+use crate::simd::{Kernel, LANES, Simd};
+
+/// Groups of 32 k that are unpacked at a time for many columns: with 512 bytes a group they stay
+/// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
+const GROUPS: usize = 8;
+
+/// Multiplies a tile of 16 rows with some columns.
+pub(super) struct Multiply<'a, U> {
+    pub(super) unpacker: U,
+    /// The tile's cells over all k.
+    pub(super) tile: &'a [u8],
+    pub(super) input: &'a Activations,
+    /// Which columns of `input`.
+    pub(super) columns: &'a [u32],
+    /// For each of them, the products with the 16 rows.
+    pub(super) out: &'a mut [[f32; LANES]],
+}
+
+impl<U: Unpack> Kernel for Multiply<'_, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.columns {
+            [column] => self.one(s, *column),
+            _ => self.many(s),
+        }
+    }
+}
+
+impl<U: Unpack> Multiply<'_, U> {
+    /// For one column: multiplies as it unpacks.
+    #[inline(always)]
+    fn one<S: Simd>(self, s: S, column: u32) {
+        let ty = self.unpacker.ty();
+        let column = self.input.column(column as usize);
+        let mut sink: OneColumn<'_, S, U> = OneColumn {
+            s,
+            column,
+            unpacker: PhantomData,
+            group: 0,
+            acc: s.zero(),
+        };
+        for cells in self.tile.chunks_exact(TILE_ROWS * cell_bytes(ty)) {
+            self.unpacker.unpack(s, cells, &mut sink);
+        }
+        s.store(sink.acc, &mut self.out[0]);
+    }
+
+    /// For many columns: unpacks [`GROUPS`] groups, then multiplies all columns with them. The
+    /// accumulators wait in `out`, which does not change their bits.
+    #[inline(always)]
+    fn many<S: Simd>(self, s: S) {
+        let ty = self.unpacker.ty();
+        let cells_at_once = GROUPS / (cell_len(ty) / GROUP);
+        self.out.fill([0.0; LANES]);
+        let mut fill = Fill {
+            s,
+            groups: Groups::default(),
+            filled: 0,
+        };
+        let mut first = 0;
+        for cells in self.tile.chunks(cells_at_once * TILE_ROWS * cell_bytes(ty)) {
+            fill.filled = 0;
+            for cells in cells.chunks_exact(TILE_ROWS * cell_bytes(ty)) {
+                self.unpacker.unpack(s, cells, &mut fill);
+            }
+            let block = Block {
+                groups: &fill.groups,
+                first,
+                len: fill.filled,
+            };
+            let (mut columns, mut out) = (self.columns, &mut self.out[..]);
+            if S::COLUMNS >= 4 {
+                (columns, out) = block.multiply::<S, U, 4>(s, self.input, columns, out);
+            }
+            if S::COLUMNS >= 2 {
+                (columns, out) = block.multiply::<S, U, 2>(s, self.input, columns, out);
+            }
+            block.multiply::<S, U, 1>(s, self.input, columns, out);
+            first += fill.filled;
+        }
+    }
+}
+
+/// Multiplies each tile at once with one column.
+struct OneColumn<'a, S: Simd, U> {
+    s: S,
+    column: Column<'a>,
+    unpacker: PhantomData<U>,
+    group: usize,
+    acc: S::F,
+}
+
+impl<S: Simd, U: Unpack> Sink<S> for OneColumn<'_, S, U> {
+    #[inline(always)]
+    fn take(&mut self, tile: Tile<S>) {
+        let products = dot::<S, U, 1>(self.s, &tile, [group_of(&self.column, self.group)]);
+        let scale = self.s.splat(self.column.scale[self.group]);
+        self.acc = self.s.fma(products[0], scale, self.acc);
+        self.group += 1;
+    }
+}
+
+/// Unpacked groups in memory.
+struct Groups {
+    q: [[[u8; 64]; 8]; GROUPS],
+    w: [[[f32; LANES]; 2]; GROUPS],
+    m: [[[f32; LANES]; 2]; GROUPS],
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        let zeros = [[[0.0; LANES]; 2]; GROUPS];
+        Self {
+            q: [[[0; 64]; 8]; GROUPS],
+            w: zeros,
+            m: zeros,
+        }
+    }
+}
+
+/// Writes tiles to memory.
+struct Fill<S> {
+    s: S,
+    groups: Groups,
+    filled: usize,
+}
+
+impl<S: Simd> Sink<S> for Fill<S> {
+    #[inline(always)]
+    fn take(&mut self, tile: Tile<S>) {
+        let g = self.filled;
+        for (q, to) in tile.q.into_iter().zip(&mut self.groups.q[g]) {
+            self.s.store_bytes(q, to);
+        }
+        for h in 0..2 {
+            self.s.store(tile.w[h], &mut self.groups.w[g][h]);
+            self.s.store(tile.m[h], &mut self.groups.m[g][h]);
+        }
+        self.filled += 1;
+    }
+}
+
+/// Groups `first .. first + len` of the columns, and the weights that meet them.
+struct Block<'a> {
+    groups: &'a Groups,
+    first: usize,
+    len: usize,
+}
+
+impl Block<'_> {
+    /// Multiplies as many columns as go by `N`; returns the rest.
+    #[inline(always)]
+    fn multiply<'c, 'o, S: Simd, U: Unpack, const N: usize>(
+        &self,
+        s: S,
+        input: &Activations,
+        columns: &'c [u32],
+        out: &'o mut [[f32; LANES]],
+    ) -> (&'c [u32], &'o mut [[f32; LANES]]) {
+        let (columns, rest) = columns.as_chunks::<N>();
+        let (out, out_rest) = out.as_chunks_mut::<N>();
+        for (columns, out) in columns.iter().zip(out) {
+            let columns = columns.map(|c| input.column(c as usize));
+            let mut acc: [S::F; N] = std::array::from_fn(|c| s.load(&out[c]));
+            for g in 0..self.len {
+                let tile = Tile {
+                    q: std::array::from_fn(|j| s.load_bytes(&self.groups.q[g][j])),
+                    w: [s.load(&self.groups.w[g][0]), s.load(&self.groups.w[g][1])],
+                    m: [s.load(&self.groups.m[g][0]), s.load(&self.groups.m[g][1])],
+                };
+                let x = std::array::from_fn(|c| group_of(&columns[c], self.first + g));
+                let products = dot::<S, U, N>(s, &tile, x);
+                for c in 0..N {
+                    let scale = s.splat(columns[c].scale[self.first + g]);
+                    acc[c] = s.fma(products[c], scale, acc[c]);
+                }
+            }
+            for c in 0..N {
+                s.store(acc[c], &mut out[c]);
+            }
+        }
+        (rest, out_rest)
+    }
+}
+
+/// 32 activations of a column and their sums.
+type Group<'a> = (&'a [i8; GROUP], &'a [i32; 2]);
+
+#[inline(always)]
+fn group_of<'a>(column: &Column<'a>, group: usize) -> Group<'a> {
+    (&column.q[group], &column.sums[group])
+}
+
+/// The contract's `t` of 16 rows and `N` columns.
+#[inline(always)]
+fn dot<S: Simd, U: Unpack, const N: usize>(s: S, tile: &Tile<S>, x: [Group<'_>; N]) -> [S::F; N] {
+    // Both halves' products, less what the form of the weights adds.
+    let offset = U::FORM.offset::<S>();
+    let mut p: [[S::I; 2]; N] = x.map(|(_, sums)| sums.map(|sum| s.splat_i32(-offset * sum)));
+    for h in 0..2 {
+        for j in 4 * h..4 * h + 4 {
+            for c in 0..N {
+                let x = x[c].0.as_chunks::<4>().0[j].map(|q| q as u8);
+                let x = s.splat_i32(i32::from_le_bytes(x));
+                p[c][h] = match U::FORM {
+                    Form::Narrow(_) => s.dot_narrow(p[c][h], tile.q[j], x),
+                    Form::Wide => s.dot_wide(p[c][h], tile.q[j], x),
+                };
+            }
+        }
+    }
+    std::array::from_fn(|c| {
+        let ([p0, p1], [s0, s1]) = (p[c], *x[c].1);
+        match (U::SPLIT, U::MIN) {
+            (false, has_min) => {
+                let t = s.mul(s.to_f32(s.add_i32(p0, p1)), tile.w[0]);
+                if has_min {
+                    s.fma(s.splat((s0 + s1) as f32), tile.m[0], t)
+                } else {
+                    t
+                }
+            }
+            (true, has_min) => {
+                let t = s.mul(s.to_f32(p0), tile.w[0]);
+                let t = s.fma(s.to_f32(p1), tile.w[1], t);
+                if !has_min {
+                    return t;
+                }
+                let t = s.fma(s.splat(s0 as f32), tile.m[0], t);
+                s.fma(s.splat(s1 as f32), tile.m[1], t)
+            }
+        }
+    })
+}

@@ -1,0 +1,264 @@
+//! Mixtures of experts: the router's choice, and the experts' gated MLPs.
+
+use zse_model::program::Act;
+
+use super::Ctx;
+use super::activations::Activations;
+use super::linear::{Input, Product, Weight, products};
+use crate::par::SharedSlice;
+use crate::simd::{Kernel, LANES, Simd, math};
+use crate::weights::Matrix;
+
+/// Token-expert pairs whose hidden activations are kept at a time.
+const MAX_PAIRS: usize = 2048;
+
+/// How router logits become a route.
+#[derive(Clone, Copy)]
+pub(crate) struct Router {
+    pub(crate) experts: usize,
+    pub(crate) top_k: usize,
+    pub(crate) normalize: bool,
+    pub(crate) scale: f32,
+}
+
+struct Route<'a> {
+    router: Router,
+    logits: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Route<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Router {
+            experts,
+            top_k,
+            normalize,
+            scale,
+        } = self.router;
+        let mut order: Vec<usize> = Vec::with_capacity(experts);
+        let mut p = vec![0.0; experts];
+        let rows = self
+            .logits
+            .chunks_exact(experts)
+            .zip(self.out.chunks_exact_mut(2 * top_k));
+        for (logits, out) in rows {
+            order.clear();
+            order.extend(0..experts);
+            order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+            let max = s.splat(logits[order[0]]);
+            let mut sum = s.zero();
+            for (logits, p) in logits.chunks(LANES).zip(p.chunks_mut(LANES)) {
+                let e = math::exp(s, s.sub(s.load_part(logits, 0.0), max));
+                s.store_part(e, p);
+                sum = s.add(sum, s.load_part(p, 0.0));
+            }
+            let total = s.sum(sum);
+            let chosen = &order[..top_k];
+            let kept: f32 = chosen.iter().map(|&e| p[e] / total).sum();
+            let factor = if normalize { scale / kept } else { scale };
+            let (ids, weights) = out.split_at_mut(top_k);
+            for ((&e, id), weight) in chosen.iter().zip(ids).zip(weights) {
+                *id = e as f32;
+                *weight = p[e] / total * factor;
+            }
+        }
+    }
+}
+
+/// The experts of each token, `[n_tokens, 2 * top_k]`: their numbers, best first, then their
+/// weights; ties go to the lower number. `logits` is `[n_tokens, experts]`.
+pub(crate) fn moe_route(ctx: &Ctx<'_>, router: Router, logits: &[f32], out: &mut [f32]) {
+    let Router { experts, top_k, .. } = router;
+    ctx.rows(out, 2 * top_k, |first, out| {
+        let rows = out.len() / (2 * top_k);
+        let logits = &logits[first * experts..][..rows * experts];
+        ctx.arch.run(Route {
+            router,
+            logits,
+            out,
+        });
+    });
+}
+
+/// The experts' matrices.
+#[derive(Clone, Copy)]
+pub(crate) struct Experts<'a> {
+    pub(crate) gate: &'a Matrix,
+    pub(crate) up: &'a Matrix,
+    pub(crate) down: &'a Matrix,
+    pub(crate) act: Act,
+}
+
+/// Memory for a mixture.
+#[derive(Default)]
+pub(crate) struct MoeScratch {
+    /// `[pairs, ff]`.
+    hidden: Vec<f32>,
+    /// `[pairs, out]`.
+    outputs: Vec<f32>,
+    rounded: Activations,
+    hidden_rounded: Activations,
+}
+
+impl MoeScratch {
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * (self.hidden.capacity() + self.outputs.capacity())
+            + self.rounded.bytes()
+            + self.hidden_rounded.bytes()
+    }
+}
+
+/// What goes into a mixture.
+#[derive(Clone, Copy)]
+pub(crate) struct Tokens<'a> {
+    /// `[n_tokens, in]`.
+    pub(crate) x: &'a [f32],
+    /// From [`moe_route`].
+    pub(crate) route: &'a [f32],
+    pub(crate) top_k: usize,
+}
+
+/// `sum_e weight_e * down_e(act(gate_e(x)) * up_e(x))`, added in the order of the route.
+pub(crate) fn moe_ffn(
+    ctx: &Ctx<'_>,
+    experts: &Experts<'_>,
+    tokens: Tokens<'_>,
+    scratch: &mut MoeScratch,
+    out: &mut [f32],
+) {
+    let Tokens { x, route, top_k } = tokens;
+    let (cols, width) = (experts.gate.cols(), experts.down.rows());
+    let at_once = (MAX_PAIRS / top_k).max(1);
+    let parts = x
+        .chunks(at_once * cols)
+        .zip(route.chunks(at_once * 2 * top_k));
+    for ((x, route), out) in parts.zip(out.chunks_mut(at_once * width)) {
+        part(ctx, experts, Tokens { x, route, top_k }, scratch, out);
+    }
+}
+
+/// [`moe_ffn`] of as many tokens as are taken at once.
+fn part(
+    ctx: &Ctx<'_>,
+    experts: &Experts<'_>,
+    tokens: Tokens<'_>,
+    scratch: &mut MoeScratch,
+    out: &mut [f32],
+) {
+    let Tokens { x, route, top_k } = tokens;
+    let Experts {
+        gate,
+        up,
+        down,
+        act,
+    } = *experts;
+    let (ff, width) = (gate.rows(), down.rows());
+    let pairs = route.len() / 2;
+    // For each expert, its pairs and their tokens; pair `token * top_k + i` is a token's i-th.
+    let mut pairs_of = vec![Vec::new(); gate.experts()];
+    let mut tokens_of = vec![Vec::new(); gate.experts()];
+    for (token, route) in route.chunks_exact(2 * top_k).enumerate() {
+        for (i, &expert) in route[..top_k].iter().enumerate() {
+            pairs_of[expert as usize].push((token * top_k + i) as u32);
+            tokens_of[expert as usize].push(token as u32);
+        }
+    }
+
+    let MoeScratch {
+        hidden,
+        outputs,
+        rounded,
+        hidden_rounded,
+    } = scratch;
+    hidden.resize(pairs * ff, 0.0);
+    outputs.resize(pairs * width, 0.0);
+    let weight = |matrix, expert| Weight {
+        matrix,
+        expert,
+        bias: None,
+    };
+    let used = || (0..gate.experts()).filter(|&e| !pairs_of[e].is_empty());
+
+    if gate.ty().is_quantized() || up.ty().is_quantized() {
+        rounded.round(ctx, x, gate.cols());
+    }
+    let shared = SharedSlice::new(hidden);
+    let gated = used().map(|e| Product {
+        weight: weight(gate, e),
+        gated: Some((act, weight(up, e))),
+        input: Input { x, rounded },
+        columns: &tokens_of[e],
+        to: &pairs_of[e],
+        out: &shared,
+    });
+    products(ctx, &gated.collect::<Vec<_>>());
+
+    if down.ty().is_quantized() {
+        hidden_rounded.round(ctx, hidden, ff);
+    }
+    let shared = SharedSlice::new(outputs);
+    let lowered = used().map(|e| Product {
+        weight: weight(down, e),
+        gated: None,
+        input: Input {
+            x: hidden,
+            rounded: hidden_rounded,
+        },
+        columns: &pairs_of[e],
+        to: &pairs_of[e],
+        out: &shared,
+    });
+    products(ctx, &lowered.collect::<Vec<_>>());
+
+    ctx.rows(out, width, |first, out| {
+        ctx.arch.run(Combine {
+            outputs: &outputs[first * top_k * width..],
+            route: &route[first * 2 * top_k..],
+            top_k,
+            width,
+            out,
+        });
+    });
+}
+
+/// Sums the experts' outputs of each token, weighted, in the order of the route.
+struct Combine<'a> {
+    /// `[tokens, top_k, width]`.
+    outputs: &'a [f32],
+    /// `[tokens, 2 * top_k]`.
+    route: &'a [f32],
+    top_k: usize,
+    width: usize,
+    /// `[tokens, width]`.
+    out: &'a mut [f32],
+}
+
+impl Kernel for Combine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self {
+            outputs,
+            route,
+            top_k,
+            width,
+            out,
+        } = self;
+        let tokens = outputs
+            .chunks_exact(top_k * width)
+            .zip(route.chunks_exact(2 * top_k));
+        for ((outputs, route), out) in tokens.zip(out.chunks_exact_mut(width)) {
+            out.fill(0.0);
+            for (y, weight) in outputs.chunks_exact(width).zip(&route[top_k..]) {
+                out.iter_mut()
+                    .zip(y)
+                    .for_each(|(out, y)| *out = y.mul_add(*weight, *out));
+            }
+        }
+    }
+}

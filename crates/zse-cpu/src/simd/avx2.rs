@@ -1,0 +1,226 @@
+//! Vectors on AVX2 with FMA and F16C: two registers each.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, LANES, Simd};
+
+/// Proof that the CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, if the CPU has the features.
+    pub(crate) fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        found.then_some(Self(()))
+    }
+}
+
+/// The halves of an array of 16 numbers.
+#[inline(always)]
+fn halves<T, const N: usize, const H: usize>(x: &[T; N]) -> [&[T; H]; 2] {
+    let (low, high) = x.split_at(H);
+    [low, high].map(|half| half.try_into().expect("a half of the array"))
+}
+
+impl Simd for Avx2 {
+    type F = [__m256; 2];
+    type I = [__m256i; 2];
+
+    const COLUMNS: usize = 2;
+    const WIDE_OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn enter<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn inner<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        // SAFETY: `self` proves that the CPU has these features.
+        unsafe { inner(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn wide(self, w: Self::I) -> Self::I {
+        w
+    }
+
+    methods! {
+        fn splat(self, x: f32) -> Self::F { [_mm256_set1_ps(x); 2] }
+        fn load(self, x: &[f32; LANES]) -> Self::F {
+            let [low, high] = halves::<_, LANES, 8>(x);
+            [_mm256_loadu_ps(low.as_ptr()), _mm256_loadu_ps(high.as_ptr())]
+        }
+        fn store(self, v: Self::F, to: &mut [f32; LANES]) {
+            let (low, high) = to.split_at_mut(8);
+            _mm256_storeu_ps(low.as_mut_ptr(), v[0]);
+            _mm256_storeu_ps(high.as_mut_ptr(), v[1]);
+        }
+        fn add(self, a: Self::F, b: Self::F) -> Self::F {
+            [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])]
+        }
+        fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+            [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])]
+        }
+        fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+            [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])]
+        }
+        fn div(self, a: Self::F, b: Self::F) -> Self::F {
+            [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])]
+        }
+        fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+            [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])]
+        }
+        fn max(self, a: Self::F, b: Self::F) -> Self::F {
+            [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])]
+        }
+        fn min(self, a: Self::F, b: Self::F) -> Self::F {
+            [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])]
+        }
+        fn select_lt(self, a: Self::F, b: Self::F, x: Self::F, y: Self::F) -> Self::F {
+            [
+                _mm256_blendv_ps(y[0], x[0], _mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0])),
+                _mm256_blendv_ps(y[1], x[1], _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])),
+            ]
+        }
+        fn round(self, v: Self::F) -> Self::I {
+            // Explicitly to nearest even, whatever the control register says.
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            [
+                _mm256_cvttps_epi32(_mm256_round_ps::<NEAREST>(v[0])),
+                _mm256_cvttps_epi32(_mm256_round_ps::<NEAREST>(v[1])),
+            ]
+        }
+        fn to_f32(self, v: Self::I) -> Self::F {
+            [_mm256_cvtepi32_ps(v[0]), _mm256_cvtepi32_ps(v[1])]
+        }
+        fn to_bits(self, v: Self::F) -> Self::I {
+            [_mm256_castps_si256(v[0]), _mm256_castps_si256(v[1])]
+        }
+        fn from_bits(self, v: Self::I) -> Self::F {
+            [_mm256_castsi256_ps(v[0]), _mm256_castsi256_ps(v[1])]
+        }
+
+        fn splat_i32(self, x: i32) -> Self::I { [_mm256_set1_epi32(x); 2] }
+        fn splat_u8(self, x: u8) -> Self::I { [_mm256_set1_epi8(x as i8); 2] }
+        fn load_bytes(self, x: &[u8; 64]) -> Self::I {
+            let [low, high] = halves::<_, 64, 32>(x);
+            [_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())]
+        }
+        fn store_bytes(self, v: Self::I, to: &mut [u8; 64]) {
+            let (low, high) = to.split_at_mut(32);
+            _mm256_storeu_si256(low.as_mut_ptr().cast(), v[0]);
+            _mm256_storeu_si256(high.as_mut_ptr().cast(), v[1]);
+        }
+        fn widen_u8(self, x: &[u8; LANES]) -> Self::I {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            [_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(x))]
+        }
+        fn widen_i8(self, x: &[u8; LANES]) -> Self::I {
+            let x = _mm_loadu_si128(x.as_ptr().cast());
+            [_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_srli_si128::<8>(x))]
+        }
+        fn widen_u16(self, x: &[u8; 2 * LANES]) -> Self::I {
+            let [low, high] = halves::<_, 32, 16>(x);
+            [
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(low.as_ptr().cast())),
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(high.as_ptr().cast())),
+            ]
+        }
+        fn widen_f16(self, x: &[u8; 2 * LANES]) -> Self::F {
+            let [low, high] = halves::<_, 32, 16>(x);
+            [
+                _mm256_cvtph_ps(_mm_loadu_si128(low.as_ptr().cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(high.as_ptr().cast())),
+            ]
+        }
+        fn f16_of_low(self, v: Self::I) -> Self::F {
+            let low = _mm256_set1_epi32(0xffff);
+            // Packs within each 128 bits: [v0 low, v1 low, v0 high, v1 high] of 4 lanes each.
+            let packed = _mm256_packus_epi32(_mm256_and_si256(v[0], low), _mm256_and_si256(v[1], low));
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+            [
+                _mm256_cvtph_ps(_mm256_castsi256_si128(packed)),
+                _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(packed)),
+            ]
+        }
+
+        fn and(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_and_si256(a[0], b[0]), _mm256_and_si256(a[1], b[1])]
+        }
+        fn or(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])]
+        }
+        fn xor(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])]
+        }
+        fn shl<const N: u32>(self, v: Self::I) -> Self::I {
+            let n = _mm_cvtsi32_si128(N as i32);
+            [_mm256_sll_epi32(v[0], n), _mm256_sll_epi32(v[1], n)]
+        }
+        fn shr<const N: u32>(self, v: Self::I) -> Self::I {
+            let n = _mm_cvtsi32_si128(N as i32);
+            [_mm256_srl_epi32(v[0], n), _mm256_srl_epi32(v[1], n)]
+        }
+        fn shr_by(self, v: Self::I, n: u32) -> Self::I {
+            let n = _mm_cvtsi32_si128(n as i32);
+            [_mm256_srl_epi32(v[0], n), _mm256_srl_epi32(v[1], n)]
+        }
+        fn max_i32(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_max_epi32(a[0], b[0]), _mm256_max_epi32(a[1], b[1])]
+        }
+        fn store_low_bytes(self, v: Self::I, to: &mut [u8; LANES]) {
+            // The low byte of each lane to the lowest 4 bytes of its 128 bits.
+            let pick = _mm256_set1_epi32(0x0c08_0400);
+            let pick = |v| {
+                let v = _mm256_shuffle_epi8(v, pick);
+                let (low, high) = (_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+                _mm_unpacklo_epi32(low, high)
+            };
+            let bytes = _mm_unpacklo_epi64(pick(v[0]), pick(v[1]));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes)
+        }
+        fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])]
+        }
+        fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_mullo_epi32(a[0], b[0]), _mm256_mullo_epi32(a[1], b[1])]
+        }
+        fn add_u8(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_add_epi8(a[0], b[0]), _mm256_add_epi8(a[1], b[1])]
+        }
+        fn sub_u8(self, a: Self::I, b: Self::I) -> Self::I {
+            [_mm256_sub_epi8(a[0], b[0]), _mm256_sub_epi8(a[1], b[1])]
+        }
+        fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            [_mm256_shuffle_epi8(table, i[0]), _mm256_shuffle_epi8(table, i[1])]
+        }
+
+        fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
+            [narrow_half(acc[0], w[0], x[0]), narrow_half(acc[1], w[1], x[1])]
+        }
+        fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
+            // |w| * sign(w) x: the first factor is unsigned as `maddubs` wants, at most 128.
+            let w_abs = [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])];
+            let x = [_mm256_sign_epi8(x[0], w[0]), _mm256_sign_epi8(x[1], w[1])];
+            [narrow_half(acc[0], w_abs[0], x[0]), narrow_half(acc[1], w_abs[1], x[1])]
+        }
+    }
+}
+
+/// Dot products of four bytes, of `w` unsigned and at most 128, of `x` signed. The sums of two
+/// products are at most 2 * 128 * 127 in magnitude, so `maddubs` does not saturate.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn narrow_half(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+    // SAFETY: the caller vouches for AVX2.
+    unsafe {
+        let pairs = _mm256_maddubs_epi16(w, x);
+        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+}

@@ -1,0 +1,180 @@
+//! Weights as the kernels read them.
+
+use std::sync::Arc;
+
+use zse_format::Checkpoint;
+use zse_model::executor::LoadError;
+use zse_model::program::TensorId;
+use zse_model::{Model, WeightView};
+use zse_quant::pack::{TILE_ROWS, gather_row, pack_rows, tile_bytes};
+use zse_quant::{GgmlType, QuantError};
+
+use crate::par::for_parts;
+use crate::pool::Step;
+
+/// Bytes that one vector load takes; packed weights start at a multiple of it.
+const ALIGN: usize = 64;
+
+/// A stack of matrices, `experts` x `[rows, cols]`, in tiles of 16 rows.
+pub(crate) struct Matrix {
+    ty: GgmlType,
+    rows: usize,
+    cols: usize,
+    experts: usize,
+    tile_bytes: usize,
+    source: Source,
+}
+
+/// Where a matrix is.
+enum Source {
+    /// Packed, from the first multiple of [`ALIGN`] on.
+    Packed(Vec<u8>),
+    /// In the model's file, as it is there; tiles are packed as they are needed.
+    InPlace(Arc<Model>, TensorId),
+}
+
+impl Matrix {
+    /// Packs tensor `id` of `model`, and lets go of the file's pages behind it.
+    pub(crate) fn pack(model: &Model, id: TensorId, step: &Step<'_>) -> Result<Self, LoadError> {
+        let view = model.weights.get(id);
+        let tiles = view.experts * view.rows.div_ceil(TILE_ROWS);
+        let tile_bytes = tile_bytes(view.ty, view.cols).map_err(failed(&view))?;
+        let mut data = vec![0; tiles * tile_bytes + ALIGN];
+        let start = aligned_start(&data);
+        let packed = &mut data[start..][..tiles * tile_bytes];
+
+        let tiles_of_expert = view.rows.div_ceil(TILE_ROWS);
+        let row_bytes = view.row_bytes();
+        // The shapes were checked above and by the model; packing cannot fail halfway.
+        for_parts(step, packed, tile_bytes, |first, part| {
+            let tile = first / tile_bytes;
+            let (expert, row) = (tile / tiles_of_expert, tile % tiles_of_expert * TILE_ROWS);
+            let rows = TILE_ROWS.min(view.rows - row);
+            let from = (expert * view.rows + row) * row_bytes;
+            pack_rows(
+                view.ty,
+                rows,
+                view.cols,
+                &view.data[from..][..rows * row_bytes],
+                part,
+            )
+            .expect("the shapes of a checked weight fit");
+        });
+        release(model.weights.checkpoint(), &view);
+        Ok(Self::new(&view, tile_bytes, Source::Packed(data)))
+    }
+
+    /// Leaves tensor `id` of `model` where it is.
+    pub(crate) fn in_place(model: &Arc<Model>, id: TensorId) -> Result<Self, LoadError> {
+        let view = model.weights.get(id);
+        let tile_bytes = tile_bytes(view.ty, view.cols).map_err(failed(&view))?;
+        Ok(Self::new(
+            &view,
+            tile_bytes,
+            Source::InPlace(Arc::clone(model), id),
+        ))
+    }
+
+    fn new(view: &WeightView<'_>, tile_bytes: usize, source: Source) -> Self {
+        let WeightView {
+            ty,
+            rows,
+            cols,
+            experts,
+            ..
+        } = *view;
+        Self {
+            ty,
+            rows,
+            cols,
+            experts,
+            tile_bytes,
+            source,
+        }
+    }
+
+    pub(crate) fn ty(&self) -> GgmlType {
+        self.ty
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    pub(crate) fn experts(&self) -> usize {
+        self.experts
+    }
+
+    /// Tile `tile` of matrix `expert`; packed into `scratch` if it is not yet.
+    #[inline]
+    pub(crate) fn tile<'a>(
+        &'a self,
+        expert: usize,
+        tile: usize,
+        scratch: &'a mut Vec<u8>,
+    ) -> &'a [u8] {
+        match &self.source {
+            Source::Packed(data) => {
+                let tile = expert * self.rows.div_ceil(TILE_ROWS) + tile;
+                &data[aligned_start(data) + tile * self.tile_bytes..][..self.tile_bytes]
+            }
+            Source::InPlace(model, id) => {
+                let view = model.weights.get(*id);
+                let rows = TILE_ROWS.min(self.rows - tile * TILE_ROWS);
+                let from = (expert * self.rows + tile * TILE_ROWS) * view.row_bytes();
+                let bytes = &view.data[from..][..rows * view.row_bytes()];
+                scratch.resize(self.tile_bytes, 0);
+                pack_rows(self.ty, rows, self.cols, bytes, scratch)
+                    .expect("the shapes of a checked weight fit");
+                scratch
+            }
+        }
+    }
+
+    /// Decodes row `row` of the first matrix to `to`, `[cols]`.
+    ///
+    /// # Errors
+    /// If the type cannot be decoded.
+    pub(crate) fn decode_row(&self, row: usize, to: &mut [f32]) -> Result<(), QuantError> {
+        match &self.source {
+            Source::Packed(_) => {
+                let mut bytes = vec![0; self.ty.row_bytes(self.cols).unwrap_or(0)];
+                let mut unused = Vec::new();
+                let tile = self.tile(0, row / TILE_ROWS, &mut unused);
+                gather_row(self.ty, tile, row % TILE_ROWS, &mut bytes)?;
+                zse_quant::decode(self.ty, &bytes, to)
+            }
+            Source::InPlace(model, id) => {
+                zse_quant::decode(self.ty, model.weights.get(*id).row(0, row), to)
+            }
+        }
+    }
+
+    /// Bytes held, and bytes read from the file in place.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        match &self.source {
+            Source::Packed(data) => (data.len() as u64, 0),
+            Source::InPlace(model, id) => (0, model.weights.get(*id).data.len() as u64),
+        }
+    }
+}
+
+/// Offset of the first multiple of [`ALIGN`].
+fn aligned_start(data: &[u8]) -> usize {
+    data.as_ptr().align_offset(ALIGN)
+}
+
+fn failed(view: &WeightView<'_>) -> impl FnOnce(QuantError) -> LoadError + use<> {
+    let tensor = view.name.to_owned();
+    move |source| LoadError::Weight { tensor, source }
+}
+
+fn release(checkpoint: &Checkpoint, view: &WeightView<'_>) {
+    if let Some(tensor) = checkpoint.tensor(view.name) {
+        checkpoint.release_pages(&tensor);
+    }
+}
