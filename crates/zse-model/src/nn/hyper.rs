@@ -187,14 +187,11 @@ impl Dims {
             }),
         };
         let table = "token_embd.weight";
-        let vocab = match checkpoint.tensor(table) {
-            Some(t) => t.shape.get(1).copied().unwrap_or(1) as usize,
-            None => {
-                return Err(ModelError::MissingTensor {
-                    name: table.to_owned(),
-                });
-            }
+        let missing = || ModelError::MissingTensor {
+            name: table.to_owned(),
         };
+        let rows = checkpoint.tensor(table).ok_or_else(missing)?.shape.get(1);
+        let vocab = rows.map_or(1, |&rows| rows as usize);
         let trained_context = h.require_integer("context_length", 1..=CONTEXT)?;
         Ok(Self {
             layers: h.require_integer("block_count", 1..=LAYERS)?,
