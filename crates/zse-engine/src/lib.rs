@@ -1,1 +1,34 @@
-//! See the crate description; contents follow.
+//! The engine: many requests, one model, one step after another.
+//!
+//! [`Engine::step`] reads as: admit -> plan -> submit -> sample -> emit -> retire. Which sequences
+//! are in a step is decided by the scheduler, a state machine without I/O, clocks, threads or
+//! devices; which KV blocks they use by the [`kv`] block manager, which knows numbers of blocks and
+//! never their bytes. Everything else is a request's own: its text, its stop strings, its channel.
+//!
+//! [`Engine::start`] moves an engine to a thread of its own and gives a handle that any number of
+//! threads may use; a caller with one request can drive the engine itself with
+//! [`Engine::complete`].
+//!
+//! The tokens of a request do not depend on what else runs, on how its prompt is cut into chunks
+//! or on whether it had to give way and start again: executors are exact whatever the batch, and
+//! draws are keyed by position.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod channel;
+mod engine;
+mod event;
+mod generation;
+mod handle;
+pub mod kv;
+mod request;
+mod scheduler;
+mod sequence;
+mod stop;
+mod text;
+
+pub use channel::EventStream;
+pub use engine::{Engine, EngineConfig, ModelShape};
+pub use event::{Completion, Event, FinishReason, Finished, Timings, TokenInfo, Usage};
+pub use handle::{EngineError, EngineHandle};
+pub use request::{Generate, Limits, Request, RequestError, Task};

@@ -1,0 +1,348 @@
+//! The step loop.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::TryRecvError;
+use std::time::Instant;
+
+use zse_model::Model;
+use zse_model::executor::{
+    Backend, Budget, ExecError, Executor, LoadError, Masks, MemoryReport, Outputs, Ticket,
+};
+use zse_model::program::ProgramOutput;
+use zse_text::Tokenizer;
+
+use crate::batch;
+use crate::channel::{EventStream, Sink, channel};
+use crate::event::{Event, FinishReason};
+use crate::generation::Generation;
+use crate::kv::BlockManager;
+use crate::request::{Limits, Request, RequestError, Task};
+use crate::scheduler::{Plan, Scheduler, StepBudget};
+use crate::sequence::{Goal, SeqId, Sequence};
+
+/// What an engine has to know about its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelShape {
+    /// Entries of the vocabulary.
+    pub vocab: usize,
+    /// Tokens that a sequence may have.
+    pub context: usize,
+    /// KV groups of the program.
+    pub kv_groups: usize,
+    /// Whether tokens see only what is before them.
+    pub causal: bool,
+    /// Whether the program gives embeddings, not logits.
+    pub pools: bool,
+}
+
+impl ModelShape {
+    /// The shape of `model`.
+    pub fn of(model: &Model) -> Self {
+        Self {
+            vocab: model.info.vocab,
+            context: model.info.context,
+            kv_groups: model.program.kv_groups().len(),
+            causal: model.program.is_causal(),
+            pools: matches!(model.program.output, ProgramOutput::Pooled(_)),
+        }
+    }
+}
+
+/// Settings of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Most sequences that run at the same time; more wait.
+    pub max_sequences: usize,
+    /// Events that a request's channel holds; when it is full, the request pauses.
+    pub channel_capacity: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_sequences: 64,
+            channel_capacity: 64,
+        }
+    }
+}
+
+/// A model that serves requests. See the crate's documentation.
+pub struct Engine {
+    executor: Box<dyn Executor>,
+    scheduler: Scheduler,
+    tokenizer: Option<Tokenizer>,
+    limits: Limits,
+    channel_capacity: usize,
+    requests: BTreeMap<u64, Open>,
+    next_request: u64,
+}
+
+/// A request that has events to come.
+struct Open {
+    sink: Sink,
+    /// Sequences that have not ended.
+    live: u32,
+}
+
+impl Engine {
+    /// Compiles `model` and makes an engine of it. Without a tokenizer, requests give no text.
+    ///
+    /// # Errors
+    /// If the backend cannot run the model within `budget`.
+    pub fn load(
+        backend: &dyn Backend,
+        model: Arc<Model>,
+        tokenizer: Option<Tokenizer>,
+        budget: &Budget,
+        config: EngineConfig,
+    ) -> Result<Self, LoadError> {
+        let shape = ModelShape::of(&model);
+        Ok(Self::new(
+            backend.compile(model, budget)?,
+            shape,
+            tokenizer,
+            budget,
+            config,
+        ))
+    }
+
+    /// An engine over an executor that was compiled with `budget` for a model of this shape.
+    pub fn new(
+        executor: Box<dyn Executor>,
+        shape: ModelShape,
+        tokenizer: Option<Tokenizer>,
+        budget: &Budget,
+        config: EngineConfig,
+    ) -> Self {
+        let kv_tokens = match shape.kv_groups {
+            0 => usize::MAX,
+            _ => budget.kv_blocks.saturating_mul(budget.block_len),
+        };
+        let limits = Limits {
+            vocab: shape.vocab,
+            context: shape.context,
+            kv_tokens,
+            batch_tokens: budget.max_tokens,
+            whole_prompts: !shape.causal || shape.pools,
+            pools: shape.pools,
+        };
+        let step = StepBudget {
+            tokens: budget.max_tokens,
+            outputs: budget.max_outputs,
+            sequences: config
+                .max_sequences
+                .min(budget.max_tokens)
+                .min(budget.max_outputs)
+                .max(1),
+            whole_prompts: limits.whole_prompts,
+        };
+        let blocks = BlockManager::new(shape.kv_groups, budget.kv_blocks, budget.block_len);
+        Self {
+            executor,
+            scheduler: Scheduler::new(step, blocks),
+            tokenizer,
+            limits,
+            channel_capacity: config.channel_capacity,
+            requests: BTreeMap::new(),
+            next_request: 0,
+        }
+    }
+
+    /// What it can take.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Events that a request's channel holds.
+    pub(crate) fn channel_capacity(&self) -> usize {
+        self.channel_capacity
+    }
+
+    /// Bytes in use by the executor.
+    pub fn memory(&self) -> MemoryReport {
+        self.executor.memory()
+    }
+
+    /// Free KV blocks (of the group that has fewest); `None` for a model without keys and values.
+    pub fn free_blocks(&self) -> Option<usize> {
+        self.scheduler.free_blocks()
+    }
+
+    /// Whether no request is left.
+    pub fn is_idle(&self) -> bool {
+        self.scheduler.is_empty()
+    }
+
+    /// Takes a request in; [`step`](Self::step) works on it.
+    ///
+    /// # Errors
+    /// If it can never be served.
+    pub fn submit(&mut self, request: Request) -> Result<EventStream, RequestError> {
+        self.limits.check(&request)?;
+        let (sink, stream) = channel(self.channel_capacity, None);
+        self.open(request, sink);
+        Ok(stream)
+    }
+
+    /// Serves one request to its end, on this thread, beside whatever else was submitted. It is
+    /// cancelled when `on_event` breaks.
+    ///
+    /// # Errors
+    /// If it can never be served.
+    pub fn complete(
+        &mut self,
+        request: Request,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(), RequestError> {
+        let stream = self.submit(request)?;
+        loop {
+            self.step();
+            loop {
+                match stream.try_recv() {
+                    Ok(event) => {
+                        if on_event(event).is_break() {
+                            drop(stream);
+                            self.admit();
+                            return Ok(());
+                        }
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Takes in a request that was checked.
+    pub(crate) fn open(&mut self, request: Request, sink: Sink) {
+        let now = Instant::now();
+        let id = self.next_request;
+        self.next_request += 1;
+        let live = request.choices();
+        for choice in 0..live {
+            let goal = match &request.task {
+                Task::Generate(g) => Goal::Generate(Box::new(Generation::new(
+                    g,
+                    &request.prompt,
+                    self.tokenizer.as_ref(),
+                    self.limits.sequence(),
+                ))),
+                Task::Score { from } => Goal::Score {
+                    from: *from,
+                    done: 0,
+                },
+                Task::Embed => Goal::Embed,
+            };
+            let id = SeqId {
+                request: id,
+                choice,
+            };
+            self.scheduler
+                .push(Sequence::new(id, request.prompt.clone(), goal, now));
+        }
+        self.requests.insert(id, Open { sink, live });
+    }
+
+    /// One step of everything that can run; false if nothing can.
+    pub fn step(&mut self) -> bool {
+        self.admit();
+        let plan = self.scheduler.plan();
+        if plan.parts.is_empty() {
+            return false;
+        }
+        match self
+            .submit_plan(&plan)
+            .and_then(|ticket| self.sample(ticket))
+        {
+            Ok(outputs) => self.emit(&plan, outputs),
+            Err(error) => self.fail(&plan, &error),
+        }
+        self.retire();
+        true
+    }
+
+    /// Hears what callers did: cancelled requests end, requests whose channel is full pause. Then
+    /// lets sequences start.
+    fn admit(&mut self) {
+        for (&id, open) in &mut self.requests {
+            let stalled = !open.sink.flush();
+            let cancelled = open.sink.is_cancelled();
+            for seq in self.scheduler.of_request(id) {
+                seq.stalled = stalled;
+                if cancelled {
+                    seq.finish(FinishReason::Cancelled);
+                }
+            }
+        }
+        self.retire();
+        self.scheduler.admit();
+    }
+
+    fn submit_plan(&mut self, plan: &Plan) -> Result<Ticket, ExecError> {
+        let now = Instant::now();
+        for part in &plan.parts {
+            if let Some(seq) = self.scheduler.get_mut(part.id) {
+                seq.start(now);
+            }
+        }
+        self.executor.submit(&batch::build(plan, &self.scheduler))
+    }
+
+    fn sample(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
+        self.executor.sample(ticket, &Masks::default())?;
+        self.executor.wait(ticket)
+    }
+
+    /// Hands each sequence its results, and each caller the events.
+    fn emit(&mut self, plan: &Plan, outputs: Outputs) {
+        let now = Instant::now();
+        let mut rows = outputs.rows.into_iter();
+        for part in &plan.parts {
+            let results = rows.by_ref().take(part.results).collect();
+            let Some(seq) = self.scheduler.get_mut(part.id) else {
+                continue;
+            };
+            let event = seq.advance(part.tokens.end, results, now);
+            if let (Some(event), Some(open)) = (event, self.requests.get_mut(&part.id.request)) {
+                open.sink.push(event);
+            }
+        }
+    }
+
+    /// Ends the sequences that a fault touched. The others computed nothing that counts, and will
+    /// be in the next plan again.
+    fn fail(&mut self, plan: &Plan, error: &ExecError) {
+        let (row, what) = match error {
+            ExecError::NotFinite { row } => (
+                Some(*row),
+                "the logits are not finite; the model file may be damaged".to_owned(),
+            ),
+            ExecError::Sample { row, source } => (Some(*row), source.to_string()),
+            other => (None, other.to_string()),
+        };
+        let mut end = 0;
+        for part in &plan.parts {
+            let rows = end..end + part.results;
+            end = rows.end;
+            if row.is_none_or(|row| rows.contains(&row))
+                && let Some(seq) = self.scheduler.get_mut(part.id)
+            {
+                seq.finish(FinishReason::Failed(what.clone()));
+            }
+        }
+    }
+
+    /// Lets go of what has ended: blocks at once, a channel once its last event is sent.
+    fn retire(&mut self) {
+        for seq in self.scheduler.take_finished() {
+            if let Some(open) = self.requests.get_mut(&seq.id.request) {
+                open.live -= 1;
+                open.sink.push(Event::Finished(seq.into_finished()));
+            }
+        }
+        self.requests
+            .retain(|_, open| !open.sink.flush() || open.live > 0);
+    }
+}

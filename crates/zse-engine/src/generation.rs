@@ -1,0 +1,110 @@
+//! The state of one continuation: how its tokens are drawn and when it ends.
+
+use std::sync::Arc;
+
+use zse_model::executor::{SampleJob, Sampled};
+use zse_model::sampler::SampleParams;
+use zse_text::Tokenizer;
+
+use crate::event::FinishReason;
+use crate::request::Generate;
+use crate::text::TextOutput;
+
+pub(crate) struct Generation {
+    params: Arc<SampleParams>,
+    /// The same with end-of-generation tokens forbidden, and for how many tokens that holds.
+    endless: Option<(usize, Arc<SampleParams>)>,
+    max_tokens: Option<usize>,
+    /// Tokens that the sequence may have, prompt included.
+    limit: usize,
+    drawn: usize,
+    mu: f32,
+    text: TextOutput,
+}
+
+impl Generation {
+    /// The continuation of `prompt` to at most `limit` tokens in all. Without a tokenizer there is
+    /// no text, and no token ends the generation unless the request names it.
+    pub(crate) fn new(
+        request: &Generate,
+        prompt: &[u32],
+        tokenizer: Option<&Tokenizer>,
+        limit: usize,
+    ) -> Self {
+        let eog = tokenizer.map_or(&[][..], Tokenizer::eog);
+        let min_tokens = if request.ignore_eos {
+            usize::MAX
+        } else {
+            request.min_tokens
+        };
+        let endless = (min_tokens > 0 && !eog.is_empty()).then(|| {
+            let mut params = request.params.clone();
+            params
+                .logit_bias
+                .extend(eog.iter().map(|&token| (token, f32::NEG_INFINITY)));
+            (min_tokens, Arc::new(params))
+        });
+        Self {
+            params: Arc::new(request.params.clone()),
+            endless,
+            max_tokens: request.max_tokens,
+            limit,
+            drawn: 0,
+            mu: request.params.initial_mu(),
+            text: TextOutput::new(request, prompt, tokenizer),
+        }
+    }
+
+    /// Whether anything is drawn at all.
+    pub(crate) fn draws(&self) -> bool {
+        self.max_tokens != Some(0)
+    }
+
+    /// How many tokens were drawn.
+    pub(crate) fn drawn(&self) -> usize {
+        self.drawn
+    }
+
+    /// How the token after `tokens` is drawn.
+    pub(crate) fn job(&self, tokens: &[u32], choice: u32) -> SampleJob {
+        let params = match &self.endless {
+            Some((until, params)) if self.drawn < *until => params,
+            _ => &self.params,
+        };
+        let start = tokens.len().saturating_sub(params.lookback());
+        SampleJob {
+            params: Arc::clone(params),
+            history: tokens[start..].to_vec(),
+            choice,
+            position: tokens.len() as u64,
+            mu: self.mu,
+        }
+    }
+
+    /// Takes in a token that was drawn, the last of now `len`: the text that became certain, and
+    /// why the generation ends with it, if it does.
+    pub(crate) fn accept(
+        &mut self,
+        sampled: &Sampled,
+        len: usize,
+    ) -> (String, Option<FinishReason>) {
+        self.drawn += 1;
+        self.mu = sampled.mu;
+        let (mut text, mut reason) = self.text.push(sampled.token);
+        if reason.is_none() && self.max_tokens == Some(self.drawn) {
+            reason = Some(FinishReason::Length);
+        }
+        if reason.is_none() && len >= self.limit {
+            reason = Some(FinishReason::ContextFull);
+        }
+        if matches!(
+            reason,
+            Some(FinishReason::Length | FinishReason::ContextFull)
+        ) {
+            let (rest, stop) = self.text.flush();
+            text.push_str(&rest);
+            reason = stop.or(reason);
+        }
+        (text, reason)
+    }
+}

@@ -1,0 +1,147 @@
+//! An engine on a thread of its own.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::{io, thread};
+
+use zse_model::executor::MemoryReport;
+
+use crate::channel::{EventStream, Sink, Wake, channel};
+use crate::engine::Engine;
+use crate::event::{Event, FinishReason};
+use crate::request::{Limits, Request, RequestError};
+
+enum Command {
+    Open(Request, Sink),
+    /// A caller read from a channel that was full, or cancelled.
+    Look,
+}
+
+/// Hands requests to an engine that runs on a thread of its own. Clones serve the same engine, which
+/// ends when the last handle and the last [`EventStream`] are gone.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    commands: Sender<Command>,
+    limits: Limits,
+    memory: MemoryReport,
+    channel_capacity: usize,
+}
+
+/// Why a request gave no result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EngineError {
+    /// It was refused.
+    #[error(transparent)]
+    Refused(#[from] RequestError),
+    /// It failed on the way.
+    #[error("{0}")]
+    Failed(String),
+    /// The engine is gone.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+impl Engine {
+    /// Moves the engine to a thread of its own.
+    ///
+    /// # Errors
+    /// If the system has no thread to give.
+    pub fn start(self) -> io::Result<EngineHandle> {
+        let (commands, receiver) = mpsc::channel();
+        let handle = EngineHandle {
+            commands,
+            limits: self.limits(),
+            memory: self.memory(),
+            channel_capacity: self.channel_capacity(),
+        };
+        thread::Builder::new()
+            .name("zse-engine".into())
+            .spawn(move || self.run(&receiver))?;
+        Ok(handle)
+    }
+
+    /// Steps while there is work, sleeps while there is none, ends when nobody can ask any more.
+    fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let worked = self.step();
+            if !worked {
+                match commands.recv() {
+                    Ok(command) => self.obey(command),
+                    Err(mpsc::RecvError) => return,
+                }
+            }
+            commands.try_iter().for_each(|command| self.obey(command));
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Open(request, sink) => self.open(request, sink),
+            // The next step looks at every channel.
+            Command::Look => {}
+        }
+    }
+}
+
+impl EngineHandle {
+    /// Starts a request.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] if it can never be served, [`EngineError::Stopped`] if the engine
+    /// is gone.
+    pub fn submit(&self, request: Request) -> Result<EventStream, EngineError> {
+        self.limits.check(&request)?;
+        let commands = self.commands.clone();
+        let wake: Wake = Box::new(move || {
+            // Without an engine there is nobody to wake.
+            let _ = commands.send(Command::Look);
+        });
+        let (sink, stream) = channel(self.channel_capacity, Some(wake));
+        self.commands
+            .send(Command::Open(request, sink))
+            .map_err(|_| EngineError::Stopped)?;
+        Ok(stream)
+    }
+
+    /// The embedding of a prompt.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit), and if the engine fails on the way.
+    pub fn embed(&self, prompt: Vec<u32>) -> Result<Vec<f32>, EngineError> {
+        self.values(Request::embed(prompt))
+    }
+
+    /// The log-probabilities of the tokens of `prompt` from index `from` on, each given those
+    /// before it: `prompt.len() - from` of them.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit), and if the engine fails on the way.
+    pub fn score(&self, prompt: Vec<u32>, from: usize) -> Result<Vec<f32>, EngineError> {
+        self.values(Request::score(prompt, from))
+    }
+
+    /// What it can take.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Bytes that the executor used when the engine started.
+    pub fn memory(&self) -> MemoryReport {
+        self.memory
+    }
+
+    /// The numbers that a request for scores or an embedding gives.
+    fn values(&self, request: Request) -> Result<Vec<f32>, EngineError> {
+        let mut values = Vec::new();
+        for event in &self.submit(request)? {
+            match event {
+                Event::Scores(v) | Event::Embedding(v) => values.extend(v),
+                Event::Finished(f) => match f.reason {
+                    FinishReason::Failed(what) => return Err(EngineError::Failed(what)),
+                    _ => return Ok(values),
+                },
+                Event::Tokens { .. } => {}
+            }
+        }
+        Err(EngineError::Stopped)
+    }
+}

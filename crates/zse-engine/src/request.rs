@@ -1,0 +1,315 @@
+//! What callers ask for, and what is refused before it costs anything.
+
+use zse_model::sampler::{ParamError, SampleParams};
+
+/// A request: a prompt and what to do with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Token ids.
+    pub prompt: Vec<u32>,
+    /// What is wanted.
+    pub task: Task,
+}
+
+/// What is done with a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Continue it.
+    Generate(Box<Generate>),
+    /// Give the log-probability of each of its tokens from index `from` (at least 1) on, given
+    /// those before it.
+    Score {
+        /// Index of the first token to score.
+        from: usize,
+    },
+    /// Give its embedding, for a model that pools.
+    Embed,
+}
+
+/// How a prompt is continued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generate {
+    /// How tokens are drawn.
+    pub params: SampleParams,
+    /// Most tokens to generate; `None`: as many as the context holds. With 0, the prompt is
+    /// computed and nothing is drawn.
+    pub max_tokens: Option<usize>,
+    /// End-of-generation tokens cannot be drawn before so many tokens.
+    pub min_tokens: usize,
+    /// End-of-generation tokens cannot be drawn at all.
+    pub ignore_eos: bool,
+    /// Texts that end the generation; they are not part of the result.
+    pub stop: Vec<String>,
+    /// Tokens that end the generation, beside those that the vocabulary marks.
+    pub stop_tokens: Vec<u32>,
+    /// How many independent continuations.
+    pub n: u32,
+}
+
+impl Default for Generate {
+    fn default() -> Self {
+        Self {
+            params: SampleParams::default(),
+            max_tokens: None,
+            min_tokens: 0,
+            ignore_eos: false,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            n: 1,
+        }
+    }
+}
+
+impl Request {
+    /// Continues `prompt`.
+    pub fn generate(prompt: Vec<u32>, generate: Generate) -> Self {
+        Self {
+            prompt,
+            task: Task::Generate(Box::new(generate)),
+        }
+    }
+
+    /// Scores the tokens of `prompt` from index `from` on.
+    pub fn score(prompt: Vec<u32>, from: usize) -> Self {
+        Self {
+            prompt,
+            task: Task::Score { from },
+        }
+    }
+
+    /// Embeds `prompt`.
+    pub fn embed(prompt: Vec<u32>) -> Self {
+        Self {
+            prompt,
+            task: Task::Embed,
+        }
+    }
+
+    /// How many results it gives.
+    pub(crate) fn choices(&self) -> u32 {
+        match &self.task {
+            Task::Generate(g) => g.n,
+            Task::Score { .. } | Task::Embed => 1,
+        }
+    }
+}
+
+/// What an engine can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries of the vocabulary.
+    pub vocab: usize,
+    /// Tokens that a sequence may have, by the model.
+    pub context: usize,
+    /// Tokens that all KV blocks hold together.
+    pub kv_tokens: usize,
+    /// Tokens in a batch.
+    pub batch_tokens: usize,
+    /// Whether a prompt must be computed in one batch: the model sees tokens ahead, or pools.
+    pub whole_prompts: bool,
+    /// Whether the model gives embeddings, not logits.
+    pub pools: bool,
+}
+
+impl Limits {
+    /// Tokens that a sequence may grow to.
+    pub fn sequence(&self) -> usize {
+        self.context.min(self.kv_tokens)
+    }
+
+    /// Whether the engine could serve `request` if nothing else ran.
+    ///
+    /// # Errors
+    /// Says what does not fit, with both numbers.
+    pub fn check(&self, request: &Request) -> Result<(), RequestError> {
+        let prompt = &request.prompt;
+        if prompt.is_empty() {
+            return Err(RequestError::EmptyPrompt);
+        }
+        self.check_tokens("prompt", prompt)?;
+        if self.pools != (request.task == Task::Embed) {
+            let model = if self.pools {
+                "embeddings"
+            } else {
+                "next tokens"
+            };
+            return Err(RequestError::WrongTask { model });
+        }
+        // A generation needs room for the token that it draws.
+        let drawn = match &request.task {
+            Task::Generate(g) if g.max_tokens != Some(0) => 1,
+            _ => 0,
+        };
+        let batch = if self.whole_prompts {
+            self.batch_tokens
+        } else {
+            usize::MAX
+        };
+        for (limit, of) in [
+            (self.context, "the context"),
+            (self.kv_tokens, "the KV cache"),
+            (batch, "a batch"),
+        ] {
+            if prompt.len() + drawn > limit {
+                return Err(RequestError::TooLong {
+                    tokens: prompt.len() + drawn,
+                    limit,
+                    of,
+                });
+            }
+        }
+        match &request.task {
+            Task::Generate(g) => self.check_generate(g),
+            Task::Score { from } if !(1..prompt.len()).contains(from) => {
+                Err(RequestError::NothingToScore {
+                    from: *from,
+                    tokens: prompt.len(),
+                })
+            }
+            Task::Score { .. } | Task::Embed => Ok(()),
+        }
+    }
+
+    fn check_generate(&self, g: &Generate) -> Result<(), RequestError> {
+        g.params.validate()?;
+        let biased: Vec<u32> = g
+            .params
+            .logit_bias
+            .iter()
+            .map(|(token, _)| *token)
+            .collect();
+        self.check_tokens("logit_bias", &biased)?;
+        self.check_tokens("stop_tokens", &g.stop_tokens)?;
+        if g.n == 0 {
+            return Err(RequestError::NoChoices);
+        }
+        if g.stop.iter().any(String::is_empty) {
+            return Err(RequestError::EmptyStop);
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, field: &'static str, tokens: &[u32]) -> Result<(), RequestError> {
+        match tokens.iter().find(|&&token| token as usize >= self.vocab) {
+            Some(&token) => Err(RequestError::UnknownToken {
+                field,
+                token,
+                vocab: self.vocab,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    /// There is nothing to start from.
+    #[error("the prompt has no tokens")]
+    EmptyPrompt,
+    /// A token that the model does not have.
+    #[error("{field} has token {token}, the vocabulary has {vocab}")]
+    UnknownToken {
+        /// Where.
+        field: &'static str,
+        /// The token.
+        token: u32,
+        /// Entries of the vocabulary.
+        vocab: usize,
+    },
+    /// It can never fit.
+    #[error("the request needs {tokens} tokens at once, {of} holds {limit}")]
+    TooLong {
+        /// Tokens of the prompt and of the first one drawn.
+        tokens: usize,
+        /// How many there may be.
+        limit: usize,
+        /// Of what.
+        of: &'static str,
+    },
+    /// The model is of another kind.
+    #[error("this model gives {model}, which is not what the request asks for")]
+    WrongTask {
+        /// What it gives.
+        model: &'static str,
+    },
+    /// A sampling parameter is out of its range.
+    #[error(transparent)]
+    Param(#[from] ParamError),
+    /// `n` is 0.
+    #[error("n is 0, must be at least 1")]
+    NoChoices,
+    /// A stop string is empty.
+    #[error("a stop string is empty")]
+    EmptyStop,
+    /// The range of tokens to score is empty.
+    #[error("no tokens to score: from index {from} of {tokens} (the first token has no score)")]
+    NothingToScore {
+        /// Index of the first token to score.
+        from: usize,
+        /// Tokens of the prompt.
+        tokens: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        vocab: 100,
+        context: 50,
+        kv_tokens: 40,
+        batch_tokens: 16,
+        whole_prompts: false,
+        pools: false,
+    };
+
+    fn refusal(limits: Limits, request: &Request) -> String {
+        limits.check(request).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_can_never_fit_is_refused_with_both_numbers() {
+        let generate = |n| Request::generate(vec![1; n], Generate::default());
+        assert_eq!(LIMITS.check(&generate(39)), Ok(()));
+        assert_eq!(
+            refusal(LIMITS, &generate(40)),
+            "the request needs 41 tokens at once, the KV cache holds 40"
+        );
+        assert_eq!(
+            refusal(LIMITS, &generate(50)),
+            "the request needs 51 tokens at once, the context holds 50"
+        );
+        assert_eq!(LIMITS.check(&Request::score(vec![1; 40], 1)), Ok(()));
+        let whole = Limits {
+            whole_prompts: true,
+            pools: true,
+            ..LIMITS
+        };
+        assert_eq!(whole.check(&Request::embed(vec![1; 16])), Ok(()));
+        assert_eq!(
+            refusal(whole, &Request::embed(vec![1; 17])),
+            "the request needs 17 tokens at once, a batch holds 16"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let generate = |change: &dyn Fn(&mut Generate)| {
+            let mut g = Generate::default();
+            change(&mut g);
+            refusal(LIMITS, &Request::generate(vec![1], g))
+        };
+        assert!(generate(&|g| g.params.top_p = 2.0).contains("top_p is 2"));
+        assert!(generate(&|g| g.params.logit_bias = vec![(100, 1.0)]).contains("logit_bias"));
+        assert!(generate(&|g| g.stop_tokens = vec![7, 200]).contains("stop_tokens has token 200"));
+        assert!(generate(&|g| g.n = 0).contains("n is 0"));
+        assert!(generate(&|g| g.stop = vec![String::new()]).contains("stop string"));
+        assert!(refusal(LIMITS, &Request::score(vec![1, 2], 0)).contains("index 0 of 2"));
+        assert!(refusal(LIMITS, &Request::score(vec![1, 2], 2)).contains("index 2 of 2"));
+        assert!(refusal(LIMITS, &Request::embed(vec![1])).contains("gives next tokens"));
+        assert!(refusal(LIMITS, &Request::embed(vec![])).contains("no tokens"));
+        assert!(refusal(LIMITS, &Request::embed(vec![1, 100])).contains("token 100"));
+    }
+}

@@ -1,0 +1,257 @@
+//! Which sequences run, and which of their tokens are in the next batch.
+//!
+//! A state machine without I/O, clocks, threads or devices. Sequences wait or run; oldest first,
+//! always. One that runs keeps its KV blocks, unless an older one needs them: then it gives way and
+//! later computes its tokens again, which gives the same results.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use zse_model::executor::KvOp;
+
+use crate::kv::BlockManager;
+use crate::sequence::{SeqId, Sequence};
+
+/// What a step may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepBudget {
+    pub(crate) tokens: usize,
+    pub(crate) outputs: usize,
+    /// At most as many as `tokens` and as `outputs`, so that every running sequence fits.
+    pub(crate) sequences: usize,
+    /// Whether a prompt must not be cut.
+    pub(crate) whole_prompts: bool,
+}
+
+/// The next step: what is computed, of whom.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) copies: Vec<KvOp>,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Tokens of one sequence that are in a step.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) id: SeqId,
+    /// Which of its tokens.
+    pub(crate) tokens: Range<usize>,
+    /// How many results they give.
+    pub(crate) results: usize,
+}
+
+pub(crate) struct Scheduler {
+    budget: StepBudget,
+    blocks: BlockManager,
+    waiting: BTreeMap<SeqId, Sequence>,
+    running: BTreeMap<SeqId, Sequence>,
+    /// Copies that blocks need before the next step.
+    copies: Vec<KvOp>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(budget: StepBudget, blocks: BlockManager) -> Self {
+        Self {
+            budget,
+            blocks,
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            copies: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, seq: Sequence) {
+        self.waiting.insert(seq.id, seq);
+    }
+
+    /// Starts what waits, as long as there is room. Nobody overtakes one that lacks blocks.
+    pub(crate) fn admit(&mut self) {
+        let ready = self
+            .waiting
+            .values()
+            .filter(|s| !s.stalled && !self.leader_is_busy(s));
+        let ids: Vec<SeqId> = ready.map(|s| s.id).take(self.budget.sequences).collect();
+        for id in ids {
+            while self.running.len() == self.budget.sequences || !self.start(id) {
+                // What nobody reads must not hold what others wait for.
+                match self
+                    .running
+                    .values()
+                    .rev()
+                    .find(|s| s.stalled)
+                    .map(|s| s.id)
+                {
+                    Some(stalled) => self.preempt(stalled),
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// Moves a waiting sequence to the running ones, or changes nothing.
+    fn start(&mut self, id: SeqId) -> bool {
+        let Some(mut seq) = self.waiting.remove(&id) else {
+            return true;
+        };
+        let copies = self.copies.len();
+        let tokens = seq.tokens_to_start();
+        let fits = self.share_prompt(&mut seq) && self.blocks.grow(&mut seq.tables, tokens);
+        if fits {
+            self.running.insert(id, seq);
+        } else {
+            self.copies.truncate(copies);
+            self.blocks.release(&mut seq.tables);
+            seq.restart();
+            self.waiting.insert(id, seq);
+        }
+        fits
+    }
+
+    /// Takes the prompt over from the first continuation of the request, where that has computed
+    /// it. False where blocks lack.
+    fn share_prompt(&mut self, seq: &mut Sequence) -> bool {
+        let (Some(tokens), Some(leader)) = (seq.shareable(), self.running.get(&leader(seq.id)))
+        else {
+            return true;
+        };
+        let tables = self.blocks.fork(&leader.tables, tokens, &mut self.copies);
+        tables.map(|tables| seq.adopt(tables, tokens)).is_some()
+    }
+
+    /// Whether the first continuation of the request is about to compute what `seq` could share.
+    fn leader_is_busy(&self, seq: &Sequence) -> bool {
+        let id = leader(seq.id);
+        seq.shareable().is_some_and(|tokens| {
+            self.waiting.contains_key(&id)
+                || self
+                    .running
+                    .get(&id)
+                    .is_some_and(|leader| leader.cached() < tokens)
+        })
+    }
+
+    /// What to compute next. Sequences that have drawn a token come first, with one token each;
+    /// prompts share what is left, oldest first, cut where they do not fit.
+    pub(crate) fn plan(&mut self) -> Plan {
+        let mut plan = Plan::default();
+        let decoding = self
+            .running
+            .values()
+            .filter(|s| !s.stalled && s.is_decoding());
+        let ids: Vec<SeqId> = decoding.map(|s| s.id).collect();
+        for id in ids {
+            if self.make_room(id) {
+                self.add(&mut plan, id);
+            }
+        }
+        let prompts = self
+            .running
+            .values()
+            .filter(|s| !s.stalled && !s.is_decoding());
+        let ids: Vec<SeqId> = prompts.map(|s| s.id).collect();
+        for id in ids {
+            self.add(&mut plan, id);
+        }
+        if !plan.parts.is_empty() {
+            plan.copies = std::mem::take(&mut self.copies);
+        }
+        plan
+    }
+
+    /// Adds as many of the tokens of a running sequence as fit.
+    fn add(&self, plan: &mut Plan, id: SeqId) {
+        let seq = &self.running[&id];
+        let used: usize = plan.parts.iter().map(|p| p.tokens.len()).sum();
+        let results: usize = plan.parts.iter().map(|p| p.results).sum();
+        let room = self.budget.outputs - results;
+        let start = seq.cached();
+        let mut end = start + seq.pending().min(self.budget.tokens - used);
+        while seq.results(&(start..end)) > room {
+            end -= seq.results(&(start..end)) - room;
+        }
+        let cut = end - start < seq.pending();
+        if end > start && !(cut && self.budget.whole_prompts) {
+            let results = seq.results(&(start..end));
+            plan.parts.push(Part {
+                id,
+                tokens: start..end,
+                results,
+            });
+        }
+    }
+
+    /// Finds blocks for the next token of a running sequence: younger ones give way, and if there
+    /// are none, it does so itself.
+    fn make_room(&mut self, id: SeqId) -> bool {
+        while let Some(seq) = self.running.get_mut(&id) {
+            let tokens = seq.cached() + 1;
+            if self.blocks.grow(&mut seq.tables, tokens) {
+                return true;
+            }
+            if let Some(youngest) = self.running.keys().next_back().copied() {
+                self.preempt(youngest);
+            }
+        }
+        false
+    }
+
+    /// Takes the blocks of a running sequence away.
+    fn preempt(&mut self, id: SeqId) {
+        if let Some(mut seq) = self.running.remove(&id) {
+            self.blocks.release(&mut seq.tables);
+            seq.restart();
+            self.waiting.insert(id, seq);
+        }
+    }
+
+    pub(crate) fn get(&self, id: SeqId) -> Option<&Sequence> {
+        self.running.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SeqId) -> Option<&mut Sequence> {
+        self.running.get_mut(&id)
+    }
+
+    /// All sequences of a request.
+    pub(crate) fn of_request(&mut self, request: u64) -> impl Iterator<Item = &mut Sequence> {
+        let ids = SeqId { request, choice: 0 }..=SeqId {
+            request,
+            choice: u32::MAX,
+        };
+        let waiting = self.waiting.range_mut(ids.clone());
+        waiting
+            .chain(self.running.range_mut(ids))
+            .map(|(_, seq)| seq)
+    }
+
+    /// Removes the sequences that have ended; their blocks are free.
+    pub(crate) fn take_finished(&mut self) -> Vec<Sequence> {
+        let mut finished = Vec::new();
+        for sequences in [&mut self.waiting, &mut self.running] {
+            finished.extend(
+                sequences
+                    .extract_if(.., |_, s| s.is_finished())
+                    .map(|(_, s)| s),
+            );
+        }
+        for seq in &mut finished {
+            self.blocks.release(&mut seq.tables);
+        }
+        finished
+    }
+
+    /// Whether no sequence is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Free blocks of the KV group that has fewest.
+    pub(crate) fn free_blocks(&self) -> Option<usize> {
+        self.blocks.free_blocks()
+    }
+}
+
+/// The sequence whose prompt the other continuations of a request share.
+fn leader(id: SeqId) -> SeqId {
+    SeqId { choice: 0, ..id }
+}

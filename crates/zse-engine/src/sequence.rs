@@ -1,0 +1,274 @@
+//! One sequence: its tokens, how far they are computed, and what is wanted of them.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use zse_model::executor::{Output, Want};
+
+use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
+use crate::generation::Generation;
+use crate::kv::BlockTables;
+
+/// Names a sequence; in order of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SeqId {
+    pub(crate) request: u64,
+    pub(crate) choice: u32,
+}
+
+/// What is wanted of a sequence.
+pub(crate) enum Goal {
+    Generate(Box<Generation>),
+    Score {
+        /// Index of the first token to score.
+        from: usize,
+        /// How many are scored.
+        done: usize,
+    },
+    Embed,
+}
+
+pub(crate) struct Sequence {
+    pub(crate) id: SeqId,
+    /// Its channel is full: not to be computed now.
+    pub(crate) stalled: bool,
+    /// Blocks of the KV cache, for at least `cached` tokens.
+    pub(crate) tables: BlockTables,
+    /// The prompt, then what was drawn.
+    tokens: Vec<u32>,
+    prompt_len: usize,
+    /// How many tokens are in the KV cache.
+    cached: usize,
+    /// How many of them another sequence computed.
+    shared: usize,
+    goal: Goal,
+    finished: Option<FinishReason>,
+    queued: Instant,
+    started: Option<Instant>,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Sequence {
+    /// A sequence that has computed nothing yet and arrived at `now`.
+    pub(crate) fn new(id: SeqId, prompt: Vec<u32>, goal: Goal, now: Instant) -> Self {
+        Self {
+            id,
+            stalled: false,
+            tables: BlockTables::default(),
+            prompt_len: prompt.len(),
+            tokens: prompt,
+            cached: 0,
+            shared: 0,
+            goal,
+            finished: None,
+            queued: now,
+            started: None,
+            first: None,
+            last: None,
+        }
+    }
+
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    pub(crate) fn cached(&self) -> usize {
+        self.cached
+    }
+
+    /// How many tokens are to be computed before anything can be drawn. The last token of a text
+    /// that is scored predicts nothing that is wanted.
+    pub(crate) fn pending(&self) -> usize {
+        let computed = match self.goal {
+            Goal::Score { .. } => self.tokens.len() - 1,
+            Goal::Generate(_) | Goal::Embed => self.tokens.len(),
+        };
+        computed - self.cached
+    }
+
+    /// Whether its next step computes just the token that was drawn last.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.tokens.len() > self.prompt_len && self.pending() == 1
+    }
+
+    /// Tokens for which there must be blocks before it starts: one that is drawn included, so
+    /// that it does not have to give way at once.
+    pub(crate) fn tokens_to_start(&self) -> usize {
+        match &self.goal {
+            Goal::Generate(g) if g.draws() => self.tokens.len() + 1,
+            _ => self.cached + self.pending(),
+        }
+    }
+
+    /// How much of the prompt it could take over from the first continuation of its request,
+    /// instead of computing it: all but the token whose logits it needs. `None` for that first
+    /// continuation, and for one that has computed something.
+    pub(crate) fn shareable(&self) -> Option<usize> {
+        let fresh = self.cached == 0 && self.tokens.len() == self.prompt_len;
+        (self.id.choice > 0 && fresh && self.prompt_len > 1).then(|| self.prompt_len - 1)
+    }
+
+    /// Takes over `tables`, which hold its first `tokens` tokens.
+    pub(crate) fn adopt(&mut self, tables: BlockTables, tokens: usize) {
+        self.tables = tables;
+        self.cached = tokens;
+        self.shared = tokens;
+    }
+
+    /// Forgets what was computed, but nothing that was drawn.
+    pub(crate) fn restart(&mut self) {
+        self.cached = 0;
+        self.shared = 0;
+    }
+
+    /// How many results computing the tokens `range` gives.
+    pub(crate) fn results(&self, range: &Range<usize>) -> usize {
+        match &self.goal {
+            Goal::Generate(g) => usize::from(g.draws() && range.end == self.tokens.len()),
+            // The logits of token i score token i + 1.
+            Goal::Score { from, done } => {
+                range.end.saturating_sub(range.start.max(from + done - 1))
+            }
+            Goal::Embed => usize::from(range.end == self.tokens.len()),
+        }
+    }
+
+    /// What is wanted of the tokens `range`, with the index of each token. Empty for embeddings,
+    /// which a program gives unasked.
+    pub(crate) fn wants(&self, range: &Range<usize>) -> Vec<(usize, Want)> {
+        let first = range.end - self.results(range);
+        match &self.goal {
+            Goal::Generate(g) => (first..range.end)
+                .map(|i| {
+                    (
+                        i,
+                        Want::Sample(Box::new(g.job(&self.tokens, self.id.choice))),
+                    )
+                })
+                .collect(),
+            Goal::Score { .. } => (first..range.end)
+                .map(|i| (i, Want::LogProb(self.tokens[i + 1])))
+                .collect(),
+            Goal::Embed => Vec::new(),
+        }
+    }
+
+    /// Notes that a step that computes some of its tokens begins at `now`.
+    pub(crate) fn start(&mut self, now: Instant) {
+        self.started.get_or_insert(now);
+    }
+
+    /// Takes in the results of a step that computed the tokens up to `end`.
+    pub(crate) fn advance(
+        &mut self,
+        end: usize,
+        results: Vec<Output>,
+        now: Instant,
+    ) -> Option<Event> {
+        self.cached = end;
+        if !results.is_empty() || self.pending() == 0 {
+            self.first.get_or_insert(now);
+            self.last = Some(now);
+        }
+        match &mut self.goal {
+            Goal::Generate(g) => {
+                let Some(result) = results.into_iter().next() else {
+                    if !g.draws() && self.pending() == 0 {
+                        self.finish(FinishReason::Length);
+                    }
+                    return None;
+                };
+                let Output::Sampled(sampled) = result else {
+                    return self.unexpected();
+                };
+                self.tokens.push(sampled.token);
+                let (text, reason) = g.accept(&sampled, self.tokens.len());
+                self.finished = reason;
+                let token = TokenInfo {
+                    id: sampled.token,
+                    logprob: sampled.logprob,
+                    top: sampled.top,
+                };
+                Some(Event::Tokens {
+                    choice: self.id.choice,
+                    tokens: vec![token],
+                    text,
+                })
+            }
+            Goal::Score { done, .. } => {
+                let scores: Option<Vec<f32>> = results
+                    .into_iter()
+                    .map(|r| {
+                        if let Output::LogProb(p) = r {
+                            Some(p)
+                        } else {
+                            None
+                        }
+                    })
+                    .collect();
+                let Some(scores) = scores else {
+                    return self.unexpected();
+                };
+                *done += scores.len();
+                if self.pending() == 0 {
+                    self.last = Some(now);
+                    self.finish(FinishReason::Stop(None));
+                }
+                (!scores.is_empty()).then_some(Event::Scores(scores))
+            }
+            Goal::Embed => {
+                let Some(Output::Pooled(embedding)) = results.into_iter().next() else {
+                    return self.unexpected();
+                };
+                self.finish(FinishReason::Stop(None));
+                Some(Event::Embedding(embedding))
+            }
+        }
+    }
+
+    /// The executor broke its contract.
+    fn unexpected(&mut self) -> Option<Event> {
+        self.finish(FinishReason::Failed(
+            "the executor gave a result that was not asked for".into(),
+        ));
+        None
+    }
+
+    /// Ends it, unless it has ended already.
+    pub(crate) fn finish(&mut self, reason: FinishReason) {
+        self.finished.get_or_insert(reason);
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.is_some()
+    }
+
+    /// The last event of a sequence that has ended.
+    pub(crate) fn into_finished(self) -> Finished {
+        let (completion_tokens, scores) = match &self.goal {
+            Goal::Generate(g) => (g.drawn(), false),
+            Goal::Score { .. } | Goal::Embed => (0, true),
+        };
+        let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+            (Some(from), Some(to)) => to.saturating_duration_since(from),
+            _ => Default::default(),
+        };
+        // Scores and embeddings have no decoding: all of their time is the prompt's.
+        let prompt_end = if scores { self.last } else { self.first };
+        Finished {
+            choice: self.id.choice,
+            reason: self.finished.unwrap_or(FinishReason::Cancelled),
+            usage: Usage {
+                prompt_tokens: self.prompt_len,
+                shared_tokens: self.shared.min(self.prompt_len),
+                completion_tokens,
+            },
+            timings: Timings {
+                queued: span(Some(self.queued), self.started),
+                prompt: span(self.started, prompt_end),
+                decode: span(prompt_end, self.last),
+            },
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! From drawn tokens to text that is certain, up to what stops a generation.
+
+use zse_text::{DecodeStream, Tokenizer};
+
+use crate::event::FinishReason;
+use crate::request::Generate;
+use crate::stop::StopMatcher;
+
+/// Decodes the tokens of one continuation and looks for what ends it.
+pub(crate) struct TextOutput {
+    decoder: Option<DecodeStream>,
+    stops: StopMatcher,
+    /// Tokens that end the generation, sorted.
+    stop_tokens: Vec<u32>,
+}
+
+impl TextOutput {
+    pub(crate) fn new(request: &Generate, prompt: &[u32], tokenizer: Option<&Tokenizer>) -> Self {
+        let mut stop_tokens = request.stop_tokens.clone();
+        if !request.ignore_eos {
+            stop_tokens.extend(tokenizer.map_or(&[][..], Tokenizer::eog));
+        }
+        stop_tokens.sort_unstable();
+        Self {
+            decoder: tokenizer.map(|t| t.stream().after(prompt)),
+            stops: StopMatcher::new(request.stop.clone()),
+            stop_tokens,
+        }
+    }
+
+    /// The text that became certain with `token`, and why the generation ends with it, if it does.
+    pub(crate) fn push(&mut self, token: u32) -> (String, Option<FinishReason>) {
+        if self.stop_tokens.binary_search(&token).is_ok() {
+            let (text, stop) = self.flush();
+            return (text, stop.or(Some(FinishReason::Stop(Some(token)))));
+        }
+        let text = self
+            .decoder
+            .as_mut()
+            .map(|d| d.push(token))
+            .unwrap_or_default();
+        let (text, stop) = self.stops.push(&text);
+        (text, stop.map(FinishReason::StopString))
+    }
+
+    /// The rest of the text at the end of the generation; its last character, completed by U+FFFD,
+    /// may complete a stop string.
+    pub(crate) fn flush(&mut self) -> (String, Option<FinishReason>) {
+        let rest = self
+            .decoder
+            .as_mut()
+            .map(DecodeStream::flush)
+            .unwrap_or_default();
+        let (mut text, stop) = self.stops.push(&rest);
+        if stop.is_none() {
+            text.push_str(&self.stops.flush());
+        }
+        (text, stop.map(FinishReason::StopString))
+    }
+}

@@ -1,0 +1,226 @@
+//! What a request gives does not depend on what else runs or how its tokens are batched.
+
+use crate::common::*;
+use zse_engine::{Engine, EngineConfig, Event, FinishReason, Generate, Request};
+use zse_model::sampler::{Mirostat, SampleParams};
+
+/// Settings of every kind: greedy, plain draws, state over many tokens, state over draws.
+fn settings(i: usize) -> Generate {
+    let seed = i as u64;
+    let params = match i % 4 {
+        0 => SampleParams::greedy(),
+        1 => SampleParams {
+            seed,
+            top_k: 20,
+            min_p: 0.01,
+            ..SampleParams::default()
+        },
+        2 => SampleParams {
+            seed,
+            frequency_penalty: 0.5,
+            dry_multiplier: 0.5,
+            ..SampleParams::default()
+        },
+        _ => SampleParams {
+            seed,
+            mirostat: Some(Mirostat {
+                version: 2,
+                tau: 3.0,
+                eta: 0.2,
+            }),
+            ..SampleParams::default()
+        },
+    };
+    Generate {
+        params,
+        max_tokens: Some(5 + 7 * i % 31),
+        ..Generate::default()
+    }
+}
+
+fn run(engine: &mut Engine) {
+    for _ in 0..100_000 {
+        if !engine.step() {
+            return;
+        }
+    }
+    panic!("the engine does not come to an end");
+}
+
+/// Serves `n` requests, some from the start, some later, and compares each with its definition.
+fn serve(mut engine: Engine, n: usize) {
+    let blocks = engine.free_blocks();
+    let limit = engine.limits().sequence();
+    let requests: Vec<(Vec<u32>, Generate)> = (0..n)
+        .map(|i| (prompt(i as u64, 1 + 11 * i % 37), settings(i)))
+        .collect();
+    let mut streams = Vec::new();
+    for (i, (prompt, generate)) in requests.iter().enumerate() {
+        streams.push(
+            engine
+                .submit(Request::generate(prompt.clone(), generate.clone()))
+                .unwrap(),
+        );
+        if i % 3 == 2 {
+            engine.step();
+        }
+    }
+    run(&mut engine);
+    assert_eq!(engine.free_blocks(), blocks);
+    assert!(engine.is_idle());
+    for (i, (stream, (prompt, generate))) in streams.into_iter().zip(&requests).enumerate() {
+        let completions = stream.completions();
+        assert_eq!(completions.len(), 1);
+        let tokens = expected(prompt, generate, 0, limit);
+        assert_eq!(ids(&completions[0]), tokens, "request {i}");
+        assert_eq!(
+            completions[0].finished.usage.completion_tokens,
+            tokens.len()
+        );
+        assert_eq!(completions[0].finished.usage.prompt_tokens, prompt.len());
+    }
+}
+
+#[test]
+fn sequences_in_one_batch_give_the_same_tokens_as_alone() {
+    serve(engine(1000, 512), 16);
+}
+
+#[test]
+fn chunked_prefill_gives_the_same_tokens() {
+    for max_tokens in [1, 2, 3, 7, 20] {
+        serve(engine(1000, max_tokens), 8);
+    }
+}
+
+#[test]
+fn sequences_that_give_way_and_start_again_give_the_same_tokens() {
+    // 20 blocks hold 80 tokens, of which one sequence may want up to 72.
+    let (engine, log) = watched(20, 64, EngineConfig::default());
+    serve(engine, 16);
+    let computed: usize = log.lock().unwrap().iter().flatten().sum();
+    let (engine, log) = watched(1000, 64, EngineConfig::default());
+    serve(engine, 16);
+    let needed: usize = log.lock().unwrap().iter().flatten().sum();
+    assert!(
+        computed > needed,
+        "nobody had to give way: {computed} tokens, {needed} needed"
+    );
+}
+
+#[test]
+fn few_places_only_make_requests_wait() {
+    serve(
+        watched(
+            1000,
+            64,
+            EngineConfig {
+                max_sequences: 2,
+                ..EngineConfig::default()
+            },
+        )
+        .0,
+        9,
+    );
+}
+
+#[test]
+fn a_long_prompt_does_not_hold_up_sequences_that_generate() {
+    let (mut engine, log) = watched(1000, 8, EngineConfig::default());
+    let generate = Generate {
+        max_tokens: Some(50),
+        ignore_eos: true,
+        ..Generate::default()
+    };
+    let first = engine
+        .submit(Request::generate(prompt(1, 4), generate.clone()))
+        .unwrap();
+    engine.step();
+    let _second = engine
+        .submit(Request::generate(prompt(2, 100), generate))
+        .unwrap();
+    for _ in 0..10 {
+        engine.step();
+    }
+    let log = log.lock().unwrap();
+    assert_eq!(log[0], [4]);
+    assert!(log[1..].iter().all(|step| *step == [1, 7]), "{log:?}");
+    let tokens = std::iter::from_fn(|| first.try_recv().ok()).count();
+    assert_eq!(tokens, 11, "a token in every step");
+}
+
+#[test]
+fn continuations_share_the_prompt() {
+    for (blocks, max_tokens) in [(1000, 256), (1000, 5), (24, 64)] {
+        let config = EngineConfig {
+            channel_capacity: 1000,
+            ..EngineConfig::default()
+        };
+        let (mut engine, log) = watched(blocks, max_tokens, config);
+        let generate = Generate {
+            params: SampleParams {
+                seed: 5,
+                ..SampleParams::default()
+            },
+            max_tokens: Some(12),
+            n: 4,
+            ..Generate::default()
+        };
+        let prompt = prompt(7, 31);
+        let stream = engine
+            .submit(Request::generate(prompt.clone(), generate.clone()))
+            .unwrap();
+        run(&mut engine);
+        assert_eq!(engine.free_blocks(), Some(blocks));
+        let completions = stream.completions();
+        assert_eq!(completions.len(), 4);
+        for (choice, completion) in (0..).zip(&completions) {
+            assert_eq!(completion.finished.choice, choice);
+            assert_eq!(ids(completion), expected(&prompt, &generate, choice, 200));
+        }
+        assert_ne!(ids(&completions[0]), ids(&completions[1]));
+        if blocks == 1000 {
+            assert_eq!(completions[3].finished.usage.shared_tokens, 30);
+            // The prompt once, its last token for each other choice, and what was drawn.
+            let drawn: usize = completions.iter().map(|c| c.tokens.len() - 1).sum();
+            let computed: usize = log.lock().unwrap().iter().flatten().sum();
+            assert_eq!(computed, 31 + 3 + drawn);
+        }
+    }
+}
+
+#[test]
+fn scores_do_not_depend_on_chunks() {
+    let tokens = prompt(3, 50);
+    let expected: Vec<f32> = (20..50)
+        .map(|i| {
+            zse_model::sampler::LogProbs::new(&logits(&tokens[..i]))
+                .unwrap()
+                .of(tokens[i])
+        })
+        .collect();
+    for max_tokens in [1, 7, 50] {
+        let mut engine = engine(100, max_tokens);
+        let other = engine
+            .submit(Request::generate(prompt(1, 9), settings(1)))
+            .unwrap();
+        let stream = engine.submit(Request::score(tokens.clone(), 20)).unwrap();
+        run(&mut engine);
+        let mut scores = Vec::new();
+        for event in &stream {
+            match event {
+                Event::Scores(s) => scores.extend(s),
+                Event::Finished(f) => assert_eq!(f.reason, FinishReason::Stop(None)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(scores.len(), 30);
+        for (s, e) in scores.iter().zip(&expected) {
+            assert!((s - e).abs() < 1e-5);
+        }
+        assert_eq!(
+            ids(&other.completions()[0]),
+            crate::common::expected(&prompt(1, 9), &settings(1), 0, 200)
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! An engine on its own thread, asked from several others.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::common::*;
+use zse_engine::{EngineConfig, Event, FinishReason, Generate, Request};
+use zse_model::sampler::SampleParams;
+
+fn generate(seed: u64) -> Generate {
+    let params = SampleParams {
+        seed,
+        ..SampleParams::default()
+    };
+    Generate {
+        params,
+        max_tokens: Some(40),
+        ..Generate::default()
+    }
+}
+
+#[test]
+fn many_callers_get_their_own_tokens() {
+    // Channels of one event: everyone is descheduled and woken all the time.
+    let config = EngineConfig {
+        channel_capacity: 1,
+        max_sequences: 5,
+    };
+    let (engine, _) = watched(60, 32, config);
+    let handle = engine.start().unwrap();
+    thread::scope(|scope| {
+        for caller in 0..6u64 {
+            let handle = handle.clone();
+            scope.spawn(move || {
+                for i in 0..5 {
+                    let seed = caller * 100 + i;
+                    let prompt = prompt(seed, 1 + seed as usize % 30);
+                    let request = Request::generate(prompt.clone(), generate(seed));
+                    let completion = handle.submit(request).unwrap().completions().remove(0);
+                    assert_eq!(ids(&completion), expected(&prompt, &generate(seed), 0, 200));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stalled_engine_wakes_for_its_reader() {
+    let config = EngineConfig {
+        channel_capacity: 1,
+        ..EngineConfig::default()
+    };
+    let (engine, _) = watched(60, 32, config);
+    let handle = engine.start().unwrap();
+    let endless = Generate {
+        ignore_eos: true,
+        ..generate(1)
+    };
+    let stream = handle
+        .submit(Request::generate(prompt(1, 3), endless))
+        .unwrap();
+    let mut tokens = 0;
+    while let Ok(event) = stream.recv_timeout(Duration::from_secs(60)) {
+        // Let the engine fall asleep over a full channel every now and then.
+        if tokens % 10 == 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        match event {
+            Event::Tokens { tokens: new, .. } => tokens += new.len(),
+            Event::Finished(f) => assert_eq!(f.reason, FinishReason::Length),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(tokens, 40);
+}
+
+#[test]
+fn a_dropped_stream_makes_room_for_others() {
+    let (engine, _) = watched(
+        10,
+        32,
+        EngineConfig {
+            max_sequences: 1,
+            ..EngineConfig::default()
+        },
+    );
+    let handle = engine.start().unwrap();
+    let endless = Generate {
+        ignore_eos: true,
+        max_tokens: None,
+        ..generate(1)
+    };
+    let first = handle
+        .submit(Request::generate(prompt(1, 3), endless.clone()))
+        .unwrap();
+    assert!(matches!(first.recv(), Some(Event::Tokens { .. })));
+    drop(first);
+    let second = handle
+        .submit(Request::generate(prompt(2, 3), generate(2)))
+        .unwrap();
+    assert_eq!(
+        ids(&second.completions()[0]),
+        expected(&prompt(2, 3), &generate(2), 0, 40)
+    );
+}
+
+#[test]
+fn the_engine_ends_with_its_last_user() {
+    let (engine, log) = watched(10, 32, EngineConfig::default());
+    let handle = engine.start().unwrap();
+    let stream = handle
+        .submit(Request::generate(prompt(1, 3), generate(1)))
+        .unwrap();
+    drop(handle);
+    let tokens = ids(&stream.completions()[0]);
+    assert_eq!(tokens, expected(&prompt(1, 3), &generate(1), 0, 40));
+    // The executor, and its end of the log, go when the engine does.
+    while std::sync::Arc::strong_count(&log) > 1 {
+        thread::yield_now();
+    }
+}
