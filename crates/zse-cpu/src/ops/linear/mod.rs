@@ -9,6 +9,7 @@
 
 mod float;
 mod generic;
+mod legacy;
 mod quantized;
 #[cfg(test)]
 mod tests;
@@ -39,34 +40,27 @@ trait Visit {
     fn visit<U: Unpack>(self, unpacker: U);
 }
 
-/// Hands the best unpacker of `ty` to `visitor`: the table of unpackers.
+/// Hands the best unpacker of `ty` to `visitor`: the table of unpackers. Types without one of
+/// their own go through [`Generic`].
 fn with_unpacker(ty: GgmlType, visitor: impl Visit) {
-    match contract_of(ty) {
-        Some(Contract {
-            halves: Halves::Uniform,
-            has_min: false,
-        }) => {
-            visitor.visit(Generic::<false, false>(ty));
-        }
-        Some(Contract {
-            halves: Halves::Uniform,
-            has_min: true,
-        }) => {
-            visitor.visit(Generic::<false, true>(ty));
-        }
-        Some(Contract {
-            halves: Halves::Split,
-            has_min: false,
-        }) => {
-            visitor.visit(Generic::<true, false>(ty));
-        }
-        Some(Contract {
-            halves: Halves::Split,
-            has_min: true,
-        }) => {
-            visitor.visit(Generic::<true, true>(ty));
-        }
-        None => {}
+    match ty {
+        GgmlType::Q4_0 => visitor.visit(legacy::Q4_0),
+        GgmlType::Q8_0 => visitor.visit(legacy::Q8_0),
+        _ => with_generic(ty, visitor),
+    }
+}
+
+/// Hands the generic unpacker of `ty` to `visitor`; does nothing for types that are not
+/// quantized.
+fn with_generic(ty: GgmlType, visitor: impl Visit) {
+    let Some(Contract { halves, has_min }) = contract_of(ty) else {
+        return;
+    };
+    match (halves, has_min) {
+        (Halves::Uniform, false) => visitor.visit(Generic::<false, false>(ty)),
+        (Halves::Uniform, true) => visitor.visit(Generic::<false, true>(ty)),
+        (Halves::Split, false) => visitor.visit(Generic::<true, false>(ty)),
+        (Halves::Split, true) => visitor.visit(Generic::<true, true>(ty)),
     }
 }
 

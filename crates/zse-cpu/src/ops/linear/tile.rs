@@ -1,7 +1,6 @@
 //! What lies between an unpacker and a multiplier: 16 rows by 32 k of weights, unpacked.
 
 use zse_quant::GgmlType;
-use zse_quant::contract::{Contract, Halves, contract_of};
 
 use crate::simd::Simd;
 
@@ -51,7 +50,8 @@ pub(crate) trait Sink<S: Simd> {
 pub(crate) trait Unpack: Copy + Sync {
     /// The type's integers as tiles hold them.
     const FORM: Form;
-    /// Whether the halves of 32 have scales of their own: [`Halves::Split`].
+    /// Whether the halves of 32 have scales of their own
+    /// ([`Halves::Split`](zse_quant::contract::Halves::Split)).
     const SPLIT: bool;
     /// Whether the type has minima.
     const MIN: bool;
@@ -62,18 +62,4 @@ pub(crate) trait Unpack: Copy + Sync {
     /// Unpacks one column of cells: `16 * cell_bytes` bytes, which give `cell_len / 32` tiles.
     /// Implementations are `#[inline(always)]`.
     fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>);
-}
-
-/// Whether an unpacker declares what the contract says of its type.
-pub(crate) fn agrees<U: Unpack>(unpacker: U) -> bool {
-    let halves = if U::SPLIT {
-        Halves::Split
-    } else {
-        Halves::Uniform
-    };
-    contract_of(unpacker.ty())
-        == Some(Contract {
-            halves,
-            has_min: U::MIN,
-        })
 }
