@@ -77,12 +77,14 @@ impl Candidates {
 
     /// Softmax over the candidates.
     pub(super) fn softmax(&self) -> Softmax {
-        let max = self.max();
-        let sum = self
-            .iter()
-            .map(|c| f64::from(math::exp(c.logit - max)))
-            .sum();
-        Softmax { max, sum }
+        let logits: Vec<f32> = self.iter().map(|c| c.logit).collect();
+        let max = math::max(&logits);
+        let sum = math::exp_sum(&logits, max);
+        Softmax {
+            max,
+            sum,
+            ln_sum: sum.ln(),
+        }
     }
 
     /// Keeps the shortest run of candidates, in falling order of `key`, whose probabilities reach
@@ -111,6 +113,7 @@ impl Candidates {
 pub(super) struct Softmax {
     max: f32,
     sum: f64,
+    ln_sum: f64,
 }
 
 impl Softmax {
@@ -120,7 +123,7 @@ impl Softmax {
 
     /// Natural logarithm of the probability, finite for every finite logit.
     pub(super) fn ln(&self, logit: f32) -> f64 {
-        f64::from(logit) - f64::from(self.max) - self.sum.ln()
+        f64::from(logit) - f64::from(self.max) - self.ln_sum
     }
 }
 

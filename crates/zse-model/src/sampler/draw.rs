@@ -3,8 +3,8 @@
 use super::candidates::Candidate;
 use super::noise::Noise;
 
-/// The candidate with the largest `(logit - max) / temperature + noise`, that is, one drawn from
-/// softmax. `candidates` come in rising order of id, are not empty, and `max` is their largest
+/// The candidate with the largest `(logit - max) * (1 / temperature) + noise`, in f64: one drawn
+/// from softmax. `candidates` come in rising order of id, are not empty, and `max` is their largest
 /// logit.
 pub(super) fn gumbel_max(
     candidates: impl Iterator<Item = Candidate>,
@@ -12,10 +12,10 @@ pub(super) fn gumbel_max(
     temperature: f32,
     noise: &Noise,
 ) -> u32 {
-    let (max, temperature) = (f64::from(max), f64::from(temperature));
+    let (max, sharpness) = (f64::from(max), 1.0 / f64::from(temperature));
     let mut best = (f64::NEG_INFINITY, 0);
     for c in candidates {
-        let scaled = (f64::from(c.logit) - max) / temperature;
+        let scaled = (f64::from(c.logit) - max) * sharpness;
         if noise.may_exceed(c.id, best.0 - scaled) {
             let score = scaled + noise.gumbel(c.id);
             if score > best.0 {

@@ -7,7 +7,18 @@ pub(super) fn argmax(x: &[f32]) -> Option<u32> {
     if max == f32::NEG_INFINITY {
         return None;
     }
-    x.iter().position(|&v| v == max).map(|i| i as u32)
+    position(x, |v| v == max).map(|i| i as u32)
+}
+
+/// The first index at which `found` holds. Without an early exit inside a chunk, the test of a
+/// chunk vectorises.
+fn position(x: &[f32], found: impl Fn(f32) -> bool) -> Option<usize> {
+    x.chunks(1024).enumerate().find_map(|(c, chunk)| {
+        if !chunk.iter().fold(false, |any, &v| any | found(v)) {
+            return None;
+        }
+        chunk.iter().position(|&v| found(v)).map(|i| c * 1024 + i)
+    })
 }
 
 /// The largest value; negative infinity where there is none.
@@ -27,31 +38,33 @@ pub(super) fn max(x: &[f32]) -> f32 {
 
 /// The first index of NaN or positive infinity.
 pub(super) fn first_unusable(x: &[f32]) -> Option<usize> {
-    let usable = |v: f32| v < f32::INFINITY;
-    // Without an early exit inside a chunk, the test of a chunk vectorises.
-    x.chunks(1024).enumerate().find_map(|(c, chunk)| {
-        if chunk.iter().fold(true, |all, &v| all & usable(v)) {
-            return None;
-        }
-        chunk.iter().position(|&v| !usable(v)).map(|i| c * 1024 + i)
-    })
+    position(x, |v| v.is_nan() | (v == f32::INFINITY))
 }
 
 /// `sum(exp(x - max))`, added in a fixed order: f32 within 64 neighbours, f64 beyond.
 pub(super) fn exp_sum(x: &[f32], max: f32) -> f64 {
-    x.chunks(64)
-        .map(|chunk| {
-            let mut lanes = [0.0f32; 8];
-            let (eights, tail) = chunk.as_chunks::<8>();
-            for eight in eights {
-                for (sum, &v) in lanes.iter_mut().zip(eight) {
-                    *sum += exp(v - max);
-                }
-            }
-            let tail: f32 = tail.iter().map(|&v| exp(v - max)).sum();
-            f64::from(lanes.iter().sum::<f32>() + tail)
-        })
-        .sum()
+    let (chunks, tail) = x.as_chunks::<64>();
+    let whole: f64 = chunks
+        .iter()
+        .map(|chunk| f64::from(exp_sum_64(chunk, max)))
+        .sum();
+    let tail: f32 = tail.iter().map(|&v| exp(v - max)).sum();
+    whole + f64::from(tail)
+}
+
+fn exp_sum_64(x: &[f32; 64], max: f32) -> f32 {
+    // A loop for the exponentials and one for the sum: both vectorise, one loop would not.
+    let mut exps = [0.0f32; 64];
+    for (e, &v) in exps.iter_mut().zip(x) {
+        *e = exp(v - max);
+    }
+    let mut lanes = [0.0f32; 8];
+    for eight in exps.as_chunks::<8>().0 {
+        for (sum, e) in lanes.iter_mut().zip(eight) {
+            *sum += e;
+        }
+    }
+    lanes.iter().sum()
 }
 
 /// `e^x` for `x <= 0`, within 2 ulp, the same on every machine; 0 below -87.
