@@ -154,6 +154,11 @@ impl Checkpoint {
             .sum()
     }
 
+    /// Whether the files are mapped: if not, they stay in memory whole for as long as this lives.
+    pub fn is_mapped(&self) -> bool {
+        self.shards.iter().all(|shard| shard.source.is_map())
+    }
+
     /// Gives the memory of a tensor's data back to the operating system, e.g. once it is packed
     /// elsewhere. The data can still be used, and is then read from the file again. Does nothing
     /// where the file is not mapped, or `tensor` is not of this checkpoint.

@@ -79,6 +79,11 @@ impl Source {
         }
     }
 
+    /// Whether the bytes are a map, whose pages can be released.
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self.backing, Backing::Map(_))
+    }
+
     /// Tells the operating system that the pages of `range` are not needed for now. They are read
     /// from the file again when touched. Does nothing where the bytes are not a map.
     pub(crate) fn release(&self, range: Range<usize>) {
