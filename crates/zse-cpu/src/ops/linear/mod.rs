@@ -9,11 +9,11 @@
 
 mod float;
 mod generic;
-mod legacy;
 mod quantized;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
+mod unpack;
 
 use zse_model::program::Act;
 use zse_quant::GgmlType;
@@ -44,8 +44,25 @@ trait Visit {
 /// their own go through [`Generic`].
 fn with_unpacker(ty: GgmlType, visitor: impl Visit) {
     match ty {
-        GgmlType::Q4_0 => visitor.visit(legacy::Q4_0),
-        GgmlType::Q8_0 => visitor.visit(legacy::Q8_0),
+        GgmlType::Q4_0 => visitor.visit(unpack::Q4_0),
+        GgmlType::Q4_1 => visitor.visit(unpack::Q4_1),
+        GgmlType::Q5_0 => visitor.visit(unpack::Q5_0),
+        GgmlType::Q5_1 => visitor.visit(unpack::Q5_1),
+        GgmlType::Q8_0 => visitor.visit(unpack::Q8_0),
+        GgmlType::Q2K => visitor.visit(unpack::Q2K),
+        GgmlType::Q3K => visitor.visit(unpack::Q3K),
+        GgmlType::Q4K => visitor.visit(unpack::Q4K),
+        GgmlType::Q5K => visitor.visit(unpack::Q5K),
+        GgmlType::Q6K => visitor.visit(unpack::Q6K),
+        GgmlType::Q8K => visitor.visit(unpack::Q8K),
+        GgmlType::Iq4Nl => visitor.visit(unpack::Iq4Nl),
+        GgmlType::Iq4Xs => visitor.visit(unpack::Iq4Xs),
+        GgmlType::Tq1_0 => visitor.visit(unpack::Tq1_0),
+        GgmlType::Tq2_0 => visitor.visit(unpack::Tq2_0),
+        GgmlType::Mxfp4 => visitor.visit(unpack::Mxfp4),
+        GgmlType::Nvfp4 => visitor.visit(unpack::Nvfp4),
+        GgmlType::Q1_0 => visitor.visit(unpack::Q1_0),
+        GgmlType::Q2_0 => visitor.visit(unpack::Q2_0),
         _ => with_generic(ty, visitor),
     }
 }

@@ -16,6 +16,34 @@ pub(crate) struct Tile<S: Simd> {
     pub(crate) m: [S::F; 2],
 }
 
+impl<S: Simd> Tile<S> {
+    /// One scale, no minimum.
+    #[inline(always)]
+    pub(crate) fn uniform(s: S, q: [S::I; 8], w: S::F) -> Self {
+        Self::split(s, q, [w; 2])
+    }
+
+    /// One scale and one addend.
+    #[inline(always)]
+    pub(crate) fn uniform_min(q: [S::I; 8], w: S::F, m: S::F) -> Self {
+        Self {
+            q,
+            w: [w; 2],
+            m: [m; 2],
+        }
+    }
+
+    /// A scale for each half, no minimum.
+    #[inline(always)]
+    pub(crate) fn split(s: S, q: [S::I; 8], w: [S::F; 2]) -> Self {
+        Self {
+            q,
+            w,
+            m: [s.zero(); 2],
+        }
+    }
+}
+
 /// How the bytes of [`Tile::q`] stand for the contract's small integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -44,7 +72,7 @@ pub(crate) trait Sink<S: Simd> {
 
 /// Unpacks the weights of one quantized type from its packed layout ([`zse_quant::pack`]).
 ///
-/// A fast one is a unit struct in a file of its own and an entry in
+/// A fast one is a unit struct in [`unpack`](super::unpack) and an entry in
 /// [`with_unpacker`](super::with_unpacker); until a type has one it goes through
 /// [`Generic`](super::generic::Generic).
 pub(crate) trait Unpack: Copy + Sync {
@@ -52,9 +80,9 @@ pub(crate) trait Unpack: Copy + Sync {
     const FORM: Form;
     /// Whether the halves of 32 have scales of their own
     /// ([`Halves::Split`](zse_quant::contract::Halves::Split)).
-    const SPLIT: bool;
+    const SPLIT: bool = false;
     /// Whether the type has minima.
-    const MIN: bool;
+    const MIN: bool = false;
 
     /// The type.
     fn ty(self) -> GgmlType;

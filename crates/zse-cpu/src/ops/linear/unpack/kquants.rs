@@ -1,0 +1,230 @@
+//! Unpackers of Q2_K to Q6_K and Q8_K: 256 weights a cell, with integer scales for 16 or 32.
+
+use zse_quant::GgmlType;
+
+use super::{Cells, Form, Sink, Tile, Unpack, atop, byte_numbers, negate, take_bits};
+use crate::simd::Simd;
+
+/// `weight = d * scale * q - dmin * min`, q of 2 bits, scale and min of 4 bits for 16.
+#[derive(Clone, Copy)]
+pub(in crate::ops::linear) struct Q2K;
+
+/// `weight = d * (scale - 32) * (q - 4)`, q of 3 bits, scale of 6 bits for 16.
+#[derive(Clone, Copy)]
+pub(in crate::ops::linear) struct Q3K;
+
+/// `weight = d * scale * q - dmin * min`, q of 4 bits, scale and min of 6 bits for 32.
+#[derive(Clone, Copy)]
+pub(in crate::ops::linear) struct Q4K;
+
+/// As [`Q4K`], q of 5 bits.
+#[derive(Clone, Copy)]
+pub(in crate::ops::linear) struct Q5K;
+
+/// `weight = d * scale * (q - 32)`, q of 6 bits, scale of 8 bits for 16.
+#[derive(Clone, Copy)]
+pub(in crate::ops::linear) struct Q6K;
+
+/// `weight = d * q`.
+#[derive(Clone, Copy)]
+pub(in crate::ops::linear) struct Q8K;
+
+/// The four bytes of each lane times `d`.
+#[inline(always)]
+fn scaled<S: Simd>(s: S, d: S::F, word: S::I) -> [S::F; 4] {
+    byte_numbers(s, word).map(|scale| s.mul(d, scale))
+}
+
+/// The eight scales and addends of Q4_K and Q5_K: d and dmin, then 12 bytes of 6-bit scales and
+/// minima. The first four of each stand in the low bits of words 0 and 1; of the last four, the
+/// nibbles stand in word 2 and the upper bits atop the first four.
+#[inline(always)]
+fn scales_and_addends<S: Simd>(cells: Cells<'_, S>) -> [[[S::F; 4]; 2]; 2] {
+    let s = cells.s;
+    let (d, dmin) = (cells.f16(0), negate(s, cells.f16(2)));
+    let [mut scales, mut minima, mut last] = cells.words(4).map(|word| [word]);
+    let [first_scales, first_minima] =
+        [&mut scales, &mut minima].map(|words| take_bits::<6, _, _>(s, words));
+    let last_scales = take_bits::<4, _, _>(s, &mut last);
+    let last_minima = take_bits::<4, _, _>(s, &mut last);
+    let [upper_scales, upper_minima] =
+        [&mut scales, &mut minima].map(|words| take_bits::<2, _, _>(s, words));
+    let last_scales = atop::<4, _, _>(s, last_scales, upper_scales);
+    let last_minima = atop::<4, _, _>(s, last_minima, upper_minima);
+    [
+        [first_scales, last_scales].map(|[word]| scaled(s, d, word)),
+        [first_minima, last_minima].map(|[word]| scaled(s, dmin, word)),
+    ]
+}
+
+impl Unpack for Q2K {
+    const FORM: Form = Form::Narrow(0);
+    const SPLIT: bool = true;
+    const MIN: bool = true;
+
+    fn ty(self) -> GgmlType {
+        GgmlType::Q2K
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
+        let cells = Cells::new(s, cells, 84);
+        let (d, dmin) = (cells.f16(80), negate(s, cells.f16(82)));
+        let mut scales = cells.words::<4>(0);
+        let w = take_bits::<4, _, _>(s, &mut scales).map(|word| scaled(s, d, word));
+        let m = take_bits::<4, _, _>(s, &mut scales).map(|word| scaled(s, dmin, word));
+        let (w, m) = (pairs(&w), pairs(&m));
+        for half in 0..2 {
+            let mut words = cells.words(16 + 32 * half);
+            for g in 4 * half..4 * half + 4 {
+                let q = take_bits::<2, _, _>(s, &mut words);
+                sink.take(Tile {
+                    q,
+                    w: w[g],
+                    m: m[g],
+                });
+            }
+        }
+    }
+}
+
+/// Sixteen numbers two by two.
+#[inline(always)]
+fn pairs<F>(quads: &[[F; 4]; 4]) -> &[[F; 2]] {
+    quads.as_flattened().as_chunks().0
+}
+
+impl Unpack for Q3K {
+    const FORM: Form = Form::Narrow(4);
+    const SPLIT: bool = true;
+
+    fn ty(self) -> GgmlType {
+        GgmlType::Q3K
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
+        let cells = Cells::new(s, cells, 110);
+        let d = cells.f16(108);
+        // Nibbles of scales 0..8, then of 8..16; bit pairs of scales 0..4, then of 4..8, ...
+        let (mut low, [high]) = (cells.words::<2>(96), cells.words(104));
+        let [a, b] = take_bits::<4, _, _>(s, &mut low);
+        let [c, e] = take_bits::<4, _, _>(s, &mut low);
+        let mut high = [high];
+        let w = [a, b, c, e].map(|low| {
+            let upper = take_bits::<2, _, _>(s, &mut high);
+            let [word] = atop::<4, _, _>(s, [low], upper);
+            byte_numbers(s, word).map(|scale| s.mul(d, s.sub(scale, s.splat(32.0))))
+        });
+        let w = pairs(&w);
+
+        let mut third = cells.words(0);
+        for half in 0..2 {
+            let mut words = cells.words(32 + 32 * half);
+            for w in &w[4 * half..4 * half + 4] {
+                let low = take_bits::<2, _, _>(s, &mut words);
+                let high = take_bits::<1, _, _>(s, &mut third);
+                sink.take(Tile::split(s, atop::<2, _, _>(s, low, high), *w));
+            }
+        }
+    }
+}
+
+impl Unpack for Q4K {
+    const FORM: Form = Form::Narrow(0);
+    const MIN: bool = true;
+
+    fn ty(self) -> GgmlType {
+        GgmlType::Q4K
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
+        let cells = Cells::new(s, cells, 144);
+        let [w, m] = &scales_and_addends(cells);
+        let (w, m) = (w.as_flattened(), m.as_flattened());
+        for pair in 0..4 {
+            let mut words = cells.words(16 + 32 * pair);
+            for g in [2 * pair, 2 * pair + 1] {
+                let q = take_bits::<4, _, _>(s, &mut words);
+                sink.take(Tile::uniform_min(q, w[g], m[g]));
+            }
+        }
+    }
+}
+
+impl Unpack for Q5K {
+    const FORM: Form = Form::Narrow(0);
+    const MIN: bool = true;
+
+    fn ty(self) -> GgmlType {
+        GgmlType::Q5K
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
+        let cells = Cells::new(s, cells, 176);
+        let [w, m] = &scales_and_addends(cells);
+        let (w, m) = (w.as_flattened(), m.as_flattened());
+        let mut fifth = cells.words(16);
+        for pair in 0..4 {
+            let mut words = cells.words(48 + 32 * pair);
+            for g in [2 * pair, 2 * pair + 1] {
+                let low = take_bits::<4, _, _>(s, &mut words);
+                let high = take_bits::<1, _, _>(s, &mut fifth);
+                let q = atop::<4, _, _>(s, low, high);
+                sink.take(Tile::uniform_min(q, w[g], m[g]));
+            }
+        }
+    }
+}
+
+impl Unpack for Q6K {
+    const FORM: Form = Form::Narrow(32);
+    const SPLIT: bool = true;
+
+    fn ty(self) -> GgmlType {
+        GgmlType::Q6K
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
+        let cells = Cells::new(s, cells, 210);
+        let d = cells.f16(208);
+        let w = cells.words(192).map(|word| {
+            // Signed bytes, by 128 too high at first.
+            let word = s.xor(word, s.splat_u8(128));
+            byte_numbers(s, word).map(|scale| s.mul(d, s.sub(scale, s.splat(128.0))))
+        });
+        let w = pairs(&w);
+        for half in 0..2 {
+            // Groups 0 and 1 are the low nibbles, 2 and 3 the high ones of the same bytes.
+            let mut low = [cells.words(64 * half), cells.words(64 * half + 32)];
+            let mut high = cells.words(128 + 32 * half);
+            for g in 0..4 {
+                let low = take_bits::<4, _, _>(s, &mut low[g % 2]);
+                let high = take_bits::<2, _, _>(s, &mut high);
+                let q = atop::<4, _, _>(s, low, high);
+                sink.take(Tile::split(s, q, w[4 * half + g]));
+            }
+        }
+    }
+}
+
+impl Unpack for Q8K {
+    const FORM: Form = Form::Wide;
+
+    fn ty(self) -> GgmlType {
+        GgmlType::Q8K
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
+        let cells = Cells::new(s, cells, 292);
+        let [d] = cells.words(0).map(|d| s.from_bits(d));
+        for group in 0..8 {
+            let q = cells.words(4 + 32 * group).map(|q| s.wide(q));
+            sink.take(Tile::uniform(s, q, d));
+        }
+    }
+}

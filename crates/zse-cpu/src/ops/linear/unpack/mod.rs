@@ -1,0 +1,131 @@
+//! Unpackers of single types, one file for each family; the files of `zse-quant` of the same
+//! names describe the blocks.
+
+mod iq4;
+mod kquants;
+mod legacy;
+mod lowbit;
+mod mx;
+mod ternary;
+
+pub(super) use iq4::{Iq4Nl, Iq4Xs};
+pub(super) use kquants::{Q2K, Q3K, Q4K, Q5K, Q6K, Q8K};
+pub(super) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(super) use lowbit::{Q1_0, Q2_0};
+pub(super) use mx::{Mxfp4, Nvfp4};
+pub(super) use ternary::{Tq1_0, Tq2_0};
+
+use zse_quant::pack::TILE_ROWS;
+
+use super::tile::{Form, Sink, Tile, Unpack};
+use crate::simd::Simd;
+
+/// A column of cells: the blocks of 16 rows, interleaved as [`zse_quant::pack`] says. Offsets
+/// are those of a block.
+#[derive(Clone, Copy)]
+struct Cells<'a, S> {
+    s: S,
+    bytes: &'a [u8],
+}
+
+impl<'a, S: Simd> Cells<'a, S> {
+    /// Cells of `cell_bytes` bytes. A constant, so that no access is checked against it.
+    #[inline(always)]
+    fn new(s: S, cells: &'a [u8], cell_bytes: usize) -> Self {
+        let bytes = &cells[..TILE_ROWS * cell_bytes];
+        Self { s, bytes }
+    }
+
+    /// A unit of `UNIT / 16` bytes at `offset`, of 16 rows.
+    #[inline(always)]
+    fn unit<const UNIT: usize>(self, offset: usize) -> &'a [u8; UNIT] {
+        self.bytes[TILE_ROWS * offset..]
+            .first_chunk()
+            .expect("the offset is inside the cell")
+    }
+
+    /// `N` units of 4 bytes from `offset` on, a row to a lane.
+    #[inline(always)]
+    fn words<const N: usize>(self, offset: usize) -> [S::I; N] {
+        std::array::from_fn(|i| self.s.load_bytes(self.unit(offset + 4 * i)))
+    }
+
+    /// An f16.
+    #[inline(always)]
+    fn f16(self, offset: usize) -> S::F {
+        self.s.widen_f16(self.unit(offset))
+    }
+
+    /// A u16.
+    #[inline(always)]
+    fn u16(self, offset: usize) -> S::I {
+        self.s.widen_u16(self.unit(offset))
+    }
+
+    /// A byte.
+    #[inline(always)]
+    fn u8(self, offset: usize) -> S::I {
+        self.s.widen_u8(self.unit(offset))
+    }
+}
+
+/// Takes the low `BITS` bits off each byte. Called up to `8 / BITS` times, it gives the digits
+/// of each byte, the lowest first.
+#[inline(always)]
+fn take_bits<const BITS: u32, S: Simd, const N: usize>(s: S, words: &mut [S::I; N]) -> [S::I; N] {
+    let mask = s.splat_u8((1 << BITS) - 1);
+    let digits = words.map(|v| s.and(v, mask));
+    // Bits of the next byte come in above those that are left; they are never read.
+    *words = words.map(|v| s.shr::<BITS>(v));
+    digits
+}
+
+/// Sets `high` on top of the `AT` bits of `low`, byte by byte.
+#[inline(always)]
+fn atop<const AT: u32, S: Simd, const N: usize>(
+    s: S,
+    low: [S::I; N],
+    high: [S::I; N],
+) -> [S::I; N] {
+    std::array::from_fn(|i| s.or(low[i], s.shl::<AT>(high[i])))
+}
+
+/// 32 weights of 16 bytes: the low nibbles, then the high ones.
+#[inline(always)]
+fn nibbles<S: Simd>(s: S, mut words: [S::I; 4]) -> [S::I; 8] {
+    let low = take_bits::<4, _, _>(s, &mut words);
+    join(low, take_bits::<4, _, _>(s, &mut words))
+}
+
+/// Both halves of 32 weights.
+#[inline(always)]
+fn join<I: Copy>(low: [I; 4], high: [I; 4]) -> [I; 8] {
+    std::array::from_fn(|i| if i < 4 { low[i] } else { high[i - 4] })
+}
+
+/// Bits 0 to 3 of each lane, each to a byte of its own as 0 or 1.
+#[inline(always)]
+fn spread_bits<S: Simd>(s: S, lanes: S::I) -> S::I {
+    let lanes = s.and(lanes, s.splat_i32(15));
+    // Copies of the bits 7 apart: bit i of copy i stands at 8 i, and no two meet.
+    let copies = s.mul_i32(lanes, s.splat_i32(1 | 1 << 7 | 1 << 14 | 1 << 21));
+    s.and(copies, s.splat_u8(1))
+}
+
+/// The four bytes of each lane as numbers 0 to 255.
+#[inline(always)]
+fn byte_numbers<S: Simd>(s: S, word: S::I) -> [S::F; 4] {
+    let low = s.splat_i32(255);
+    [
+        s.to_f32(s.and(word, low)),
+        s.to_f32(s.and(s.shr::<8>(word), low)),
+        s.to_f32(s.and(s.shr::<16>(word), low)),
+        s.to_f32(s.shr::<24>(word)),
+    ]
+}
+
+/// `-v`, of zero too.
+#[inline(always)]
+fn negate<S: Simd>(s: S, v: S::F) -> S::F {
+    s.from_bits(s.xor(s.to_bits(v), s.splat_i32(i32::MIN)))
+}
