@@ -6,6 +6,8 @@
 //! of Unicode's upper and lower case categories (`tekken`, `gpt-4o`), the model's own is used.
 //! Falcon and the families with several stages follow llama.cpp's reading.
 
+use unicode_general_category::GeneralCategory;
+
 use crate::TextError;
 use crate::pattern::{Pattern, Scratch, char_at};
 
@@ -77,34 +79,42 @@ fn run<'t>(stages: &[Stage], text: &'t str, scratch: &mut Scratch, emit: &mut dy
 
 /// Cuts runs of digits in groups of three from the right; the first group may be shorter.
 fn thousands<'t>(text: &'t str, whole_words: bool, emit: &mut dyn FnMut(&'t str)) {
-    let is_digit = |c: char| c.is_ascii_digit() || (!c.is_ascii() && c.is_numeric());
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut rest = text;
-    while let Some(start) = rest.find(is_digit) {
-        let digits = &rest[start..];
-        let end = start + digits.find(|c| !is_digit(c)).unwrap_or(digits.len());
-        let goes_on = whole_words && char_at(rest, end).is_some_and(is_word);
-        let (before, run) = (&rest[..start], &rest[start..end]);
-        if !before.is_empty() {
-            emit(before);
+    let category = unicode_general_category::get_general_category;
+    let is_digit = |c: char| category(c) == GeneralCategory::DecimalNumber;
+    let is_word = |c: char| c.is_alphanumeric() || IN_WORDS.contains(&category(c));
+    let (mut gap, mut at) = (0, 0);
+    while let Some(start) = text[at..].find(is_digit).map(|found| at + found) {
+        let end = text[start..].find(|c| !is_digit(c)).map_or(text.len(), |len| start + len);
+        at = end;
+        if whole_words && char_at(text, end).is_some_and(is_word) {
+            continue;
         }
-        let mut from = 0;
-        if !goes_on {
-            let count = run.chars().count();
-            for (i, (offset, _)) in run.char_indices().enumerate().skip(1) {
-                if (count - i) % 3 == 0 {
-                    emit(&run[from..offset]);
-                    from = offset;
-                }
+        if gap < start {
+            emit(&text[gap..start]);
+        }
+        gap = end;
+        let count = text[start..end].chars().count();
+        let mut from = start;
+        for (i, (offset, _)) in text[start..end].char_indices().enumerate().skip(1) {
+            if (count - i).is_multiple_of(3) {
+                emit(&text[from..start + offset]);
+                from = start + offset;
             }
         }
-        emit(&run[from..]);
-        rest = &rest[end..];
+        emit(&text[from..end]);
     }
-    if !rest.is_empty() {
-        emit(rest);
+    if gap < text.len() {
+        emit(&text[gap..]);
     }
 }
+
+/// What `\w` holds beside letters and numbers.
+const IN_WORDS: &[GeneralCategory] = &[
+    GeneralCategory::NonspacingMark,
+    GeneralCategory::SpacingMark,
+    GeneralCategory::EnclosingMark,
+    GeneralCategory::ConnectorPunctuation,
+];
 
 /// Stages that are no pattern.
 const THOUSANDS: &str = "thousands";

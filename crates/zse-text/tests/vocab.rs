@@ -103,7 +103,7 @@ fn texts() -> impl Strategy<Value = String> {
         "[0-9.,]{1,8}",
         "[\u{0}-\u{ff}]{0,4}",
         "[\u{300}-\u{36f}\u{4e00}-\u{4eff}\u{ac00}-\u{acff}\u{1f600}-\u{1f64f}\u{200d}]{0,4}",
-        Just("<|im_end|></s><s>[INST]<|eot_id|>".to_owned()),
+        Just("<|im_end|></s> <s> [INST]<|eot_id|><unk> x".to_owned()),
     ];
     prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }

@@ -6,11 +6,8 @@
 //! and 280,000 merges. Here both stand in a [`StringTable`] as the file spells them; the number of
 //! a merge is its rank, and a pair is looked up as the string `left right`.
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-
-use super::ByteTokens;
 use super::sentencepiece::SPACE;
+use super::{ByteTokens, WordCache};
 use crate::TextError;
 use crate::families::PreTokenizer;
 use crate::merge::{Merger, char_lengths};
@@ -55,23 +52,17 @@ impl Bpe {
             }
             false => text,
         };
-        // Text repeats its words: where a word's tokens stand in `out`.
-        let mut seen: HashMap<&str, (usize, usize), RandomState> = HashMap::default();
+        let mut words = WordCache::default();
         let (mut merger, mut pair, mut spelling) = (Merger::default(), Vec::new(), String::new());
         self.pre.words(text, &mut |word| {
-            if let Some(&(start, end)) = seen.get(word) {
-                out.extend_from_within(start..end);
-                return;
-            }
-            let start = out.len();
-            if self.raw() {
-                self.word(tokens, word, &mut merger, &mut pair, out);
-            } else {
+            words.encode(word, out, |out| {
+                if self.raw() {
+                    return self.word(tokens, word, &mut merger, &mut pair, out);
+                }
                 spelling.clear();
                 spelling.extend(word.bytes().map(|byte| ALPHABET[byte as usize]));
                 self.word(tokens, &spelling, &mut merger, &mut pair, out);
-            }
-            seen.insert(word, (start, out.len()));
+            });
         });
     }
 
@@ -103,9 +94,10 @@ impl Bpe {
             match tokens.find(symbol) {
                 Some(id) => out.push(id),
                 None if self.raw() => self.bytes.encode(symbol, self.unknown, out),
-                // A merge whose result is no token, or a byte that the vocabulary lacks.
+                // A merge whose result is no token, or a byte that the vocabulary lacks, which
+                // is left out.
                 None => out.extend(String::from_utf8_lossy(symbol).chars().filter_map(|c| {
-                    tokens.find(c.encode_utf8(&mut [0; 4]).as_bytes()).or(self.unknown)
+                    tokens.find(c.encode_utf8(&mut [0; 4]).as_bytes())
                 })),
             }
         });

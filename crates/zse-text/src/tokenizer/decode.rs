@@ -34,15 +34,14 @@ impl Inner {
     /// encoding put in comes next.
     fn append(&self, id: u32, skip_special: bool, at_start: &mut bool, out: &mut Vec<u8>) {
         let Some(&kind) = self.kinds.get(id as usize) else { return };
-        if matches!(kind, TokenKind::Control | TokenKind::UserDefined) {
-            // Encoding puts a space behind these, as it does at the start.
-            *at_start = self.add_space_prefix || *at_start;
-        }
-        if skip_special && matches!(kind, TokenKind::Control | TokenKind::Unknown) {
+        let mark = matches!(kind, TokenKind::Control | TokenKind::Unknown);
+        let text = !mark && kind != TokenKind::UserDefined;
+        // Encoding puts a space behind what is cut out of a text, as it does at the start.
+        *at_start |= !text && self.add_space_prefix;
+        if mark && skip_special {
             return;
         }
         let bytes = self.bytes(id);
-        let text = !matches!(kind, TokenKind::Control | TokenKind::UserDefined);
         let prefixed = self.add_space_prefix || matches!(self.segmenter, Segmenter::WordPiece(_));
         let bytes = match bytes.strip_prefix(b" ") {
             Some(rest) if *at_start && text && prefixed => rest,

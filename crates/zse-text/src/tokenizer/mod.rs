@@ -10,6 +10,9 @@ mod wordpiece;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use zse_format::Metadata;
 
 pub use decode::DecodeStream;
@@ -260,6 +263,27 @@ impl ByteTokens {
         match symbol.iter().map(|&byte| self.0[byte as usize]).collect::<Option<Vec<u32>>>() {
             Some(ids) => out.extend(ids),
             None => out.extend(unknown),
+        }
+    }
+}
+
+/// The words of a text and where their tokens stand: text repeats its words.
+#[derive(Default)]
+struct WordCache<'t>(HashMap<&'t str, (usize, usize), RandomState>);
+
+impl<'t> WordCache<'t> {
+    /// Appends to `out` what `encode` appended when `word` came first.
+    fn encode(&mut self, word: &'t str, out: &mut Vec<u32>, encode: impl FnOnce(&mut Vec<u32>)) {
+        match self.0.entry(word) {
+            Entry::Occupied(entry) => {
+                let &(start, end) = entry.get();
+                out.extend_from_within(start..end);
+            }
+            Entry::Vacant(entry) => {
+                let start = out.len();
+                encode(out);
+                entry.insert((start, out.len()));
+            }
         }
     }
 }

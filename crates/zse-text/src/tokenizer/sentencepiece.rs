@@ -1,7 +1,9 @@
 //! SentencePiece's BPE (Kudo and Richardson 2018, <https://arxiv.org/abs/1808.06226>): the pair of
 //! neighbours that forms the token of the best score is joined first, the leftmost of equal ones.
 
-use super::ByteTokens;
+use memchr::memmem;
+
+use super::{ByteTokens, WordCache};
 use crate::merge::{Merger, char_lengths};
 use crate::string_table::StringTable;
 
@@ -14,6 +16,8 @@ pub(super) struct SentencePiece {
     ranks: Vec<u32>,
     bytes: ByteTokens,
     unknown: Option<u32>,
+    /// No token has a space behind another character, so no merge reaches into the next word.
+    words_apart: bool,
 }
 
 impl SentencePiece {
@@ -21,7 +25,8 @@ impl SentencePiece {
     pub(super) fn new(tokens: &StringTable, scores: &[f32], unknown: Option<u32>) -> Self {
         let mut ranks: Vec<u32> = scores.iter().take(tokens.len()).map(|&s| rank(s)).collect();
         ranks.resize(tokens.len(), rank(0.0));
-        Self { ranks, bytes: ByteTokens::new(tokens), unknown }
+        let words_apart = !tokens.iter().any(|token| next_word(token).is_some());
+        Self { ranks, bytes: ByteTokens::new(tokens), unknown, words_apart }
     }
 
     /// Appends the tokens of `text`; `prefix` puts a space before it.
@@ -30,14 +35,32 @@ impl SentencePiece {
         if prefix {
             escaped.insert_str(0, SPACE);
         }
+        let mut merger = Merger::default();
+        let mut words = WordCache::default();
+        let mut rest = &escaped[..];
+        while !rest.is_empty() {
+            let end = if self.words_apart { next_word(rest.as_bytes()) } else { None };
+            let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+            words.encode(word, out, |out| self.word(tokens, word, &mut merger, out));
+            rest = after;
+        }
+    }
+
+    fn word(&self, tokens: &StringTable, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         let rank = |pair: &[u8], _| tokens.find(pair).map(|id| self.ranks[id as usize]);
-        Merger::default().merge(escaped.as_bytes(), char_lengths(&escaped), rank, |symbol| {
+        merger.merge(word.as_bytes(), char_lengths(word), rank, |symbol| {
             match tokens.find(symbol) {
                 Some(id) => out.push(id),
                 None => self.bytes.encode(symbol, self.unknown, out),
             }
         });
     }
+}
+
+/// Where the second word of `text` starts: at the first [`SPACE`] behind something else.
+fn next_word(text: &[u8]) -> Option<usize> {
+    let spaces = memmem::find_iter(text, SPACE);
+    spaces.into_iter().find(|&at| at > 0 && !text[..at].ends_with(SPACE.as_bytes()))
 }
 
 /// Orders scores, best first; a NaN comes last.

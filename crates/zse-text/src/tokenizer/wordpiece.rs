@@ -74,7 +74,7 @@ impl WordPiece {
             '\0' | '\u{fffd}' => [None; 3],
             c if is_ideograph(c) => [Some(' '), Some(c), Some(' ')],
             c => match get_general_category(c) {
-                G::Control | G::Format | G::PrivateUse | G::Surrogate | G::Unassigned => [None; 3],
+                G::Control | G::Format | G::PrivateUse => [None; 3],
                 _ => [Some(c), None, None],
             },
         });
