@@ -85,7 +85,9 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Waits for the next event; `None` after the last one, or if the engine is gone.
+    /// Waits for the next event; `None` after the last one, or if the engine is gone. For an engine
+    /// on another thread: one on this thread does nothing meanwhile, see
+    /// [`try_recv`](Self::try_recv).
     pub fn recv(&self) -> Option<Event> {
         self.receiver.recv().ok().map(|event| self.taken(event))
     }
@@ -116,7 +118,8 @@ impl EventStream {
     }
 
     /// Waits for the end and puts the events of each continuation together, in order of choice.
-    /// Scores and embeddings are left out. Fewer than were asked for if the engine is gone.
+    /// Scores and embeddings are left out. Fewer than were asked for if the engine is gone. For an
+    /// engine on another thread, or one that has served the request.
     pub fn completions(self) -> Vec<Completion> {
         let mut parts: BTreeMap<u32, (String, Vec<_>)> = BTreeMap::new();
         let mut done = Vec::new();

@@ -311,8 +311,9 @@ impl Engine {
         }
     }
 
-    /// Ends the sequences that a fault touched. The others computed nothing that counts, and will
-    /// be in the next plan again.
+    /// Ends the sequences that a fault touched. After one that has no row, no block can be trusted:
+    /// sequences that were not in the step start again. Otherwise the others computed nothing that
+    /// counts, and will be in the next plan again.
     fn fail(&mut self, plan: &Plan, error: &ExecError) {
         let (row, what) = match error {
             ExecError::NotFinite { row } => (
@@ -331,6 +332,9 @@ impl Engine {
             {
                 seq.finish(FinishReason::Failed(what.clone()));
             }
+        }
+        if row.is_none() {
+            self.scheduler.preempt_all();
         }
     }
 

@@ -12,6 +12,28 @@
 //! The tokens of a request do not depend on what else runs, on how its prompt is cut into chunks
 //! or on whether it had to give way and start again: executors are exact whatever the batch, and
 //! draws are keyed by position.
+//!
+//! ```
+//! use zse_engine::{Engine, EngineConfig, FinishReason, Generate, Request};
+//! use zse_model::conformance::{DecoderSpec, decoder};
+//! use zse_model::executor::Budget;
+//! use zse_model::reference::Reference;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let model = decoder(&DecoderSpec::small(zse_quant::GgmlType::F32), 1)?;
+//! let budget = Budget::for_context(64, 4, 32);
+//! let engine = Engine::load(&Reference, model, None, &budget, EngineConfig::default())?.start()?;
+//!
+//! let generate = Generate { max_tokens: Some(5), n: 2, ..Generate::default() };
+//! let stream = engine.submit(Request::generate(vec![1, 2, 3], generate))?;
+//! for completion in stream.completions() {
+//!     assert_eq!(completion.tokens.len(), 5);
+//!     assert_eq!(completion.finished.reason, FinishReason::Length);
+//! }
+//! assert_eq!(engine.score(vec![1, 2, 3], 1)?.len(), 2);
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod batch;

@@ -127,12 +127,12 @@ impl Limits {
             return Err(RequestError::EmptyPrompt);
         }
         self.check_tokens("prompt", prompt)?;
-        if self.pools != (request.task == Task::Embed) {
-            let model = if self.pools {
-                "embeddings"
-            } else {
-                "next tokens"
-            };
+        let (served, model) = match (self.pools, self.whole_prompts) {
+            (true, _) => (request.task == Task::Embed, "embeddings"),
+            (false, false) => (request.task != Task::Embed, "next tokens"),
+            (false, true) => (false, "logits that see the tokens ahead"),
+        };
+        if !served {
             return Err(RequestError::WrongTask { model });
         }
         // A generation needs room for the token that it draws.
@@ -309,6 +309,11 @@ mod tests {
         assert!(refusal(LIMITS, &Request::score(vec![1, 2], 0)).contains("index 0 of 2"));
         assert!(refusal(LIMITS, &Request::score(vec![1, 2], 2)).contains("index 2 of 2"));
         assert!(refusal(LIMITS, &Request::embed(vec![1])).contains("gives next tokens"));
+        let bidirectional = Limits {
+            whole_prompts: true,
+            ..LIMITS
+        };
+        assert!(refusal(bidirectional, &Request::score(vec![1, 2], 1)).contains("see the tokens"));
         assert!(refusal(LIMITS, &Request::embed(vec![])).contains("no tokens"));
         assert!(refusal(LIMITS, &Request::embed(vec![1, 100])).contains("token 100"));
     }

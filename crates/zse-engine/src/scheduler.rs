@@ -204,6 +204,13 @@ impl Scheduler {
         }
     }
 
+    /// Takes all blocks away: what they hold cannot be trusted any more.
+    pub(crate) fn preempt_all(&mut self) {
+        while let Some(id) = self.running.keys().next_back().copied() {
+            self.preempt(id);
+        }
+    }
+
     pub(crate) fn get(&self, id: SeqId) -> Option<&Sequence> {
         self.running.get(&id)
     }

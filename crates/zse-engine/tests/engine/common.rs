@@ -46,7 +46,7 @@ pub(crate) struct Fake {
     kv: Vec<Vec<Option<u32>>>,
     results: Result<Outputs, ExecError>,
     pub(crate) log: Log,
-    /// Steps, counted from 0, at which the device fails.
+    /// Steps, counted from 0, at which the device fails and forgets everything.
     pub(crate) broken_steps: Vec<usize>,
 }
 
@@ -125,6 +125,7 @@ impl Executor for Fake {
             log.len() - 1
         };
         if self.broken_steps.contains(&step) {
+            self.kv.iter_mut().for_each(|group| group.fill(None));
             return Err(ExecError::BadBatch("the device fell off".into()));
         }
         self.results = self.forward(batch);

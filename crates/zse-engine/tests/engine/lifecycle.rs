@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::common::*;
 use zse_engine::{
-    Engine, EngineConfig, EngineError, Event, FinishReason, Generate, ModelShape, Request,
-    RequestError,
+    Engine, EngineConfig, EngineError, Event, EventStream, FinishReason, Generate, ModelShape,
+    Request, RequestError,
 };
 use zse_model::sampler::SampleParams;
 
@@ -17,6 +17,14 @@ fn seeded(seed: u64) -> Generate {
             ..SampleParams::default()
         },
         ..Generate::default()
+    }
+}
+
+/// Channels that never fill.
+fn wide() -> EngineConfig {
+    EngineConfig {
+        channel_capacity: 1000,
+        ..EngineConfig::default()
     }
 }
 
@@ -37,6 +45,19 @@ fn finish_of(engine: &mut Engine, request: Request) -> (Vec<u32>, String, Finish
     });
     result.unwrap();
     (tokens, all, reason.unwrap())
+}
+
+/// Steps the engine and reads `stream` to its end.
+fn read_to_end(engine: &mut Engine, stream: &EventStream) -> (Vec<u32>, FinishReason) {
+    let mut tokens = Vec::new();
+    loop {
+        match stream.try_recv() {
+            Ok(Event::Tokens { tokens: new, .. }) => tokens.extend(new.iter().map(|t| t.id)),
+            Ok(Event::Finished(f)) => return (tokens, f.reason),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => assert!(engine.step(), "a reader that catches up is served"),
+        }
+    }
 }
 
 #[test]
@@ -247,18 +268,8 @@ fn full_channel_deschedules() {
     );
     assert_eq!(tokens.len(), 30, "others go on");
 
-    let mut tokens = Vec::new();
-    loop {
-        match slow.try_recv() {
-            Ok(Event::Tokens { tokens: new, .. }) => tokens.extend(new.iter().map(|t| t.id)),
-            Ok(Event::Finished(f)) => {
-                assert_eq!(f.reason, FinishReason::Length);
-                break;
-            }
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => assert!(engine.step(), "a reader that catches up is served"),
-        }
-    }
+    let (tokens, reason) = read_to_end(&mut engine, &slow);
+    assert_eq!(reason, FinishReason::Length);
     let mut free = crate::common::engine(1000, 64);
     assert_eq!(
         tokens,
@@ -290,14 +301,7 @@ fn what_nobody_reads_gives_way_to_what_waits() {
     let (tokens, ..) = finish_of(&mut engine, Request::generate(prompt(9, 30), seeded(2)));
     assert!(!tokens.is_empty());
     for (i, stream) in slow.iter().enumerate() {
-        let mut tokens = Vec::new();
-        while tokens.len() < 12 {
-            match stream.try_recv() {
-                Ok(Event::Tokens { tokens: new, .. }) => tokens.extend(new.iter().map(|t| t.id)),
-                Ok(other) => panic!("{other:?}"),
-                Err(_) => assert!(engine.step()),
-            }
-        }
+        let (tokens, _) = read_to_end(&mut engine, stream);
         let mut free = crate::common::engine(1000, 64);
         let request = Request::generate(prompt(i as u64, 15), endless.clone());
         assert_eq!(tokens, finish_of(&mut free, request).0);
@@ -306,7 +310,7 @@ fn what_nobody_reads_gives_way_to_what_waits() {
 
 #[test]
 fn a_fault_fails_only_what_it_touched() {
-    let mut engine = engine(1000, 64);
+    let (mut engine, _) = watched(1000, 64, wide());
     let mut poisoned = prompt(1, 9);
     poisoned.push(POISON);
     let before = engine
@@ -334,24 +338,43 @@ fn a_fault_fails_only_what_it_touched() {
 
 #[test]
 fn a_device_error_fails_the_step_and_the_engine_goes_on() {
-    let budget = budget(100, 64);
+    let budget = budget(100, 8);
     let mut fake = Fake::new(&budget, false);
-    fake.broken_steps = vec![2];
-    let mut engine = Engine::new(
-        Box::new(fake),
-        SHAPE,
-        Some(tokenizer()),
-        &budget,
-        EngineConfig::default(),
-    );
-    let (tokens, _, reason) = finish_of(&mut engine, Request::generate(prompt(1, 5), seeded(3)));
-    assert_eq!(tokens, expected(&prompt(1, 5), &seeded(3), 0, 200)[..2]);
+    fake.broken_steps = vec![5];
+    let config = EngineConfig {
+        channel_capacity: 2,
+        ..EngineConfig::default()
+    };
+    let mut engine = Engine::new(Box::new(fake), SHAPE, Some(tokenizer()), &budget, config);
+    let request = |seed, len| {
+        let generate = Generate {
+            max_tokens: Some(20),
+            ignore_eos: true,
+            ..seeded(seed)
+        };
+        Request::generate(prompt(seed, len), generate)
+    };
+    // Full after three steps: not in the one that breaks, but its blocks are gone.
+    let paused = engine.submit(request(4, 3)).unwrap();
+    let touched = engine.submit(request(1, 70)).unwrap();
+    let waiting = engine.submit(request(3, 5)).unwrap();
+    (0..6).for_each(|_| assert!(engine.step()));
+    let (tokens, reason) = read_to_end(&mut engine, &touched);
     let FinishReason::Failed(what) = reason else {
         panic!()
     };
+    assert_eq!(tokens, []);
     assert!(what.contains("fell off"));
-    let (tokens, ..) = finish_of(&mut engine, Request::generate(prompt(1, 5), seeded(3)));
-    assert_eq!(tokens, expected(&prompt(1, 5), &seeded(3), 0, 200));
+    let (mut free, _) = watched(1000, 64, wide());
+    for (stream, seed, len) in [(paused, 4, 3), (waiting, 3, 5)] {
+        let (tokens, reason) = read_to_end(&mut engine, &stream);
+        assert_eq!(reason, FinishReason::Length);
+        assert_eq!(tokens, finish_of(&mut free, request(seed, len)).0);
+    }
+    assert_eq!(
+        finish_of(&mut engine, request(1, 70)).0,
+        finish_of(&mut free, request(1, 70)).0
+    );
     assert_eq!(engine.free_blocks(), Some(100));
 }
 
