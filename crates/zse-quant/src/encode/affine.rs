@@ -4,8 +4,8 @@ use std::array::from_fn;
 
 use super::fit::{Fits, Offset, Sample};
 use super::lanes::F32x8;
-use super::levels::Levels;
-use super::superblock::{ROUNDS, Starts, Targets, f16_scale, tops};
+use super::levels::{Integers, Levels};
+use super::superblock::{ROUNDS, Starts, Targets, constant, f16_scale, nearest_product, tops};
 
 /// How one type is searched.
 pub(super) struct AffineSearch {
@@ -38,6 +38,38 @@ impl AffineSearch {
         &self,
         runs: &[Sample<N>; S],
     ) -> (Affine<S>, [[u8; N]; S]) {
+        let best = match constant(runs) {
+            Some(x) => self.constant::<L, S>(x),
+            None => self.search::<L, N, S>(runs),
+        };
+        let codes =
+            |j: usize| runs[j].codes::<L>(best.d * best.scales[j], -(best.dmin * best.mins[j]));
+        (best, from_fn(codes))
+    }
+
+    /// All weights `x`: a product where it is positive, a minimum where it is negative.
+    fn constant<L: Levels, const S: usize>(&self, x: f32) -> Affine<S> {
+        let (mut d, mut scale, mut dmin, mut min) = (0.0, 0.0, 0.0, 0.0);
+        if x > 0.0 {
+            (d, scale) = nearest_product::<L>(x, 0.0, self.top);
+        } else {
+            (dmin, min) = nearest_product::<Integers<1, 1>>(-x, 0.0, self.top);
+        }
+        let (scales, mins, error) = ([scale; S], [min; S], 0.0);
+        Affine {
+            d,
+            dmin,
+            scales,
+            mins,
+            error,
+        }
+    }
+
+    /// Follows the most promising values of d and dmin.
+    fn search<L: Levels, const N: usize, const S: usize>(
+        &self,
+        runs: &[Sample<N>; S],
+    ) -> Affine<S> {
         let positive = runs.iter().flat_map(|run| run.x).all(|x| *x >= 0.0);
         let allowed = if positive {
             Offset::NotBelow0
@@ -56,7 +88,7 @@ impl AffineSearch {
         };
         for start in self.starts(&targets, &sums).best() {
             let (mut d, mut dmin) = start;
-            let mut wanted = targets;
+            let mut wanted = self.nearest_fits::<L, N, S>(runs, &fits, start);
             let mut last = f32::INFINITY;
             for _ in 0..ROUNDS {
                 let (found, refitted) =
@@ -70,9 +102,7 @@ impl AffineSearch {
                 (last, (d, dmin)) = (found.error, refitted);
             }
         }
-        let codes =
-            |j: usize| runs[j].codes::<L>(best.d * best.scales[j], -(best.dmin * best.mins[j]));
-        (best, from_fn(codes))
+        best
     }
 
     /// Values of d and dmin worth following, by what rounding the wanted scales and offsets
@@ -133,6 +163,26 @@ impl AffineSearch {
         let other = near.if_above(exact, near - F32x8::splat(1.0), near + F32x8::splat(1.0));
         let (near, other) = (cost(near), cost(other.clamp(0.0, self.top)));
         near.if_above(other, other, near)
+    }
+
+    /// The best for each run among its fits, rounded to multiples of d and dmin.
+    fn nearest_fits<L: Levels, const N: usize, const S: usize>(
+        &self,
+        runs: &[Sample<N>; S],
+        fits: &[Fits; S],
+        (d, dmin): (f32, f32),
+    ) -> Targets<S> {
+        let (d, dmin) = (F32x8::splat(d), F32x8::splat(dmin));
+        let mut lanes = [0; S];
+        let mut fits = *fits;
+        for ((lane, fits), run) in lanes.iter_mut().zip(&mut fits).zip(runs) {
+            let scale = d * (fits.scale * d.inverse()).clamp(0.0, self.top).round();
+            let offset = fits.offset - fits.mean_q * (scale - fits.scale);
+            fits.offset = dmin * (offset * dmin.inverse()).clamp(-self.top, 0.0).round();
+            fits.scale = scale;
+            *lane = run.errors::<L>(fits.scale, fits.offset).least();
+        }
+        Targets::of(&fits, lanes)
     }
 
     /// The best integer scale and minimum of each run given d and dmin, near those wanted, which

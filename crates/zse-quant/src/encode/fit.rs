@@ -5,6 +5,8 @@
 //! algorithm), so it starts from eight places at once, one a lane, each the best of its column
 //! of a grid.
 
+use std::iter::once;
+
 use super::lanes::{F32x8, inverse};
 use super::levels::Levels;
 
@@ -46,10 +48,12 @@ pub(super) struct Fits {
 }
 
 impl Fits {
-    /// Takes over the lanes of `other` that explain more of the sample.
+    /// Takes over the lanes of `other` that explain more of the sample, by more than noise: of
+    /// equals the first stays, which a grid starts with its farthest levels for.
     #[inline(always)]
     fn improve(&mut self, other: &Self) {
-        let take = |new, old| other.gain.if_above(self.gain, new, old);
+        let bar = self.gain * F32x8::splat(1.0 + 5e-7);
+        let take = |new, old| other.gain.if_above(bar, new, old);
         *self = Self {
             scale: take(other.scale, self.scale),
             offset: take(other.offset, self.offset),
@@ -73,6 +77,9 @@ pub(super) const fn anchored<const R: usize>(steps: F32x8, anchors: [f32; R]) ->
 
 /// Variance of levels, relative to their mean square, that is no more than rounding noise.
 const ALIKE: f32 = 1e-5;
+
+/// Part of the mean importance from which a weight counts.
+const COUNTS: f32 = 0.05;
 
 /// Times that the best fit of each lane is improved by choosing levels anew.
 const LLOYD_STEPS: usize = 2;
@@ -137,17 +144,31 @@ impl<const N: usize> Sample<'_, N> {
         codes
     }
 
-    /// The least and the greatest weight.
-    pub(super) fn extremes(&self) -> (f32, f32) {
-        self.x.iter().fold((f32::MAX, f32::MIN), |(low, high), x| {
-            (
-                if *x < low { *x } else { low },
-                if *x > high { *x } else { high },
-            )
-        })
+    /// The least and the greatest of the weights that count more than `bar`.
+    #[inline(always)]
+    pub(super) fn extremes(&self, bar: f32) -> (f32, f32) {
+        let (mut low, mut high) = (F32x8::splat(f32::MAX), F32x8::splat(f32::MIN));
+        for (x, w) in self.x.as_chunks().0.iter().zip(self.w.as_chunks().0) {
+            let (x, counts) = (F32x8(*x), |x, other| {
+                F32x8(*w).if_above(F32x8::splat(bar), x, other)
+            });
+            low = low.if_above(x, counts(x, low), low);
+            high = x.if_above(high, counts(x, high), high);
+        }
+        (low.min(), high.max())
+    }
+
+    /// The range to fit to: all weights, and where that differs those that count, as an outlier
+    /// without importance may be cut off.
+    #[inline(always)]
+    fn ranges(&self, sum_w: f32) -> impl Iterator<Item = (f32, f32)> {
+        let all = self.extremes(-1.0);
+        let counted = self.extremes(COUNTS * sum_w / N as f32);
+        once(all).chain((counted != all).then_some(counted))
     }
 
     /// Weighted sums: of `w`, and of `w x`.
+    #[inline(always)]
     pub(super) fn sums(&self) -> (f32, f32) {
         let (mut sw, mut sx) = (F32x8::default(), F32x8::default());
         for (x, w) in self.x.as_chunks().0.iter().zip(self.w.as_chunks().0) {
@@ -161,11 +182,6 @@ impl<const N: usize> Sample<'_, N> {
     /// largest magnitude is to stand at, in the first choice of levels.
     #[inline(always)]
     pub(super) fn fit_scale<L: Levels>(&self, grid: &[F32x8]) -> Fits {
-        let largest = self
-            .x
-            .iter()
-            .fold(0f32, |m, x| if x.abs() > m.abs() { *x } else { m });
-        let unit = F32x8::splat(inverse(largest));
         let mut fits = Fits::default();
         let solve = |inverse| {
             let m = self.lane_moments::<L>(inverse, F32x8::default());
@@ -177,8 +193,11 @@ impl<const N: usize> Sample<'_, N> {
                 ..Fits::default()
             }
         };
-        for level in grid {
-            fits.improve(&solve(*level * unit));
+        for (low, high) in self.ranges(self.sums().0) {
+            let unit = F32x8::splat(inverse(if high > -low { high } else { low }));
+            for level in grid {
+                fits.improve(&solve(*level * unit));
+            }
         }
         for _ in 0..LLOYD_STEPS {
             fits.improve(&solve(fits.scale.inverse()));
@@ -192,17 +211,8 @@ impl<const N: usize> Sample<'_, N> {
     /// in proportion between.
     #[inline(always)]
     pub(super) fn fit_affine<L: Levels>(&self, grid: &[(F32x8, f32)], allowed: Offset) -> Fits {
-        let (sw, sx) = self.sums();
-        let (low, high) = self.extremes();
-        // Level 0 can be no higher than 0, and weights all alike need a step to stand on.
-        let low = match allowed {
-            Offset::NotAbove0 => low.min(0.0),
-            _ if low == high => low.min(0.0),
-            _ => low,
-        };
-        let range = high - low;
-        let (low, range) = (F32x8::splat(low), F32x8::splat(range));
-        let (sw, mean_x) = (F32x8::splat(sw), F32x8::splat(sx / sw));
+        let (sum_w, sum_x) = self.sums();
+        let (sw, mean_x) = (F32x8::splat(sum_w), F32x8::splat(sum_x / sum_w));
         let flat = mean_x * mean_x * sw;
         let zero = F32x8::default();
         let solve = |inverse, offset| {
@@ -241,10 +251,16 @@ impl<const N: usize> Sample<'_, N> {
             gain: level * mean_x * sw,
             ..Fits::default()
         };
-        for (steps, anchor) in grid {
-            let step = range * steps.inverse();
-            let slack = range - step * F32x8::splat(L::HIGH);
-            fits.improve(&solve(step.inverse(), low + slack * F32x8::splat(*anchor)));
+        for (low, high) in self.ranges(sum_w) {
+            // Level 0 can be no higher than 0, and weights all alike need a step to stand on.
+            let below_0 = allowed == Offset::NotAbove0 || low == high;
+            let low = if below_0 { low.min(0.0) } else { low };
+            let (low, range) = (F32x8::splat(low), F32x8::splat(high - low));
+            for (steps, anchor) in grid {
+                let step = range * steps.inverse();
+                let slack = range - step * F32x8::splat(L::HIGH);
+                fits.improve(&solve(step.inverse(), low + slack * F32x8::splat(*anchor)));
+            }
         }
         for _ in 0..LLOYD_STEPS {
             fits.improve(&solve(fits.scale.inverse(), fits.offset));

@@ -12,11 +12,12 @@ use crate::block::f16_bytes;
 use crate::iq4::{Iq4Nl, Iq4Xs};
 
 /// Where the largest weight of a run is to stand, among levels of -127 to 113.
-static GRID: [F32x8; 4] = [
+static GRID: [F32x8; 5] = [
     F32x8::ramp(-90.0, -146.0),
     F32x8::ramp(-94.0, -150.0),
     F32x8::ramp(80.0, 132.0),
     F32x8::ramp(84.0, 136.0),
+    F32x8::ramp(-140.0, -250.0),
 ];
 
 static SEARCH: SymmetricSearch = SymmetricSearch {

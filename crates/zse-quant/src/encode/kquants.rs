@@ -17,15 +17,18 @@ static Q4_GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(14.0, 17.5), [0.0, 0.3,
 static Q5_GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(30.0, 35.0), [0.0, 0.3, 0.7, 1.0]);
 
 /// Levels that the largest weight of a run is to stand at.
-static Q3_GRID: [F32x8; 3] = [
+static Q3_GRID: [F32x8; 5] = [
     F32x8::ramp(-2.2, -5.2),
-    F32x8::ramp(-2.4, -5.4),
+    F32x8::ramp(-2.3, -5.3),
+    F32x8::ramp(-2.4, -7.4),
     F32x8::ramp(2.2, 4.5),
+    F32x8::ramp(2.4, 6.0),
 ];
-static Q6_GRID: [F32x8; 3] = [
+static Q6_GRID: [F32x8; 4] = [
     F32x8::ramp(-29.0, -34.0),
     F32x8::ramp(-29.3, -34.3),
     F32x8::ramp(29.0, 34.0),
+    F32x8::ramp(-34.0, -62.0),
 ];
 
 static Q2_SEARCH: AffineSearch = AffineSearch {

@@ -72,6 +72,20 @@ impl F32x8 {
         ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
 
+    /// The least lane, none being NaN.
+    #[inline(always)]
+    pub(super) fn min(self) -> f32 {
+        let less = |a: f32, b: f32| if a < b { a } else { b };
+        let [a, b, c, d, e, f, g, h] = self.0;
+        less(less(less(a, e), less(c, g)), less(less(b, f), less(d, h)))
+    }
+
+    /// The greatest lane, none being NaN.
+    #[inline(always)]
+    pub(super) fn max(self) -> f32 {
+        -self.map(|x| -x).min()
+    }
+
     /// The first lane with the least number, NaN left aside.
     #[inline(always)]
     pub(super) fn least(self) -> usize {

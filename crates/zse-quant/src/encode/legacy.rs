@@ -4,7 +4,7 @@
 use std::array::from_fn;
 
 use super::blocks::{round_blocks, search_blocks};
-use super::fit::{Fits, Offset, Sample, anchored};
+use super::fit::{Fits, Offset, Sample};
 use super::lanes::F32x8;
 use super::levels::{Integers, Levels};
 use super::superblock::{f16_nearest, f16_scale, largest};
@@ -105,11 +105,12 @@ impl Q5_1 {
 }
 
 pub(super) fn q4_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [F32x8; 4] = [
+    static GRID: [F32x8; 5] = [
         F32x8::ramp(-5.5, -9.7),
         F32x8::ramp(-5.8, -10.0),
         F32x8::ramp(5.5, 8.7),
         F32x8::ramp(5.8, 9.0),
+        F32x8::ramp(-9.0, -16.0),
     ];
     match importance {
         None => round_blocks(row, dst, |x| Q4_0::of(round_symmetric(x, 8))),
@@ -120,7 +121,16 @@ pub(super) fn q4_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
 }
 
 pub(super) fn q4_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(14.0, 17.5), [0.0, 0.3, 0.7, 1.0]);
+    static GRID: [(F32x8, f32); 8] = [
+        (F32x8::ramp(14.0, 16.8), 0.0),
+        (F32x8::ramp(14.2, 17.0), 0.0),
+        (F32x8::ramp(14.0, 17.5), 0.3),
+        (F32x8::ramp(14.0, 17.5), 0.5),
+        (F32x8::ramp(14.0, 17.5), 0.7),
+        (F32x8::ramp(14.0, 16.8), 1.0),
+        (F32x8::ramp(14.2, 17.0), 1.0),
+        (F32x8::ramp(17.0, 30.0), 0.5),
+    ];
     match importance {
         None => round_blocks(row, dst, |x| Q4_1::of(round_affine(x, 15))),
         Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
@@ -130,11 +140,12 @@ pub(super) fn q4_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
 }
 
 pub(super) fn q5_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [F32x8; 4] = [
+    static GRID: [F32x8; 5] = [
         F32x8::ramp(-12.5, -17.7),
         F32x8::ramp(-12.8, -18.0),
         F32x8::ramp(12.5, 17.2),
         F32x8::ramp(12.8, 17.5),
+        F32x8::ramp(-17.0, -32.0),
     ];
     match importance {
         None => round_blocks(row, dst, |x| Q5_0::of(round_symmetric(x, 16))),
@@ -145,7 +156,16 @@ pub(super) fn q5_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
 }
 
 pub(super) fn q5_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(30.0, 35.0), [0.0, 0.3, 0.7, 1.0]);
+    static GRID: [(F32x8, f32); 8] = [
+        (F32x8::ramp(30.0, 32.8), 0.0),
+        (F32x8::ramp(30.2, 33.0), 0.0),
+        (F32x8::ramp(30.0, 35.0), 0.3),
+        (F32x8::ramp(30.0, 35.0), 0.5),
+        (F32x8::ramp(30.0, 35.0), 0.7),
+        (F32x8::ramp(30.0, 32.8), 1.0),
+        (F32x8::ramp(30.2, 33.0), 1.0),
+        (F32x8::ramp(34.0, 60.0), 0.5),
+    ];
     match importance {
         None => round_blocks(row, dst, |x| Q5_1::of(round_affine(x, 31))),
         Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
@@ -200,7 +220,7 @@ pub(super) fn settle_scale<L: Levels>(block: Sample<32>, grid: &[F32x8]) -> (f32
 fn settle_affine<L: Levels>(block: Sample<32>, grid: &[(F32x8, f32)]) -> (f32, f32, [u8; 32]) {
     let fits = block.fit_affine::<L>(grid, Offset::Any);
     // As in `settle_scale`: the extremes at the ends of 4 numbers of steps, or 0 and an extreme.
-    let (low, high) = block.extremes();
+    let (low, high) = block.extremes(-1.0);
     let low = F32x8([
         low,
         low,

@@ -3,8 +3,9 @@
 
 use std::array::from_fn;
 
-use super::fit::Fits;
-use super::lanes::round;
+use super::fit::{Fits, Sample};
+use super::lanes::{F32x8, round};
+use super::levels::Levels;
 
 /// Starting points that are followed to their local minimum.
 const STARTS: usize = 3;
@@ -65,11 +66,17 @@ impl<const S: usize> Targets<S> {
             }
             limit = largest * 0.999;
         }
+        Self::of(fits, chosen)
+    }
+
+    /// One lane of the fits of each run.
+    pub(super) fn of(fits: &[Fits; S], lanes: [usize; S]) -> Self {
+        let take = |field: fn(&Fits) -> &F32x8| from_fn(|j| field(&fits[j]).0[lanes[j]]);
         Self {
-            scale: from_fn(|j| fits[j].scale.0[chosen[j]]),
-            offset: from_fn(|j| fits[j].offset.0[chosen[j]]),
-            curvature: from_fn(|j| fits[j].curvature.0[chosen[j]]),
-            mean_q: from_fn(|j| fits[j].mean_q.0[chosen[j]]),
+            scale: take(|f| &f.scale),
+            offset: take(|f| &f.offset),
+            curvature: take(|f| &f.curvature),
+            mean_q: take(|f| &f.mean_q),
         }
     }
 }
@@ -141,5 +148,37 @@ pub(super) fn f16_nearest(x: f32) -> f32 {
 /// a lone scale loses nothing but the rounding to f16.
 pub(super) fn tops(top: f32) -> impl Iterator<Item = f32> + Clone {
     let stride = round(top / 42.0).max(1.0);
-    (-2..12).map(move |i| top - stride * i as f32)
+    (-2..12)
+        .map(move |i| top - stride * i as f32)
+        .take_while(move |t| *t > 0.6 * top)
+}
+
+/// The f16 `d` and integer scale whose product with a level comes nearest to `x`. The smaller
+/// halves of scales and levels are left out, being no finer than the greater ones.
+pub(super) fn nearest_product<L: Levels>(x: f32, low: f32, high: f32) -> (f32, f32) {
+    let outer = |low: f32, high: f32| {
+        let half = 0.5 * high.max(-low);
+        (low as i32..=high as i32)
+            .map(|i| i as f32)
+            .filter(move |i| i.abs() >= half)
+    };
+    let mut best = (f32::INFINITY, (0.0, 0.0));
+    for level in outer(L::LOW, L::HIGH).map(|t| L::nearest(F32x8::splat(t)).0[0]) {
+        for scale in outer(low, high) {
+            let d = f16_scale(x / (scale * level));
+            let miss = (d * scale * level - x).abs();
+            if miss < best.0 {
+                best = (miss, (d, scale));
+            }
+        }
+    }
+    best.1
+}
+
+/// The weight that all of a superblock are, if they are.
+pub(super) fn constant<const N: usize, const S: usize>(runs: &[Sample<N>; S]) -> Option<f32> {
+    let first = runs[0].x[0];
+    runs.iter()
+        .all(|run| run.x.iter().all(|x| *x == first))
+        .then_some(first)
 }

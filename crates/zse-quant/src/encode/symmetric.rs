@@ -5,7 +5,7 @@ use std::array::from_fn;
 use super::fit::{Fits, Sample};
 use super::lanes::{F32x8, round};
 use super::levels::Levels;
-use super::superblock::{ROUNDS, Starts, Targets, f16_scale, tops};
+use super::superblock::{ROUNDS, Starts, constant, f16_scale, nearest_product};
 
 /// How one type is searched.
 pub(super) struct SymmetricSearch {
@@ -30,6 +30,12 @@ pub(super) const ONE_SIGN: (F32x8, F32x8) = (
     F32x8([0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 4.0]),
 );
 
+/// Ratio of one value of d that is tried to the next.
+const FINER: f32 = 0.99;
+
+/// Values of d of which the best is taken.
+const NEIGHBOURS: usize = 4;
+
 /// The scales of a superblock.
 #[derive(Clone, Copy)]
 pub(super) struct Symmetric<const S: usize> {
@@ -46,17 +52,34 @@ impl SymmetricSearch {
         &self,
         runs: &[Sample<N>; S],
     ) -> (Symmetric<S>, [[u8; N]; S]) {
-        let fits: [Fits; S] = from_fn(|j| runs[j].fit_scale::<L>(self.grid));
         let (low, high) = self.range;
-        let targets = Targets::choose(&fits, -low);
+        let best = match constant(runs) {
+            Some(x) => {
+                let (d, scale) = nearest_product::<L>(x, low, high);
+                let (scales, error) = ([scale; S], 0.0);
+                Symmetric { d, scales, error }
+            }
+            None => self.search::<L, N, S>(runs),
+        };
+        debug_assert!(best.scales.iter().all(|s| (low..=high).contains(s)));
+        let codes = |j: usize| runs[j].codes::<L>(best.d * best.scales[j], 0.0);
+        (best, from_fn(codes))
+    }
+
+    /// Follows the most promising values of d.
+    fn search<L: Levels, const N: usize, const S: usize>(
+        &self,
+        runs: &[Sample<N>; S],
+    ) -> Symmetric<S> {
+        let fits: [Fits; S] = from_fn(|j| runs[j].fit_scale::<L>(self.grid));
         let mut best = Symmetric {
             d: 0.0,
             scales: [0.0; S],
             error: f32::INFINITY,
         };
-        for start in self.starts(&targets).best() {
+        for start in self.starts(&fits).best() {
             let mut d = start;
-            let mut wanted = targets.scale;
+            let mut wanted = self.nearest_fits::<L, N, S>(runs, &fits, d);
             let mut last = f32::INFINITY;
             for _ in 0..ROUNDS {
                 let (found, refitted) = self.descend::<L, N, S>(runs, d, &mut wanted);
@@ -69,30 +92,65 @@ impl SymmetricSearch {
                 (last, d) = (found.error, refitted);
             }
         }
-        debug_assert!(best.scales.iter().all(|s| (low..=high).contains(s)));
-        (
-            best,
-            from_fn(|j| runs[j].codes::<L>(best.d * best.scales[j], 0.0)),
-        )
+        best
     }
 
-    /// Values of d worth following, by what rounding the wanted scales would cost.
-    fn starts<const S: usize>(&self, targets: &Targets<S>) -> Starts<f32> {
-        let (low, high) = self.range;
+    /// Values of d worth following: the best of each few neighbours, so that they lead to
+    /// different ends.
+    fn starts<const S: usize>(&self, fits: &[Fits; S]) -> Starts<f32> {
+        // The range of d: from cutting the largest scale a little short, where its run has other
+        // fits the least of them, to leaving nearly half of the integers unused.
+        let (mut least, mut most) = (0.0f32, 0.0f32);
+        for fits in fits {
+            let size = fits.scale.map(f32::abs);
+            least = least.max(size.min());
+            most = most.max(size.max());
+        }
+        let (low, _) = self.range;
+        let (mut d, end) = (most / (0.6 * low), least / (1.06 * low));
         let mut starts = Starts::new();
-        for top in tops(-low).flat_map(|top| [-top, top - 1.0]) {
-            let d = f16_scale(targets.largest_scale() / top);
-            let (d, inverse) = (F32x8::splat(d), F32x8::splat(d).inverse());
-            let mut cost = F32x8::default();
-            let curvatures = targets.curvature.as_chunks().0;
-            for (scale, curvature) in targets.scale.as_chunks().0.iter().zip(curvatures) {
-                let scale = F32x8(*scale);
-                let miss = d * (scale * inverse).clamp(low, high).round() - scale;
-                cost += F32x8(*curvature) * (miss * miss);
+        while d <= end && d < 0.0 {
+            let mut best = (f32::INFINITY, d);
+            for _ in 0..NEIGHBOURS {
+                let candidate = f16_scale(d);
+                let cost = self.rounding_cost(fits, candidate);
+                if cost < best.0 {
+                    best = (cost, candidate);
+                }
+                d *= FINER;
             }
-            starts.offer(cost.sum(), d.0[0]);
+            starts.offer(best.0, best.1);
         }
         starts
+    }
+
+    /// Error, up to a constant, when each run takes its best fit, scales made multiples of d.
+    #[inline(always)]
+    fn rounding_cost<const S: usize>(&self, fits: &[Fits; S], d: f32) -> f32 {
+        let (low, high) = self.range;
+        let (d, inverse) = (F32x8::splat(d), F32x8::splat(d).inverse());
+        let mut total = 0.0;
+        for fits in fits {
+            let miss = d * (fits.scale * inverse).clamp(low, high).round() - fits.scale;
+            let cost = fits.curvature * (miss * miss) - fits.gain;
+            total += cost.min();
+        }
+        total
+    }
+
+    /// The best for each run among its fits, their scales rounded to multiples of d.
+    fn nearest_fits<L: Levels, const N: usize, const S: usize>(
+        &self,
+        runs: &[Sample<N>; S],
+        fits: &[Fits; S],
+        d: f32,
+    ) -> [f32; S] {
+        let (low, high) = self.range;
+        let d = F32x8::splat(d);
+        from_fn(|j| {
+            let scales = d * (fits[j].scale * d.inverse()).clamp(low, high).round();
+            scales.0[runs[j].errors::<L>(scales, F32x8::default()).least()]
+        })
     }
 
     /// The best integer scale of each run given d and the scales wanted, which become those
