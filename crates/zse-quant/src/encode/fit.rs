@@ -49,7 +49,7 @@ pub(super) struct Fits {
 
 impl Fits {
     /// Takes over the lanes of `other` that explain more of the sample, by more than noise: of
-    /// equals the first stays, which a grid starts with its farthest levels for.
+    /// equals the first stays, so grids begin with the rows whose scales are least.
     #[inline(always)]
     fn improve(&mut self, other: &Self) {
         let bar = self.gain * F32x8::splat(1.0 + 5e-7);

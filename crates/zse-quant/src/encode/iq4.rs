@@ -2,10 +2,10 @@
 
 use std::array::from_fn;
 
+use super::block32::{halves, search_scale};
 use super::blocks::runs;
 use super::fit::Sample;
 use super::lanes::F32x8;
-use super::legacy::{halves, settle_scale};
 use super::levels::Iq4Levels;
 use super::symmetric::{BOTH_SIGNS, SymmetricSearch};
 use crate::block::f16_bytes;
@@ -27,7 +27,7 @@ static SEARCH: SymmetricSearch = SymmetricSearch {
 };
 
 pub(super) fn iq4_nl(x: &[f32; 32], w: &[f32; 32]) -> Iq4Nl {
-    let (d, codes) = settle_scale::<Iq4Levels>(Sample { x, w }, &GRID);
+    let (d, codes) = search_scale::<Iq4Levels>(Sample { x, w }, &GRID);
     Iq4Nl {
         d: f16_bytes(d),
         qs: halves(&codes),

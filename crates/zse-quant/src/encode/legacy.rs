@@ -1,13 +1,12 @@
-//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 by plain rounding, with the very bytes of ggml: the extreme
-//! values of a block fix its scale. Also the searches for blocks of 32 with float scales.
+//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: by plain rounding with the very bytes of ggml, where the
+//! extreme values of a block fix its scale; by a search where columns differ in importance.
 
-use std::array::from_fn;
-
+use super::block32::{halves, search_affine, search_scale};
 use super::blocks::{round_blocks, search_blocks};
-use super::fit::{Fits, Offset, Sample};
+use super::fit::Sample;
 use super::lanes::F32x8;
-use super::levels::{Integers, Levels};
-use super::superblock::{f16_nearest, f16_scale, largest};
+use super::levels::Integers;
+use super::superblock::largest;
 use crate::block::f16_bytes;
 use crate::legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
@@ -48,11 +47,6 @@ fn round_affine(x: &[f32; 32], top: u8) -> (f32, f32, [u8; 32]) {
         min,
         x.map(|x| truncate((x - min) * inverse + 0.5).min(top)),
     )
-}
-
-/// 32 codes of four bits: the first 16 in low nibbles.
-pub(super) fn halves(codes: &[u8; 32]) -> [u8; 16] {
-    from_fn(|i| (codes[i] & 15) | ((codes[i + 16] & 15) << 4))
 }
 
 /// The fifth bits of 32 codes.
@@ -115,7 +109,7 @@ pub(super) fn q4_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
     match importance {
         None => round_blocks(row, dst, |x| Q4_0::of(round_symmetric(x, 8))),
         Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q4_0::of(settle_scale::<Integers<-8, 7>>(Sample { x, w }, &GRID))
+            Q4_0::of(search_scale::<Integers<-8, 7>>(Sample { x, w }, &GRID))
         }),
     }
 }
@@ -134,7 +128,7 @@ pub(super) fn q4_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
     match importance {
         None => round_blocks(row, dst, |x| Q4_1::of(round_affine(x, 15))),
         Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q4_1::of(settle_affine::<Integers<0, 15>>(Sample { x, w }, &GRID))
+            Q4_1::of(search_affine::<Integers<0, 15>>(Sample { x, w }, &GRID))
         }),
     }
 }
@@ -150,7 +144,7 @@ pub(super) fn q5_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
     match importance {
         None => round_blocks(row, dst, |x| Q5_0::of(round_symmetric(x, 16))),
         Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q5_0::of(settle_scale::<Integers<-16, 15>>(Sample { x, w }, &GRID))
+            Q5_0::of(search_scale::<Integers<-16, 15>>(Sample { x, w }, &GRID))
         }),
     }
 }
@@ -169,7 +163,7 @@ pub(super) fn q5_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
     match importance {
         None => round_blocks(row, dst, |x| Q5_1::of(round_affine(x, 31))),
         Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q5_1::of(settle_affine::<Integers<0, 31>>(Sample { x, w }, &GRID))
+            Q5_1::of(search_affine::<Integers<0, 31>>(Sample { x, w }, &GRID))
         }),
     }
 }
@@ -191,66 +185,4 @@ pub(super) fn q8_0(row: &[f32], _importance: Option<&[f32]>, dst: &mut [u8]) {
 fn half_away(x: f32) -> f32 {
     const BELOW_HALF: f32 = 0.5 - f32::EPSILON / 4.0;
     x + BELOW_HALF.copysign(x)
-}
-
-/// The f16 scale with the least error among the fits of a block, and codes.
-pub(super) fn settle_scale<L: Levels>(block: Sample<32>, grid: &[F32x8]) -> (f32, [u8; 32]) {
-    // Beside the fits, the weight of largest magnitude exactly at one of eight levels: nothing
-    // is better where all weights are alike, and rounding to f16 makes the difference.
-    let (low, high) = (F32x8::splat(L::LOW), F32x8::splat(L::HIGH));
-    let outer = F32x8([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
-    let part = F32x8([1.0, 0.85, 0.7, 0.55, 1.0, 0.85, 0.7, 0.55]);
-    let levels = L::nearest(part * (low + outer * (high - low)));
-    let exact = F32x8::splat(largest(block.x)) * levels.inverse();
-    let tried = [block.fit_scale::<L>(grid).scale, exact].map(|scales| {
-        let scales = scales.map(f16_scale);
-        let errors = block.errors::<L>(scales, F32x8::default());
-        let best = errors.least();
-        (errors.0[best], scales.0[best])
-    });
-    let d = if tried[1].0 < tried[0].0 {
-        tried[1].1
-    } else {
-        tried[0].1
-    };
-    (d, block.codes::<L>(d, 0.0))
-}
-
-/// The f16 scale and offset with the least error among the fits of a block, and codes.
-fn settle_affine<L: Levels>(block: Sample<32>, grid: &[(F32x8, f32)]) -> (f32, f32, [u8; 32]) {
-    let fits = block.fit_affine::<L>(grid, Offset::Any);
-    // As in `settle_scale`: the extremes at the ends of 4 numbers of steps, or 0 and an extreme.
-    let (low, high) = block.extremes(-1.0);
-    let low = F32x8([
-        low,
-        low,
-        low,
-        low,
-        low.min(0.0),
-        low.min(0.0),
-        low.min(0.0),
-        low.min(0.0),
-    ]);
-    let steps = F32x8([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0]);
-    let steps = F32x8::splat(L::HIGH) - steps;
-    let exact = Fits {
-        scale: (F32x8::splat(high) - low) / steps,
-        offset: low,
-        ..Fits::default()
-    };
-    let tried = [fits, exact].map(|fits| {
-        let scales = fits.scale.map(f16_scale);
-        // The best offset falls with the mean of q where rounding raised the scale.
-        let offsets = fits.offset - fits.mean_q * (scales - fits.scale);
-        let offsets = offsets.map(f16_nearest);
-        let errors = block.errors::<L>(scales, offsets);
-        let best = errors.least();
-        (errors.0[best], scales.0[best], offsets.0[best])
-    });
-    let (_, d, m) = if tried[1].0 < tried[0].0 {
-        tried[1]
-    } else {
-        tried[0]
-    };
-    (d, m, block.codes::<L>(d, m))
 }

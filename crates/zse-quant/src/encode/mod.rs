@@ -1,9 +1,7 @@
 //! f32 weights to blocks, type by type.
 
-use crate::error::check_len;
-use crate::{GgmlType, QuantError};
-
 mod affine;
+mod block32;
 mod blocks;
 mod fit;
 mod float;
@@ -16,7 +14,9 @@ mod mx;
 mod superblock;
 mod symmetric;
 
-use blocks::search_blocks;
+use self::blocks::search_blocks;
+use crate::error::check_len;
+use crate::{GgmlType, QuantError};
 
 /// How a type is written.
 struct Encoder {
@@ -84,7 +84,8 @@ pub fn can_encode(ty: GgmlType) -> bool {
 ///
 /// `src` is `[rows, cols]`, `dst` is `rows * ty.row_bytes(cols)` bytes, and `importance`, where
 /// given, is one non-negative weight a column (the mean square of the activations that meet it):
-/// errors in important columns count more.
+/// errors in important columns count more. A block whose columns have none is encoded as if all
+/// had the same.
 ///
 /// F16, BF16, Q8_0, and without importance Q4_0, Q4_1, Q5_0 and Q5_1 have the very bytes of
 /// ggml's encoders. The others search for the scales that minimise

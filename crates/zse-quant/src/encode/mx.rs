@@ -3,10 +3,10 @@
 //! The MX specification (section 6.3) takes the exponent from the largest magnitude alone; one
 //! step up or down often loses less.
 
+use super::block32::halves;
 use super::blocks::weighted_blocks;
 use super::fit::Sample;
 use super::lanes::F32x8;
-use super::legacy::halves;
 use super::levels::E2m1Levels;
 use super::superblock::largest;
 use crate::mx::Mxfp4;

@@ -33,6 +33,10 @@ pub(super) const ONE_SIGN: (F32x8, F32x8) = (
 /// Ratio of one value of d that is tried to the next.
 const FINER: f32 = 0.99;
 
+/// Least value of d that is tried, relative to the greatest: bounds the time where an outlier
+/// does not count.
+const FINEST: f32 = 1e-5;
+
 /// Values of d of which the best is taken.
 const NEIGHBOURS: usize = 4;
 
@@ -107,6 +111,7 @@ impl SymmetricSearch {
             most = most.max(size.max());
         }
         let (low, _) = self.range;
+        let least = least.max(most * FINEST);
         let (mut d, end) = (most / (0.6 * low), least / (1.06 * low));
         let mut starts = Starts::new();
         while d <= end && d < 0.0 {
