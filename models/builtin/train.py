@@ -3,7 +3,7 @@
     python -m builtin.train --out DIR --steps 2600          # from models/, on one GPU
 
 Writes `weights.0`, `weights.1` (f16), `train.log` and, unless told otherwise,
-`scores.json` with the held-out evaluation. The data is generated while the
+the answers to the held-out evaluation. The data is generated while the
 model trains; nothing is read but tokenizer.json and the evaluation's items.
 """
 
@@ -34,7 +34,7 @@ def document_attention(docs):
     order = torch.arange(first.shape[1], device=docs.device)
     needed = (last[:, None, :] >= first[:, :, None]) & (order[:, None] >= order[None, :])
     count = needed.sum(-1, dtype=torch.int32)
-    index = needed.int().argsort(-1, descending=True, stable=True).int()
+    index = torch.argsort(needed.int(), dim=-1, descending=True, stable=True).int()
     mask = BlockMask.from_kv_blocks(count[:, None], index[:, None], BLOCK_SIZE=BLOCK, mask_mod=same_document)
     return lambda q, k, v: flex_attention(q, k, v, block_mask=mask)
 
@@ -105,13 +105,13 @@ def train(args):
     stream.close()
     net.save(model, out / "weights")
     if args.evaluate:
+        from .eval import score
         from .eval.torch_run import evaluate
 
         model = net.load(out / "weights").to(device)
-        scores = evaluate(model, out / "answers.jsonl")
-        (out / "scores.json").write_text(json.dumps(scores, indent=1))
-        for task, (right, asked) in scores.items():
-            note(f"eval {task} {right}/{asked} = {100 * right / asked:.1f}%")
+        for items in (score.ITEMS, score.HANDWRITTEN_DEV, score.HANDWRITTEN):
+            for task, (right, asked) in evaluate(model, out / f"answers-{items.name}", items).items():
+                note(f"eval {items.stem} {task} {right}/{asked} = {100 * right / asked:.1f}%")
 
 
 def main():

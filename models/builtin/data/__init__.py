@@ -10,14 +10,14 @@ from .draw import Draw, asks_heldout
 
 # Share of documents, by task.
 MIX = [
-    ("story", 0.12),
+    ("story", 0.09),
     ("commands", 0.17),
-    ("tools", 0.2),
-    ("passage", 0.16),
-    ("json", 0.13),
-    ("smalltalk", 0.07),
+    ("tools", 0.17),
+    ("passage", 0.22),
+    ("json", 0.15),
+    ("smalltalk", 0.06),
     ("dialogue", 0.1),
-    ("mixed", 0.03),
+    ("mixed", 0.02),
     ("plain", 0.02),
 ]
 SYSTEMS = ["You are a helpful assistant.", "You are ZSE.", "Be brief.", "Answer the user.", "You are an assistant that answers exactly.", "You are a friendly assistant.", "Help the user."]

@@ -6,8 +6,8 @@ ways to say it, so that the model learns how command lines are put together.
 """
 
 from ..chat import assistant, user
-from .cli_facts import COMMANDS, NEEDS, OPTIONS, QUESTIONS, SLASH
-from .draw import cap, join
+from .cli_facts import COMMANDS, CONTROLS, GOALS, NEEDS, OPTIONS, QUESTIONS, SLASH
+from .draw import cap, hasty, join
 
 HOW = [
     "How do I {x}?", "How do I {x}?", "How can I {x}?", "How do you {x}?", "How would I {x}?", "How to {x}?", "I want to {x}.",
@@ -15,27 +15,21 @@ HOW = [
     "What do I type to {x}?", "Show me how to {x}.", "Tell me how to {x}.", "What command lets me {x}?", "Is there a command to {x}?",
     "Can I {x}?", "Give me the command to {x}.", "Which command would {x}?", "How should I {x}?", "What must I type to {x}?",
     "Can you tell me how to {x}?", "Please show me how to {x}.", "With which command can I {x}?", "Could you show me how to {x}?",
-    "I am trying to {x}. What is the command?", "I want to {x}, what do I type?", "What would I run to {x}?", "How does one {x}?",
+    "I am trying to {x}. What is the command?", "I want to {x}, what do I type?", "What would I run to {x}?", "How does one {x}?", "how to {x}", "I'd like to {x}, which command does that?", "Which zse command does this: {x}?", "Is there a way to {x}?", "Is there any way to {x}?", "Help me {x}.", "I want to {x}, how?", "Do you know how to {x}?",
+    "Which command should I use to {x}?", "What would be the command to {x}?", "Tell me the command to {x}.", "My goal is to {x}.",
 ]
 WHAT = [
     "What does {c} do?", "What does {c} do?", "What is {c} for?", "Explain {c}.", "What is {c}?", "What can I do with {c}?", "Tell me about {c}.",
     "What does the command {c} do?", "What is the use of {c}?", "What is the purpose of {c}?", "Describe {c}.",
     "When do I use {c}?", "What's {c}?", "What happens when I type {c}?", "Can you explain {c}?", "What is the {c} command for?",
-    "What does the {c} command do?", "Why would I use {c}?", "Please explain {c} to me.", "I saw {c}. What does it do?",
+    "What does the {c} command do?", "Why would I use {c}?", "Please explain {c} to me.", "Explain {c} to me.", "Explain the {c} command.", "Explain the {c} command to me.", "what's {c}", "Describe the command {c}.", "I don't understand {c}.", "What good is {c}?", "Tell me what {c} does.", "Do you know what {c} does?", "I saw {c}. What does it do?",
 ]
 WHAT_OPTION = [
     "What does {o} do{c}?", "What does {o} do{c}?", "What is {o}{c}?", "What is {o} for{c}?", "Explain {o}{c}.", "What does the option {o} do{c}?",
     "What does the {o} option mean{c}?", "What is the meaning of {o}{c}?", "What does {o} mean{c}?", "Tell me about {o}{c}.",
-    "What's {o} for{c}?", "Can you explain {o}{c}?", "What does the flag {o} do{c}?", "What is the {o} flag for{c}?",
+    "What's {o} for{c}?", "Can you explain {o}{c}?", "What does the flag {o} do{c}?", "what's {o}{c}", "Explain the option {o}{c}.", "Tell me what {o} does{c}.", "Describe {o}{c}.", "Do you know what {o} does{c}?", "Why would I use {o}{c}?", "What is the {o} flag for{c}?",
 ]
 IN = [" in {c}", " in {c}", " with {c}", " for {c}", " of {c}", " in the {c} command", " when I use {c}"]
-SET_OPTION = [
-    ("--threads", ["set the number of threads", "limit the number of CPU threads", "choose how many threads are used", "change the thread count", "use fewer threads"]),
-    ("--ctx", ["set the context size", "change the context length", "make the context larger", "get a longer context", "choose the context window"]),
-    ("--kv-type", ["choose the type of the KV cache", "quantize the KV cache", "change the KV cache type", "set the KV type", "make the KV cache smaller"]),
-    ("--device", ["choose the device", "pick the GPU", "choose between CPU and GPU", "select the device", "decide where the model runs"]),
-    ("--log", ["set the log level", "see more log output", "change how much is logged", "get more logging"]),
-]
 QUANTS = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k_m", "q4_k", "q4_k_m", "q4_k_s", "q5_k", "q5_k_m", "q6_k", "iq4_nl", "iq4_xs", "f16", "bf16", "mxfp4"]
 KV_TYPES = ["f32", "f16", "bf16", "q8_0", "q4_0", "fp8"]
 LEADS = ["", "", "", "", "", "", "Hi, ", "Hello, ", "Hey, ", "Okay, ", "So ", "One question: ", "In ZSE, ", "With zse, "]
@@ -251,19 +245,31 @@ def explained(d):
 def wanted(d):
     """Needs that have one fixed answer."""
     roll = d.unit()
-    if roll < 0.5:
+    if roll < 0.55:
         command, ways = d.pick(NEEDS)
         return d.pick(HOW).format(x=d.pick(ways)), f"Use `{command}`."
     if roll < 0.7:
         slash, _, ways = d.pick(SLASH)
         return d.pick(HOW).format(x=d.pick(ways)), f"Type `{slash}` in the chat."
     if roll < 0.85:
-        option, ways = d.pick(SET_OPTION)
-        goal = d.pick(ways)
-        asks = ["Which option lets me {x}?", "Which option do I use to {x}?", "How do I {x}?", "How can I {x}?", "What option is there to {x}?", "I want to {x}."]
-        return d.pick(asks).format(x=goal), f"Use the option `{option}`."
+        if d.chance(0.35):
+            return controlled(d)
+        option, command, ways = d.pick(GOALS)
+        asks = ["Which option lets me {x}{c}?", "Which option do I use to {x}{c}?", "What option is there to {x}{c}?", "With which option can I {x}{c}?", "I want to {x}{c}. Which option?", "I want to {x}{c}. Which flag is that?", "What do I add to {x}{c}?", "How do I {x}{c}? Which option?",
+                "Is there an option to {x}{c}?", "Which flag do I need to {x}{c}?"]
+        if not command:
+            asks += ["How do I {x}?", "How can I {x}?", "I want to {x}."]
+        where = f" in zse {command}" if command and d.chance(0.4) else ""
+        return d.pick(asks).format(x=d.pick(ways), c=where), f"Use the option `{option}`" + (f" of `zse {command}`." if command else ".")
     answer, ways = d.pick(QUESTIONS)
     return d.pick(ways), answer
+
+
+def controlled(d):
+    """Which option controls a thing."""
+    option, command, nouns = d.pick(CONTROLS)
+    asks = ["What flag changes {t}?", "Which option sets {t}?", "What option controls {t}?", "Which flag sets {t}?", "What is the option for {t}?", "Which option is for {t}?", "Which option changes {t}?", "Where do I set {t}?", "What controls {t}?"]
+    return d.pick(asks).format(t=d.pick(nouns)), f"Use the option `{option}`" + (f" of `zse {command}`." if command else ".")
 
 
 def fact(d):
@@ -275,8 +281,10 @@ def fact(d):
 def pair(d):
     """One question with its answer."""
     roll = d.unit()
-    make = composed if roll < 0.5 else explained if roll < 0.74 else wanted if roll < 0.93 else fact
+    make = composed if roll < 0.45 else explained if roll < 0.66 else wanted if roll < 0.94 else fact
     ask, answer = make(d)
+    if make is not composed:
+        ask = hasty(d, ask)
     lead = d.pick(LEADS)
     if lead:
         keep = ask.startswith(("I ", "I'd", "ZSE")) or (lead == "One question: ")

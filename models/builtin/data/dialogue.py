@@ -2,7 +2,7 @@
 
 from ..chat import assistant, user
 from . import pools, smalltalk
-from .draw import cap, join
+from .draw import article, cap, join
 from .passage import Subject, answerable, passage, unanswerable
 
 THINGS = [
@@ -37,6 +37,28 @@ def memory(d):
     if d.chance(0.2):
         thing = d.pick([t for t, _ in THINGS if t not in told])
         out += [user(f"What is my {thing}?"), assistant("You have not told me that.")]
+    return None, out
+
+
+def told_at_once(d):
+    """Several things in one message, then a question for one of them."""
+    name, town, pet, kin = d.first_name(), d.city(), d.first_name(), d.first_name()
+    beast, who, job = d.pick(["dog", "cat", "horse", "rabbit", "parrot"]), d.pick(["brother", "sister", "friend", "boss", "neighbor"]), d.pick(pools.JOBS)
+    facts = [
+        (f"I live in {town}", ["Where do I live?", "In which city do I live?"], f"You live in {town}."),
+        (f"my {beast} is called {pet}", [f"What is my {beast} called?", f"What is the name of my {beast}?", f"What is my {beast}'s name?"], f"Your {beast} is called {pet}."),
+        (f"my {who} is called {kin}", [f"What is my {who} called?", f"What is my {who}'s name?"], f"Your {who} is called {kin}."),
+        (f"I work as {article(job)}", ["What do I do for a living?", "What is my job?"], f"You work as {article(job)}."),
+        (f"my name is {name}", ["What is my name?", "What's my name?", "Who am I?"], f"Your name is {name}."),
+        (f"I am {(age := d.int(8, 90))} years old", ["How old am I?", "What is my age?"], f"You are {age} years old."),
+    ]
+    chosen = d.some(facts, d.int(2, 4))
+    out = [user(cap(join(f for f, _, _ in chosen)) + "."), assistant("I will remember that.")]
+    if d.chance(0.3):
+        said, answer = smalltalk.pair(d)
+        out += [user(said), assistant(answer)]
+    for _, asks, answer in d.some(chosen, d.int(1, len(chosen))):
+        out += [user(d.pick(asks)), assistant(answer)]
     return None, out
 
 
@@ -148,7 +170,7 @@ def combined(d):
     return None, out
 
 
-MAKERS = [(memory, 0.3), (word_list, 0.16), (repeat, 0.16), (persona, 0.12), (rule, 0.1), (combined, 0.16)]
+MAKERS = [(memory, 0.24), (told_at_once, 0.1), (word_list, 0.14), (repeat, 0.16), (persona, 0.12), (rule, 0.1), (combined, 0.14)]
 
 
 def turns(d):

@@ -183,6 +183,34 @@ class Draw:
         return int(y), int(m), int(d)
 
 
+FILLERS = ["just", "really", "quickly", "simply", "please", "actually", "maybe", "also", "now", "then", "here", "exactly"]
+SMALL = ("the", "a", "an", "to", "of", "my", "is", "do")
+
+
+def hasty(d, text):
+    """The same request as somebody in a hurry types it: a filler, a slip, a word left out."""
+    words = text.split(" ")
+    roll = d.unit()
+    at = d.int(0, len(words) - 1)
+    if roll < 0.08:
+        words.insert(at or 1, d.pick(FILLERS))
+    elif roll < 0.12:
+        small = [i for i, w in enumerate(words) if w in SMALL]
+        if small:
+            del words[d.pick(small)]
+    elif roll < 0.15 and words[at].isalpha() and len(words[at]) > 4:
+        i = d.int(1, len(words[at]) - 3)
+        w = words[at]
+        words[at] = w[:i] + w[i + 1] + w[i] + w[i + 2 :]
+    elif roll < 0.18:
+        words = text.lower().rstrip("?.!").split(" ")
+    elif roll < 0.22:
+        words.append(d.pick(["Thanks.", "Please help.", "I am new here.", "I forgot.", "Thank you!", "Can you help?", "please"]))
+    elif roll < 0.26:
+        words.insert(0, d.pick(["I am new here.", "I have a question.", "Quick question:", "Sorry,", "Another question:", "I wonder:", "Please tell me:"]))
+    return " ".join(words)
+
+
 def article(noun):
     """The noun with its indefinite article."""
     return ("an " if noun[0].lower() in "aeiou" and not noun.lower().startswith(("uni", "use", "eur", "one", "uku")) else "a ") + noun

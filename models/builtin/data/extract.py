@@ -4,14 +4,17 @@ from ..chat import assistant, dumps, user
 from . import pools
 from .dates import iso, spoken
 from .draw import cap, join
-from .passage import Subject, sentences
+from .forms import fill
+from .passage import Subject, scene, sentences
 
 ASKS = [
     "Extract {f} as JSON: {t}", "Extract the {f} as JSON.\n\n{t}", "Extract {f} from this text as JSON: {t}", "Return JSON with the keys {f}.\n\n{t}", "Give me {f} as JSON. {t}",
     "{t}\n\nExtract {f} as JSON.", "{t}\n\nReturn a JSON object with {f}.", "Turn this into JSON with {f}: {t}", "Text: {t}\n\nFields: {f}\n\nAnswer with JSON.", "From the sentence \"{t}\" extract {f} as JSON.",
     "Read the text and fill in {f} as a JSON object.\n\n{t}", "Find {f} in the text. Answer in JSON.\n\n{t}", "Extract these fields as JSON: {f}\n\nText: {t}", "{t} Give me the {f} as JSON.",
     "What are the {f}? Answer with JSON only.\n\n{t}", "Please extract the fields {f} in JSON format from: {t}", "JSON with {f} please: {t}", "Parse this sentence into JSON with {f}: {t}",
-    "Convert to JSON ({f}): {t}", "I need {f} as JSON from this: {t}",
+    "Convert to JSON ({f}): {t}", "I need {f} as JSON from this: {t}", "Get the {f} as JSON from this sentence: {t}", "Extract {f} from this as JSON: {t}",
+    "Which {f}? JSON only: {t}", "Make a JSON object with the fields {f} from: {t}", "Give me a JSON object with {f}.\n\n{t}", "Return {f} as JSON: {t}", "Extract the {f} as JSON: {t}",
+    "Extract {f}: {t}\nAnswer as JSON.", "Fill in the fields {f} as JSON. {t}",
 ]
 
 
@@ -108,11 +111,25 @@ def from_facts(d):
     return " ".join(sentences(d, s)), values
 
 
+def from_scene(d):
+    """`(text, {field: value})` of an open passage."""
+    made, values = scene(d, brief=True), {}
+    while len(made.fields) < 2:
+        made = scene(d, brief=True)
+    for keys, value in made.fields:
+        free = [k for k in keys if k not in values]
+        if free:
+            values[free[0] if d.chance(0.5) else d.pick(free)] = value
+    return " ".join(made.sentences), values
+
+
 def field_list(d, fields):
     """How a request lists its fields."""
     roll = d.unit()
-    if roll < 0.5:
+    if roll < 0.38:
         return join(fields)
+    if roll < 0.5:
+        return join(f"the {f}" if i else f for i, f in enumerate(fields))
     if roll < 0.65:
         return ", ".join(fields)
     if roll < 0.78:
@@ -124,7 +141,8 @@ def field_list(d, fields):
 
 def pair(d):
     """`(request, values, text)`: some fields of a text, asked in random order."""
-    text, values = (from_form if d.chance(0.5) else from_facts)(d)
+    roll = d.unit()
+    text, values = (from_form if roll < 0.25 else fill if roll < 0.55 else from_facts if roll < 0.75 else from_scene)(d)
     fields = d.some(list(values), d.int(min(2, len(values)), len(values)))
     if d.chance(0.1):
         extra = d.pick(["phone", "email", "age", "color", "price", "country", "date", "website", "weight", "owner"])

@@ -1,9 +1,10 @@
 """Passages made of facts, questions about them, and refusals."""
 
 from ..chat import assistant, user
-from . import pools
+from . import events, pools, scenery
 from .draw import cap
 from .facts_people import SUBJECTS as PEOPLE
+from .facts_things import PAIRS
 from .facts_things import SUBJECTS as THINGS
 
 SUBJECTS = PEOPLE + THINGS
@@ -64,9 +65,17 @@ class Subject:
 
 def sentences(d, subject):
     """The subject's facts as sentences; later ones may use a pronoun."""
-    out = []
-    for i, fact in enumerate(subject.facts):
-        out.append(subject.say(d, fact, pronoun=i > 0 and d.chance(0.5)))
+    out, said = [], set()
+    held = {a[0][0]: value for a, value in subject.facts}
+    if d.chance(0.4):
+        fitting = [p for p in PAIRS if p[0] == subject.kind and p[1] in held and p[2] in held]
+        if fitting:
+            _, one, two, ways = d.pick(fitting)
+            out.append(cap(d.pick(ways).format(S=subject.name, **held)))
+            said = {one, two}
+    for fact in subject.facts:
+        if fact[0][0][0] not in said:
+            out.append(subject.say(d, fact, pronoun=bool(out) and d.chance(0.5)))
     if len(out) > 1 and d.chance(0.2) and subject.kind == "person":
         first, second = out[0], out[1]
         if second.startswith((subject.pronoun + " ", subject.possessive + " ")):
@@ -128,22 +137,46 @@ def near(attribute, subject):
     return any(mine & pair and set(a[0]) & pair for a, _ in subject.facts for pair in NEAR)
 
 
-def question(d):
-    """A passage with one question: `(request, answer, subjects)`."""
+def scene(d, brief=False):
+    """An open passage (see `events` and `scenery`)."""
+    return events.story(d, brief) if d.chance(0.5) else d.pick(scenery.MAKERS)(d)
+
+
+def about_facts(d):
+    """A passage of facts: `(text, ask)` where `ask(d)` gives a question and its answer."""
     text, subjects = passage(d)
-    ask, answer = (answerable if d.chance(0.68) else unanswerable)(d, subjects)
-    frame = d.pick(FRAMES)
-    if frame.startswith("Based"):
-        ask = ask[0].lower() + ask[1:]
-    return frame.format(p=text, q=ask), answer, subjects
+    return text, lambda d: (answerable if d.chance(0.68) else unanswerable)(d, subjects)
+
+
+def about_scenes(d):
+    """An open passage: `(text, ask)` as `about_facts`."""
+    scenes = [scene(d) for _ in range(d.pick([1, 1, 1, 2, 2]))]
+    text = " ".join(s for made in scenes for s in made.sentences)
+    names = {q for made in scenes for asks, _ in made.said for q in asks}
+
+    def ask(d):
+        made = d.pick(scenes)
+        if d.chance(0.7):
+            asks, answer = d.pick(made.said)
+            return d.pick(asks), cap(answer)
+        free = [q for asks in made.unsaid for q in asks if q not in names]
+        return (d.pick(free), NOT_SAID) if free else ask(d)
+
+    return text, ask
 
 
 def turns(d):
     """A passage, a question, and at times more questions about it."""
-    ask, answer, subjects = question(d)
-    out = [user(ask), assistant(answer)]
-    while d.chance(0.35):
-        ask, answer = (answerable if d.chance(0.7) else unanswerable)(d, subjects)
+    text, make = (about_facts if d.chance(0.5) else about_scenes)(d)
+    ask, answer = make(d)
+    frame = d.pick(FRAMES)
+    shown = ask[0].lower() + ask[1:] if frame.startswith("Based") or d.chance(0.04) else ask
+    out, asked = [user(frame.format(p=text, q=shown)), assistant(answer)], {ask}
+    while d.chance(0.7):
+        ask, answer = make(d)
+        if ask in asked:
+            break
+        asked.add(ask)
         if d.chance(0.25):
             ask = d.pick(["And ", "Now, ", "Also, ", "Next: "]) + ask[0].lower() + ask[1:]
         out += [user(ask), assistant(answer)]
@@ -152,4 +185,4 @@ def turns(d):
 
 def plain(d):
     """A passage as bare text."""
-    return passage(d)[0]
+    return (about_facts if d.chance(0.5) else about_scenes)(d)[0]

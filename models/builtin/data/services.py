@@ -2,6 +2,7 @@
 
 from . import pools
 from .dates import iso, spoken
+from .services_more import MORE
 
 # Every entry: names, descriptions, parameters {slot: (names, type, texts)},
 # requests with the slots, and a function giving (values shown, arguments,
@@ -133,4 +134,4 @@ SERVICES = [
      ["How many people live in {city}?", "What is the population of {city}?", "How big is {city}, in people?", "How many inhabitants does {city} have?"]),
     (flight, ["find_flight", "search_flights"], ["Find a flight between two cities.", "Search for flights."], {"a": (["origin", "from", "departure"], "string", ["Departure city", ""]), "b": (["destination", "to", "arrival"], "string", ["Arrival city", ""])},
      ["Find a flight from {a} to {b}.", "I want to fly from {a} to {b}.", "Is there a flight from {a} to {b}?", "Book me a flight to {b} from {a}.", "How do I fly from {a} to {b}?"]),
-]
+] + MORE

@@ -2,7 +2,7 @@
 
 from ..chat import assistant, user
 from . import pools
-from .draw import article, cap
+from .draw import article, cap, hasty
 
 # Every entry: ways to say it, accepted answers.
 TALK = [
@@ -95,7 +95,7 @@ NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".
 def talk(d):
     """One exchange of small talk: `(said, accepted answers)`."""
     asks, answers = d.pick(TALK)
-    return loosen(d, d.pick(asks)), answers
+    return hasty(d, loosen(d, d.pick(asks))), answers
 
 
 def loosen(d, ask):
@@ -117,7 +117,7 @@ def knowledge(d):
     roll = d.unit()
     if roll < 0.35:
         asks, answer = d.pick(FACTS)
-        return loosen(d, d.pick(asks)), answer
+        return hasty(d, loosen(d, d.pick(asks))), answer
     if roll < 0.6:
         country = d.pick(list(pools.CAPITALS))
         ask = d.pick(["What is the capital of {}?", "Which city is the capital of {}?", "Name the capital of {}.", "What's the capital of {}?", "Capital of {}?"]).format(country)

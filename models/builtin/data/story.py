@@ -2,7 +2,7 @@
 
 from ..chat import assistant, user
 from . import pools
-from .draw import article, cap
+from .draw import article, cap, mark
 from .plots import PLOTS as PLOTS_A
 from .plots_more import PLOTS as PLOTS_B
 
@@ -63,10 +63,19 @@ def hero_noun(d):
     return d.word()
 
 
+def favoured(d, key, options):
+    """One of the options: half of the time the one that belongs to `key`.
+
+    So the likeliest story differs from hero to hero: a fox has its own name,
+    friend and theme even when every token is the most likely one.
+    """
+    return options[mark(key) % len(options)] if d.chance(0.5) else d.pick(options)
+
+
 def name_for(d, hero):
     """A given name that does not contradict the hero's noun."""
     wrong = pools.HE if hero in SHE else pools.SHE if hero in HE else ()
-    name = d.first_name()
+    name = favoured(d, "name of " + hero, pools.FIRST_NAMES) if d.chance(0.7) else d.first_name()
     while name in wrong:
         name = d.first_name()
     return name
@@ -74,8 +83,8 @@ def name_for(d, hero):
 
 def plan(d, **fixed):
     """The facts of a story; `fixed` may give hero, N, place, theme, obj."""
-    hero = fixed.get("hero") or hero_noun(d)
-    friend = d.pick(pools.ANIMALS if d.chance(0.7) else pools.ROLES)
+    hero = fixed.get("hero") or (favoured(d, fixed.get("theme", fixed.get("place", "")), pools.ANIMALS) if d.chance(0.7) else hero_noun(d))
+    friend = favoured(d, "friend of " + hero, pools.ANIMALS + pools.ROLES)
     while friend == hero:
         friend = d.pick(pools.ANIMALS)
     name = fixed.get("N") or name_for(d, hero)
@@ -88,11 +97,11 @@ def plan(d, **fixed):
         "friend": friend,
         "N": name,
         "F": other,
-        "place": fixed.get("place") or d.pick(PLACES),
-        "theme": fixed.get("theme") or d.pick(PLOTS)["theme"],
-        "obj": fixed.get("obj") or d.pick(OBJECTS),
-        "food": d.pick(pools.FOODS),
-        "trait": d.pick(TRAITS),
+        "place": fixed.get("place") or favoured(d, "place of " + hero, PLACES),
+        "theme": fixed.get("theme") or favoured(d, "theme of " + hero, list(THEMES)),
+        "obj": fixed.get("obj") or favoured(d, "thing of " + hero, OBJECTS),
+        "food": favoured(d, "food of " + hero, pools.FOODS),
+        "trait": fixed.get("trait") or favoured(d, "trait of " + hero, TRAITS),
         "pronouns": PRONOUNS[gender],
     }
 
@@ -101,17 +110,17 @@ def tell(d, p, short=False):
     """The text of a story with plan `p`."""
     he, him, his = p["pronouns"]
     slots = dict(p, he=he, him=him, his=his, He=cap(he), His=cap(his))
-    slots["a_trait_hero"] = article(f"{p['trait']} {p['hero']}") if d.chance(0.8) else article(p["hero"])
-    slots["a_friend"] = article(f"{d.pick(TRAITS)} {p['friend']}") if d.chance(0.5) else article(p["friend"])
+    slots["a_trait_hero"] = article(f"{p['trait']} {p['hero']}") if d.chance(0.9) else article(p["hero"])
+    slots["a_friend"] = article(f"{favoured(d, p['friend'], TRAITS)} {p['friend']}") if d.chance(0.5) else article(p["friend"])
     plot = THEMES[p["theme"]]
-    beats = [d.pick(OPENINGS)]
+    beats = [favoured(d, "opening" + p["hero"], OPENINGS)]
     if not short:
-        beats.append(d.pick(DAILY))
-    beats.append(d.pick(FRIENDS))
-    beats.append(d.pick(plot["problem"]))
+        beats.append(favoured(d, "daily" + p["hero"], DAILY))
+    beats.append(favoured(d, "friends" + p["hero"], FRIENDS))
+    beats.append(favoured(d, "problem" + p["hero"], plot["problem"]))
     if not short or d.chance(0.3):
         beats.append(d.pick(plot["try"]))
-    beats += [d.pick(plot["turn"]), d.pick(plot["end"]), d.pick(plot["moral"])]
+    beats += [favoured(d, beat + p["hero"], plot[beat]) for beat in ("turn", "end", "moral")]
     if not short:
         beats.append(d.pick(CLOSINGS))
     lines = [b.format(**slots) for b in beats if b]
@@ -139,7 +148,10 @@ def request(d):
     roll = d.unit()
     if roll < 0.62:
         fixed["hero"] = hero_noun(d)
-        kind += " about " + article(fixed["hero"])
+        adjective = d.pick(TRAITS + ["lonely", "little", "big", "lazy", "hungry", "funny", "tiny", "magic", "sad", "happy", "lost", "angry", "wise"]) if d.chance(0.3) else ""
+        if adjective:
+            fixed["trait"] = adjective
+        kind += " about " + article(f"{adjective} {fixed['hero']}".strip())
         if d.chance(0.25):
             fixed["N"] = d.first_name()
             kind += d.pick([" named ", " called "]) + fixed["N"]

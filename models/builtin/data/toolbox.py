@@ -12,6 +12,20 @@ def function(name, description, params, required=None):
     return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
 
 
+# The date tools go by several names; tools of one family are never listed together.
+FAMILIES = [
+    ["current_date", "get_current_date", "today"],
+    ["days_between", "date_difference", "count_days"],
+    ["weekday", "day_of_week", "get_weekday"],
+    ["add_days", "shift_date", "date_add"],
+]
+
+
+def kin(tool):
+    """The names under which a tool's purpose may go."""
+    return next((f for f in FAMILIES if name(tool) in f), [name(tool)])
+
+
 def calculator(d):
     """The calculator, under its usual name."""
     text = d.pick(["Evaluate an arithmetic expression.", "Compute the value of an arithmetic expression.", "A calculator.", "Does arithmetic."])
@@ -21,31 +35,31 @@ def calculator(d):
 
 def current_date(d):
     """Today's date."""
-    name = d.pick(["current_date", "current_date", "get_current_date", "today"])
-    return function(name, d.pick(["Get the current date.", "Returns today's date.", "The date of today."]), [])
+    called = d.pick(FAMILIES[0])
+    return function(called, d.pick(["Get the current date.", "Returns today's date.", "The date of today."]), [])
 
 
 def days_between(d):
     """Number of days from one date to another."""
     keys = d.pick([("start", "end"), ("start", "end"), ("start_date", "end_date"), ("from_date", "to_date"), ("date1", "date2")])
     texts = d.pick([("First date, YYYY-MM-DD", "Second date, YYYY-MM-DD"), ("YYYY-MM-DD", "YYYY-MM-DD"), ("", "")])
-    name = d.pick(["days_between", "days_between", "date_difference", "count_days"])
+    called = d.pick(FAMILIES[1])
     params = [(k, "string", t) for k, t in zip(keys, texts)]
-    return function(name, d.pick(["Count the days between two dates.", "Number of days from one date to another."]), params)
+    return function(called, d.pick(["Count the days between two dates.", "Number of days from one date to another."]), params)
 
 
 def weekday(d):
     """Day of the week of a date."""
-    name = d.pick(["weekday", "weekday", "day_of_week", "get_weekday"])
+    called = d.pick(FAMILIES[2])
     text = d.pick(["Get the day of the week of a date.", "Tells on which weekday a date falls."])
-    return function(name, text, [(d.pick(["date", "date", "day"]), "string", d.pick(["A date, YYYY-MM-DD", "YYYY-MM-DD", ""]))])
+    return function(called, text, [(d.pick(["date", "date", "day"]), "string", d.pick(["A date, YYYY-MM-DD", "YYYY-MM-DD", ""]))])
 
 
 def add_days(d):
     """A date some days later."""
-    name = d.pick(["add_days", "add_days", "shift_date", "date_add"])
+    called = d.pick(FAMILIES[3])
     params = [("date", "string", d.pick(["A date, YYYY-MM-DD", "YYYY-MM-DD", ""])), ("days", "integer", d.pick(["Number of days to add", ""]))]
-    return function(name, d.pick(["Add a number of days to a date.", "Returns the date some days after a date."]), params)
+    return function(called, d.pick(["Add a number of days to a date.", "Returns the date some days after a date."]), params)
 
 
 def keys(tool):

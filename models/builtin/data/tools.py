@@ -13,11 +13,16 @@ OPS = {
     "/": ["{a} divided by {b}", "{a} / {b}", "{a} over {b}"],
 }
 CALC_ASKS = ["What is {x}?", "What is {x}?", "Calculate {x}.", "Compute {x}.", "How much is {x}?", "What's {x}?", "{x}?", "{x} = ?", "Can you calculate {x}?", "Please work out {x}.",
-             "I need {x}.", "Tell me {x}.", "What do I get for {x}?", "Work out {x} for me.", "What does {x} make?", "Give me the result of {x}."]
+             "I need {x}.", "Tell me {x}.", "What do I get for {x}?", "Work out {x} for me.", "What does {x} make?", "Give me the result of {x}.", "can you do {x} for me", "Could you compute {x}?", "what does {x} equal", "I want to know {x}.", "Quick: {x}?"]
 WORD_PROBLEMS = [
     ("+", "{N} has {a} {i} and buys {b} more. How many {i} does {N} have now?"),
     ("+", "There are {a} {i} in one box and {b} in another. How many {i} are there in all?"),
     ("+", "{N} found {a} {i} and {M} found {b}. How many did they find together?"),
+    ("+", "{N} has {a} {i} and gets {b} more. How many does {N} have?"),
+    ("+", "{N} had {a} {i} and won {b} more. How many {i} does {N} have now?"),
+    ("+", "There are {a} {i} on the table. {N} adds {b}. How many are there now?"),
+    ("-", "{N} had {a} {i} and lost {b}. How many does {N} have now?"),
+    ("-", "There are {a} {i} in a box. {N} takes {b} out. How many remain?"),
     ("-", "{N} had {a} {i} and gave away {b}. How many are left?"),
     ("-", "A shop has {a} {i} and sells {b} of them. How many {i} remain?"),
     ("-", "{N} has {a} {i} and {M} has {b}. How many more does {N} have?"),
@@ -75,7 +80,7 @@ def problem(d):
         then = {"+": f"add {c}", "-": f"subtract {c}", "*": f"multiply by {c}"}[op2]
         return cap(f"{d.pick(['take', 'start with', 'calculate'])} {words} and then {then}."), f"({expression}) {op2} {c}"
     if d.chance(0.12):
-        direct = {"+": f"Add {a} and {b}.", "-": f"Subtract {b} from {a}.", "*": f"Multiply {a} by {b}.", "/": f"Divide {a} by {b}."}
+        direct = {"+": d.pick([f"Add {a} and {b}.", f"Can you add {a} and {b} for me?", f"Add {a} to {b}."]), "-": f"Subtract {b} from {a}.", "*": f"Multiply {a} by {b}.", "/": f"Divide {a} by {b}."}
         return direct[op], expression
     return cap(d.pick(CALC_ASKS).format(x=words)), expression
 
@@ -176,9 +181,9 @@ def several(d):
 
 
 def distractors(d, used, most=3):
-    """Other tools to list beside the one that is needed."""
+    """Other tools to list beside the ones that are needed."""
     makers = [toolbox.calculator, toolbox.current_date, toolbox.days_between, toolbox.weekday, toolbox.add_days]
-    out, taken = [], {name(t) for t in used}
+    out, taken = [], {n for t in used for n in toolbox.kin(t)}
     described = {t["function"]["description"] for t in used}
     for _ in range(d.int(0, most)):
         roll = d.unit()
@@ -189,18 +194,13 @@ def distractors(d, used, most=3):
             tool = function(d.pick(names), d.pick(texts), [(n[0], kind, d.pick(hints)) for n, kind, hints in params.values()])
             if any(t in described for t in texts):
                 continue
+            described.update(texts)
         else:
             tool, _ = toolbox.invented(d)
-        purpose = next((m for m in makers if name(m(d)) == name(tool)), None)
-        if name(tool) not in taken and not (purpose and any(same_purpose(tool, u) for u in used)):
+        if name(tool) not in taken:
             out.append(tool)
-            taken.add(name(tool))
+            taken.update(toolbox.kin(tool))
     return out
-
-
-def same_purpose(a, b):
-    """Whether two tools take the same number of dates (two names of one tool)."""
-    return len(keys(a)) == len(keys(b)) and "date" in str(a).lower() and "date" in str(b).lower()
 
 
 def turns(d):

@@ -1,4 +1,6 @@
-"""Writes `items.jsonl`: held-out items with seed, entities and requests unseen in training.
+"""Writes `items.jsonl` (held-out items: seed, entities and requests unseen in training) and `text.txt`.
+
+`text.txt` is held-out running text (stories and passages) for perplexity.
 
     python -m builtin.eval.make          # from models/
 """
@@ -8,7 +10,7 @@ import json
 from ..chat import dumps
 from ..data import cli, dialogue, extract, passage, smalltalk, story, tools
 from ..data.draw import Draw, asks_heldout
-from .score import ITEMS
+from .score import ITEMS, TEXT
 
 SEED = 20_000_003
 
@@ -166,7 +168,17 @@ def build():
     return out
 
 
+def running_text(size=100_000):
+    """Held-out stories and passages, about `size` characters."""
+    d, out, held = Draw(SEED + 1, heldout=True), [], 0
+    while held < size:
+        out.append(d.pick([story.plain, passage.plain])(d))
+        held += len(out[-1])
+    return "\n\n".join(out) + "\n"
+
+
 if __name__ == "__main__":
+    TEXT.write_text(running_text(), encoding="utf-8")
     with open(ITEMS, "w", encoding="utf-8") as file:
         for new in build():
             file.write(dumps(new) + "\n")

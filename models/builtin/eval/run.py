@@ -44,11 +44,12 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--zse", default=None, help="path of the binary")
     p.add_argument("--model", default="builtin")
+    p.add_argument("--items", default=score.ITEMS, help="JSON lines of items")
     p.add_argument("--json", action="store_true", help="print the scores as JSON")
     p.add_argument("--wrong", action="store_true", help="print every wrong answer")
     p.add_argument("extra", nargs="*", help="more options for zse, after --")
     args = p.parse_args()
-    listed = score.items()
+    listed = score.items(args.items)
     given = answers(args.zse or find_zse(), args.model, listed, args.extra)
     scores = score.table(listed, given)
     if args.wrong:

@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 ITEMS = Path(__file__).with_name("items.jsonl")
+HANDWRITTEN = Path(__file__).with_name("handwritten.jsonl")  # free wording, never looked at while tuning
+HANDWRITTEN_DEV = Path(__file__).with_name("handwritten_dev.jsonl")  # free wording, used to find weak points
 CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.S)
+TEXT = Path(__file__).with_name("text.txt")  # held-out running text, for perplexity
 # Tasks that together are "tool calls".
 TOOL_CALLS = ("calculator", "dates", "services", "new_tools")
 
@@ -49,6 +52,8 @@ def right(item, text):
             return json.loads(text) == want
         except ValueError:
             return False
+    if kind == "contains":
+        return all(w.lower() in text.lower() for w in want)
     if kind == "story":
         return is_story(text, want)
     raise ValueError(f"unknown kind of item: {kind}")

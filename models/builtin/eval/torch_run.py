@@ -16,9 +16,9 @@ from . import score
 BATCH = 128
 
 
-def evaluate(model, path=None):
+def evaluate(model, path=None, items=score.ITEMS):
     """`{task: (right, asked)}`; writes every answer to `path`."""
-    bpe, listed = tokenizer.load(), score.items()
+    bpe, listed = tokenizer.load(), score.items(items)
     stop = bpe.token_to_id(IM_END)
     prompts = [bpe.encode(render(i["messages"], i.get("tools"), True), add_special_tokens=False).ids for i in listed]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
