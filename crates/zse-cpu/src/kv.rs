@@ -298,66 +298,43 @@ impl<'a> HeadRows<'a> {
                     *to = f32::from_le_bytes(*bytes);
                 }
             }
-            KvType::F16 => widen(s, row, to, |s, bytes| s.widen_f16(bytes)),
-            KvType::Bf16 => {
-                widen(s, row, to, |s, bytes| {
-                    s.from_bits(s.shl::<16>(s.widen_u16(bytes)))
-                });
-            }
-            KvType::Q8_0 => blocks::<S, 32>(s, row, to, |s, qs, half| {
-                s.widen_i8(if half == 0 {
-                    first_half(qs)
-                } else {
-                    last_half(qs)
-                })
-            }),
-            KvType::Q4_0 => blocks::<S, 16>(s, row, to, |s, qs, half| {
-                let pairs = s.widen_u8(qs);
-                let q = if half == 0 {
-                    s.and(pairs, s.splat_i32(15))
-                } else {
-                    s.shr::<4>(pairs)
-                };
-                s.add_i32(q, s.splat_i32(-8))
-            }),
+            KvType::F16 => widen::<S, false>(s, row, to),
+            KvType::Bf16 => widen::<S, true>(s, row, to),
+            KvType::Q8_0 => blocks::<S, 32>(s, row, to),
+            KvType::Q4_0 => blocks::<S, 16>(s, row, to),
         }
     }
 }
 
+/// Widens a row of BF16 or F16.
 #[inline(always)]
-fn first_half(x: &[u8; 32]) -> &[u8; LANES] {
-    x.first_chunk().expect("half of the array")
-}
-
-#[inline(always)]
-fn last_half(x: &[u8; 32]) -> &[u8; LANES] {
-    x.last_chunk().expect("half of the array")
-}
-
-/// Widens a row of 16-bit numbers.
-#[inline(always)]
-fn widen<S: Simd>(s: S, row: &[u8], to: &mut [f32], f: impl Fn(S, &[u8; 32]) -> S::F) {
-    let (rows, rest) = row.as_chunks::<32>();
-    let (whole, part) = to.as_chunks_mut::<LANES>();
-    for (bytes, to) in rows.iter().zip(whole) {
-        s.store(f(s, bytes), to);
+fn widen<S: Simd, const BF16: bool>(s: S, row: &[u8], to: &mut [f32]) {
+    let (row, row_rest) = row.as_chunks::<32>();
+    let (to, to_rest) = to.as_chunks_mut::<LANES>();
+    for (bytes, to) in row.iter().zip(to) {
+        s.store(numbers::<S, BF16>(s, bytes), to);
     }
-    if !part.is_empty() {
+    if !to_rest.is_empty() {
         let mut bytes = [0; 32];
-        bytes[..rest.len()].copy_from_slice(rest);
-        s.store_part(f(s, &bytes), part);
+        bytes[..row_rest.len()].copy_from_slice(row_rest);
+        s.store_part(numbers::<S, BF16>(s, &bytes), to_rest);
     }
 }
 
-/// Decodes a row of blocks of 32 numbers: an f16 scale, then `QS` bytes of quants, of which `f`
-/// takes the first or the second 16.
+/// 16 BF16 or F16.
 #[inline(always)]
-fn blocks<S: Simd, const QS: usize>(
-    s: S,
-    row: &[u8],
-    to: &mut [f32],
-    f: impl Fn(S, &[u8; QS], usize) -> S::I,
-) {
+fn numbers<S: Simd, const BF16: bool>(s: S, bytes: &[u8; 32]) -> S::F {
+    if BF16 {
+        s.from_bits(s.shl::<16>(s.widen_u16(bytes)))
+    } else {
+        s.widen_f16(bytes)
+    }
+}
+
+/// Decodes a row of blocks of 32 numbers: an f16 scale, then `QS` bytes of quants: 32 of Q8_0,
+/// or 16 of Q4_0.
+#[inline(always)]
+fn blocks<S: Simd, const QS: usize>(s: S, row: &[u8], to: &mut [f32]) {
     for (block, to) in row
         .chunks_exact(2 + QS)
         .zip(to.as_chunks_mut::<{ 2 * LANES }>().0)
@@ -365,10 +342,22 @@ fn blocks<S: Simd, const QS: usize>(
         let (scale, qs) = block
             .split_first_chunk()
             .expect("a block starts with its scale");
-        let qs = qs.first_chunk().expect("a block ends with its quants");
         let scale = s.splat(f16::from_le_bytes(*scale).to_f32());
-        for (half, to) in to.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            s.store(s.mul(s.to_f32(f(s, qs, half)), scale), to);
+        let first = qs.first_chunk().expect("a block has 16 bytes or more");
+        let q = if QS == 16 {
+            let pairs = s.widen_u8(first);
+            let low = s.and(pairs, s.splat_i32(15));
+            [
+                s.add_i32(low, s.splat_i32(-8)),
+                s.add_i32(s.shr::<4>(pairs), s.splat_i32(-8)),
+            ]
+        } else {
+            let last = qs.last_chunk().expect("a block has 16 bytes or more");
+            [s.widen_i8(first), s.widen_i8(last)]
+        };
+        let to = to.as_chunks_mut::<LANES>().0;
+        for half in 0..2 {
+            s.store(s.mul(s.to_f32(q[half]), scale), &mut to[half]);
         }
     }
 }

@@ -4,7 +4,7 @@
 use zse_quant::contract::GROUP;
 
 use crate::par::{SharedSlice, chunk_len};
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{Kernel, LANES, Simd, array};
 
 use super::Ctx;
 
@@ -13,8 +13,8 @@ use super::Ctx;
 pub(crate) struct Activations {
     /// Length of a column, a multiple of 32.
     k: usize,
-    /// `[n, k]`.
-    q: Vec<i8>,
+    /// Signed bytes, `[n, k]`.
+    q: Vec<u8>,
     /// `[n, k / 32]`.
     scale: Vec<f32>,
     /// `[n, k / 32, 2]`.
@@ -24,8 +24,8 @@ pub(crate) struct Activations {
 /// One column of [`Activations`], group by group of 32.
 #[derive(Clone, Copy)]
 pub(crate) struct Column<'a> {
-    /// Rounded activations.
-    pub(crate) q: &'a [[i8; GROUP]],
+    /// Rounded activations, signed bytes.
+    pub(crate) q: &'a [[u8; GROUP]],
     /// Their scales.
     pub(crate) scale: &'a [f32],
     /// Their sums by halves.
@@ -85,7 +85,7 @@ impl Activations {
 
 struct Round<'a> {
     x: &'a [[f32; GROUP]],
-    q: &'a mut [[i8; GROUP]],
+    q: &'a mut [[u8; GROUP]],
     scale: &'a mut [f32],
     sums: &'a mut [[i32; 2]],
 }
@@ -101,7 +101,7 @@ impl Kernel for Round<'_> {
             let halves = x.as_chunks::<LANES>().0;
             let x = [s.load(&halves[0]), s.load(&halves[1])];
             // As bit patterns, of which NaN and infinity are the greatest.
-            let bits = x.map(|x| s.and(s.to_bits(x), magnitude));
+            let bits: [S::I; 2] = array!(s.to_bits(x[0]); h => s.and(s.to_bits(x[h]), magnitude));
             let amax = s
                 .to_i32_array(s.max_i32(bits[0], bits[1]))
                 .into_iter()
@@ -118,9 +118,7 @@ impl Kernel for Round<'_> {
             for (h, half) in q.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
                 let rounded = s.round(s.mul(x[h], s.splat(inv)));
                 sums[h] = s.to_i32_array(rounded).iter().sum();
-                let mut bytes = [0; LANES];
-                s.store_low_bytes(rounded, &mut bytes);
-                *half = bytes.map(|b| b as i8);
+                s.store_low_bytes(rounded, half);
             }
         }
     }

@@ -4,39 +4,56 @@
 use super::Ctx;
 use crate::simd::{Kernel, LANES, Simd};
 
-/// Sum over a row: `f(x, sum)` adds numbers to sums. Lanes beyond the end take `fill`, of which
-/// `f` makes nothing.
+/// Sum of a row.
 #[inline(always)]
-fn sum<S: Simd>(s: S, row: &[f32], fill: f32, f: impl Fn(S::F, S::F) -> S::F) -> f32 {
+fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
     let (whole, rest) = row.as_chunks::<LANES>();
     let mut sum = s.zero();
     for x in whole {
-        sum = f(s.load(x), sum);
+        sum = s.add(s.load(x), sum);
     }
-    if !rest.is_empty() {
-        sum = f(s.load_part(rest, fill), sum);
+    s.sum(s.add(s.load_part(rest, 0.0), sum))
+}
+
+/// Sum of `(x - mean)^2` over a row.
+#[inline(always)]
+fn squares<S: Simd>(s: S, row: &[f32], mean: f32) -> f32 {
+    let (whole, rest) = row.as_chunks::<LANES>();
+    let mut sum = s.zero();
+    for x in whole {
+        let x = s.sub(s.load(x), s.splat(mean));
+        sum = s.fma(x, x, sum);
     }
-    s.sum(sum)
+    let x = s.sub(s.load_part(rest, mean), s.splat(mean));
+    s.sum(s.fma(x, x, sum))
 }
 
 /// `(x - mean) * factor * weight + bias` over a row.
 #[inline(always)]
 fn apply<S: Simd>(s: S, row: Row<'_>, mean: f32, factor: f32, out: &mut [f32]) {
     let (mean, factor) = (s.splat(mean), s.splat(factor));
-    let parts = row
-        .x
-        .chunks(LANES)
-        .zip(row.weight.chunks(LANES))
-        .zip(out.chunks_mut(LANES));
-    for (i, ((x, weight), out)) in parts.enumerate() {
-        let x = s.sub(s.load_part(x, 0.0), mean);
-        let y = s.mul(s.mul(x, factor), s.load_part(weight, 0.0));
-        let y = match row.bias {
-            Some(bias) => s.add(y, s.load_part(&bias[i * LANES..][..out.len()], 0.0)),
+    let (x, x_rest) = row.x.as_chunks::<LANES>();
+    let (weight, weight_rest) = row.weight.as_chunks::<LANES>();
+    let (bias, bias_rest) = row.bias.unwrap_or(&[]).as_chunks::<LANES>();
+    let (out, out_rest) = out.as_chunks_mut::<LANES>();
+    for i in 0..out.len() {
+        let y = s.mul(
+            s.mul(s.sub(s.load(&x[i]), mean), factor),
+            s.load(&weight[i]),
+        );
+        let y = match bias.get(i) {
+            Some(bias) => s.add(y, s.load(bias)),
             None => y,
         };
-        s.store_part(y, out);
+        s.store(y, &mut out[i]);
     }
+    let x = s.sub(s.load_part(x_rest, 0.0), mean);
+    let y = s.mul(s.mul(x, factor), s.load_part(weight_rest, 0.0));
+    let y = match row.bias {
+        Some(_) => s.add(y, s.load_part(bias_rest, 0.0)),
+        None => y,
+    };
+    s.store_part(y, out_rest);
 }
 
 /// A row, its weights and its biases, all of one length.
@@ -69,7 +86,7 @@ impl Kernel for RmsNorm<'_> {
             .chunks_exact(weight.len())
             .zip(out.chunks_exact_mut(weight.len()))
         {
-            let squares = sum(s, x, 0.0, |x, sum| s.fma(x, x, sum));
+            let squares = squares(s, x, 0.0);
             let factor = 1.0 / (squares / weight.len() as f32 + eps).sqrt();
             apply(
                 s,
@@ -128,11 +145,8 @@ impl Kernel for LayerNorm<'_> {
         } = self;
         let n = weight.len();
         for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-            let mean = sum(s, x, 0.0, |x, sum| s.add(x, sum)) / n as f32;
-            let squares = sum(s, x, mean, |x, sum| {
-                let x = s.sub(x, s.splat(mean));
-                s.fma(x, x, sum)
-            });
+            let mean = sum(s, x) / n as f32;
+            let squares = squares(s, x, mean);
             let factor = 1.0 / (squares / n as f32 + eps).sqrt();
             apply(s, Row { x, weight, bias }, mean, factor, out);
         }

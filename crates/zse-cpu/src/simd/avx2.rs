@@ -21,8 +21,11 @@ impl Avx2 {
 /// The halves of an array of 16 numbers.
 #[inline(always)]
 fn halves<T, const N: usize, const H: usize>(x: &[T; N]) -> [&[T; H]; 2] {
-    let (low, high) = x.split_at(H);
-    [low, high].map(|half| half.try_into().expect("a half of the array"))
+    let (low, high) = (x.first_chunk(), x.last_chunk());
+    [
+        low.expect("a half of the array"),
+        high.expect("a half of the array"),
+    ]
 }
 
 impl Simd for Avx2 {
@@ -172,14 +175,7 @@ impl Simd for Avx2 {
             [_mm256_max_epi32(a[0], b[0]), _mm256_max_epi32(a[1], b[1])]
         }
         fn store_low_bytes(self, v: Self::I, to: &mut [u8; LANES]) {
-            // The low byte of each lane to the lowest 4 bytes of its 128 bits.
-            let pick = _mm256_set1_epi32(0x0c08_0400);
-            let pick = |v| {
-                let v = _mm256_shuffle_epi8(v, pick);
-                let (low, high) = (_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-                _mm_unpacklo_epi32(low, high)
-            };
-            let bytes = _mm_unpacklo_epi64(pick(v[0]), pick(v[1]));
+            let bytes = _mm_unpacklo_epi64(low_bytes(v[0]), low_bytes(v[1]));
             _mm_storeu_si128(to.as_mut_ptr().cast(), bytes)
         }
         fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
@@ -222,5 +218,19 @@ unsafe fn narrow_half(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
     unsafe {
         let pairs = _mm256_maddubs_epi16(w, x);
         _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+}
+
+/// The low bytes of eight lanes, in the lowest eight bytes.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn low_bytes(v: __m256i) -> __m128i {
+    // SAFETY: the caller vouches for AVX2.
+    unsafe {
+        // To the lowest four bytes of each 128 bits.
+        let v = _mm256_shuffle_epi8(v, _mm256_set1_epi32(0x0c08_0400));
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
     }
 }

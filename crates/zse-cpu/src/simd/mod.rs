@@ -10,7 +10,8 @@
 //! detection that succeeded, and methods on them may use its intrinsics.
 //!
 //! All methods are `#[inline(always)]`: an intrinsic that does not end up inside a function
-//! compiled for its instruction set would be a call. Kernels are too, see [`Kernel`].
+//! compiled for its instruction set would be a call. Kernels are too, see [`Kernel`], and they use
+//! [`array!`] and loops where other code would use closures.
 
 /// Declares methods of [`Simd`] whose bodies use the intrinsics that `self` proves to be there.
 macro_rules! methods {
@@ -23,6 +24,24 @@ macro_rules! methods {
         }
     )*};
 }
+
+/// The array whose element `i` is the value of an expression: `array!(start; i => expression)`,
+/// where `start` is any value of the element's type.
+///
+/// Kernels use it, and loops, in place of `std::array::from_fn` and `map`: a closure is a function
+/// of its own, which is not compiled for the kernel's instruction set, so that each intrinsic in
+/// it may become a call.
+macro_rules! array {
+    ($start:expr; $i:pat => $element:expr) => {{
+        let mut array = [$start; _];
+        for (index, element) in array.iter_mut().enumerate() {
+            let $i = index;
+            *element = $element;
+        }
+        array
+    }};
+}
+pub(crate) use array;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,4 +1,5 @@
-//! Vectors on NEON: four registers each.
+//! Vectors on NEON: four registers each. Every function for AArch64 is compiled for NEON, so
+//! closures are as good as loops here.
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
@@ -64,12 +65,6 @@ impl Neon<Dot> {
     }
 }
 
-/// `f` of each register.
-#[inline(always)]
-fn each<A: Copy, B>(a: [A; 4], f: impl Fn(A) -> B) -> [B; 4] {
-    a.map(f)
-}
-
 /// `f` of each pair of registers.
 #[inline(always)]
 fn pairs<A: Copy, B: Copy, C>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> C) -> [C; 4] {
@@ -96,6 +91,12 @@ impl<D: DotProduct> Simd for Neon<D> {
     #[inline(always)]
     fn wide(self, w: Self::I) -> Self::I {
         w
+    }
+
+    #[inline(always)]
+    fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
+        // At most 127: the same as a signed byte.
+        self.dot_wide(acc, w, x)
     }
 
     methods! {
@@ -126,13 +127,13 @@ impl<D: DotProduct> Simd for Neon<D> {
             std::array::from_fn(|i| vbslq_f32(vcltq_f32(a[i], b[i]), x[i], y[i]))
         }
         fn round(self, v: Self::F) -> Self::I {
-            each(v, |v| vreinterpretq_u32_s32(vcvtnq_s32_f32(v)))
+            v.map(|v| vreinterpretq_u32_s32(vcvtnq_s32_f32(v)))
         }
         fn to_f32(self, v: Self::I) -> Self::F {
-            each(v, |v| vcvtq_f32_s32(vreinterpretq_s32_u32(v)))
+            v.map(|v| vcvtq_f32_s32(vreinterpretq_s32_u32(v)))
         }
-        fn to_bits(self, v: Self::F) -> Self::I { each(v, |v| vreinterpretq_u32_f32(v)) }
-        fn from_bits(self, v: Self::I) -> Self::F { each(v, |v| vreinterpretq_f32_u32(v)) }
+        fn to_bits(self, v: Self::F) -> Self::I { v.map(|v| vreinterpretq_u32_f32(v)) }
+        fn from_bits(self, v: Self::I) -> Self::F { v.map(|v| vreinterpretq_f32_u32(v)) }
 
         fn splat_i32(self, x: i32) -> Self::I { [vdupq_n_u32(x as u32); 4] }
         fn splat_u8(self, x: u8) -> Self::I { [vreinterpretq_u32_u8(vdupq_n_u8(x)); 4] }
@@ -164,7 +165,7 @@ impl<D: DotProduct> Simd for Neon<D> {
                 vmovl_s16(vget_low_s16(high)),
                 vmovl_high_s16(high),
             ];
-            each(parts, |v| vreinterpretq_u32_s32(v))
+            parts.map(|v| vreinterpretq_u32_s32(v))
         }
         fn widen_u16(self, x: &[u8; 2 * LANES]) -> Self::I {
             let parts = x.as_chunks::<8>().0;
@@ -174,19 +175,19 @@ impl<D: DotProduct> Simd for Neon<D> {
             let parts = x.as_chunks::<8>().0;
             std::array::from_fn(|i| widen_f16(vreinterpret_u16_u8(vld1_u8(parts[i].as_ptr()))))
         }
-        fn f16_of_low(self, v: Self::I) -> Self::F { each(v, |v| widen_f16(vmovn_u32(v))) }
+        fn f16_of_low(self, v: Self::I) -> Self::F { v.map(|v| widen_f16(vmovn_u32(v))) }
 
         fn and(self, a: Self::I, b: Self::I) -> Self::I { pairs(a, b, |a, b| vandq_u32(a, b)) }
         fn or(self, a: Self::I, b: Self::I) -> Self::I { pairs(a, b, |a, b| vorrq_u32(a, b)) }
         fn xor(self, a: Self::I, b: Self::I) -> Self::I { pairs(a, b, |a, b| veorq_u32(a, b)) }
         fn shl<const N: u32>(self, v: Self::I) -> Self::I {
-            each(v, |v| vshlq_u32(v, vdupq_n_s32(N as i32)))
+            v.map(|v| vshlq_u32(v, vdupq_n_s32(N as i32)))
         }
         fn shr<const N: u32>(self, v: Self::I) -> Self::I {
-            each(v, |v| vshlq_u32(v, vdupq_n_s32(-(N as i32))))
+            v.map(|v| vshlq_u32(v, vdupq_n_s32(-(N as i32))))
         }
         fn shr_by(self, v: Self::I, n: u32) -> Self::I {
-            each(v, |v| vshlq_u32(v, vdupq_n_s32(-(n as i32))))
+            v.map(|v| vshlq_u32(v, vdupq_n_s32(-(n as i32))))
         }
         fn max_i32(self, a: Self::I, b: Self::I) -> Self::I {
             pairs(a, b, |a, b| {
@@ -213,13 +214,9 @@ impl<D: DotProduct> Simd for Neon<D> {
         }
         fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I {
             let table = vld1q_u8(table.as_ptr());
-            each(i, |i| vreinterpretq_u32_u8(vqtbl1q_u8(table, vreinterpretq_u8_u32(i))))
+            i.map(|i| vreinterpretq_u32_u8(vqtbl1q_u8(table, vreinterpretq_u8_u32(i))))
         }
 
-        fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
-            // At most 127: the same as a signed byte.
-            self.dot_wide(acc, w, x)
-        }
         fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
             std::array::from_fn(|i| {
                 let (w, x) = (vreinterpretq_s8_u32(w[i]), vreinterpretq_s8_u32(x[i]));

@@ -48,8 +48,7 @@ impl Kernel for Merge<'_> {
                 continue;
             }
             let max = if from[0] > into[0] { from[0] } else { into[0] };
-            let factor = |old: f32| s.to_array(math::exp(s, s.splat(old - max)))[0];
-            let (a, b) = (factor(into[0]), factor(from[0]));
+            let (a, b) = (exp(s, into[0] - max), exp(s, from[0] - max));
             into[0] = max;
             into[1] = into[1].mul_add(a, from[1] * b);
             let (a, b) = (s.splat(a), s.splat(b));
@@ -59,4 +58,10 @@ impl Kernel for Merge<'_> {
             }
         }
     }
+}
+
+/// `e^x` of one number.
+#[inline(always)]
+fn exp<S: Simd>(s: S, x: f32) -> f32 {
+    s.to_array(math::exp(s, s.splat(x)))[0]
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::merge::{HEADER, partial_len};
 use super::{Attention, SPAN, Tile};
 use crate::kv::HeadRows;
-use crate::simd::{Kernel, LANES, Simd, math};
+use crate::simd::{Kernel, LANES, Simd, array, math};
 
 /// Query rows whose scores are computed together.
 const ROWS: usize = 4;
@@ -117,7 +117,7 @@ impl Span<'_> {
     fn score_rows<S: Simd, const N: usize>(&mut self, s: S, row: usize, at: usize) {
         let a = self.attention;
         let (group, k_dim) = (a.group(), a.k_dim);
-        let queries: [&[f32]; N] = std::array::from_fn(|i| {
+        let queries: [&[f32]; N] = array!(a.q; i => {
             let (token, head) = ((row + i) / group, (row + i) % group);
             let head = self.tile.kv_head * group + head;
             &a.q[((self.tile.token + token) * a.heads + head) * k_dim..][..k_dim]
@@ -129,8 +129,8 @@ impl Span<'_> {
                 sums[i] = s.fma(s.splat(queries[i][d]), keys, sums[i]);
             }
         }
-        for (i, sum) in sums.into_iter().enumerate() {
-            let mut score = s.mul(sum, s.splat(a.scale));
+        for i in 0..N {
+            let mut score = s.mul(sums[i], s.splat(a.scale));
             if let Some(cap) = a.softcap {
                 score = math::soft_cap(s, score, cap);
             }
@@ -231,7 +231,7 @@ fn add_weighted<S: Simd, const N: usize>(
     sums: &mut [f32],
 ) {
     let sums = sums.as_chunks_mut::<LANES>().0;
-    let mut acc: [S::F; N] = std::array::from_fn(|i| s.load(&sums[i]));
+    let mut acc: [S::F; N] = array!(s.zero(); i => s.load(&sums[i]));
     for (weight, values) in weights.iter().zip(values.chunks_exact(width)) {
         let weight = s.splat(*weight);
         let values = values[from..].as_chunks::<LANES>().0;

@@ -3,7 +3,7 @@
 
 use zse_quant::pack::TILE_ROWS;
 
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{Kernel, LANES, Simd, array};
 
 /// Bytes of a column of cells: 4 bytes of 16 rows.
 const CELLS: usize = 4 * TILE_ROWS;
@@ -130,7 +130,8 @@ impl<C: FloatCell> Multiply<'_, C> {
             let (columns, rest) = self.columns.as_chunks::<4>();
             let (out, out_rest) = self.out.as_chunks_mut::<4>();
             for (columns, out) in columns.iter().zip(out) {
-                multiply(s, weights, columns.map(x), out);
+                let x: [&[f32]; 4] = array!(x(columns[0]); c => x(columns[c]));
+                multiply(s, weights, x, out);
             }
             for (column, out) in rest.iter().zip(out_rest) {
                 multiply(s, weights, [x(*column)], std::array::from_mut(out));
@@ -147,7 +148,7 @@ fn multiply<S: Simd, const N: usize>(
     x: [&[f32]; N],
     out: &mut [[f32; LANES]; N],
 ) {
-    let mut acc: [S::F; N] = std::array::from_fn(|c| s.load(&out[c]));
+    let mut acc: [S::F; N] = array!(s.zero(); c => s.load(&out[c]));
     for (k, w) in weights.iter().enumerate() {
         let w = s.load(w);
         for c in 0..N {

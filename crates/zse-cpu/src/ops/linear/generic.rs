@@ -5,7 +5,7 @@ use zse_quant::contract::{GROUP, unpack32};
 use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len, gather_cell};
 
 use super::tile::{Form, Sink, Tile, Unpack};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, array};
 
 /// Bytes of the largest cell, Q8_K's.
 const MAX_CELL_BYTES: usize = 292;
@@ -65,7 +65,7 @@ impl<const SPLIT: bool, const MIN: bool> Unpack for Generic<SPLIT, MIN> {
         for group in 0..cell_len(self.0) / GROUP {
             let plain = self.group(&rows, group);
             sink.take(Tile {
-                q: std::array::from_fn(|j| s.wide(s.load_bytes(&plain.q[j]))),
+                q: array!(s.splat_i32(0); j => s.wide(s.load_bytes(&plain.q[j]))),
                 w: [s.load(&plain.w[0]), s.load(&plain.w[1])],
                 m: [s.load(&plain.m[0]), s.load(&plain.m[1])],
             });

@@ -8,7 +8,7 @@ use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Column};
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{Kernel, LANES, Simd, array};
 
 /// Groups of 32 k that are unpacked at a time for many columns: with 512 bytes a group they stay
 /// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
@@ -141,8 +141,8 @@ impl<S: Simd> Sink<S> for Fill<S> {
     #[inline(always)]
     fn take(&mut self, tile: Tile<S>) {
         let g = self.filled;
-        for (q, to) in tile.q.into_iter().zip(&mut self.groups.q[g]) {
-            self.s.store_bytes(q, to);
+        for j in 0..8 {
+            self.s.store_bytes(tile.q[j], &mut self.groups.q[g][j]);
         }
         for h in 0..2 {
             self.s.store(tile.w[h], &mut self.groups.w[g][h]);
@@ -172,15 +172,19 @@ impl Block<'_> {
         let (columns, rest) = columns.as_chunks::<N>();
         let (out, out_rest) = out.as_chunks_mut::<N>();
         for (columns, out) in columns.iter().zip(out) {
-            let columns = columns.map(|c| input.column(c as usize));
-            let mut acc: [S::F; N] = std::array::from_fn(|c| s.load(&out[c]));
+            let columns: [Column<'_>; N] =
+                array!(input.column(columns[0] as usize); c => input.column(columns[c] as usize));
+            let mut acc: [S::F; N] = array!(s.zero(); c => s.load(&out[c]));
             for g in 0..self.len {
                 let tile = Tile {
-                    q: std::array::from_fn(|j| s.load_bytes(&self.groups.q[g][j])),
+                    q: array!(s.splat_i32(0); j => s.load_bytes(&self.groups.q[g][j])),
                     w: [s.load(&self.groups.w[g][0]), s.load(&self.groups.w[g][1])],
                     m: [s.load(&self.groups.m[g][0]), s.load(&self.groups.m[g][1])],
                 };
-                let x = std::array::from_fn(|c| group_of(&columns[c], self.first + g));
+                let mut x = [group_of(&columns[0], self.first + g); N];
+                for c in 1..N {
+                    x[c] = group_of(&columns[c], self.first + g);
+                }
                 let products = dot::<S, U, N>(s, &tile, x);
                 for c in 0..N {
                     let scale = s.splat(columns[c].scale[self.first + g]);
@@ -196,7 +200,7 @@ impl Block<'_> {
 }
 
 /// 32 activations of a column and their sums.
-type Group<'a> = (&'a [i8; GROUP], &'a [i32; 2]);
+type Group<'a> = (&'a [u8; GROUP], &'a [i32; 2]);
 
 #[inline(always)]
 fn group_of<'a>(column: &Column<'a>, group: usize) -> Group<'a> {
@@ -208,12 +212,16 @@ fn group_of<'a>(column: &Column<'a>, group: usize) -> Group<'a> {
 fn dot<S: Simd, U: Unpack, const N: usize>(s: S, tile: &Tile<S>, x: [Group<'_>; N]) -> [S::F; N] {
     // Both halves' products, less what the form of the weights adds.
     let offset = U::FORM.offset::<S>();
-    let mut p: [[S::I; 2]; N] = x.map(|(_, sums)| sums.map(|sum| s.splat_i32(-offset * sum)));
+    let mut p = [[s.splat_i32(0); 2]; N];
+    for c in 0..N {
+        for h in 0..2 {
+            p[c][h] = s.splat_i32(-offset * x[c].1[h]);
+        }
+    }
     for h in 0..2 {
         for j in 4 * h..4 * h + 4 {
             for c in 0..N {
-                let x = x[c].0.as_chunks::<4>().0[j].map(|q| q as u8);
-                let x = s.splat_i32(i32::from_le_bytes(x));
+                let x = s.splat_i32(i32::from_le_bytes(x[c].0.as_chunks().0[j]));
                 p[c][h] = match U::FORM {
                     Form::Narrow(_) => s.dot_narrow(p[c][h], tile.q[j], x),
                     Form::Wide => s.dot_wide(p[c][h], tile.q[j], x),
@@ -221,26 +229,22 @@ fn dot<S: Simd, U: Unpack, const N: usize>(s: S, tile: &Tile<S>, x: [Group<'_>; 
             }
         }
     }
-    std::array::from_fn(|c| {
+    array!(s.zero(); c => {
         let ([p0, p1], [s0, s1]) = (p[c], *x[c].1);
-        match (U::SPLIT, U::MIN) {
-            (false, has_min) => {
-                let t = s.mul(s.to_f32(s.add_i32(p0, p1)), tile.w[0]);
-                if has_min {
-                    s.fma(s.splat((s0 + s1) as f32), tile.m[0], t)
-                } else {
-                    t
-                }
+        if U::SPLIT {
+            let mut t = s.mul(s.to_f32(p0), tile.w[0]);
+            t = s.fma(s.to_f32(p1), tile.w[1], t);
+            if U::MIN {
+                t = s.fma(s.splat(s0 as f32), tile.m[0], t);
+                t = s.fma(s.splat(s1 as f32), tile.m[1], t);
             }
-            (true, has_min) => {
-                let t = s.mul(s.to_f32(p0), tile.w[0]);
-                let t = s.fma(s.to_f32(p1), tile.w[1], t);
-                if !has_min {
-                    return t;
-                }
-                let t = s.fma(s.splat(s0 as f32), tile.m[0], t);
-                s.fma(s.splat(s1 as f32), tile.m[1], t)
+            t
+        } else {
+            let mut t = s.mul(s.to_f32(s.add_i32(p0, p1)), tile.w[0]);
+            if U::MIN {
+                t = s.fma(s.splat((s0 + s1) as f32), tile.m[0], t);
             }
+            t
         }
     })
 }

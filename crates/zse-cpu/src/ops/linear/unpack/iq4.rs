@@ -2,7 +2,7 @@
 
 use zse_quant::GgmlType;
 
-use super::{Cells, Form, Sink, Tile, Unpack, nibbles};
+use super::{Cells, Form, Sink, Tile, Unpack, lookup, nibbles, wide};
 use crate::simd::Simd;
 
 /// `weight = d * VALUES[nibble]`.
@@ -30,7 +30,7 @@ const VALUES: [u8; 16] = {
 /// 32 weights of 16 bytes.
 #[inline(always)]
 fn values<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; 8] {
-    nibbles(s, words).map(|codes| s.wide(s.lookup16(&VALUES, codes)))
+    wide(s, lookup(s, &VALUES, nibbles(s, words)))
 }
 
 impl Unpack for Iq4Nl {

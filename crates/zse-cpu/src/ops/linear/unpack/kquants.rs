@@ -2,8 +2,8 @@
 
 use zse_quant::GgmlType;
 
-use super::{Cells, Form, Sink, Tile, Unpack, atop, byte_numbers, negate, take_bits};
-use crate::simd::Simd;
+use super::{Cells, Form, Sink, Tile, Unpack, atop, byte_numbers, negate, take_bits, wide};
+use crate::simd::{Simd, array};
 
 /// `weight = d * scale * q - dmin * min`, q of 2 bits, scale and min of 4 bits for 16.
 #[derive(Clone, Copy)]
@@ -29,10 +29,14 @@ pub(in crate::ops::linear) struct Q6K;
 #[derive(Clone, Copy)]
 pub(in crate::ops::linear) struct Q8K;
 
-/// The four bytes of each lane times `d`.
+/// The four bytes of each lane, less `offset`, times `d`, for `N` words.
 #[inline(always)]
-fn scaled<S: Simd>(s: S, d: S::F, word: S::I) -> [S::F; 4] {
-    byte_numbers(s, word).map(|scale| s.mul(d, scale))
+fn scaled<S: Simd, const N: usize>(s: S, d: S::F, words: [S::I; N], offset: f32) -> [[S::F; 4]; N] {
+    let offset = s.splat(offset);
+    array!([d; 4]; i => {
+        let scales = byte_numbers(s, words[i]);
+        array!(d; j => s.mul(d, s.sub(scales[j], offset)))
+    })
 }
 
 /// The eight scales and addends of Q4_K and Q5_K: d and dmin, then 12 bytes of 6-bit scales and
@@ -42,18 +46,15 @@ fn scaled<S: Simd>(s: S, d: S::F, word: S::I) -> [S::F; 4] {
 fn scales_and_addends<S: Simd>(cells: Cells<'_, S>) -> [[[S::F; 4]; 2]; 2] {
     let s = cells.s;
     let (d, dmin) = (cells.f16(0), negate(s, cells.f16(2)));
-    let [mut scales, mut minima, mut last] = cells.words(4).map(|word| [word]);
-    let [first_scales, first_minima] =
-        [&mut scales, &mut minima].map(|words| take_bits::<6, _, _>(s, words));
-    let last_scales = take_bits::<4, _, _>(s, &mut last);
-    let last_minima = take_bits::<4, _, _>(s, &mut last);
-    let [upper_scales, upper_minima] =
-        [&mut scales, &mut minima].map(|words| take_bits::<2, _, _>(s, words));
-    let last_scales = atop::<4, _, _>(s, last_scales, upper_scales);
-    let last_minima = atop::<4, _, _>(s, last_minima, upper_minima);
+    let (mut first, mut last) = (cells.words(4), cells.words(12));
+    let [scales, minima] = take_bits::<6, _, 2>(s, &mut first);
+    let upper = take_bits::<2, _, _>(s, &mut first);
+    let [low] = take_bits::<4, _, 1>(s, &mut last);
+    let [high] = take_bits::<4, _, _>(s, &mut last);
+    let [last_scales, last_minima] = atop::<4, _, _>(s, [low, high], upper);
     [
-        [first_scales, last_scales].map(|[word]| scaled(s, d, word)),
-        [first_minima, last_minima].map(|[word]| scaled(s, dmin, word)),
+        scaled(s, d, [scales, last_scales], 0.0),
+        scaled(s, dmin, [minima, last_minima], 0.0),
     ]
 }
 
@@ -71,8 +72,8 @@ impl Unpack for Q2K {
         let cells = Cells::new(s, cells, 84);
         let (d, dmin) = (cells.f16(80), negate(s, cells.f16(82)));
         let mut scales = cells.words::<4>(0);
-        let w = take_bits::<4, _, _>(s, &mut scales).map(|word| scaled(s, d, word));
-        let m = take_bits::<4, _, _>(s, &mut scales).map(|word| scaled(s, dmin, word));
+        let w = scaled(s, d, take_bits::<4, _, _>(s, &mut scales), 0.0);
+        let m = scaled(s, dmin, take_bits::<4, _, _>(s, &mut scales), 0.0);
         let (w, m) = (pairs(&w), pairs(&m));
         for half in 0..2 {
             let mut words = cells.words(16 + 32 * half);
@@ -106,16 +107,16 @@ impl Unpack for Q3K {
     fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
         let cells = Cells::new(s, cells, 110);
         let d = cells.f16(108);
-        // Nibbles of scales 0..8, then of 8..16; bit pairs of scales 0..4, then of 4..8, ...
-        let (mut low, [high]) = (cells.words::<2>(96), cells.words(104));
+        // Scales 0..8 have the low nibbles of two words, 8..16 the high ones; the upper bit pairs
+        // of scales 0..4 are the lowest of the third word, those of 4..8 the next.
+        let (mut low, mut high) = (cells.words(96), cells.words(104));
         let [a, b] = take_bits::<4, _, _>(s, &mut low);
         let [c, e] = take_bits::<4, _, _>(s, &mut low);
-        let mut high = [high];
-        let w = [a, b, c, e].map(|low| {
-            let upper = take_bits::<2, _, _>(s, &mut high);
-            let [word] = atop::<4, _, _>(s, [low], upper);
-            byte_numbers(s, word).map(|scale| s.mul(d, s.sub(scale, s.splat(32.0))))
+        let upper = array!(a; _ => {
+            let [upper] = take_bits::<2, _, _>(s, &mut high);
+            upper
         });
+        let w = scaled(s, d, atop::<4, _, _>(s, [a, b, c, e], upper), 32.0);
         let w = pairs(&w);
 
         let mut third = cells.words(0);
@@ -191,11 +192,10 @@ impl Unpack for Q6K {
     fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
         let cells = Cells::new(s, cells, 210);
         let d = cells.f16(208);
-        let w = cells.words(192).map(|word| {
-            // Signed bytes, by 128 too high at first.
-            let word = s.xor(word, s.splat_u8(128));
-            byte_numbers(s, word).map(|scale| s.mul(d, s.sub(scale, s.splat(128.0))))
-        });
+        // Signed bytes, made unsigned by adding 128.
+        let scales = cells.words::<4>(192);
+        let scales = array!(scales[0]; i => s.xor(scales[i], s.splat_u8(128)));
+        let w = scaled(s, d, scales, 128.0);
         let w = pairs(&w);
         for half in 0..2 {
             // Groups 0 and 1 are the low nibbles, 2 and 3 the high ones of the same bytes.
@@ -221,9 +221,10 @@ impl Unpack for Q8K {
     #[inline(always)]
     fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
         let cells = Cells::new(s, cells, 292);
-        let [d] = cells.words(0).map(|d| s.from_bits(d));
+        let [d] = cells.words(0);
+        let d = s.from_bits(d);
         for group in 0..8 {
-            let q = cells.words(4 + 32 * group).map(|q| s.wide(q));
+            let q = wide(s, cells.words(4 + 32 * group));
             sink.take(Tile::uniform(s, q, d));
         }
     }

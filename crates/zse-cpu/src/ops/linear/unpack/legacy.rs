@@ -2,8 +2,8 @@
 
 use zse_quant::GgmlType;
 
-use super::{Cells, Form, Sink, Tile, Unpack, atop, join, nibbles, spread_bits};
-use crate::simd::Simd;
+use super::{Cells, Form, Sink, Tile, Unpack, atop, nibbles, spread_bits, wide};
+use crate::simd::{Simd, array};
 
 /// `weight = d * (nibble - 8)`.
 #[derive(Clone, Copy)]
@@ -28,15 +28,12 @@ pub(in crate::ops::linear) struct Q8_0;
 /// 32 weights of 5 bits: nibbles, and their fifth bits, weight i's at bit i of `fifth`.
 #[inline(always)]
 fn five_bits<S: Simd>(s: S, low: [S::I; 4], [mut fifth]: [S::I; 1]) -> [S::I; 8] {
-    let mut next = || {
-        std::array::from_fn(|_| {
-            let bits = spread_bits(s, fifth);
-            fifth = s.shr::<4>(fifth);
-            bits
-        })
-    };
-    let (first, second) = (next(), next());
-    atop::<4, _, _>(s, nibbles(s, low), join(first, second))
+    let high = array!(fifth; _ => {
+        let bits = spread_bits(s, fifth);
+        fifth = s.shr::<4>(fifth);
+        bits
+    });
+    atop::<4, _, _>(s, nibbles(s, low), high)
 }
 
 impl Unpack for Q4_0 {
@@ -110,7 +107,7 @@ impl Unpack for Q8_0 {
     #[inline(always)]
     fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
         let cells = Cells::new(s, cells, 34);
-        let q = cells.words(2).map(|q| s.wide(q));
+        let q = wide(s, cells.words(2));
         sink.take(Tile::uniform(s, q, cells.f16(0)));
     }
 }

@@ -3,7 +3,7 @@
 use zse_quant::GgmlType;
 
 use super::{Cells, Form, Sink, Tile, Unpack, spread_bits};
-use crate::simd::Simd;
+use crate::simd::{Simd, array};
 
 /// `weight = d` where the bit is set, else `-d`.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ impl Unpack for Q1_0 {
         let d = cells.f16(0);
         for group in 0..4 {
             let [mut bits] = cells.words(2 + 4 * group);
-            let q = std::array::from_fn(|_| {
+            let q = array!(bits; _ => {
                 // 0 or 2.
                 let q = s.shl::<1>(spread_bits(s, bits));
                 bits = s.shr::<4>(bits);
@@ -50,7 +50,7 @@ impl Unpack for Q2_0 {
         let d = cells.f16(0);
         for group in 0..2 {
             let mut words = cells.words::<2>(2 + 8 * group);
-            let q = std::array::from_fn(|j| {
+            let q = array!(words[0]; j => {
                 let q = spread_pairs(s, words[j / 4]);
                 words[j / 4] = s.shr::<8>(words[j / 4]);
                 q

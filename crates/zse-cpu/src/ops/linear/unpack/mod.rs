@@ -18,7 +18,7 @@ pub(super) use ternary::{Tq1_0, Tq2_0};
 use zse_quant::pack::TILE_ROWS;
 
 use super::tile::{Form, Sink, Tile, Unpack};
-use crate::simd::Simd;
+use crate::simd::{Simd, array};
 
 /// A column of cells: the blocks of 16 rows, interleaved as [`zse_quant::pack`] says. Offsets
 /// are those of a block.
@@ -47,7 +47,7 @@ impl<'a, S: Simd> Cells<'a, S> {
     /// `N` units of 4 bytes from `offset` on, a row to a lane.
     #[inline(always)]
     fn words<const N: usize>(self, offset: usize) -> [S::I; N] {
-        std::array::from_fn(|i| self.s.load_bytes(self.unit(offset + 4 * i)))
+        array!(self.s.splat_i32(0); i => self.s.load_bytes(self.unit(offset + 4 * i)))
     }
 
     /// An f16.
@@ -74,9 +74,9 @@ impl<'a, S: Simd> Cells<'a, S> {
 #[inline(always)]
 fn take_bits<const BITS: u32, S: Simd, const N: usize>(s: S, words: &mut [S::I; N]) -> [S::I; N] {
     let mask = s.splat_u8((1 << BITS) - 1);
-    let digits = words.map(|v| s.and(v, mask));
+    let digits = array!(mask; i => s.and(words[i], mask));
     // Bits of the next byte come in above those that are left; they are never read.
-    *words = words.map(|v| s.shr::<BITS>(v));
+    *words = array!(mask; i => s.shr::<BITS>(words[i]));
     digits
 }
 
@@ -87,7 +87,7 @@ fn atop<const AT: u32, S: Simd, const N: usize>(
     low: [S::I; N],
     high: [S::I; N],
 ) -> [S::I; N] {
-    std::array::from_fn(|i| s.or(low[i], s.shl::<AT>(high[i])))
+    array!(s.splat_i32(0); i => s.or(low[i], s.shl::<AT>(high[i])))
 }
 
 /// 32 weights of 16 bytes: the low nibbles, then the high ones.
@@ -99,8 +99,9 @@ fn nibbles<S: Simd>(s: S, mut words: [S::I; 4]) -> [S::I; 8] {
 
 /// Both halves of 32 weights.
 #[inline(always)]
-fn join<I: Copy>(low: [I; 4], high: [I; 4]) -> [I; 8] {
-    std::array::from_fn(|i| if i < 4 { low[i] } else { high[i - 4] })
+fn join<I>(low: [I; 4], high: [I; 4]) -> [I; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (low, high);
+    [a, b, c, d, e, f, g, h]
 }
 
 /// Bits 0 to 3 of each lane, each to a byte of its own as 0 or 1.
@@ -110,6 +111,18 @@ fn spread_bits<S: Simd>(s: S, lanes: S::I) -> S::I {
     // Copies of the bits 7 apart: bit i of copy i stands at 8 i, and no two meet.
     let copies = s.mul_i32(lanes, s.splat_i32(1 | 1 << 7 | 1 << 14 | 1 << 21));
     s.and(copies, s.splat_u8(1))
+}
+
+/// The bytes of a table that `codes`, below 16 each, stand for.
+#[inline(always)]
+fn lookup<S: Simd>(s: S, table: &[u8; 16], codes: [S::I; 8]) -> [S::I; 8] {
+    array!(codes[0]; i => s.lookup16(table, codes[i]))
+}
+
+/// Signed bytes in the form that products take.
+#[inline(always)]
+fn wide<S: Simd>(s: S, bytes: [S::I; 8]) -> [S::I; 8] {
+    array!(bytes[0]; i => s.wide(bytes[i]))
 }
 
 /// The four bytes of each lane as numbers 0 to 255.

@@ -2,8 +2,8 @@
 
 use zse_quant::GgmlType;
 
-use super::{Cells, Form, Sink, Tile, Unpack, join, nibbles, take_bits};
-use crate::simd::Simd;
+use super::{Cells, Form, Sink, Tile, Unpack, join, lookup, nibbles, take_bits};
+use crate::simd::{Simd, array};
 
 /// `weight = 2^(e - 127) * E2M1`.
 #[derive(Clone, Copy)]
@@ -35,7 +35,7 @@ impl Unpack for Mxfp4 {
         let normal = s.shl::<23>(s.add_i32(e, s.splat_i32(-1)));
         let subnormal = s.shl::<21>(s.add_i32(e, s.splat_i32(1)));
         let w = s.from_bits(s.max_i32(normal, subnormal));
-        let q = nibbles(s, cells.words(1)).map(|codes| s.lookup16(&VALUES, codes));
+        let q = lookup(s, &VALUES, nibbles(s, cells.words(1)));
         sink.take(Tile::uniform(s, q, w));
     }
 }
@@ -53,7 +53,7 @@ impl Unpack for Nvfp4 {
         let cells = Cells::new(s, cells, 36);
         let [mut scales] = cells.words(0);
         for group in 0..2 {
-            let w = std::array::from_fn(|_| {
+            let w = array!(s.zero(); _ => {
                 let scale = half_of_e4m3(s, scales);
                 scales = s.shr::<8>(scales);
                 scale
@@ -63,7 +63,7 @@ impl Unpack for Nvfp4 {
             let [a, b, e, f] = take_bits::<4, _, _>(s, &mut codes);
             let [c, d, g, h] = take_bits::<4, _, _>(s, &mut codes);
             let q = join([a, b, c, d], [e, f, g, h]);
-            sink.take(Tile::split(s, q.map(|codes| s.lookup16(&VALUES, codes)), w));
+            sink.take(Tile::split(s, lookup(s, &VALUES, q), w));
         }
     }
 }

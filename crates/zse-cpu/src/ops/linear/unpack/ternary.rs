@@ -3,7 +3,7 @@
 use zse_quant::GgmlType;
 
 use super::{Cells, Form, Sink, Tile, Unpack, join, take_bits};
-use crate::simd::Simd;
+use crate::simd::{Simd, array};
 
 /// Five weights to a byte, in base 3.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub(in crate::ops::linear) struct Tq2_0;
 #[inline(always)]
 fn take_trit<S: Simd>(s: S, bytes: &mut [S::I; 2]) -> S::I {
     let low = s.splat_i32(0x00ff_00ff);
-    let [even, odd] = bytes.map(|v| s.add_i32(v, s.shl::<1>(v)));
+    let [even, odd] = array!(low; i => s.add_i32(bytes[i], s.shl::<1>(bytes[i])));
     *bytes = [s.and(even, low), s.and(odd, low)];
     // The digit is above the fraction; an odd byte's is in its place already.
     s.or(
@@ -27,11 +27,11 @@ fn take_trit<S: Simd>(s: S, bytes: &mut [S::I; 2]) -> S::I {
     )
 }
 
-/// The bytes of a word in 16 bits each, for [`take_trit`].
+/// The bytes of words in 16 bits each, for [`take_trit`].
 #[inline(always)]
-fn fractions<S: Simd>(s: S, word: S::I) -> [S::I; 2] {
+fn fractions<S: Simd, const N: usize>(s: S, words: [S::I; N]) -> [[S::I; 2]; N] {
     let low = s.splat_i32(0x00ff_00ff);
-    [s.and(word, low), s.and(s.shr::<8>(word), low)]
+    array!([low; 2]; i => [s.and(words[i], low), s.and(s.shr::<8>(words[i]), low)])
 }
 
 impl Unpack for Tq1_0 {
@@ -46,16 +46,16 @@ impl Unpack for Tq1_0 {
         let cells = Cells::new(s, cells, 54);
         let d = cells.f16(52);
         // 32 bytes of five groups, 16 bytes of five halves, 4 bytes of four times 4 weights.
-        let mut bytes = cells.words::<8>(0).map(|word| fractions(s, word));
+        let zero = s.splat_i32(0);
+        let mut bytes = fractions::<_, 8>(s, cells.words(0));
         for _ in 0..5 {
-            let q = bytes.each_mut().map(|bytes| take_trit(s, bytes));
+            let q = array!(zero; i => take_trit(s, &mut bytes[i]));
             sink.take(Tile::uniform(s, q, d));
         }
-        let mut bytes = cells.words::<4>(32).map(|word| fractions(s, word));
-        let halves: [[S::I; 4]; 5] =
-            std::array::from_fn(|_| bytes.each_mut().map(|bytes| take_trit(s, bytes)));
-        let [mut rest] = cells.words(48).map(|word| fractions(s, word));
-        let last = std::array::from_fn(|_| take_trit(s, &mut rest));
+        let mut bytes = fractions::<_, 4>(s, cells.words(32));
+        let halves = array!([zero; 4]; _ => array!(zero; i => take_trit(s, &mut bytes[i])));
+        let [mut rest] = fractions(s, cells.words(48));
+        let last = array!(zero; _ => take_trit(s, &mut rest));
         let [a, b, c, e, f] = halves;
         for (low, high) in [(a, b), (c, e), (f, last)] {
             sink.take(Tile::uniform(s, join(low, high), d));
