@@ -8,7 +8,9 @@ use zse_text::Tokenizer;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().ok_or("usage: bench_tokenizer MODEL.gguf [TEXT.txt]")?;
+    let model = arguments
+        .next()
+        .ok_or("usage: bench_tokenizer MODEL.gguf [TEXT.txt]")?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(model.as_ref())?;
     let opened = start.elapsed();

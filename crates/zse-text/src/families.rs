@@ -43,7 +43,9 @@ impl PreTokenizer {
         let (_, stages) = FAMILIES
             .iter()
             .find(|(names, _)| names.contains(&name))
-            .ok_or_else(|| TextError::UnknownPreTokenizer { pre: name.to_owned() })?;
+            .ok_or_else(|| TextError::UnknownPreTokenizer {
+                pre: name.to_owned(),
+            })?;
         let stages = stages.iter().map(|stage| {
             Ok(match *stage {
                 THOUSANDS => Stage::Thousands { whole_words: false },
@@ -69,10 +71,14 @@ fn run<'t>(stages: &[Stage], text: &'t str, scratch: &mut Scratch, emit: &mut dy
     match stages {
         [] => emit(text),
         [Stage::Pattern(pattern), rest @ ..] => {
-            pattern.split(text, scratch, &mut |piece, scratch| run(rest, piece, scratch, emit));
+            pattern.split(text, scratch, &mut |piece, scratch| {
+                run(rest, piece, scratch, emit)
+            });
         }
         [Stage::Thousands { whole_words }, rest @ ..] => {
-            thousands(text, *whole_words, &mut |piece| run(rest, piece, scratch, emit));
+            thousands(text, *whole_words, &mut |piece| {
+                run(rest, piece, scratch, emit)
+            });
         }
     }
 }
@@ -84,7 +90,9 @@ fn thousands<'t>(text: &'t str, whole_words: bool, emit: &mut dyn FnMut(&'t str)
     let is_word = |c: char| c.is_alphanumeric() || IN_WORDS.contains(&category(c));
     let (mut gap, mut at) = (0, 0);
     while let Some(start) = text[at..].find(is_digit).map(|found| at + found) {
-        let end = text[start..].find(|c| !is_digit(c)).map_or(text.len(), |len| start + len);
+        let end = text[start..]
+            .find(|c| !is_digit(c))
+            .map_or(text.len(), |len| start + len);
         at = end;
         if whole_words && char_at(text, end).is_some_and(is_word) {
             continue;
@@ -121,12 +129,36 @@ const THOUSANDS: &str = "thousands";
 const THOUSANDS_OF_WORDS: &str = "thousands of words";
 
 const IGNORE_MERGES: &[&str] = &[
-    "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
-    "jina-v5-nano", "minicpm5", "youtu", "glm4", "glm5", "tekken", "granite-embed-multi-97m",
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+    "jina-v5-nano",
+    "minicpm5",
+    "youtu",
+    "glm4",
+    "glm5",
+    "tekken",
+    "granite-embed-multi-97m",
 ];
 const ADD_BOS: &[&str] = &[
-    "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
-    "jina-v5-nano", "tekken", "chameleon", "gemma4", "granite-embed-multi-311m",
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+    "jina-v5-nano",
+    "tekken",
+    "chameleon",
+    "gemma4",
+    "granite-embed-multi-311m",
 ];
 const RAW: &[&str] = &["gemma4", "granite-embed-multi-311m", "sarvam-moe"];
 
@@ -147,37 +179,80 @@ const FAMILIES: &[(&[&str], &[&str])] = &[
     ),
     (
         &[
-            "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de",
-            "a.x-4.0", "mellum", "modern-bert", "exaone4", "jina-v1-en", "jina-v2-code",
-            "roberta-bpe", "mpt", "olmo", "jais", "trillion", "granite-docling",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "gigachat",
+            "jina-v2-es",
+            "jina-v2-de",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "exaone4",
+            "jina-v1-en",
+            "jina-v2-code",
+            "roberta-bpe",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
+            "granite-docling",
         ],
         &[GPT2],
     ),
     (
         &[
-            "starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b",
+            "starcoder",
+            "refact",
+            "command-r",
+            "smollm",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
             "mellum2",
         ],
         &[r"\p{N}", GPT2],
     ),
     (
         &[
-            "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
-            "lfm2", "jina-v5-nano", "dbrx", "smaug-bpe", "chatglm-bpe", "glm4", "glm5",
+            "llama3",
+            "llama-v3",
+            "llama-bpe",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
+            "dbrx",
+            "smaug-bpe",
+            "chatglm-bpe",
+            "glm4",
+            "glm5",
         ],
         &[LLAMA3],
     ),
     (
         &[
-            "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "hunyuan", "solar-open",
-            "megrez", "grok-2",
+            "qwen2",
+            "deepseek-r1-qwen",
+            "kormo",
+            "f2llmv2",
+            "stablelm2",
+            "hunyuan",
+            "solar-open",
+            "megrez",
+            "grok-2",
         ],
         &[QWEN2],
     ),
     (&["laguna"], &[LINES, QWEN2]),
     (
         &["qwen35"],
-        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
+        &[
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
     ),
     (
         &["ufakzeka"],
@@ -185,11 +260,15 @@ const FAMILIES: &[(&[&str], &[&str])] = &[
     ),
     (
         &["seed-coder"],
-        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"],
+        &[
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
     ),
     (
         &["bailingmoe", "bailingmoe2", "llada-moe"],
-        &[r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"],
+        &[
+            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+        ],
     ),
     (
         &["minicpm5"],
@@ -200,22 +279,40 @@ const FAMILIES: &[(&[&str], &[&str])] = &[
     ),
     (
         &["jais-2"],
-        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s"],
+        &[
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s",
+        ],
     ),
     (
         // The model's own (?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+ matches the same, but in more ways.
         &["exaone-moe"],
-        &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}(?: ?\p{L}|\p{M})*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"],
+        &[
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}(?: ?\p{L}|\p{M})*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
+        ],
     ),
-    (&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2", "granite-embed-multi-97m"], &[GPT4O]),
+    (
+        &[
+            "gpt-4o",
+            "llama4",
+            "kanana2",
+            "talkie",
+            "minimax-m2",
+            "granite-embed-multi-97m",
+        ],
+        &[GPT4O],
+    ),
     (&["tiny_aya", "cohere2moe"], &[THOUSANDS_OF_WORDS, GPT4O]),
     (
         &["tekken"],
-        &[r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
+        &[
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
     ),
     (
         &["kimi-k2"],
-        &[r"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
+        &[
+            r"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        ],
     ),
     (
         &["deepseek-llm"],
@@ -230,7 +327,13 @@ const FAMILIES: &[(&[&str], &[&str])] = &[
     ),
     (
         &["deepseek-coder"],
-        &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+", r"\p{N}"],
+        &[
+            r"[\r\n]",
+            r"\s?\p{L}+",
+            r"\s?\p{P}+",
+            r"[一-龥ࠀ-一가-퟿]+",
+            r"\p{N}",
+        ],
     ),
     (
         &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
@@ -278,7 +381,10 @@ const FAMILIES: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["superbpe"], &[r"\p{N}+", THOUSANDS]),
-    (&["gemma4", "granite-embed-multi-311m", "sarvam-moe"], &[LINES]),
+    (
+        &["gemma4", "granite-embed-multi-311m", "sarvam-moe"],
+        &[LINES],
+    ),
 ];
 
 #[cfg(test)]
@@ -287,7 +393,9 @@ mod tests {
 
     fn words<'t>(family: &str, text: &'t str) -> Vec<&'t str> {
         let mut words = Vec::new();
-        PreTokenizer::new(family).unwrap().words(text, &mut |word| words.push(word));
+        PreTokenizer::new(family)
+            .unwrap()
+            .words(text, &mut |word| words.push(word));
         words
     }
 
@@ -300,23 +408,38 @@ mod tests {
         for name in [IGNORE_MERGES, ADD_BOS, RAW].concat() {
             assert!(PreTokenizer::new(name).is_ok(), "{name}");
         }
-        assert!(matches!(PreTokenizer::new("no-such"), Err(TextError::UnknownPreTokenizer { .. })));
+        assert!(matches!(
+            PreTokenizer::new("no-such"),
+            Err(TextError::UnknownPreTokenizer { .. })
+        ));
     }
 
     #[test]
     fn families_differ_where_their_patterns_do() {
         assert_eq!(words("gpt-2", "a  b12'll"), ["a", " ", " b", "12", "'ll"]);
-        assert_eq!(words("llama-bpe", "x12345 'LL\n\n y"), ["x", "123", "45", " '", "LL", "\n\n", " y"]);
+        assert_eq!(
+            words("llama-bpe", "x12345 'LL\n\n y"),
+            ["x", "123", "45", " '", "LL", "\n\n", " y"]
+        );
         assert_eq!(words("qwen2", "12"), ["1", "2"]);
         assert_eq!(words("starcoder", " 12"), [" ", "1", "2"]);
-        assert_eq!(words("tekken", "fooBar ПРИВЕТмир"), ["foo", "Bar", " ПРИВЕТмир"]);
+        assert_eq!(
+            words("tekken", "fooBar ПРИВЕТмир"),
+            ["foo", "Bar", " ПРИВЕТмир"]
+        );
         assert_eq!(words("deepseek-v3", "a漢字12"), ["a", "漢字", "12"]);
         assert_eq!(words("gemma4", "a b\n\nc"), ["a b", "\n\n", "c"]);
     }
 
     #[test]
     fn thousands_are_grouped_from_the_right() {
-        assert_eq!(words("superbpe", "a1234567,12"), ["a", "1", "234", "567", ",", "12"]);
-        assert_eq!(words("tiny_aya", "1234 1234x"), ["1", "234", " ", "123", "4", "x"]);
+        assert_eq!(
+            words("superbpe", "a1234567,12"),
+            ["a", "1", "234", "567", ",", "12"]
+        );
+        assert_eq!(
+            words("tiny_aya", "1234 1234x"),
+            ["1", "234", " ", "123", "4", "x"]
+        );
     }
 }

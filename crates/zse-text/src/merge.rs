@@ -59,20 +59,34 @@ impl Merger {
         for len in lengths {
             let i = self.symbols.len() as u32;
             let previous = i.checked_sub(1).unwrap_or(NONE);
-            self.symbols.push(Symbol { previous, next: i + 1, start, len: len as u32 });
+            self.symbols.push(Symbol {
+                previous,
+                next: i + 1,
+                start,
+                len: len as u32,
+            });
             start += len as u32;
         }
-        let Some(last) = self.symbols.last_mut() else { return };
+        let Some(last) = self.symbols.last_mut() else {
+            return;
+        };
         last.next = NONE;
         for right in 1..self.symbols.len() as u32 {
             self.consider(word, right - 1, right, &mut rank);
         }
-        while let Some(Reverse(Candidate { left, right, len, .. })) = self.queue.pop() {
+        while let Some(Reverse(Candidate {
+            left, right, len, ..
+        })) = self.queue.pop()
+        {
             let [a, b] = [self.symbols[left as usize], self.symbols[right as usize]];
             if a.len == 0 || b.len == 0 || a.len + b.len != len {
                 continue;
             }
-            self.symbols[left as usize] = Symbol { len, next: b.next, ..a };
+            self.symbols[left as usize] = Symbol {
+                len,
+                next: b.next,
+                ..a
+            };
             self.symbols[right as usize].len = 0;
             if b.next != NONE {
                 self.symbols[b.next as usize].previous = left;
@@ -99,7 +113,12 @@ impl Merger {
         let [a, b] = [self.symbols[left as usize], self.symbols[right as usize]];
         let len = a.len + b.len;
         if let Some(rank) = rank(&word[a.start as usize..][..len as usize], a.len as usize) {
-            self.queue.push(Reverse(Candidate { rank, left, right, len }));
+            self.queue.push(Reverse(Candidate {
+                rank,
+                left,
+                right,
+                len,
+            }));
         }
     }
 }

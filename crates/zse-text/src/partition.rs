@@ -66,7 +66,10 @@ impl SpecialTokens {
         by_length.sort_by_key(|special| std::cmp::Reverse(special.spelling.len()));
         let mut by_spelling: Vec<u32> = (0..by_length.len() as u32).collect();
         by_spelling.sort_by_key(|&i| &by_length[i as usize].spelling);
-        Self { by_length, by_spelling }
+        Self {
+            by_length,
+            by_spelling,
+        }
     }
 
     /// Cuts `text` at its special tokens; hidden ones only if `hidden`.
@@ -75,7 +78,11 @@ impl SpecialTokens {
     /// all is found in one pass, so the many that do not cost nothing.
     pub(crate) fn partition<'t>(&self, text: &'t str, hidden: bool) -> Vec<Fragment<'t>> {
         let mut found: Vec<(usize, u32)> = Vec::new();
-        let mut texts = if text.is_empty() { vec![] } else { vec![(0, text.len())] };
+        let mut texts = if text.is_empty() {
+            vec![]
+        } else {
+            vec![(0, text.len())]
+        };
         for i in self.occurring(text.as_bytes(), hidden) {
             let special = &self.by_length[i];
             let finder = memmem::Finder::new(&special.spelling);
@@ -103,29 +110,44 @@ impl SpecialTokens {
             texts = left;
         }
         let tokens = found.into_iter().map(|(at, id)| (at, Fragment::Token(id)));
-        let texts = texts.into_iter().map(|(from, to)| (from, Fragment::Text(&text[from..to])));
+        let texts = texts
+            .into_iter()
+            .map(|(from, to)| (from, Fragment::Text(&text[from..to])));
         let mut fragments: Vec<_> = tokens.chain(texts).collect();
         fragments.sort_by_key(|&(at, _)| at);
-        fragments.into_iter().map(|(_, fragment)| fragment).collect()
+        fragments
+            .into_iter()
+            .map(|(_, fragment)| fragment)
+            .collect()
     }
 
     /// Indices of `by_length`, in order, of the tokens that occur in `text`.
     fn occurring(&self, text: &[u8], hidden: bool) -> Vec<usize> {
         let mut starts = [false; 256];
-        for special in self.by_length.iter().filter(|special| hidden || !special.hidden) {
+        for special in self
+            .by_length
+            .iter()
+            .filter(|special| hidden || !special.hidden)
+        {
             starts[special.spelling[0] as usize] = true;
         }
         let mut occurs = vec![false; self.by_length.len()];
-        for (at, _) in text.iter().enumerate().filter(|&(_, &byte)| starts[byte as usize]) {
+        for (at, _) in text
+            .iter()
+            .enumerate()
+            .filter(|&(_, &byte)| starts[byte as usize])
+        {
             // Narrow the sorted spellings to those that start with 1, 2, 3, ... bytes of the text.
             let mut candidates = &self.by_spelling[..];
             for (depth, byte) in text[at..].iter().enumerate() {
                 let spelled = |&i: &u32| &self.by_length[i as usize].spelling;
                 let from = candidates.partition_point(|i| spelled(i)[depth] < *byte);
                 candidates = &candidates[from..];
-                candidates = &candidates[..candidates.partition_point(|i| spelled(i)[depth] == *byte)];
-                while let Some((&i, rest)) =
-                    candidates.split_first().filter(|(i, _)| spelled(i).len() == depth + 1)
+                candidates =
+                    &candidates[..candidates.partition_point(|i| spelled(i)[depth] == *byte)];
+                while let Some((&i, rest)) = candidates
+                    .split_first()
+                    .filter(|(i, _)| spelled(i).len() == depth + 1)
                 {
                     occurs[i as usize] = true;
                     candidates = rest;
@@ -155,23 +177,40 @@ mod tests {
         let table = StringTable::new("test", spellings.iter().map(|s| s.as_bytes())).unwrap();
         use TokenKind::*;
         let kinds = [Normal, Control, Control, UserDefined, UserDefined];
-        SpecialTokens::new(&table, &kinds, |id| if id == 1 { strip } else { Strip::default() })
+        SpecialTokens::new(&table, &kinds, |id| {
+            if id == 1 { strip } else { Strip::default() }
+        })
     }
 
     #[test]
     fn longer_tokens_win_and_control_tokens_must_be_asked_for() {
         let tokens = tokens(Strip::default());
-        assert_eq!(tokens.partition("a<s>>b<s>", true), [Text("a"), Token(2), Text("b"), Token(1)]);
-        assert_eq!(tokens.partition("a<s>   é", false), [Text("a<s>"), Token(3), Text(" "), Token(4)]);
+        assert_eq!(
+            tokens.partition("a<s>>b<s>", true),
+            [Text("a"), Token(2), Text("b"), Token(1)]
+        );
+        assert_eq!(
+            tokens.partition("a<s>   é", false),
+            [Text("a<s>"), Token(3), Text(" "), Token(4)]
+        );
         assert_eq!(tokens.partition("", true), []);
         assert_eq!(tokens.partition("<s", true), [Text("<s")]);
     }
 
     #[test]
     fn stripping_tokens_swallow_spaces_that_are_not_tokens_already() {
-        let both = tokens(Strip { left: true, right: true });
-        assert_eq!(both.partition("x \n<s>\t\ty", true), [Text("x"), Token(1), Text("y")]);
-        let right = tokens(Strip { left: false, right: true });
+        let both = tokens(Strip {
+            left: true,
+            right: true,
+        });
+        assert_eq!(
+            both.partition("x \n<s>\t\ty", true),
+            [Text("x"), Token(1), Text("y")]
+        );
+        let right = tokens(Strip {
+            left: false,
+            right: true,
+        });
         assert_eq!(right.partition(" <s> ", true), [Text(" "), Token(1)]);
         // "<s>" is longer than the token of two spaces, so it is cut out first.
         assert_eq!(right.partition("<s>  x", true), [Token(1), Text("x")]);

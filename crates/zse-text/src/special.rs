@@ -113,12 +113,26 @@ impl SpecialIds {
         for &id in &ends {
             kinds[id as usize] = TokenKind::Control;
         }
-        ends.extend([self.fim_pad, self.fim_rep, self.fim_sep, self.eos, self.eot, self.eom].iter().flatten());
+        ends.extend(
+            [
+                self.fim_pad,
+                self.fim_rep,
+                self.fim_sep,
+                self.eos,
+                self.eot,
+                self.eom,
+            ]
+            .iter()
+            .flatten(),
+        );
         ends.sort_unstable();
         ends.dedup();
 
         // gpt-oss writes its channels with these: they are text to be seen.
-        for id in ["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"].iter().filter_map(find) {
+        for id in ["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"]
+            .iter()
+            .filter_map(find)
+        {
             kinds[id as usize] = TokenKind::UserDefined;
         }
         let ends_with = |ends: &[u32], name: &str| find(&name).is_some_and(|id| ends.contains(&id));
@@ -199,7 +213,13 @@ const FIM_MID: &[&str] = &[
     "<|middle|>",
 ];
 const FIM_PAD: &[&str] = &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"];
-const FIM_REP: &[&str] = &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"];
+const FIM_REP: &[&str] = &[
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+];
 
 #[cfg(test)]
 mod tests {
@@ -211,8 +231,10 @@ mod tests {
         let mut ids = SpecialIds::default();
         let ends = ids.detect(&tokens, &mut kinds);
         let all = [EOT, END].concat();
-        let spelled =
-            ends.iter().filter_map(|&i| all.iter().find(|n| **n == names[i as usize])).copied();
+        let spelled = ends
+            .iter()
+            .filter_map(|&i| all.iter().find(|n| **n == names[i as usize]))
+            .copied();
         (ids, spelled.collect(), kinds)
     }
 

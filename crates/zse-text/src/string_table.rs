@@ -46,10 +46,18 @@ impl StringTable {
         };
         for string in strings {
             table.bytes.extend_from_slice(string);
-            table.ends.push(u32::try_from(table.bytes.len()).map_err(|_| too_large())?);
+            table
+                .ends
+                .push(u32::try_from(table.bytes.len()).map_err(|_| too_large())?);
             table.longest = table.longest.max(string.len());
         }
-        let Self { bytes, ends, index, hasher, .. } = &mut table;
+        let Self {
+            bytes,
+            ends,
+            index,
+            hasher,
+            ..
+        } = &mut table;
         for id in 0..ends.len() as u32 {
             let string = slice(bytes, ends, id);
             index
@@ -119,7 +127,10 @@ mod tests {
     fn finds_every_string_and_the_first_of_equal_ones() {
         let strings: [&[u8]; 5] = [b"a", b"", b"bc", b"a", b"\xff"];
         let table = StringTable::new("test", strings.iter().copied()).unwrap();
-        assert_eq!((table.len(), table.longest(), table.is_empty()), (5, 2, false));
+        assert_eq!(
+            (table.len(), table.longest(), table.is_empty()),
+            (5, 2, false)
+        );
         assert!(table.iter().eq(strings));
         assert_eq!(table.find(b"a"), Some(0));
         assert_eq!(table.find(b""), Some(1));

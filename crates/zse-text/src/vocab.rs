@@ -111,23 +111,37 @@ impl Vocab {
             "gpt2" | "gemma4" => TokenizerModel::Bpe,
             "bert" => TokenizerModel::WordPiece,
             "t5" => TokenizerModel::Unigram,
-            other => return Err(TextError::UnsupportedModel { model: other.to_owned() }),
+            other => {
+                return Err(TextError::UnsupportedModel {
+                    model: other.to_owned(),
+                });
+            }
         };
         let pre = match model_name {
             "gemma4" => "gemma4",
-            _ => metadata.str("tokenizer.ggml.pre")?.filter(|pre| !pre.is_empty()).unwrap_or("default"),
+            _ => metadata
+                .str("tokenizer.ggml.pre")?
+                .filter(|pre| !pre.is_empty())
+                .unwrap_or("default"),
         };
         let tokens = StringTable::new(
             "tokenizer.ggml.tokens",
             metadata.require_strings("tokenizer.ggml.tokens")?,
         )?;
-        let scores = match metadata.get("tokenizer.ggml.scores").and_then(|v| v.as_array()) {
-            Some(array) if array.element_type() == zse_format::ValueType::I32 => {
-                metadata.require_i32s("tokenizer.ggml.scores")?.iter().map(|&s| s as f32).collect()
-            }
+        let scores = match metadata
+            .get("tokenizer.ggml.scores")
+            .and_then(|v| v.as_array())
+        {
+            Some(array) if array.element_type() == zse_format::ValueType::I32 => metadata
+                .require_i32s("tokenizer.ggml.scores")?
+                .iter()
+                .map(|&s| s as f32)
+                .collect(),
             _ => metadata.f32s("tokenizer.ggml.scores")?.unwrap_or_default(),
         };
-        let kinds = metadata.i32s("tokenizer.ggml.token_type")?.unwrap_or_default();
+        let kinds = metadata
+            .i32s("tokenizer.ggml.token_type")?
+            .unwrap_or_default();
         let merges = "tokenizer.ggml.merges";
         let merges = match model {
             TokenizerModel::Bpe => StringTable::new(merges, metadata.require_strings(merges)?)?,
@@ -149,7 +163,8 @@ impl Vocab {
                 add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
                 add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
                 add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
-                remove_extra_whitespaces: metadata.bool("tokenizer.ggml.remove_extra_whitespaces")?,
+                remove_extra_whitespaces: metadata
+                    .bool("tokenizer.ggml.remove_extra_whitespaces")?,
                 lowercase: metadata.bool("tokenizer.ggml.normalizer.lowercase")?,
                 strip_accents: metadata.bool("tokenizer.ggml.normalizer.strip_accents")?,
             },
@@ -180,7 +195,10 @@ impl Vocab {
 /// An array of bytes, signed or not.
 fn charsmap(value: zse_format::Value<'_>) -> Result<Vec<u8>, TextError> {
     let bytes = value.as_array().and_then(|array| {
-        array.iter().map(|v| v.as_integer().and_then(|i| u8::try_from(i & 0xff).ok())).collect()
+        array
+            .iter()
+            .map(|v| v.as_integer().and_then(|i| u8::try_from(i & 0xff).ok()))
+            .collect()
     });
     bytes.ok_or_else(|| TextError::Vocabulary {
         field: "tokenizer.ggml.precompiled_charsmap",

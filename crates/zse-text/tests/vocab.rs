@@ -11,7 +11,10 @@ use zse_text::Tokenizer;
 fn folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vocab");
     if !folder.is_dir() {
-        eprintln!("passed over: no folder of vocabularies at {}", folder.display());
+        eprintln!(
+            "passed over: no folder of vocabularies at {}",
+            folder.display()
+        );
         return None;
     }
     Some(folder)
@@ -24,12 +27,19 @@ fn load(path: &Path) -> Tokenizer {
 
 /// All vocabularies with their paths.
 fn vocabularies() -> Vec<(PathBuf, Tokenizer)> {
-    let Some(folder) = folder() else { return Vec::new() };
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let Some(folder) = folder() else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == "gguf"));
     paths.sort();
-    paths.into_iter().map(|path| (path.clone(), load(&path))).collect()
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), load(&path)))
+        .collect()
 }
 
 fn is_word_piece(path: &Path) -> bool {
@@ -39,14 +49,15 @@ fn is_word_piece(path: &Path) -> bool {
 #[test]
 fn ids_are_those_expected() {
     for (path, tokenizer) in vocabularies() {
-        let read = |suffix: &str| {
-            std::fs::read_to_string(format!("{}.{suffix}", path.display())).unwrap()
-        };
+        let read =
+            |suffix: &str| std::fs::read_to_string(format!("{}.{suffix}", path.display())).unwrap();
         let (inputs, outputs) = (read("inp"), read("out"));
         let inputs = inputs.strip_suffix("\n__ggml_vocab_test__\n").unwrap();
         let inputs: Vec<&str> = inputs.split("\n__ggml_vocab_test__\n").collect();
         let expected = outputs.lines().map(|line| {
-            line.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<u32>>()
+            line.split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect::<Vec<u32>>()
         });
         let expected: Vec<_> = expected.collect();
         assert_eq!(inputs.len(), expected.len(), "{}", path.display());
@@ -67,7 +78,12 @@ fn a_long_run_of_one_character_is_encoded_in_time() {
             let text = unit.repeat((1 << 17) / unit.len());
             let ids = tokenizer.encode(&text, false, true);
             if !is_word_piece(&path) {
-                assert_eq!(tokenizer.decode(&ids, false), text, "{}: {unit:?}", path.display());
+                assert_eq!(
+                    tokenizer.decode(&ids, false),
+                    text,
+                    "{}: {unit:?}",
+                    path.display()
+                );
             }
         }
     }
@@ -115,10 +131,17 @@ fn any_text_comes_back_as_it_was() {
             continue;
         }
         // Falcon's vocabulary lacks the tokens of some control characters.
-        let lacks = |c: char| tokenizer.encode(c.encode_utf8(&mut [0; 4]), false, false).is_empty();
+        let lacks = |c: char| {
+            tokenizer
+                .encode(c.encode_utf8(&mut [0; 4]), false, false)
+                .is_empty()
+        };
         let lacking: Vec<char> = ('\0'..' ').filter(|&c| lacks(c)).collect();
         assert!(lacking.is_empty() || path.to_string_lossy().contains("falcon"));
-        let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
         proptest!(config, |(text in texts(), parse_special: bool)| {
             prop_assume!(!text.contains(&lacking[..]));
             // Phi-3's special tokens swallow the spaces behind them.

@@ -22,7 +22,11 @@ impl Class {
         let mut class = Self::default();
         class.add_range(c, c);
         if fold && c.is_ascii_alphabetic() {
-            let other = if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+            let other = if c.is_ascii_lowercase() {
+                c.to_ascii_uppercase()
+            } else {
+                c.to_ascii_lowercase()
+            };
             class.add_range(other, other);
         }
         class
@@ -50,7 +54,9 @@ impl Class {
             }
             return true;
         }
-        let known = CATEGORIES.iter().filter(|(_, abbreviation)| abbreviation.starts_with(name));
+        let known = CATEGORIES
+            .iter()
+            .filter(|(_, abbreviation)| abbreviation.starts_with(name));
         let mask = known.fold(0, |mask, (category, _)| mask | bit(*category));
         self.categories |= mask;
         self.add_ascii(|c| mask & bit(get_general_category(c)) != 0);
@@ -86,7 +92,10 @@ impl Class {
         }
         let listed = (self.categories != 0 && self.categories & bit(get_general_category(c)) != 0)
             || (self.white_space && c.is_whitespace())
-            || self.ranges.iter().any(|&(first, last)| (first..=last).contains(&c));
+            || self
+                .ranges
+                .iter()
+                .any(|&(first, last)| (first..=last).contains(&c));
         listed != self.negated && self.and.as_ref().is_none_or(|and| and.contains(c))
     }
 }
@@ -167,11 +176,23 @@ mod tests {
         assert!(class.add_property("L"));
         assert!(!class.add_property("Q"));
         class.add_white_space();
-        for (c, expected) in [('a', true), ('é', true), ('1', false), ('\u{a0}', true), ('\u{301}', false)] {
+        for (c, expected) in [
+            ('a', true),
+            ('é', true),
+            ('1', false),
+            ('\u{a0}', true),
+            ('\u{301}', false),
+        ] {
             assert_eq!(class.contains(c), expected, "{c:?}");
         }
         class.negate();
-        for (c, expected) in [('a', false), ('é', false), ('1', true), (' ', false), ('\u{301}', true)] {
+        for (c, expected) in [
+            ('a', false),
+            ('é', false),
+            ('1', true),
+            (' ', false),
+            ('\u{301}', true),
+        ] {
             assert_eq!(class.contains(c), expected, "{c:?}");
         }
     }

@@ -29,12 +29,19 @@ enum Inst {
     /// Takes one character of a class.
     Class(u32),
     /// Takes `min` to `max` characters of a class, as many as it can.
-    Run { class: u32, min: u32, max: u32 },
+    Run {
+        class: u32,
+        min: u32,
+        max: u32,
+    },
     /// Goes on at the next instruction, or later at this one.
     Split(u32),
     Jump(u32),
     /// What follows up to a `Match` must match here (or must not); goes on at `next`.
-    Look { negated: bool, next: u32 },
+    Look {
+        negated: bool,
+        next: u32,
+    },
     End,
     Match,
 }
@@ -58,7 +65,10 @@ impl Pattern {
     /// # Errors
     /// [`TextError::Pattern`] for syntax that pre-tokenizers do not use.
     pub(crate) fn new(pattern: &str) -> Result<Self, TextError> {
-        let mut compiled = Self { program: Vec::new(), classes: Vec::new() };
+        let mut compiled = Self {
+            program: Vec::new(),
+            classes: Vec::new(),
+        };
         compiled.compile(&parse::parse(pattern)?);
         compiled.program.push(Inst::Match);
         Ok(compiled)
@@ -104,7 +114,9 @@ impl Pattern {
                 Inst::Run { class, min, max } => {
                     let (mut end, mut taken, mut floor) = (position, 0, position);
                     while taken < max {
-                        let Some(next) = self.take(class, text, end) else { break };
+                        let Some(next) = self.take(class, text, end) else {
+                            break;
+                        };
                         end = next;
                         taken += 1;
                         if taken == min {
@@ -112,12 +124,20 @@ impl Pattern {
                         }
                     }
                     if taken > min {
-                        scratch.0.push(Retry { inst: inst as u32 + 1, position: end, floor });
+                        scratch.0.push(Retry {
+                            inst: inst as u32 + 1,
+                            position: end,
+                            floor,
+                        });
                     }
                     (taken >= min).then_some((inst + 1, end))
                 }
                 Inst::Split(other) => {
-                    scratch.0.push(Retry { inst: other, position, floor: position });
+                    scratch.0.push(Retry {
+                        inst: other,
+                        position,
+                        floor: position,
+                    });
                     Some((inst + 1, position))
                 }
                 Inst::Jump(target) => Some((target as usize, position)),
@@ -170,7 +190,10 @@ impl Pattern {
                 let look = self.reserve();
                 self.compile(node);
                 self.program.push(Inst::Match);
-                self.program[look] = Inst::Look { negated: *negated, next: self.here() };
+                self.program[look] = Inst::Look {
+                    negated: *negated,
+                    next: self.here(),
+                };
             }
             Node::End => self.program.push(Inst::End),
         }
@@ -179,7 +202,11 @@ impl Pattern {
     fn repeat(&mut self, node: &Node, min: u32, max: Option<u32>) {
         if let Node::Class(class) = node {
             let class = self.class(class);
-            self.program.push(Inst::Run { class, min, max: max.unwrap_or(u32::MAX) });
+            self.program.push(Inst::Run {
+                class,
+                min,
+                max: max.unwrap_or(u32::MAX),
+            });
             return;
         }
         (0..min).for_each(|_| self.compile(node));
@@ -229,14 +256,22 @@ fn retry(text: &str, scratch: &mut Scratch, bottom: usize) -> Option<(usize, usi
     if scratch.0.len() == bottom {
         return None;
     }
-    let Retry { inst, mut position, floor } = scratch.0.pop()?;
+    let Retry {
+        inst,
+        mut position,
+        floor,
+    } = scratch.0.pop()?;
     if position > floor {
         position -= 1;
         while !text.is_char_boundary(position) {
             position -= 1;
         }
         if position > floor {
-            scratch.0.push(Retry { inst, position, floor });
+            scratch.0.push(Retry {
+                inst,
+                position,
+                floor,
+            });
         }
     }
     Some((inst as usize, position))
@@ -255,33 +290,53 @@ mod tests {
     fn split<'t>(pattern: &str, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
         let pattern = Pattern::new(pattern).unwrap();
-        pattern.split(text, &mut Scratch::default(), &mut |piece, _| pieces.push(piece));
+        pattern.split(text, &mut Scratch::default(), &mut |piece, _| {
+            pieces.push(piece)
+        });
         pieces
     }
 
     #[test]
     fn repeats_give_back_what_the_rest_needs() {
         assert_eq!(split(r"a*ab", "aaab"), ["aaab"]);
-        assert_eq!(split(r"\s+(?!\S)", "  \u{3000}x "), ["  ", "\u{3000}x", " "]);
+        assert_eq!(
+            split(r"\s+(?!\S)", "  \u{3000}x "),
+            ["  ", "\u{3000}x", " "]
+        );
         assert_eq!(split(r"\s*[\r\n]+|\s+", " \n \n  x"), [" \n \n", "  ", "x"]);
         assert_eq!(split(r"\p{N}{1,3}", "12345x"), ["123", "45", "x"]);
         assert_eq!(split(r"(ab|c){2,3}", "abcabccab"), ["abcab", "ccab"]);
-        assert_eq!(split(r"(?:ab)+c|a", "ababc aba"), ["ababc", " ", "a", "b", "a"]);
+        assert_eq!(
+            split(r"(?:ab)+c|a", "ababc aba"),
+            ["ababc", " ", "a", "b", "a"]
+        );
     }
 
     #[test]
     fn alternatives_are_tried_in_order() {
         assert_eq!(split(r"a|ab", "ab"), ["a", "b"]);
-        assert_eq!(split(r"(?i:'s|'re)|\p{L}+", "we'RE x's"), ["we", "'RE", " ", "x", "'s"]);
+        assert_eq!(
+            split(r"(?i:'s|'re)|\p{L}+", "we'RE x's"),
+            ["we", "'RE", " ", "x", "'s"]
+        );
         assert_eq!(split(r"\s+$", " a  "), [" a", "  "]);
-        assert_eq!(split(r"[^\s\p{L}]?\p{L}+", "-añb--c 漢"), ["-añb", "-", "-c", " ", "漢"]);
+        assert_eq!(
+            split(r"[^\s\p{L}]?\p{L}+", "-añb--c 漢"),
+            ["-añb", "-", "-c", " ", "漢"]
+        );
         assert_eq!(split(r"[\p{L}&&[^\p{Han}]]+", "ab漢c"), ["ab", "漢", "c"]);
     }
 
     #[test]
     fn syntax_outside_of_the_subset_is_refused() {
-        for pattern in ["(", "a)", "[a", "a**", "a++", "(a*)*", "(?<n>a)", ".", "\\q", "a{9999}", "[b-a]", "\\p{Q}"] {
-            assert!(matches!(Pattern::new(pattern), Err(TextError::Pattern { .. })), "{pattern}");
+        for pattern in [
+            "(", "a)", "[a", "a**", "a++", "(a*)*", "(?<n>a)", ".", "\\q", "a{9999}", "[b-a]",
+            "\\p{Q}",
+        ] {
+            assert!(
+                matches!(Pattern::new(pattern), Err(TextError::Pattern { .. })),
+                "{pattern}"
+            );
         }
         assert!(Pattern::new(&"(".repeat(1000)).is_err());
     }

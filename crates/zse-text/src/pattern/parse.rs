@@ -23,10 +23,7 @@ pub(super) enum Node {
         max: Option<u32>,
     },
     /// Looks ahead without taking.
-    Look {
-        node: Box<Node>,
-        negated: bool,
-    },
+    Look { node: Box<Node>, negated: bool },
     /// The end of the text.
     End,
 }
@@ -53,8 +50,12 @@ const MAX_COUNT: u32 = 1000;
 /// [`TextError::Pattern`] for syntax outside of the part of regular expressions that
 /// pre-tokenizers use.
 pub(super) fn parse(pattern: &str) -> Result<Node, TextError> {
-    let mut parser =
-        Parser { pattern, chars: pattern.char_indices().peekable(), fold: false, depth: 0 };
+    let mut parser = Parser {
+        pattern,
+        chars: pattern.char_indices().peekable(),
+        fold: false,
+        depth: 0,
+    };
     let node = parser.alternatives()?;
     match parser.chars.peek() {
         None => Ok(node),
@@ -72,8 +73,15 @@ struct Parser<'p> {
 
 impl Parser<'_> {
     fn error(&mut self, problem: &'static str) -> TextError {
-        let offset = self.chars.peek().map_or(self.pattern.len(), |&(offset, _)| offset);
-        TextError::Pattern { pattern: self.pattern.to_owned(), offset, problem }
+        let offset = self
+            .chars
+            .peek()
+            .map_or(self.pattern.len(), |&(offset, _)| offset);
+        TextError::Pattern {
+            pattern: self.pattern.to_owned(),
+            offset,
+            problem,
+        }
     }
 
     fn peek(&mut self) -> Option<char> {
@@ -88,7 +96,9 @@ impl Parser<'_> {
     }
 
     fn eat(&mut self, expected: &str) -> bool {
-        let Some(&(offset, _)) = self.chars.peek() else { return false };
+        let Some(&(offset, _)) = self.chars.peek() else {
+            return false;
+        };
         let found = self.pattern[offset..].starts_with(expected);
         if found {
             self.chars.nth(expected.chars().count() - 1);
@@ -106,7 +116,11 @@ impl Parser<'_> {
             alternatives.push(self.sequence()?);
         }
         self.depth -= 1;
-        Ok(if alternatives.len() == 1 { alternatives.remove(0) } else { Node::Alt(alternatives) })
+        Ok(if alternatives.len() == 1 {
+            alternatives.remove(0)
+        } else {
+            Node::Alt(alternatives)
+        })
     }
 
     fn sequence(&mut self) -> Result<Node, TextError> {
@@ -115,7 +129,11 @@ impl Parser<'_> {
             let atom = self.atom()?;
             nodes.push(self.quantified(atom)?);
         }
-        Ok(if nodes.len() == 1 { nodes.remove(0) } else { Node::Seq(nodes) })
+        Ok(if nodes.len() == 1 {
+            nodes.remove(0)
+        } else {
+            Node::Seq(nodes)
+        })
     }
 
     fn quantified(&mut self, node: Node) -> Result<Node, TextError> {
@@ -145,7 +163,11 @@ impl Parser<'_> {
         if node.can_be_empty() {
             return Err(self.error("repeats what may match nothing"));
         }
-        Ok(Node::Repeat { node: Box::new(node), min, max })
+        Ok(Node::Repeat {
+            node: Box::new(node),
+            min,
+            max,
+        })
     }
 
     fn count(&mut self) -> Result<u32, TextError> {
@@ -190,7 +212,10 @@ impl Parser<'_> {
         }
         self.fold = fold;
         Ok(match negated {
-            Some(negated) => Node::Look { node: Box::new(node), negated },
+            Some(negated) => Node::Look {
+                node: Box::new(node),
+                negated,
+            },
             None => node,
         })
     }
@@ -223,7 +248,10 @@ impl Parser<'_> {
                 return Ok(None);
             }
             'p' => {
-                let rest = self.chars.peek().map_or("", |&(offset, _)| &self.pattern[offset..]);
+                let rest = self
+                    .chars
+                    .peek()
+                    .map_or("", |&(offset, _)| &self.pattern[offset..]);
                 let name = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
                 let Some((name, _)) = name.filter(|(name, _)| class.add_property(name)) else {
                     return Err(self.error("unknown property"));

@@ -29,7 +29,12 @@ impl Bpe {
         pre: &str,
         unknown: Option<u32>,
     ) -> Result<Self, TextError> {
-        Ok(Self { pre: PreTokenizer::new(pre)?, merges, bytes: ByteTokens::new(tokens), unknown })
+        Ok(Self {
+            pre: PreTokenizer::new(pre)?,
+            merges,
+            bytes: ByteTokens::new(tokens),
+            unknown,
+        })
     }
 
     /// Whether BOS is added where the file does not say.
@@ -96,9 +101,11 @@ impl Bpe {
                 None if self.raw() => self.bytes.encode(symbol, self.unknown, out),
                 // A merge whose result is no token, or a byte that the vocabulary lacks, which
                 // is left out.
-                None => out.extend(String::from_utf8_lossy(symbol).chars().filter_map(|c| {
-                    tokens.find(c.encode_utf8(&mut [0; 4]).as_bytes())
-                })),
+                None => out.extend(
+                    String::from_utf8_lossy(symbol)
+                        .chars()
+                        .filter_map(|c| tokens.find(c.encode_utf8(&mut [0; 4]).as_bytes())),
+                ),
             }
         });
     }

@@ -25,12 +25,23 @@ impl Charsmap {
         if table.is_empty() {
             return Ok(Self::default());
         }
-        let (size, rest) = table.split_first_chunk().ok_or_else(|| malformed("has no size"))?;
+        let (size, rest) = table
+            .split_first_chunk()
+            .ok_or_else(|| malformed("has no size"))?;
         let size = u32::from_le_bytes(*size) as usize;
-        let (units, replacements) =
-            rest.split_at_checked(size).ok_or_else(|| malformed("is shorter than its size says"))?;
-        let units = units.as_chunks().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
-        Ok(Self { units, replacements: replacements.to_vec() })
+        let (units, replacements) = rest
+            .split_at_checked(size)
+            .ok_or_else(|| malformed("is shorter than its size says"))?;
+        let units = units
+            .as_chunks()
+            .0
+            .iter()
+            .map(|unit| u32::from_le_bytes(*unit))
+            .collect();
+        Ok(Self {
+            units,
+            replacements: replacements.to_vec(),
+        })
     }
 
     /// Hands the characters that `text` is mapped to to `emit`, in order.
@@ -57,13 +68,18 @@ impl Charsmap {
         let mut longest = None;
         for (i, &byte) in text.iter().enumerate() {
             node ^= u32::from(byte);
-            let Some(&unit) = self.units.get(node as usize) else { break };
+            let Some(&unit) = self.units.get(node as usize) else {
+                break;
+            };
             if byte == 0 || unit & (1 << 31 | 0xff) != u32::from(byte) {
                 break;
             }
             node ^= children(unit);
             if unit >> 8 & 1 == 1 {
-                let value = self.units.get(node as usize).map(|value| value & !(1 << 31));
+                let value = self
+                    .units
+                    .get(node as usize)
+                    .map(|value| value & !(1 << 31));
                 longest = value.map(|value| (i + 1, value as usize));
             }
         }
@@ -94,7 +110,9 @@ mod tests {
         units[node as usize] = 1 << 10 | 1 << 8 | u32::from(b'a');
         units[(node ^ 1) as usize] = 1 << 31 | 3;
         let mut table = 1024u32.to_le_bytes().to_vec();
-        units.iter().for_each(|unit| table.extend(unit.to_le_bytes()));
+        units
+            .iter()
+            .for_each(|unit| table.extend(unit.to_le_bytes()));
         table.extend(b"no\0xy\0");
         table
     }

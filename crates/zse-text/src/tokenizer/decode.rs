@@ -15,7 +15,8 @@ impl Tokenizer {
         for &id in ids {
             self.0.append(id, skip_special, &mut at_start, &mut bytes);
         }
-        String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        String::from_utf8(bytes)
+            .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
     /// A decoder for tokens that come one at a time. Control tokens are left out.
@@ -33,7 +34,9 @@ impl Inner {
     /// Appends what token `id` adds to a text. `at_start` says, and is told, whether a space that
     /// encoding put in comes next.
     fn append(&self, id: u32, skip_special: bool, at_start: &mut bool, out: &mut Vec<u8>) {
-        let Some(&kind) = self.kinds.get(id as usize) else { return };
+        let Some(&kind) = self.kinds.get(id as usize) else {
+            return;
+        };
         let mark = matches!(kind, TokenKind::Control | TokenKind::Unknown);
         let text = !mark && kind != TokenKind::UserDefined;
         // Encoding puts a space behind what is cut out of a text, as it does at the start.
@@ -79,7 +82,9 @@ impl DecodeStream {
     /// encoding put in.
     pub fn after(mut self, prompt: &[u32]) -> Self {
         for &id in prompt {
-            self.tokenizer.0.append(id, true, &mut self.at_start, &mut self.pending);
+            self.tokenizer
+                .0
+                .append(id, true, &mut self.at_start, &mut self.pending);
             self.pending.clear();
         }
         self
@@ -93,7 +98,9 @@ impl DecodeStream {
 
     /// The text that token `id` completes; empty while a character is incomplete.
     pub fn push(&mut self, id: u32) -> String {
-        self.tokenizer.0.append(id, self.skip_special, &mut self.at_start, &mut self.pending);
+        self.tokenizer
+            .0
+            .append(id, self.skip_special, &mut self.at_start, &mut self.pending);
         let mut text = String::new();
         let mut rest = &self.pending[..];
         loop {

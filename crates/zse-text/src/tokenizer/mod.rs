@@ -95,7 +95,11 @@ impl Tokenizer {
             TokenizerModel::WordPiece => {
                 let lowercase = flags.lowercase.unwrap_or(true);
                 let strip_accents = flags.strip_accents.unwrap_or(lowercase);
-                Segmenter::WordPiece(WordPiece { lowercase, strip_accents, unknown: ids.unk })
+                Segmenter::WordPiece(WordPiece {
+                    lowercase,
+                    strip_accents,
+                    unknown: ids.unk,
+                })
             }
             TokenizerModel::Unigram => {
                 Segmenter::Unigram(Unigram::new(&vocab, &kinds, add_space_prefix)?)
@@ -228,7 +232,9 @@ impl Inner {
     }
 
     fn bytes(&self, id: u32) -> Cow<'_, [u8]> {
-        let Some(token) = self.tokens.get(id) else { return Cow::default() };
+        let Some(token) = self.tokens.get(id) else {
+            return Cow::default();
+        };
         match self.kinds[id as usize] {
             TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined => token.into(),
             TokenKind::Byte => match byte_of(token) {
@@ -251,8 +257,9 @@ impl ByteTokens {
     fn new(tokens: &StringTable) -> Self {
         let mut ids = Box::new([None; 256]);
         for byte in 0..=255u8 {
-            ids[byte as usize] =
-                tokens.find(format!("<0x{byte:02X}>").as_bytes()).or_else(|| tokens.find(&[byte]));
+            ids[byte as usize] = tokens
+                .find(format!("<0x{byte:02X}>").as_bytes())
+                .or_else(|| tokens.find(&[byte]));
         }
         Self(ids)
     }
@@ -260,7 +267,11 @@ impl ByteTokens {
     /// Appends the tokens of the bytes of a symbol that has none of its own, or one unknown token
     /// where a byte has none.
     fn encode(&self, symbol: &[u8], unknown: Option<u32>, out: &mut Vec<u32>) {
-        match symbol.iter().map(|&byte| self.0[byte as usize]).collect::<Option<Vec<u32>>>() {
+        match symbol
+            .iter()
+            .map(|&byte| self.0[byte as usize])
+            .collect::<Option<Vec<u32>>>()
+        {
             Some(ids) => out.extend(ids),
             None => out.extend(unknown),
         }
@@ -327,13 +338,21 @@ fn strips(vocab: &Vocab) -> impl Fn(u32) -> Strip {
     let name = vocab.name.to_lowercase();
     let phi3 = name.contains("phi-3") || name.contains("phi3");
     let mask_name = match () {
-        () if ["jina-v2-de", "jina-v2-es", "jina-v2-code"].iter().any(|pre| vocab.pre.contains(pre)) => "<mask>",
+        () if ["jina-v2-de", "jina-v2-es", "jina-v2-code"]
+            .iter()
+            .any(|pre| vocab.pre.contains(pre)) =>
+        {
+            "<mask>"
+        }
         () if name.contains("modern-bert") => "[MASK]",
         () => "",
     };
     move |id| Strip {
         left: is(mask_name, id),
-        right: phi3 && !["<unk>", "<s>", "<|endoftext|>"].iter().any(|name| is(name, id)),
+        right: phi3
+            && !["<unk>", "<s>", "<|endoftext|>"]
+                .iter()
+                .any(|name| is(name, id)),
     }
 }
 
@@ -351,12 +370,18 @@ mod tests {
     #[test]
     fn byte_tokens_are_read() {
         assert_eq!(byte_of(b"<0x0A>"), Some(10));
-        assert_eq!((byte_of(b"<0xZZ>"), byte_of(b"<s>"), byte_of(b"<0x>")), (None, None, None));
+        assert_eq!(
+            (byte_of(b"<0xZZ>"), byte_of(b"<s>"), byte_of(b"<0x>")),
+            (None, None, None)
+        );
     }
 
     #[test]
     fn replace_copies_only_where_it_must() {
         assert!(matches!(replace(b"ab", b"xx", b' '), Cow::Borrowed(b"ab")));
-        assert_eq!(&*replace("▁a▁▁b".as_bytes(), SPACE.as_bytes(), b' '), b" a  b");
+        assert_eq!(
+            &*replace("▁a▁▁b".as_bytes(), SPACE.as_bytes(), b' '),
+            b" a  b"
+        );
     }
 }

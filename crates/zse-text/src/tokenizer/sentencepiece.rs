@@ -26,11 +26,22 @@ impl SentencePiece {
         let mut ranks: Vec<u32> = scores.iter().take(tokens.len()).map(|&s| rank(s)).collect();
         ranks.resize(tokens.len(), rank(0.0));
         let words_apart = !tokens.iter().any(|token| next_word(token).is_some());
-        Self { ranks, bytes: ByteTokens::new(tokens), unknown, words_apart }
+        Self {
+            ranks,
+            bytes: ByteTokens::new(tokens),
+            unknown,
+            words_apart,
+        }
     }
 
     /// Appends the tokens of `text`; `prefix` puts a space before it.
-    pub(super) fn encode(&self, tokens: &StringTable, text: &str, prefix: bool, out: &mut Vec<u32>) {
+    pub(super) fn encode(
+        &self,
+        tokens: &StringTable,
+        text: &str,
+        prefix: bool,
+        out: &mut Vec<u32>,
+    ) {
         let mut escaped = text.replace(' ', SPACE);
         if prefix {
             escaped.insert_str(0, SPACE);
@@ -39,7 +50,11 @@ impl SentencePiece {
         let mut words = WordCache::default();
         let mut rest = &escaped[..];
         while !rest.is_empty() {
-            let end = if self.words_apart { next_word(rest.as_bytes()) } else { None };
+            let end = if self.words_apart {
+                next_word(rest.as_bytes())
+            } else {
+                None
+            };
             let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
             words.encode(word, out, |out| self.word(tokens, word, &mut merger, out));
             rest = after;
@@ -48,19 +63,24 @@ impl SentencePiece {
 
     fn word(&self, tokens: &StringTable, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         let rank = |pair: &[u8], _| tokens.find(pair).map(|id| self.ranks[id as usize]);
-        merger.merge(word.as_bytes(), char_lengths(word), rank, |symbol| {
-            match tokens.find(symbol) {
+        merger.merge(
+            word.as_bytes(),
+            char_lengths(word),
+            rank,
+            |symbol| match tokens.find(symbol) {
                 Some(id) => out.push(id),
                 None => self.bytes.encode(symbol, self.unknown, out),
-            }
-        });
+            },
+        );
     }
 }
 
 /// Where the second word of `text` starts: at the first [`SPACE`] behind something else.
 fn next_word(text: &[u8]) -> Option<usize> {
     let spaces = memmem::find_iter(text, SPACE);
-    spaces.into_iter().find(|&at| at > 0 && !text[..at].ends_with(SPACE.as_bytes()))
+    spaces
+        .into_iter()
+        .find(|&at| at > 0 && !text[..at].ends_with(SPACE.as_bytes()))
 }
 
 /// Orders scores, best first; a NaN comes last.
@@ -69,7 +89,11 @@ fn rank(score: f32) -> u32 {
         return u32::MAX;
     }
     let bits = (score + 0.0).to_bits(); // -0 becomes 0
-    let ascending = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    let ascending = if bits >> 31 == 0 {
+        bits | 1 << 31
+    } else {
+        !bits
+    };
     !ascending
 }
 

@@ -34,15 +34,25 @@ struct Best {
 }
 
 impl Unigram {
-    pub(super) fn new(vocab: &Vocab, kinds: &[TokenKind], add_prefix: bool) -> Result<Self, TextError> {
+    pub(super) fn new(
+        vocab: &Vocab,
+        kinds: &[TokenKind],
+        add_prefix: bool,
+    ) -> Result<Self, TextError> {
         if vocab.tokens.longest() > MAX_TOKEN {
             return Err(TextError::Vocabulary {
                 field: "tokenizer.ggml.tokens",
-                problem: format!("has a token of {} bytes; at most {MAX_TOKEN} are supported", vocab.tokens.longest()),
+                problem: format!(
+                    "has a token of {} bytes; at most {MAX_TOKEN} are supported",
+                    vocab.tokens.longest()
+                ),
             });
         }
         let score = |id: usize| vocab.scores.get(id).copied().unwrap_or(0.0);
-        let normal = kinds.iter().enumerate().filter(|(_, kind)| **kind == TokenKind::Normal);
+        let normal = kinds
+            .iter()
+            .enumerate()
+            .filter(|(_, kind)| **kind == TokenKind::Normal);
         let worst = normal.map(|(id, _)| score(id)).fold(f32::MAX, f32::min);
         let scores = kinds.iter().enumerate().map(|(id, kind)| match kind {
             TokenKind::Normal | TokenKind::Unused => score(id),
@@ -63,7 +73,14 @@ impl Unigram {
     pub(super) fn encode(&self, tokens: &StringTable, text: &str, out: &mut Vec<u32>) {
         let text = self.normalize(text);
         let bytes = text.as_bytes();
-        let mut best = vec![Best { token: None, start: 0, score: f64::MIN }; bytes.len() + 1];
+        let mut best = vec![
+            Best {
+                token: None,
+                start: 0,
+                score: f64::MIN
+            };
+            bytes.len() + 1
+        ];
         best[0].score = 0.0;
         let mut start = 0;
         for first in char_lengths(&text) {
@@ -71,7 +88,11 @@ impl Unigram {
             let mut reach = |end: usize, token, gain: f32| {
                 let score = score + f64::from(gain);
                 if score > best[end].score {
-                    best[end] = Best { token, start, score };
+                    best[end] = Best {
+                        token,
+                        start,
+                        score,
+                    };
                 }
             };
             let mut known = false;

@@ -53,8 +53,12 @@ impl WordPiece {
         }
         let (mut start, mut least) = (0, SPACE.len());
         while start < word.len() {
-            let ends = word[start..].char_indices().map(|(at, c)| at + c.len_utf8());
-            let ends = ends.skip_while(|&end| end <= least).take_while(|&end| end <= tokens.longest());
+            let ends = word[start..]
+                .char_indices()
+                .map(|(at, c)| at + c.len_utf8());
+            let ends = ends
+                .skip_while(|&end| end <= least)
+                .take_while(|&end| end <= tokens.longest());
             let found = ends
                 .filter_map(|end| Some((end, tokens.find(&word.as_bytes()[start..start + end])?)))
                 .last();
@@ -85,7 +89,11 @@ impl WordPiece {
             false => clean.collect(),
         };
         // Each character on its own: to_lowercase of a whole string minds a final sigma.
-        if self.lowercase { plain.chars().flat_map(char::to_lowercase).collect() } else { plain }
+        if self.lowercase {
+            plain.chars().flat_map(char::to_lowercase).collect()
+        } else {
+            plain
+        }
     }
 }
 
@@ -123,9 +131,24 @@ mod tests {
     use super::*;
 
     fn encode(text: &str, lowercase: bool) -> Vec<u32> {
-        let spellings = ["[UNK]", "▁un", "aff", "able", "▁unaffable", "▁,", "▁漢", "▁É", "▁e", "▁"];
+        let spellings = [
+            "[UNK]",
+            "▁un",
+            "aff",
+            "able",
+            "▁unaffable",
+            "▁,",
+            "▁漢",
+            "▁É",
+            "▁e",
+            "▁",
+        ];
         let tokens = StringTable::new("test", spellings.iter().map(|s| s.as_bytes())).unwrap();
-        let wordpiece = WordPiece { lowercase, strip_accents: lowercase, unknown: Some(0) };
+        let wordpiece = WordPiece {
+            lowercase,
+            strip_accents: lowercase,
+            unknown: Some(0),
+        };
         let mut out = Vec::new();
         wordpiece.encode(&tokens, text, &mut out);
         out
@@ -136,7 +159,7 @@ mod tests {
         assert_eq!(encode("unaffable unable unx", true), [4, 1, 3, 0]);
         assert_eq!(encode("un,able漢É\u{200d}", true), [1, 5, 0, 6, 8]);
         assert_eq!(encode("É", false), [7]);
-        assert_eq!(encode(" \n\u{fffd}", true), []);
+        assert!(encode(" \n\u{fffd}", true).is_empty());
         assert_eq!(encode(&"un".repeat(51), true), [0]);
     }
 }

@@ -1,0 +1,275 @@
+//! Chat templates of real families render as Hugging Face's implementation renders them
+//! (`templates/make_golden.py`), and hostile ones are stopped.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use zse_text::{CHATML, ChatInput, ChatTemplate, Message, PLAIN, Role, TextError};
+
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/templates")
+        .join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn templates_render_as_hugging_face_renders_them() {
+    let golden: Value = serde_json::from_str(&file("golden.json")).unwrap();
+    let tools = golden["tools"].as_array().unwrap();
+    let mut texts = 0;
+    for case in golden["cases"].as_array().unwrap() {
+        let template =
+            ChatTemplate::from_source(&file(case["template"].as_str().unwrap())).unwrap();
+        let chat = &golden["chats"][case["chat"].as_str().unwrap()];
+        let messages: Vec<Message> = serde_json::from_value(chat.clone()).unwrap();
+        let mut extra = case["extra"].as_object().unwrap().clone();
+        extra.insert("bos_token".into(), "<s>".into());
+        extra.insert("eos_token".into(), "</s>".into());
+        let rendered = template.render(&ChatInput {
+            messages: &messages,
+            tools: if case["tools"] == true { tools } else { &[] },
+            add_generation_prompt: case["add_generation_prompt"] == true,
+            extra,
+            ..ChatInput::default()
+        });
+        let what = format!("{} {} {}", case["template"], case["chat"], case["tools"]);
+        match rendered {
+            Ok(text) => {
+                assert_eq!(case["text"], text, "{what}");
+                texts += 1;
+            }
+            Err(TextError::Refused { message }) => assert_eq!(case["refused"], message, "{what}"),
+            Err(error) => assert!(case["fails"].is_string(), "{what}: {error}"),
+        }
+    }
+    assert!(texts > 150);
+}
+
+fn render(source: &str) -> Result<String, TextError> {
+    let messages = [
+        Message::new(Role::User, "hi"),
+        Message::new(Role::Assistant, "yes"),
+    ];
+    ChatTemplate::from_source(source)?.render(&ChatInput {
+        messages: &messages,
+        ..ChatInput::default()
+    })
+}
+
+#[test]
+fn hostile_templates_are_stopped() {
+    let doubling = |step: &str| {
+        format!(
+            "{{% set ns = namespace(x='ab', l=[1]) %}}{{% for i in range(100) %}}{step}{{% endfor %}}done"
+        )
+    };
+    let hostile = [
+        "{{ 'x' * 10**9 }}",
+        "{{ ('x' * 10**7) * 10**7 }}",
+        "{{ [1] * 10**9 }}",
+        "{% for i in range(10**12) %}x{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}xxxxxxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
+        "{% block a %}{{ self.a() }}{% endblock %}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{{ '%*d' | format(1000000000, 1) }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 1000000000) }}",
+        "{{ 'x' | indent(1000000000) }}",
+        "{{ [1] | batch(1000000000, 'x') | list }}",
+        "{{ [1] | slice(1000000000) | list }}",
+        "{{ range(100000) | join('x' * 1000000) }}",
+        "{{ ('a' * 100000) | replace('a', 'b' * 100000) }}",
+        "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
+        "{{ range(100000) | map('replace', '1', 'x' * 1000000) | list }}",
+        "{% set s = 'a' * 10000000 %}{% for i in range(99999) %}{{ s == s ~ 'x' }}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% if s[1:] == 'b' %}{% endif %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% if s[999999] == 'b' %}{% endif %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% if 'b' in s %}{% endif %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s | upper %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s | list %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% for c in s %}{% break %}{% endfor %}{% endfor %}",
+        "{% set s = 'a' * 1000000 %}{% for i in range(99999) %}{% set t = s.split('a') %}{% endfor %}",
+        &doubling("{% set ns.x = ns.x ~ ns.x %}"),
+        &doubling("{% set ns.x = ns.x + ns.x %}"),
+        &doubling("{% set ns.x = [ns.x, ns.x] | join %}"),
+        &doubling("{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"),
+        &doubling("{% set ns.x = ns.x | replace('a', ns.x) %}"),
+        &doubling("{% set ns.x = ns.x | tojson | tojson %}"),
+        &doubling("{% set ns.l = ns.l + ns.l %}{% set ns.l = ns.l | list %}"),
+        &doubling("{% set ns.l = [ns.l, ns.l] %}"),
+        &doubling("{% set ns.l = {'a': ns.l, 'b': ns.l} %}"),
+        &doubling("{% set ns.l = ns.l + ns.l %}{% if 7 in ns.l %}{% endif %}"),
+        "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+        "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = ns.l | batch(1) | list %}{% endfor %}",
+        "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}",
+        "{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns == ns }}{{ ns }}",
+        "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = [b] %}{{ a }}",
+    ];
+    for source in hostile {
+        ChatTemplate::from_source(source).unwrap(); // it is rendering that must be stopped
+        let stopped = render(source);
+        assert!(
+            stopped.is_err(),
+            "{source}: {} bytes",
+            stopped.unwrap().len()
+        );
+    }
+}
+
+#[test]
+fn hostile_sources_are_refused() {
+    for source in [
+        &"{{ 1 }}".repeat(100_000),
+        &format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000)),
+        &format!("{{{{ {}1 }}}}", "-".repeat(10_000)),
+        &format!("{{{{ {}1 }}}}", "not ".repeat(10_000)),
+        &"{% if 1 %}".repeat(5_000),
+        &format!("{{{{ 1{} }}}}", " + 1".repeat(60_000)),
+        &format!("{{{{ x{} }}}}", "[0]".repeat(60_000)),
+        &format!("{{{{ x{} }}}}", "|e".repeat(60_000)),
+        &format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(10_000)),
+        &"{% generation %}".repeat(10_000),
+    ] {
+        assert!(render(source).is_err(), "{}", &source[..20]);
+    }
+    // The deepest that pass need no deep stack.
+    for (open, close) in [
+        ("-", ""),
+        ("not ", ""),
+        ("1 + ", ""),
+        ("x if x else ", ""),
+        ("[", "]"),
+        ("(", ")"),
+    ] {
+        for count in [100, 300, 490, 990] {
+            let _ = render(&format!(
+                "{{{{ {}1{} }}}}",
+                open.repeat(count),
+                close.repeat(count)
+            ));
+        }
+    }
+    for step in [" + 1", "|e", "[0]", ".a", "(1)", " and 1", " < 1"] {
+        let _ = render(&format!("{{{{ 1{} }}}}", step.repeat(490)));
+    }
+    let _ = render(&format!(
+        "{{% if 0 %}}{}{{% endif %}}",
+        "{% elif 0 %}".repeat(199)
+    ));
+    for source in [
+        "{{",
+        "{% for %}",
+        "{% include 'x' %}",
+        "{{ range(3) | chain([1]) }}",
+        "{{ debug() }}",
+        "{{ x(*y) }}",
+    ] {
+        assert!(
+            matches!(render(source), Err(TextError::Template { .. })),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn exceptions_carry_the_words_of_the_template() {
+    let refused = render("{{ raise_exception('no ' ~ messages[0].role) }}");
+    assert!(matches!(refused, Err(TextError::Refused { message }) if message == "no user"));
+}
+
+#[test]
+fn the_date_is_that_of_now() {
+    let template = ChatTemplate::from_source("{{ strftime_now('%d %b %Y, %H:%M') }}").unwrap();
+    let now = Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000));
+    let text = template
+        .render(&ChatInput {
+            now,
+            ..ChatInput::default()
+        })
+        .unwrap();
+    assert_eq!(text, "09 Sep 2001, 01:46");
+    assert!(
+        render("{{ strftime_now('%Y') }}")
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+            > 2000
+    );
+    assert!(render("{{ strftime_now('%!') }}").is_err());
+}
+
+#[test]
+fn default_templates_render() {
+    let messages = [
+        Message::new(Role::System, "Be brief."),
+        Message::new(Role::User, "Hi"),
+        Message::new(Role::Assistant, "Hello"),
+        Message::new(Role::User, "Bye"),
+    ];
+    let extra: Map<String, Value> = [("bos_token", "<s>"), ("eos_token", "</s>")]
+        .map(|(k, v)| (k.into(), v.into()))
+        .into_iter()
+        .collect();
+    let input = ChatInput {
+        messages: &messages,
+        add_generation_prompt: true,
+        extra,
+        ..ChatInput::default()
+    };
+    let render = |source| {
+        ChatTemplate::from_source(source)
+            .unwrap()
+            .render(&input)
+            .unwrap()
+    };
+    assert_eq!(
+        render(CHATML),
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
+         <|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
+    );
+    assert_eq!(
+        render(PLAIN),
+        "<s>### System:\nBe brief.\n\n### User:\nHi\n\n### Assistant:\nHello</s>\n\n### User:\nBye\n\n### Assistant:\n"
+    );
+}
+
+#[test]
+fn long_chats_stay_within_the_limits() {
+    let text = "word ".repeat(200);
+    let turns = |i| {
+        Message::new(
+            if i % 2 == 0 {
+                Role::User
+            } else {
+                Role::Assistant
+            },
+            text.as_str(),
+        )
+    };
+    let messages: Vec<Message> = (0..2000).map(turns).collect();
+    for name in [
+        "llama3.jinja",
+        "qwen2_5.jinja",
+        "qwen3.jinja",
+        "mistral.jinja",
+        "gemma2.jinja",
+        "phi3.jinja",
+        "chatml.jinja",
+    ] {
+        let template = ChatTemplate::from_source(&file(name)).unwrap();
+        let extra = Map::from_iter([("eos_token".to_owned(), "</s>".into())]);
+        let input = ChatInput {
+            messages: &messages,
+            extra,
+            ..ChatInput::default()
+        };
+        let rendered = template
+            .render(&input)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(rendered.len() > messages.len() * (text.len() - 1), "{name}");
+    }
+}
