@@ -38,7 +38,7 @@ impl StringTable {
         let count = strings.len();
         u32::try_from(count).map_err(|_| too_large())?;
         let mut table = Self {
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(count.saturating_mul(8)),
             ends: Vec::with_capacity(count),
             index: HashTable::with_capacity(count),
             hasher: RandomState::default(),

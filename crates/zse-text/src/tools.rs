@@ -19,32 +19,32 @@ const CLOSE: &str = "</tool_call>";
 pub fn parse_tool_calls(text: &str) -> (String, Vec<ToolCall>) {
     let mut content = String::new();
     let mut calls = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(OPEN) {
-        let (body, tail) = after.split_once(CLOSE).unwrap_or((after, ""));
-        match serde_json::from_str::<FunctionCall>(body.trim()) {
-            Ok(FunctionCall { name, arguments }) => {
-                calls.push(ToolCall::new(
-                    format!("call_{}", calls.len()),
-                    name,
-                    arguments,
-                ));
-                append(&mut content, before);
-                rest = tail;
-            }
-            Err(_) => {
-                // Look again behind this tag: what follows may be a call.
-                let kept = before.len() + OPEN.len();
-                content.push_str(&rest[..kept]);
-                rest = &rest[kept..];
-            }
+    // Up to where the text is dealt with, and where the next closing tag was found.
+    let (mut done, mut close) = (0, 0);
+    let mut from = 0;
+    while let Some(open) = text[from..].find(OPEN).map(|at| from + at) {
+        let body = open + OPEN.len();
+        if close < body {
+            close = text[body..].find(CLOSE).map_or(text.len(), |at| body + at);
+        }
+        from = body;
+        if let Ok(FunctionCall { name, arguments }) = serde_json::from_str(text[body..close].trim())
+        {
+            calls.push(ToolCall::new(
+                format!("call_{}", calls.len()),
+                name,
+                arguments,
+            ));
+            append(&mut content, &text[done..open]);
+            from = (close + CLOSE.len()).min(text.len());
+            done = from;
         }
     }
     if calls.is_empty() {
         return (text.to_owned(), calls);
     }
-    append(&mut content, rest);
-    (content.trim().to_owned(), calls)
+    append(&mut content, &text[done..]);
+    (content, calls)
 }
 
 /// Appends text that stood between calls.
@@ -100,6 +100,6 @@ mod tests {
             assert_eq!(calls(text), (text.to_owned(), vec![]));
         }
         let (content, found) = calls("<tool_call> oops <tool_call>{\"name\": \"f\"}</tool_call>");
-        assert_eq!((&*content, found.len()), ("<tool_call>\noops", 1));
+        assert_eq!((&*content, found.len()), ("<tool_call> oops", 1));
     }
 }

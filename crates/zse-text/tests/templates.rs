@@ -210,10 +210,9 @@ fn default_templates_render() {
         Message::new(Role::Assistant, "Hello"),
         Message::new(Role::User, "Bye"),
     ];
-    let extra: Map<String, Value> = [("bos_token", "<s>"), ("eos_token", "</s>")]
-        .map(|(k, v)| (k.into(), v.into()))
-        .into_iter()
-        .collect();
+    let mut extra = Map::from_iter([("adds_bos".to_owned(), true.into())]);
+    extra.insert("bos_token".to_owned(), "<s>".into());
+    extra.insert("eos_token".to_owned(), "</s>".into());
     let input = ChatInput {
         messages: &messages,
         add_generation_prompt: true,
@@ -228,7 +227,7 @@ fn default_templates_render() {
     };
     assert_eq!(
         render(CHATML),
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
+        "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n\
          <|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
     );
     assert_eq!(

@@ -19,6 +19,7 @@ use crate::{TextError, Tokenizer};
 
 /// The template of models whose vocabulary has `<|im_start|>` and that bring none: ChatML.
 pub const CHATML: &str = "\
+{{- bos_token if adds_bos else '' -}}
 {%- for message in messages -%}
 {{- '<|im_start|>' + message.role + '\\n' + (message.content or '') + '<|im_end|>\\n' -}}
 {%- endfor -%}
@@ -27,7 +28,7 @@ pub const CHATML: &str = "\
 /// The template of other models that bring none: a heading for each message, and the end-of-text
 /// token behind each of the model's own.
 pub const PLAIN: &str = "\
-{{- bos_token -}}
+{{- bos_token if adds_bos else '' -}}
 {%- for message in messages -%}
 {{- '### ' + message.role | capitalize + ':\\n' + (message.content or '') -}}
 {{- (eos_token if message.role == 'assistant' else '') + '\\n\\n' -}}
@@ -46,7 +47,8 @@ const TOOL_USE: &str = "tool_use";
 pub struct ChatTemplate {
     /// By name; there is one called `default`.
     sources: BTreeMap<String, String>,
-    /// Names of special tokens as templates know them, and their spelling.
+    /// Names of special tokens as templates know them, and their spelling; and `adds_bos`, whether
+    /// the tokenizer puts `bos_token` before a text.
     tokens: Map<String, Value>,
 }
 
@@ -144,10 +146,9 @@ impl ChatTemplate {
                     .into(),
             )
         });
-        Ok(Self {
-            sources,
-            tokens: spelled.into_iter().collect(),
-        })
+        let mut tokens: Map<String, Value> = spelled.into_iter().collect();
+        tokens.insert("adds_bos".to_owned(), tokenizer.adds_bos().into());
+        Ok(Self { sources, tokens })
     }
 
     /// The names of all templates; `default` is one of them.
