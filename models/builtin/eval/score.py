@@ -20,7 +20,9 @@ def items(path=ITEMS):
 
 
 def tool_calls(text):
-    """`[(name, arguments)]` of the calls in a text; None when one is no valid JSON."""
+    """`[(name, arguments)]` of the calls in a text; None when one is no valid JSON or other words stand beside them."""
+    if CALL.sub("", text).strip():
+        return None
     try:
         made = [json.loads(c) for c in CALL.findall(text)]
         return [(c["name"], c["arguments"]) for c in made]
