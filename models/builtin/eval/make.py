@@ -17,11 +17,19 @@ SEED = 20_000_003
 
 def item(task, messages, expect, listed=None):
     """An item; `expect` is `(kind, want)`."""
-    made = {"task": task, "messages": messages}
+    made = {"task": task, "messages": [as_sent(m) for m in messages]}
     if listed:
         made["tools"] = listed
     made["expect"] = {"kind": expect[0], "want": expect[1]}
     return made
+
+
+def as_sent(message):
+    """A message as OpenAI's API carries it: arguments of a call are a string of JSON."""
+    if not message.get("tool_calls"):
+        return message
+    sent = [{"type": "function", "function": dict(c["function"], arguments=dumps(c["function"]["arguments"]))} for c in message["tool_calls"]]
+    return dict(message, tool_calls=sent)
 
 
 def called(message):
