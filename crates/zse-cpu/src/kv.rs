@@ -162,7 +162,7 @@ impl KvStore {
         );
         ctx.step.run(n.div_ceil(chunk.max(1)), &|i| {
             let mut rotated = vec![0.0; k_writer.dim];
-            for token in i * chunk..n.min((i + 1) * chunk) {
+            for (token, &slot) in slots.iter().enumerate().skip(i * chunk).take(chunk) {
                 let rotation = rotation.as_ref().map(|of| of(token));
                 for head in 0..k_writer.heads {
                     let k =
@@ -176,8 +176,8 @@ impl KvStore {
                     // SAFETY: slots differ or all tokens are in one chunk, and chunks are handed
                     // out once: no two threads write the same row.
                     unsafe {
-                        k_writer.write(slots[token], head, &rotated);
-                        v_writer.write(slots[token], head, v);
+                        k_writer.write(slot, head, &rotated);
+                        v_writer.write(slot, head, v);
                     }
                 }
             }

@@ -178,3 +178,43 @@ fn release(checkpoint: &Checkpoint, view: &WeightView<'_>) {
         checkpoint.release_pages(&tensor);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zse_model::conformance::{DecoderSpec, decoder};
+
+    use super::*;
+    use crate::pool::Pool;
+
+    #[test]
+    fn weights_in_place_give_the_tiles_and_rows_of_packed_ones() {
+        for &ty in GgmlType::WEIGHTS {
+            let spec = DecoderSpec {
+                layers: 1,
+                vocab: 37,
+                ..DecoderSpec::small(ty)
+            };
+            let model = decoder(&spec, 1).expect("the suite builds its models");
+            let tensors = &model.program.tensors;
+            let output = tensors.iter().position(|t| t.name == "output.weight");
+            let id = TensorId(output.expect("a decoder has an output matrix") as u32);
+            let packed = Matrix::pack(&model, id, &Pool::global().step(2)).expect("a good tensor");
+            let in_place = Matrix::in_place(&model, id).expect("a good tensor");
+            let (mut unused, mut scratch) = (Vec::new(), Vec::new());
+            for tile in 0..spec.vocab.div_ceil(TILE_ROWS) {
+                let expected = packed.tile(0, tile, &mut unused);
+                assert_eq!(
+                    in_place.tile(0, tile, &mut scratch),
+                    expected,
+                    "{ty} tile {tile}"
+                );
+            }
+            let (mut a, mut b) = (vec![0.0; spec.width], vec![0.0; spec.width]);
+            for row in [0, 15, 16, spec.vocab - 1] {
+                packed.decode_row(row, &mut a).expect("a good row");
+                in_place.decode_row(row, &mut b).expect("a good row");
+                assert_eq!(a, b, "{ty} row {row}");
+            }
+        }
+    }
+}

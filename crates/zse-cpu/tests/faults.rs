@@ -8,13 +8,18 @@ use zse_model::executor::{Backend, Budget, ExecError, KvType, LoadError, Masks, 
 use zse_quant::GgmlType;
 
 fn budget() -> Budget {
-    Budget { kv_blocks: 8, ..Budget::for_context(64, 1, 64) }
+    Budget {
+        kv_blocks: 8,
+        ..Budget::for_context(64, 1, 64)
+    }
 }
 
 #[test]
 fn bad_batches_are_refused() {
     let model = decoder(&DecoderSpec::small(GgmlType::Q4_0), 1).unwrap();
-    let mut executor = CpuBackend::default().compile(Arc::clone(&model), &budget()).unwrap();
+    let mut executor = CpuBackend::default()
+        .compile(Arc::clone(&model), &budget())
+        .unwrap();
     let good = batch(&model, &budget(), &[(&[1, 2, 3], 0)]);
 
     let mut unknown_token = good.clone();
@@ -26,21 +31,35 @@ fn bad_batches_are_refused() {
     let mut too_long = good.clone();
     too_long.seqs[0].tokens = 0..4;
     for bad in [unknown_token, unknown_block, no_block, too_long] {
-        assert!(matches!(executor.submit(&bad), Err(ExecError::BadBatch(_))), "{bad:?}");
+        assert!(
+            matches!(executor.submit(&bad), Err(ExecError::BadBatch(_))),
+            "{bad:?}"
+        );
     }
     // And goes on.
     let ticket = executor.submit(&good).unwrap();
     executor.sample(ticket, &Masks::default()).unwrap();
     assert_eq!(executor.wait(ticket).unwrap().rows.len(), 3);
-    assert!(matches!(executor.wait(ticket), Err(ExecError::BadTicket(_))));
-    assert!(matches!(executor.wait(Ticket(99)), Err(ExecError::BadTicket(_))));
+    assert!(matches!(
+        executor.wait(ticket),
+        Err(ExecError::BadTicket(_))
+    ));
+    assert!(matches!(
+        executor.wait(Ticket(99)),
+        Err(ExecError::BadTicket(_))
+    ));
 }
 
 #[test]
 fn two_tokens_in_one_slot_are_no_race() {
     let model = decoder(&DecoderSpec::small(GgmlType::Q4_0), 1).unwrap();
-    let budget = Budget { threads: Some(4), ..budget() };
-    let mut executor = CpuBackend::default().compile(Arc::clone(&model), &budget).unwrap();
+    let budget = Budget {
+        threads: Some(4),
+        ..budget()
+    };
+    let mut executor = CpuBackend::default()
+        .compile(Arc::clone(&model), &budget)
+        .unwrap();
     let ids: Vec<u32> = (0..30).collect();
     let mut both = batch(&model, &budget, &[(&ids, 0), (&ids, 0)]);
     both.seqs[1].tables = both.seqs[0].tables.clone();
@@ -53,24 +72,40 @@ fn two_tokens_in_one_slot_are_no_race() {
 fn memory_is_reported() {
     let model = decoder(&DecoderSpec::small(GgmlType::F16), 1).unwrap();
     let budget = budget();
-    let mut executor = CpuBackend::default().compile(Arc::clone(&model), &budget).unwrap();
+    let mut executor = CpuBackend::default()
+        .compile(Arc::clone(&model), &budget)
+        .unwrap();
     let before = executor.memory();
     let file = model.weights.checkpoint().file_bytes();
     assert!(before.weights + before.mapped >= file / 2 && before.weights <= 2 * file);
     assert_eq!(before.kv, budget.kv_bytes(&model.program).unwrap());
-    let ticket = executor.submit(&batch(&model, &budget, &[(&[1, 2, 3], 0)])).unwrap();
+    let ticket = executor
+        .submit(&batch(&model, &budget, &[(&[1, 2, 3], 0)]))
+        .unwrap();
     executor.sample(ticket, &Masks::default()).unwrap();
     assert!(executor.memory().activations > before.activations);
 }
 
 #[test]
 fn what_cannot_be_is_refused_at_compile() {
-    let model = decoder(&DecoderSpec { heads: 16, ..DecoderSpec::small(GgmlType::F16) }, 1).unwrap();
+    let model = decoder(
+        &DecoderSpec {
+            heads: 16,
+            ..DecoderSpec::small(GgmlType::F16)
+        },
+        1,
+    )
+    .unwrap();
     // Heads of 16 numbers, KV blocks of 32.
-    let budget = Budget { kv_type: KvType::Q8_0, ..budget() };
+    let budget = Budget {
+        kv_type: KvType::Q8_0,
+        ..budget()
+    };
     let refused = CpuBackend::default().compile(model.clone(), &budget);
     assert!(matches!(refused, Err(LoadError::Budget(_))));
-    let missing = Isa::ALL.into_iter().find(|isa| !Isa::available().contains(isa));
+    let missing = Isa::ALL
+        .into_iter()
+        .find(|isa| !Isa::available().contains(isa));
     if let Some(isa) = missing {
         let refused = CpuBackend { isa: Some(isa) }.compile(model, &self::budget());
         assert!(matches!(refused, Err(LoadError::Unsupported { .. })));

@@ -8,7 +8,9 @@ fn fixtures_hold_on_every_instruction_set() {
     for file in Golden::files().expect("fixtures are there") {
         let golden = Golden::open(&file).expect("a good fixture");
         for isa in Isa::available() {
-            let report = golden.compare(&CpuBackend { isa: Some(isa) }).expect("it runs");
+            let report = golden
+                .compare(&CpuBackend { isa: Some(isa) })
+                .expect("it runs");
             println!("{isa:8} {:20} {:.1e}", golden.name, report.error);
             assert!(report.error <= 1e-4, "{isa} {}: {report:?}", golden.name);
             assert_eq!(report.diverged, None, "{isa} {}", golden.name);

@@ -23,6 +23,13 @@ use crate::pool::{Pool, available_threads};
 use load::Weights;
 use run::Run;
 
+/// The groups that have kernels.
+const FUSED: [GroupKind; 3] = [
+    GroupKind::Linears,
+    GroupKind::GatedUp,
+    GroupKind::RopeKvWrite,
+];
+
 /// A model on the CPU.
 pub(crate) struct CpuExecutor {
     model: Arc<Model>,
@@ -60,7 +67,7 @@ impl CpuExecutor {
         let weights = Weights::load(&model, budget, &Pool::global().step(threads))?;
         let rotations = weights.rotations(&model.program);
         let claim: &[GroupKind] = match budget.fuse {
-            Fuse::All => &GroupKind::ALL,
+            Fuse::All => &FUSED,
             Fuse::None => &[],
         };
         let steps = schedule(&model.program, claim);

@@ -108,7 +108,7 @@ impl<'a> Run<'a> {
         self.memory.buffers[buffer] = out;
     }
 
-    /// Runs a group, all of whose kinds have kernels.
+    /// Runs a group; one of a kind without a kernel of its own, operation by operation.
     fn group(&mut self, kind: GroupKind, nodes: &[NodeId]) {
         match kind {
             GroupKind::Linears => {
@@ -299,7 +299,6 @@ impl<'a> Run<'a> {
             .collect();
         let matrices: Vec<Linear> = linears.iter().map(|(linear, _)| *linear).collect();
         self.round(&matrices);
-        // Results take turns in `define`; the innermost call has them all.
         let mut outs: Vec<Vec<f32>> = linears
             .iter()
             .map(|(_, out)| {

@@ -64,10 +64,10 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
         z,
         [
             -5.704_988_7e-3,
-            2.063_908_9e-2,
+            2.063_909e-2,
             -5.373_971_6e-2,
             1.333_144_2e-1,
-            -3.333_328_2e-1,
+            -3.333_328e-1,
         ],
     );
     let small = s.fma(s.mul(p, z), x, x);
@@ -125,7 +125,7 @@ pub(crate) fn activate<S: Simd>(s: S, act: Act, x: S::F) -> S::F {
             // 0.5 (1 + tanh u) = sigmoid(2 u).
             let cube = s.mul(s.mul(x, x), x);
             let inner = s.fma(cube, s.splat(0.044_715), x);
-            times_sigmoid(s, x, s.mul(inner, s.splat(1.595_769_1)))
+            times_sigmoid(s, x, s.mul(inner, s.splat(1.595_769_2)))
         }
         Act::Relu => s.max(s.zero(), x),
     }

@@ -1,6 +1,6 @@
 //! One vocabulary of 16-lane vectors, one file for each instruction set.
 //!
-//! A kernel is written once, generic over [`Simd`], and run through [`Isa::run`], which enters a
+//! A kernel is written once, generic over [`Simd`], and run through [`Arch::run`](crate::isa::Arch::run), which enters a
 //! function compiled for the instruction set. A vector is always 16 lanes of 32 bits, whatever
 //! the registers: one on AVX-512, two on AVX2, four on NEON, an array in [`Scalar`]. All
 //! instruction sets therefore add in the same order and give the same bits, and every one of
@@ -124,6 +124,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The bits of the numbers.
     fn to_bits(self, v: Self::F) -> Self::I;
     /// Numbers by their bits.
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "`self` is the proof of the instruction set"
+    )]
     fn from_bits(self, v: Self::I) -> Self::F;
 
     /// All lanes `x`.

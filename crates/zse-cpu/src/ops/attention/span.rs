@@ -129,8 +129,8 @@ impl Span<'_> {
                 sums[i] = s.fma(s.splat(queries[i][d]), keys, sums[i]);
             }
         }
-        for i in 0..N {
-            let mut score = s.mul(sums[i], s.splat(a.scale));
+        for (i, sum) in sums.iter().enumerate() {
+            let mut score = s.mul(*sum, s.splat(a.scale));
             if let Some(cap) = a.softcap {
                 score = math::soft_cap(s, score, cap);
             }

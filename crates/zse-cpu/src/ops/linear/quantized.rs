@@ -214,19 +214,21 @@ fn dot<S: Simd, U: Unpack, const N: usize>(s: S, tile: &Tile<S>, x: [Group<'_>; 
     let offset = U::FORM.offset::<S>();
     let mut p = [[s.splat_i32(0); 2]; N];
     for c in 0..N {
-        for h in 0..2 {
-            p[c][h] = s.splat_i32(-offset * x[c].1[h]);
+        let [s0, s1] = x[c].1;
+        if U::SPLIT {
+            p[c] = [s.splat_i32(-offset * s0), s.splat_i32(-offset * s1)];
+        } else {
+            p[c][0] = s.splat_i32(-offset * (s0 + s1));
         }
     }
-    for h in 0..2 {
-        for j in 4 * h..4 * h + 4 {
-            for c in 0..N {
-                let x = s.splat_i32(i32::from_le_bytes(x[c].0.as_chunks().0[j]));
-                p[c][h] = match U::FORM {
-                    Form::Narrow(_) => s.dot_narrow(p[c][h], tile.q[j], x),
-                    Form::Wide => s.dot_wide(p[c][h], tile.q[j], x),
-                };
-            }
+    for (j, w) in tile.q.iter().enumerate() {
+        for c in 0..N {
+            let x = s.splat_i32(i32::from_le_bytes(x[c].0.as_chunks().0[j]));
+            let p = &mut p[c][j / 4];
+            *p = match U::FORM {
+                Form::Narrow(_) => s.dot_narrow(*p, *w, x),
+                Form::Wide => s.dot_wide(*p, *w, x),
+            };
         }
     }
     array!(s.zero(); c => {
