@@ -214,7 +214,10 @@ fn linear(rng: &mut Rng, ty: GgmlType, fill: Fill) -> Result<Case, ModelError> {
         format!("linear {} [{out}, {cols}] {fill:?}", ty.name()),
         rng,
     );
-    d.tolerance = tolerance(ty);
+    // Few rows, and a product of two of them: where the outlier meets small weights, its group's
+    // rounding shows more than in a decoder's logits.
+    let spread = if ty.is_quantized() && fill != Fill::Normal(1.0) { 4.0 } else { 1.0 };
+    d.tolerance = spread * tolerance(ty);
     d.table("x", cols, fill)?;
     for name in ["a", "b", "c"] {
         d.tensor(name, ty, &[cols, out], Fill::Normal(0.3))?;
