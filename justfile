@@ -35,6 +35,10 @@ tidy:
 fuzz target="gguf" seconds="600":
     fuzz/run {{target}} {{seconds}}
 
+# Compare with llama.cpp and write docs/parity.md (needs cmake and libclang; see parity/README.md)
+parity:
+    cd parity && cargo run --release -- report ../docs/parity.md
+
 # What must pass before a push, without the fuzzing
 check: tidy lint doc test
     cargo fmt --all --check

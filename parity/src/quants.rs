@@ -1,0 +1,304 @@
+//! The built-in model in every type of weights, in both engines.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use zse::quantize::{Importance, Mixture, QuantizeOptions};
+use zse_format::Checkpoint;
+use zse_quant::GgmlType;
+use zse_text::Tokenizer;
+
+use crate::llama::{self, FileType, Load};
+use crate::measure::{Baseline, Measured, Text};
+use crate::section::{Section, Table};
+
+/// A kind of file.
+struct Kind {
+    /// Its name in ZSE and in llama.cpp.
+    name: &'static str,
+    /// What llama.cpp is asked for.
+    file_type: FileType,
+    /// Whether llama.cpp writes it with an importance matrix: it refuses to without, or the result
+    /// would be of no use.
+    weighted: bool,
+}
+
+const fn kind(name: &'static str, file_type: u32) -> Kind {
+    Kind {
+        name,
+        file_type: FileType::Number(file_type),
+        weighted: false,
+    }
+}
+
+const fn weighted(name: &'static str, file_type: u32) -> Kind {
+    Kind {
+        weighted: true,
+        ..kind(name, file_type)
+    }
+}
+
+const NVFP4: Kind = Kind {
+    name: "NVFP4",
+    file_type: FileType::Only(GgmlType::Nvfp4),
+    weighted: false,
+};
+
+/// Files whose matrices are all of one type, with the name of that type or of a mixture on it.
+const PURE: &[(&str, Kind)] = &[
+    ("F16", kind("F16", 1)),
+    ("BF16", kind("BF16", 32)),
+    ("Q8_0", kind("Q8_0", 7)),
+    ("Q6_K", kind("Q6_K", 18)),
+    ("Q5_K", kind("Q5_K_S", 16)),
+    ("Q5_1", kind("Q5_1", 9)),
+    ("Q5_0", kind("Q5_0", 8)),
+    ("Q4_K", kind("Q4_K_S", 14)),
+    ("Q4_1", kind("Q4_1", 3)),
+    ("Q4_0", kind("Q4_0", 2)),
+    ("IQ4_NL", kind("IQ4_NL", 25)),
+    ("IQ4_XS", kind("IQ4_XS", 30)),
+    ("NVFP4", NVFP4),
+    ("MXFP4", kind("MXFP4", 38)),
+    ("Q3_K", kind("Q3_K_S", 11)),
+    ("IQ3_S", weighted("IQ3_S", 26)),
+    ("IQ3_XXS", weighted("IQ3_XXS", 23)),
+    ("Q2_K", kind("Q2_K", 10)),
+    ("IQ2_S", weighted("IQ2_M", 29)),
+    ("IQ2_XS", weighted("IQ2_XS", 20)),
+    ("Q2_0", kind("Q2_0", 41)),
+    ("IQ2_XXS", weighted("IQ2_XXS", 19)),
+    ("TQ2_0", kind("TQ2_0", 37)),
+    ("IQ1_M", weighted("IQ1_M", 31)),
+    ("TQ1_0", kind("TQ1_0", 36)),
+    ("IQ1_S", weighted("IQ1_S", 24)),
+    ("Q1_0", kind("Q1_0", 40)),
+];
+
+/// Files as people use them: some tensors in a better type than most.
+const MIXED: &[Kind] = &[
+    kind("Q8_0", 7),
+    kind("Q6_K", 18),
+    kind("Q5_K_M", 17),
+    kind("Q4_K_M", 15),
+    kind("Q4_0", 2),
+    kind("Q3_K_M", 12),
+    kind("Q2_K", 10),
+];
+
+/// Files of which the perplexities must agree, and to what share.
+const PROMISED: [&str; 4] = ["Q8_0", "Q6_K", "Q4_K_M", "Q4_0"];
+const TOLERANCE: f64 = 0.005;
+
+/// Tokens in a chunk.
+const CHUNK: usize = 512;
+
+/// What to measure on.
+pub(crate) struct Setup<'a> {
+    /// The model in F16 or F32.
+    pub(crate) model: &'a Path,
+    /// The same in F32.
+    pub(crate) full: &'a Path,
+    /// The text to predict.
+    pub(crate) text: &'a str,
+    /// The text to gather importance from.
+    pub(crate) calibration: &'a str,
+    /// Chunks of the text; `None`: all.
+    pub(crate) chunks: Option<usize>,
+    /// A folder for files in between.
+    pub(crate) folder: &'a Path,
+    pub(crate) threads: usize,
+}
+
+/// A run over all kinds.
+struct Run<'a> {
+    setup: &'a Setup<'a>,
+    text: Text,
+    baseline: Baseline,
+    theirs: llama::Importance,
+    ours: Arc<Importance>,
+}
+
+/// Measures every kind of file.
+///
+/// # Errors
+/// If a file cannot be written, read or run.
+pub(crate) fn section(setup: &Setup<'_>) -> Result<Section> {
+    let run = Run::new(setup)?;
+    let mut section = Section::new(
+        "Quantized weights",
+        "The built-in model in every type, each file in both engines on the same held-out text.",
+    );
+    section.add(format!(
+        "{} chunks of {CHUNK} tokens; the {} tokens in the second halves are scored. Perplexity in \
+         F32 (llama.cpp): {:.4}.",
+        run.text.chunks.len(),
+        run.text.scored_tokens(),
+        run.baseline.perplexity,
+    ));
+    section.add(include_str!("columns.md"));
+
+    section.add("### Files as people use them");
+    let mut table = Table::new(&HEADS);
+    for kind in MIXED {
+        for (writer, row) in run.compare(&mut table, kind.name, kind, false)? {
+            section.promise(
+                row.change().abs() <= TOLERANCE || !PROMISED.contains(&kind.name),
+                || {
+                    format!(
+                        "{} by {writer}: perplexities differ by {:.2}%",
+                        kind.name,
+                        100.0 * row.change()
+                    )
+                },
+            );
+        }
+    }
+    section.add(&table);
+
+    section.add("### Files of one type");
+    let mut table = Table::new(&HEADS);
+    for (name, kind) in PURE {
+        run.compare(&mut table, name, kind, true)?;
+    }
+    section.add(&table);
+    Ok(section)
+}
+
+/// The heads of both tables; see `columns.md`.
+const HEADS: [&str; 9] = [
+    "type",
+    "written by",
+    "bits",
+    "ppl llama.cpp",
+    "ppl ZSE",
+    "change",
+    "KL",
+    "same top-1",
+    "KL from F32: llama.cpp, ZSE",
+];
+
+impl<'a> Run<'a> {
+    fn new(setup: &'a Setup<'a>) -> Result<Self> {
+        let tokenizer = Tokenizer::from_metadata(Checkpoint::open(setup.full)?.metadata())?;
+        let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        let read = |text| Text::new(&tokenizer.encode(text, false, true), CHUNK, bos);
+        let mut text = read(setup.text).context("the text")?;
+        text.chunks.truncate(setup.chunks.unwrap_or(usize::MAX));
+        let calibration = read(setup.calibration).context("the calibration text")?;
+        let baseline = Baseline::new(setup.full, &text, setup.threads)?;
+
+        let model = llama::Model::open(setup.full, Load::All)?;
+        let chunks: Vec<_> = calibration.chunks.iter().map(Vec::as_slice).collect();
+        let theirs = llama::Importance::gather(&model, &chunks, setup.threads)?;
+        let path = setup.folder.join("importance.gguf");
+        theirs.write(&path)?;
+        let ours = Arc::new(Importance::open(&path)?);
+        Ok(Self {
+            setup,
+            text,
+            baseline,
+            theirs,
+            ours,
+        })
+    }
+
+    /// Measures the file of this kind that llama.cpp writes, and ZSE's where it can write one with
+    /// other weights. Adds them to `table` as `name`, and gives them with who wrote them.
+    fn compare(
+        &self,
+        table: &mut Table,
+        name: &str,
+        kind: &Kind,
+        pure: bool,
+    ) -> Result<Vec<(&'static str, Measured)>> {
+        let Setup {
+            model,
+            folder,
+            threads,
+            ..
+        } = *self.setup;
+        let (theirs, ours) = (folder.join("llama.cpp.gguf"), folder.join("zse.gguf"));
+        let importance = kind.weighted.then_some(&self.theirs);
+        llama::quantize(model, &theirs, kind.file_type, pure, importance, threads)?;
+        if Mixture::parse(kind.name).is_err() {
+            return Ok(vec![self.measure(table, name, "llama.cpp", &theirs)?]);
+        }
+        let importance = kind.weighted.then(|| Arc::clone(&self.ours));
+        quantize(model, &ours, kind.name, pure, importance, threads)?;
+        if same_weights(&theirs, &ours)? {
+            return Ok(vec![self.measure(table, name, "both alike", &theirs)?]);
+        }
+        Ok(vec![
+            self.measure(table, name, "llama.cpp", &theirs)?,
+            self.measure(table, name, "ZSE", &ours)?,
+        ])
+    }
+
+    /// Measures `file` and adds its row to `table`.
+    fn measure(
+        &self,
+        table: &mut Table,
+        name: &str,
+        writer: &'static str,
+        file: &Path,
+    ) -> Result<(&'static str, Measured)> {
+        let m = Measured::new(file, &self.text, &self.baseline, self.setup.threads)
+            .with_context(|| format!("{name} by {writer}"))?;
+        let cells = [
+            format!("`{name}`"),
+            writer.to_owned(),
+            format!("{:.2}", m.bits),
+            format!("{:.4}", m.theirs),
+            format!("{:.4}", m.ours),
+            format!("{:+.3}%", 100.0 * m.change()),
+            format!("{:.2e}", m.divergence),
+            format!("{:.2}%", 100.0 * m.top1),
+            format!("{:.2e}, {:.2e}", m.their_loss, m.our_loss),
+        ];
+        eprintln!("{}", cells.join("  "));
+        table.row(cells);
+        Ok((writer, m))
+    }
+}
+
+/// Writes `model` with ZSE's quantizer.
+fn quantize(
+    model: &Path,
+    to: &Path,
+    mixture: &str,
+    pure: bool,
+    importance: Option<Arc<Importance>>,
+    threads: usize,
+) -> Result<()> {
+    let options = QuantizeOptions {
+        pure,
+        importance,
+        threads: Some(threads),
+        ..QuantizeOptions::new(Mixture::parse(mixture)?)
+    };
+    zse::quantize::quantize(&Checkpoint::open(model)?, to, &options, |_| {
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
+}
+
+/// Writes `model` in F32.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub(crate) fn in_full(model: &Path, to: &Path, threads: usize) -> Result<()> {
+    quantize(model, to, "F32", false, None, threads)
+}
+
+/// Whether all tensors of two files have the same types and bytes.
+fn same_weights(a: &Path, b: &Path) -> Result<bool> {
+    let (a, b) = (Checkpoint::open(a)?, Checkpoint::open(b)?);
+    Ok(a.tensors().count() == b.tensors().count()
+        && a.tensors().all(|x| {
+            b.tensor(x.name)
+                .is_some_and(|y| x.ty == y.ty && x.data == y.data)
+        }))
+}
