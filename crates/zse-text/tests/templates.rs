@@ -182,6 +182,37 @@ fn exceptions_carry_the_words_of_the_template() {
 }
 
 #[test]
+fn backward_slices_are_those_of_python() {
+    for (source, expected) in [
+        (
+            "{{ 'abcde'[::-1] }} {{ 'abcde'[::-2] }} {{ ''[::-1] }}|",
+            "edcba eca |",
+        ),
+        (
+            "{{ 'abcde'[3:0:-1] }} {{ 'abcde'[3::-1] }} {{ 'abcde'[:1:-1] }}",
+            "dcb dcba edc",
+        ),
+        ("{{ 'abcde'[-2:-4:-1] }} {{ 'abcde'[9:-9:-3] }}", "dc eb"),
+        ("{{ 'abcde'[1:3:-1] }}|{{ 'abcde'[-9::-1] }}|", "||"),
+        (
+            "{{ [1, 2, 3][::-1] }} {{ [][::-1] }} {{ [1, 2, 3][:0:-1] }}",
+            "[3, 2, 1] [] [3, 2]",
+        ),
+        (
+            "{% for m in messages[::-1] %}{{ m.role }} {{ loop.index }};{% endfor %}",
+            "assistant 1;user 2;",
+        ),
+        (
+            "{{ 'né漢'[::-1] }}{{ (1, 2)[::-1] | join('-') }}",
+            "漢én2-1",
+        ),
+    ] {
+        assert_eq!(render(source).unwrap(), expected, "{source}");
+    }
+    assert!(render("{{ 1[::-1] }}").is_err());
+}
+
+#[test]
 fn the_date_is_that_of_now() {
     let template = ChatTemplate::from_source("{{ strftime_now('%d %b %Y, %H:%M') }}").unwrap();
     let now = Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000));

@@ -37,7 +37,16 @@ pub(super) fn charge(guard: &Guard, operands: &mut [Value], meter: &Meter) -> Re
         (Guard::Item, [container, _]) if container.kind() == ValueKind::Iterable => {
             meter.touch(meter.items(container)?)
         }
-        (Guard::Slice, [value, ..]) => meter.create(shallow(value) + meter.items(value)?),
+        (Guard::Slice, [value, start, stop, step]) => {
+            meter.create(shallow(value) + meter.items(value)?)?;
+            if step.as_i64().is_some_and(|step| step < 0) {
+                *value = slice_backwards(value, start, stop, step, meter)?;
+                [start, stop, step]
+                    .into_iter()
+                    .for_each(|bound| *bound = Value::from(()));
+            }
+            Ok(())
+        }
         (Guard::SetAttribute, [value, _]) if value.as_object().is_some_and(is_namespace) => {
             Err(meter.stop(Verdict::Limit("the nesting of its values")))
         }
@@ -73,6 +82,46 @@ fn add(left: &mut Value, right: &mut Value, meter: &Meter) -> Result<(), Error> 
     meter.create(shallow(left) + shallow(right))?;
     // Lists are joined without copying them.
     meter.touch(meter.items(left)?.saturating_add(meter.items(right)?))
+}
+
+/// `value[start:stop:step]` for a negative step, which the engine (minijinja 3.0.5) panics on for
+/// some bounds.
+fn slice_backwards(
+    value: &Value,
+    start: &Value,
+    stop: &Value,
+    step: &Value,
+    meter: &Meter,
+) -> Result<Value, Error> {
+    meter.create(shallow(value) * shallow(&Value::UNDEFINED))?;
+    let items: Vec<Value> = match value.kind() {
+        ValueKind::String | ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.collect(),
+        ValueKind::Undefined | ValueKind::None => Vec::new(),
+        kind => {
+            let problem = format!("value of type {kind} cannot be sliced");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+    };
+    let len = items.len() as i64;
+    // Bounds count from the end if they are negative; -1 is before the first item.
+    let bound = |bound: &Value, default: i64| match bound.is_none() {
+        true => Ok(default),
+        false => i64::try_from(bound.clone()).map(|at| match at {
+            negative @ ..0 => negative.saturating_add(len).max(-1),
+            at => at.min(len - 1),
+        }),
+    };
+    let (start, stop) = (bound(start, len - 1)?, bound(stop, -1)?);
+    let by = i64::try_from(step.clone())?.unsigned_abs() as usize;
+    let kept = items.into_iter().enumerate().rev().filter(|(at, _)| {
+        let at = *at as i64;
+        at <= start && at > stop && ((start - at) as usize).is_multiple_of(by)
+    });
+    let kept = kept.map(|(_, item)| item);
+    Ok(match value.as_str() {
+        Some(_) => kept.map(|c| c.to_string()).collect::<String>().into(),
+        None => kept.collect::<Vec<_>>().into(),
+    })
 }
 
 fn filter(name: &str, operands: &[Value], meter: &Meter) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Rendering one template: the environment that Hugging Face's templates expect, within limits.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -54,7 +55,7 @@ pub(super) fn render(
     guards.register(&mut env, &meter);
     let context = Value::from(Serde(context));
     let mut text = String::new();
-    let rendered = {
+    let run = || {
         let mut out = make_string_output(&mut text);
         eval(
             &env,
@@ -65,6 +66,12 @@ pub(super) fn render(
             AutoEscape::None,
         )
         .map(drop)
+    };
+    // The engine is not free of panics; a template must not take the caller down.
+    let Ok(rendered) = catch_unwind(AssertUnwindSafe(run)) else {
+        return Err(TextError::Template {
+            message: "the template engine failed".to_owned(),
+        });
     };
     match (rendered, meter.verdict()) {
         (Ok(()), None) => Ok(text),

@@ -17,19 +17,18 @@ pub(super) struct Class {
 }
 
 impl Class {
-    /// The set of one character, or of both its cases if `fold` (ASCII letters only).
-    pub(super) fn literal(c: char, fold: bool) -> Self {
+    /// The set of one character.
+    pub(super) fn literal(c: char) -> Self {
         let mut class = Self::default();
         class.add_range(c, c);
-        if fold && c.is_ascii_alphabetic() {
-            let other = if c.is_ascii_lowercase() {
-                c.to_ascii_uppercase()
-            } else {
-                c.to_ascii_lowercase()
-            };
-            class.add_range(other, other);
-        }
         class
+    }
+
+    /// Adds the other case of every ASCII letter in the set.
+    pub(super) fn fold(&mut self) {
+        const ALPHABET: u128 = (1 << 26) - 1;
+        let letters = (self.ascii >> b'A' | self.ascii >> b'a') & ALPHABET;
+        self.ascii |= letters << b'A' | letters << b'a';
     }
 
     pub(super) fn add_range(&mut self, first: char, last: char) {
@@ -195,6 +194,15 @@ mod tests {
         ] {
             assert_eq!(class.contains(c), expected, "{c:?}");
         }
+    }
+
+    #[test]
+    fn folding_adds_the_other_case_of_letters_only() {
+        let mut class = Class::default();
+        class.add_range('Y', '[');
+        class.fold();
+        let held: String = ('\0'..='\x7f').filter(|&c| class.contains(c)).collect();
+        assert_eq!(held, "YZ[yz");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The regular expressions of pre-tokenizers: a small backtracking matcher.
 //!
 //! Pre-tokenizers need Unicode categories, greedy repeats, alternatives and lookahead; no more.
-//! A general engine with lookahead (`fancy-regex`) takes longer to compile one such pattern than
-//! loading a whole vocabulary takes here, and runs several times slower, because the Unicode
-//! classes become large automata. Here a class is a bit test, patterns compile in microseconds,
-//! and the patterns stay the very strings that models are published with.
+//! A general engine with lookahead (`fancy-regex`) takes 2 to 4 ms to compile one such pattern,
+//! because its Unicode classes become large automata; a start has better uses for them. Here a
+//! class is a bit test, patterns compile in microseconds, and they stay the very strings that
+//! models are published with.
 //!
 //! Repeats of a single character class, which is nearly all of them, keep one backtracking entry
 //! however long the run is, so a megabyte of one letter needs no deep stack.
@@ -316,7 +316,7 @@ mod tests {
     fn alternatives_are_tried_in_order() {
         assert_eq!(split(r"a|ab", "ab"), ["a", "b"]);
         assert_eq!(
-            split(r"(?i:'s|'re)|\p{L}+", "we'RE x's"),
+            split(r"(?i:'s|'[rx]e)|\p{L}+", "we'RE x's"),
             ["we", "'RE", " ", "x", "'s"]
         );
         assert_eq!(split(r"\s+$", " a  "), [" a", "  "]);

@@ -189,7 +189,13 @@ impl Parser<'_> {
             '$' => Node::End,
             '\\' => Node::Class(self.escape()?),
             '.' | '^' | '*' | '+' | '?' | '{' => return Err(self.error("unsupported syntax")),
-            c => Node::Class(Class::literal(c, self.fold)),
+            c => {
+                let mut class = Class::literal(c);
+                if self.fold {
+                    class.fold();
+                }
+                Node::Class(class)
+            }
         })
     }
 
@@ -289,6 +295,9 @@ impl Parser<'_> {
                 return Err(self.error("bad range"));
             }
             class.add_range(first, last);
+        }
+        if self.fold {
+            class.fold();
         }
         if negated {
             class.negate();

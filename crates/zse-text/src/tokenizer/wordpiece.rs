@@ -1,6 +1,10 @@
 //! BERT's WordPiece: text is cleaned and cut into words, each word into the longest tokens that
 //! fit from the left (Devlin et al. 2019, <https://arxiv.org/abs/1810.04805>).
 //!
+//! Normalization is that of Hugging Face's `BertNormalizer`, with Unicode's tables of today. For
+//! scripts with vowel signs and for Hangul this is not what llama.cpp does, which drops all marks
+//! and keeps only the first character of a decomposition.
+//!
 //! In GGUF, tokens that start a word are spelled with U+2581 before them, tokens that go on in one
 //! as they are.
 

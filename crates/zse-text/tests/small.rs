@@ -1,0 +1,208 @@
+//! Tokenizers built from small vocabularies by hand: one of each kind, and what each must not do.
+
+use proptest::prelude::*;
+use zse_text::{
+    SpecialIds, StringTable, TextError, TokenKind, Tokenizer, TokenizerModel, Vocab, VocabFlags,
+};
+
+fn table<'a>(strings: impl IntoIterator<Item = &'a str>) -> StringTable {
+    let strings: Vec<&[u8]> = strings.into_iter().map(str::as_bytes).collect();
+    StringTable::new("test", strings.into_iter()).unwrap()
+}
+
+fn vocab(model: TokenizerModel, tokens: &[&str]) -> Vocab {
+    Vocab {
+        model,
+        pre: "default".to_owned(),
+        tokens: table(tokens.iter().copied()),
+        scores: Vec::new(),
+        kinds: Vec::new(),
+        merges: table([]),
+        special: SpecialIds::default(),
+        flags: VocabFlags::default(),
+        charsmap: Vec::new(),
+        name: String::new(),
+    }
+}
+
+const BYTES: [&str; 3] = ["<0xC3>", "<0xA9>", "<0xE6>"];
+
+fn sentence_piece() -> Tokenizer {
+    let tokens = [
+        "<unk>", "<s>", "</s>", "▁", "a", "b", "ab", "▁a", "▁ab", "<x>",
+    ];
+    let mut vocab = vocab(
+        TokenizerModel::SentencePiece,
+        &[&tokens[..], &BYTES[..]].concat(),
+    );
+    vocab.scores = vec![
+        0.0, 0.0, 0.0, -5.0, -6.0, -6.0, -1.0, -2.0, -3.0, 0.0, 0.0, 0.0, 0.0,
+    ];
+    use TokenKind::{Byte, Control, Normal, Unknown, UserDefined};
+    vocab.kinds = [
+        &[Unknown, Control, Control][..],
+        &[Normal; 6],
+        &[UserDefined],
+        &[Byte; 3],
+    ]
+    .concat();
+    vocab.special = SpecialIds {
+        bos: Some(1),
+        eos: Some(2),
+        unk: Some(0),
+        ..SpecialIds::default()
+    };
+    Tokenizer::new(vocab).unwrap()
+}
+
+#[test]
+fn sentence_piece_merges_by_score_and_falls_back_to_bytes() {
+    let tokenizer = sentence_piece();
+    assert_eq!(
+        tokenizer.encode("ab é漢", true, false),
+        [1, 8, 3, 10, 11, 0]
+    );
+    assert_eq!(tokenizer.encode("", true, false), [1]);
+    assert_eq!(tokenizer.encode("<s>ab</s>", false, true), [1, 8, 2]);
+    // Plain text spells no control token, and user-defined ones are always cut out.
+    assert_eq!(tokenizer.encode("a<x>a", false, false), [7, 9, 7]);
+    assert_eq!(tokenizer.decode(&[7, 9, 7, 7], false), "a<x>a a");
+    assert!(tokenizer.is_eog(2) && !tokenizer.is_eog(1) && tokenizer.is_special(1));
+    assert_eq!(
+        (tokenizer.bos(), tokenizer.eos(), tokenizer.vocab_size()),
+        (Some(1), Some(2), 13)
+    );
+}
+
+#[test]
+fn streams_hold_back_unfinished_characters() {
+    let tokenizer = sentence_piece();
+    let mut stream = tokenizer.stream();
+    let texts: Vec<String> = [1, 7, 10, 11, 12, 5, 10].map(|id| stream.push(id)).into();
+    assert_eq!(texts, ["", "a", "", "é", "", "\u{fffd}b", ""]);
+    assert_eq!(
+        (stream.flush(), stream.flush()),
+        ("\u{fffd}".to_owned(), String::new())
+    );
+    // Behind a text a leading space is a space.
+    let mut stream = tokenizer.stream().after(&[1, 7]);
+    assert_eq!(
+        (stream.push(7), stream.push(1)),
+        (" a".to_owned(), String::new())
+    );
+    assert_eq!(tokenizer.stream().show_special().push(1), "<s>");
+    assert_eq!(tokenizer.stream().push(99), "");
+}
+
+fn byte_level(pre: &str, tokens: &[&str], merges: &[&str]) -> Result<Tokenizer, TextError> {
+    let mut vocab = vocab(TokenizerModel::Bpe, tokens);
+    vocab.pre = pre.to_owned();
+    vocab.merges = table(merges.iter().copied());
+    Tokenizer::new(vocab)
+}
+
+#[test]
+fn byte_level_bpe_merges_by_rank_within_words() {
+    let tokens = ["a", "b", "c", "Ġ", "ab", "bc", "Ġa", "abc"];
+    let tokenizer = byte_level("gpt-2", &tokens, &["b c", "a b", "Ġ a"]).unwrap();
+    assert_eq!(tokenizer.encode("abc ab a", false, false), [0, 5, 3, 4, 6]);
+    // "abc" is a token that no merge makes; some families take it all the same.
+    let tokenizer = byte_level("llama-bpe", &tokens, &["b c", "a b", "Ġ a"]).unwrap();
+    assert_eq!(tokenizer.encode("abc", false, false), [7]);
+    assert_eq!(tokenizer.decode(&[7, 6], false), "abc a");
+    // Bytes without a token are left out.
+    assert_eq!(tokenizer.encode("axé", false, false), [0]);
+}
+
+#[test]
+fn raw_bpe_spells_spaces_and_bytes_as_sentence_piece_does() {
+    let tokens = ["a", "▁", "▁a", "\n", "\n\n", "<0xC3>", "<0xA9>"];
+    let mut vocab = vocab(TokenizerModel::Bpe, &tokens);
+    vocab.pre = "gemma4".to_owned();
+    vocab.kinds = [&[TokenKind::Normal; 5][..], &[TokenKind::Byte; 2]].concat();
+    vocab.merges = table(["▁ a"]);
+    let tokenizer = Tokenizer::new(vocab).unwrap();
+    let ids = tokenizer.encode("a a\n\né", false, false);
+    assert_eq!(ids, [0, 2, 4, 5, 6]);
+    assert_eq!(tokenizer.decode(&ids, false), "a a\n\né");
+}
+
+#[test]
+fn vocabularies_that_contradict_themselves_are_refused() {
+    assert!(matches!(
+        byte_level("nonsense", &["a"], &[]),
+        Err(TextError::UnknownPreTokenizer { .. })
+    ));
+    let mut short = vocab(TokenizerModel::SentencePiece, &["a", "b"]);
+    short.scores = vec![0.0];
+    assert!(
+        matches!(Tokenizer::new(short), Err(TextError::Vocabulary { field, .. }) if field.ends_with("scores"))
+    );
+    let mut short = vocab(TokenizerModel::WordPiece, &["a", "b"]);
+    short.kinds = vec![TokenKind::Normal];
+    assert!(Tokenizer::new(short).is_err());
+    let long = "a".repeat(5000);
+    assert!(Tokenizer::new(vocab(TokenizerModel::Unigram, &[&long])).is_err());
+}
+
+#[test]
+fn a_vocabulary_without_any_special_token_works() {
+    for model in [
+        TokenizerModel::SentencePiece,
+        TokenizerModel::WordPiece,
+        TokenizerModel::Unigram,
+    ] {
+        let tokenizer = Tokenizer::new(vocab(model, &["▁a", "a"])).unwrap();
+        assert_eq!(
+            tokenizer.encode("a é", true, true).first(),
+            Some(&u32::from(model == TokenizerModel::Unigram))
+        );
+        assert!(!tokenizer.adds_bos() && tokenizer.eog().is_empty());
+    }
+}
+
+/// The best total score of any way to cut `text` into `pieces`, unknown characters included.
+fn best_score(text: &str, pieces: &[(String, f32)], unknown: f32) -> f64 {
+    let Some(first) = text.chars().next() else {
+        return 0.0;
+    };
+    let rest = &text[first.len_utf8()..];
+    let known = pieces.iter().filter_map(|(piece, score)| {
+        Some(f64::from(*score) + best_score(text.strip_prefix(piece.as_str())?, pieces, unknown))
+    });
+    let single = pieces.iter().any(|(piece, _)| *piece == first.to_string());
+    let skip = if single {
+        f64::MIN
+    } else {
+        f64::from(unknown) + best_score(rest, pieces, unknown)
+    };
+    known.fold(skip, f64::max)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn unigram_finds_the_best_segmentation(
+        text in "[abc]{0,9}",
+        scored in prop::collection::btree_map("[ab]{1,3}", -9i32..0, 1..9),
+    ) {
+        let pieces: Vec<(String, f32)> = scored.into_iter().map(|(p, s)| (p, s as f32)).collect();
+        let tokens: Vec<&str> = pieces.iter().map(|(piece, _)| &**piece).chain(["<unk>"]).collect();
+        let mut vocab = vocab(TokenizerModel::Unigram, &tokens);
+        let unk = pieces.len() as u32;
+        vocab.scores = pieces.iter().map(|(_, score)| *score).chain([0.0]).collect();
+        vocab.kinds = vec![TokenKind::Normal; pieces.len()];
+        vocab.kinds.push(TokenKind::Unknown);
+        vocab.special.unk = Some(unk);
+        vocab.flags.add_space_prefix = Some(false);
+        let tokenizer = Tokenizer::new(vocab).unwrap();
+        let ids = tokenizer.encode(&text, false, false);
+        let worst = pieces.iter().map(|(_, score)| *score).fold(f32::MAX, f32::min);
+        // Runs of unknown characters are one token: count characters by what is left of the text.
+        let known: usize = ids.iter().filter(|&&id| id != unk).map(|&id| pieces[id as usize].0.len()).sum();
+        let score: f64 = ids.iter().filter(|&&id| id != unk).map(|&id| f64::from(pieces[id as usize].1)).sum();
+        let score = score + (text.len() - known) as f64 * f64::from(worst - 10.0);
+        prop_assert!((score - best_score(&text, &pieces, worst - 10.0)).abs() < 1e-9);
+    }
+}
