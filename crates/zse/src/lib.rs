@@ -1,1 +1,55 @@
-//! SDK.
+//! Run large language models: the SDK of ZSE.
+//!
+//! ```
+//! use zse::{ChatRequest, Engine, Generate, LoadOptions, Message, ModelSource, Role, SampleParams};
+//!
+//! // The built-in model; `"path/to/model.gguf".parse()?` loads a file.
+//! let engine = Engine::load(&ModelSource::Builtin, &LoadOptions::default())?;
+//!
+//! let request = ChatRequest::new(vec![Message::new(Role::User, "What is ZSE?")]);
+//! let settings = Generate { params: SampleParams::greedy(), ..Generate::default() };
+//! for chunk in engine.chat(&request, &settings)? {
+//!     print!("{}", chunk?.text);
+//! }
+//! # Ok::<(), zse::Error>(())
+//! ```
+//!
+//! An [`Engine`] generates ([`generate`](Engine::generate), [`chat`](Engine::chat)), embeds
+//! ([`embed`](Engine::embed)) and scores ([`score`](Engine::score),
+//! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, and what
+//! a request gives does not depend on the others. [`MemoryPlan`] says beforehand what memory a
+//! model needs, [`bench`] measures speed, [`quantize`] writes a model's weights in other types.
+//!
+//! Feature `builtin` (on by default) makes a small chat model part of the program.
+#![forbid(unsafe_code)]
+
+pub mod bench;
+mod chat;
+mod engine;
+mod error;
+mod generation;
+mod options;
+mod perplexity;
+mod plan;
+pub mod quantize;
+mod source;
+mod words;
+
+pub use chat::ChatRequest;
+pub use engine::Engine;
+pub use error::Error;
+pub use generation::{Chunk, Generation, Progress};
+pub use options::{Device, LoadOptions};
+pub use perplexity::{Perplexity, PerplexityProgress};
+pub use plan::MemoryPlan;
+pub use source::ModelSource;
+pub use words::tokens_containing;
+
+pub use zse_cpu::Isa;
+pub use zse_engine::{Completion, FinishReason, Finished, Generate, Timings, TokenInfo, Usage};
+/// Model files: metadata and tensors.
+pub use zse_format as format;
+pub use zse_model::executor::{Fuse, KvType};
+pub use zse_model::sampler::{Mirostat, SampleParams};
+pub use zse_model::{Model, ModelInfo, Program};
+pub use zse_text::{Message, Role, StopMatcher, Tokenizer, ToolCall, parse_tool_calls};

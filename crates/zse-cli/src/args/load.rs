@@ -1,0 +1,61 @@
+//! Which model, and how it is loaded.
+
+use clap::Args;
+use zse::{Device, KvType, LoadOptions, ModelSource};
+
+/// Heading of the options of every command.
+pub(super) const GLOBAL: &str = "Options of every command";
+
+/// Options of every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = GLOBAL)]
+pub(crate) struct Global {
+    /// Where the model runs: auto, cpu, or reference (slow; what every device is tested against)
+    #[arg(long, global = true, value_name = "DEVICE", default_value_t)]
+    pub(crate) device: Device,
+    /// CPU threads [default: as many as the process may use]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Context size in tokens; 0: what the model was made for [default: that, but at most 4096]
+    #[arg(long, visible_alias = "ctx-size", global = true, value_name = "N")]
+    pub(crate) ctx: Option<usize>,
+    /// Type of the KV cache: f32, f16, bf16, q8_0 or q4_0
+    #[arg(long, global = true, value_name = "TYPE", default_value_t)]
+    pub(crate) kv_type: KvType,
+}
+
+impl Global {
+    /// The options for loading `source`.
+    pub(crate) fn options(&self, source: &ModelSource) -> Result<LoadOptions, zse::Error> {
+        let context = match self.ctx {
+            Some(0) => Some(LoadOptions::trained_context(source)?),
+            other => other,
+        };
+        Ok(LoadOptions {
+            device: self.device,
+            threads: self.threads,
+            context,
+            kv_type: self.kv_type,
+            ..LoadOptions::default()
+        })
+    }
+}
+
+/// The model that a command works on.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ModelArg {
+    /// Model: the path of a GGUF file, or `builtin` [default: builtin]
+    #[arg(value_name = "MODEL")]
+    positional: Option<String>,
+    /// The same as MODEL
+    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "positional")]
+    named: Option<String>,
+}
+
+impl ModelArg {
+    /// Where the model comes from.
+    pub(crate) fn source(&self) -> Result<ModelSource, zse::Error> {
+        let name = self.positional.as_ref().or(self.named.as_ref());
+        name.map_or("builtin", String::as_str).parse()
+    }
+}

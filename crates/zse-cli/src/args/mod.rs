@@ -1,0 +1,226 @@
+//! What can be given on the command line.
+
+mod load;
+mod sampling;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use zse::quantize::Mixture;
+
+pub(crate) use load::{Global, ModelArg};
+pub(crate) use sampling::{GenerateArgs, SamplingArgs, random_seed, settings};
+
+use crate::log::Level;
+
+/// Runs large language models on your own machine.
+///
+/// Without a command: a chat with the built-in model.
+#[derive(Debug, Parser)]
+#[command(name = "zse", version, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// How much to say on standard error
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", default_value = "warn",
+          help_heading = load::GLOBAL)]
+    pub(crate) log: Level,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Talk with a model
+    Chat(Box<ChatArgs>),
+    /// Answer one prompt, or a file of conversations
+    Run(Box<RunArgs>),
+    /// Measure speed, with llama-bench's meanings
+    #[command(alias = "benchmark")]
+    Bench(BenchArgs),
+    /// Show what a model is and the memory it needs
+    Info(InfoArgs),
+    /// Show the tokens of a text
+    Tokenize(TokenizeArgs),
+    /// Measure how well a model predicts a text
+    Perplexity(PerplexityArgs),
+    /// Write a GGUF file with weights of other types
+    Quantize(QuantizeArgs),
+    /// Show this machine and which models fit it
+    Hardware(HardwareArgs),
+    /// Check that ZSE works on this machine
+    #[command(alias = "validate")]
+    Doctor(DoctorArgs),
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    /// System prompt
+    #[arg(long, visible_alias = "system-prompt", value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Functions that the model may call: a JSON file with an array of OpenAI's tool objects
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tools: Option<PathBuf>,
+    /// Continue a conversation that `/save` wrote
+    #[arg(long, value_name = "FILE")]
+    pub(crate) load: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) generate: GenerateArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    /// Prompt; without it, and without --file, standard input is the prompt
+    #[arg(short, long, value_name = "TEXT", group = "input")]
+    pub(crate) prompt: Option<String>,
+    /// Read the prompt from a file
+    #[arg(short, long, value_name = "FILE", group = "input")]
+    pub(crate) file: Option<PathBuf>,
+    /// Answer every line of a file: `{"messages": [...], "tools": [...]}` (`-` for standard input)
+    #[arg(long, value_name = "FILE", group = "input", conflicts_with_all = ["raw", "system"])]
+    pub(crate) messages: Option<PathBuf>,
+    /// System prompt
+    #[arg(long, visible_alias = "system-prompt", value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Continue the prompt as it is, without the chat template
+    #[arg(long, visible_alias = "no-template", conflicts_with = "system")]
+    pub(crate) raw: bool,
+    /// Print a JSON object: text, ids, finish_reason, usage, timings (with --messages, one a line)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// With --messages: how many to answer at the same time
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "messages")]
+    pub(crate) parallel: usize,
+    #[command(flatten)]
+    pub(crate) generate: GenerateArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+}
+
+/// How a benchmark is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Csv,
+    Md,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    /// Prompt tokens; several separated by commas; 0: no such test
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512")]
+    pub(crate) n_prompt: Vec<usize>,
+    /// Tokens to generate; several separated by commas; 0: no such test
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128")]
+    pub(crate) n_gen: Vec<usize>,
+    /// Tokens that are in the context before the test
+    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    pub(crate) n_depth: Vec<usize>,
+    /// Sequences that are computed together
+    #[arg(short = 'b', long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    pub(crate) batch: Vec<usize>,
+    /// Repetitions
+    #[arg(short, long, value_name = "N", default_value = "5")]
+    pub(crate) repetitions: usize,
+    /// Threads; several separated by commas
+    #[arg(short = 't', value_name = "N", value_delimiter = ',')]
+    pub(crate) n_threads: Vec<usize>,
+    /// Run every operation by itself, to see what fusion gains
+    #[arg(long)]
+    pub(crate) no_fuse: bool,
+    /// How to print the results
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    /// Print the program: every operation with its inputs, weights and result
+    #[arg(long)]
+    pub(crate) graph: bool,
+    /// Print the file's metadata
+    #[arg(long)]
+    pub(crate) metadata: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenizeArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    /// Text; without it, standard input is the text
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Add no BOS or EOS
+    #[arg(long)]
+    pub(crate) no_bos: bool,
+    /// Take the spelling of special tokens, such as `<|im_end|>`, for text
+    #[arg(long)]
+    pub(crate) no_parse_special: bool,
+    /// Print a JSON object: ids, pieces
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PerplexityArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    /// Text to predict
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Measure only the first so many chunks
+    #[arg(long, value_name = "N")]
+    pub(crate) chunks: Option<usize>,
+    /// Print a JSON object: perplexity, nll, tokens
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QuantizeArgs {
+    /// Model to read: a GGUF file or `builtin`
+    #[arg(value_name = "SRC")]
+    pub(crate) source: String,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Type of the weights, such as Q4_K_M, Q8_0 or F16
+    #[arg(short, long, value_name = "TYPE", value_parser = Mixture::parse)]
+    pub(crate) quant: &'static Mixture,
+    /// Give every matrix the same type
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// Importance matrix, as llama-imatrix writes it (GGUF)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// Allow a source that is quantized already
+    #[arg(long)]
+    pub(crate) allow_requantize: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HardwareArgs {
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+}

@@ -1,0 +1,93 @@
+//! `zse chat`: a conversation in the terminal.
+
+mod input;
+mod session;
+mod slash;
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use console::style;
+
+use crate::args::{ChatArgs, Global};
+use crate::{interrupt, term};
+use input::{Input, Line};
+use session::Session;
+use slash::Outcome;
+
+pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
+    let source = args.model.source()?;
+    let tools = args.tools.as_deref().map(session::read_tools).transpose()?;
+    let engine = super::load(&source, &global.options(&source)?)?;
+    let is_interactive = term::is_interactive();
+    if is_interactive {
+        let about = format!(
+            "{} on {}, context {} tokens",
+            engine.model().info.name,
+            engine.device(),
+            engine.context(),
+        );
+        println!("{} {about}", style("ZSE").bold());
+        println!("{}", style("/help lists commands, Ctrl-C stops an answer, Ctrl-D ends.").dim());
+        interrupt::catch()?;
+    }
+    let mut session = Session::new(engine, args.generate, args.sampling);
+    session.set_tools(tools.unwrap_or_default());
+    if let Some(system) = args.system {
+        session.set_system(Some(system));
+    }
+    if let Some(file) = &args.load {
+        session.load(file)?;
+    }
+    let mut input = Input::new(is_interactive)?;
+    loop {
+        let text = match input.read("> ")? {
+            Line::End => return Ok(()),
+            Line::Interrupted => {
+                println!("{}", style("Ctrl-D or /exit ends the chat.").dim());
+                continue;
+            }
+            Line::Text(text) if text.trim().is_empty() => continue,
+            Line::Text(text) => text,
+        };
+        let result = match text.strip_prefix('/') {
+            Some(command) => slash::run(command, &mut session),
+            None => talk(&mut session, &mut input, text).map(|()| Outcome::Continue),
+        };
+        match result {
+            Ok(Outcome::Continue) => {}
+            Ok(Outcome::Exit) => return Ok(()),
+            // At a terminal a mistake is no reason to end the chat; in a script it is.
+            Err(error) if is_interactive && !error.is::<io::Error>() => {
+                eprintln!("{} {error:#}", style("error:").red().for_stderr());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Says `text` to the model, prints its answer, and goes on while it calls tools.
+fn talk(session: &mut Session, input: &mut Input, text: String) -> anyhow::Result<()> {
+    session.say(text);
+    loop {
+        let calls = session.answer(&mut io::stdout().lock())?;
+        if calls.is_empty() {
+            return Ok(());
+        }
+        for call in calls {
+            let function = &call.function;
+            let shown = format!("calls {}({})", function.name, function.arguments);
+            writeln!(io::stdout(), "{}", style(shown).cyan())?;
+            let result = match input.read(&format!("result of {}> ", function.name))? {
+                Line::Text(result) => result,
+                Line::Interrupted | Line::End => return Ok(()),
+            };
+            session.tool_result(&call, result);
+        }
+    }
+}
+
+/// What stands in a file, as text.
+fn read_text(file: &std::path::Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}

@@ -1,0 +1,103 @@
+//! `zse hardware`: this machine, and which models fit it.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+
+use crate::args::HardwareArgs;
+use crate::machine::Machine;
+use crate::term::{Table, bytes};
+
+/// A common size of model: name, parameters, and KV cache of a token in f16 (layers x KV heads x
+/// head length x 2 x 2 bytes, as in Llama 3.2/3.1, Qwen 2.5 and Mixtral).
+const SIZES: [(&str, f64, u64); 6] = [
+    ("1B", 1.24e9, 16 * 8 * 64 * 4),
+    ("3B", 3.21e9, 28 * 8 * 128 * 4),
+    ("8B", 8.03e9, 32 * 8 * 128 * 4),
+    ("14B", 14.8e9, 48 * 8 * 128 * 4),
+    ("32B", 32.8e9, 64 * 8 * 128 * 4),
+    ("70B", 70.6e9, 80 * 8 * 128 * 4),
+];
+
+/// Types with the bits that a weight takes in files of them.
+const TYPES: [(&str, f64); 3] = [("Q4_K_M", 4.85), ("Q8_0", 8.5), ("F16", 16.0)];
+
+/// Tokens of context that are counted.
+const CONTEXT: u64 = 4096;
+
+/// What is set aside for intermediate results, the tokenizer and the program itself.
+const OVERHEAD: u64 = 512 << 20;
+
+fn needed(parameters: f64, bits: f64, kv: u64) -> u64 {
+    (parameters * bits / 8.0) as u64 + kv * CONTEXT + OVERHEAD
+}
+
+pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
+    let machine = Machine::here();
+    let mut out = io::stdout().lock();
+    if args.json {
+        let fits: Vec<_> = SIZES
+            .iter()
+            .flat_map(|&(size, parameters, kv)| {
+                TYPES.iter().map(move |&(ty, bits)| (size, ty, needed(parameters, bits, kv)))
+            })
+            .map(|(size, ty, needed)| {
+                let fits = needed <= machine.available;
+                json!({ "size": size, "type": ty, "memory": needed, "fits": fits })
+            })
+            .collect();
+        writeln!(out, "{:#}", json!({ "machine": machine, "models": fits }))?;
+        return Ok(());
+    }
+    writeln!(out, "system   {}", machine.system)?;
+    let cores = machine.cores.map_or("?".to_owned(), |n| n.to_string());
+    writeln!(out, "CPU      {} ({cores} cores, {} threads to use)", machine.cpu, machine.threads)?;
+    let caches: Vec<String> = machine
+        .caches
+        .iter()
+        .map(|c| {
+            let kind = match c.kind.as_str() {
+                "Data" => "d",
+                "Instruction" => "i",
+                _ => "",
+            };
+            format!("L{}{kind} {} x {}", c.level, c.count, bytes(c.bytes))
+        })
+        .collect();
+    writeln!(out, "caches   {}", or_unknown(&caches.join(", ")))?;
+    writeln!(out, "ISA      {} (kernels: {})", or_unknown(&machine.features.join(" ")), machine.isa)?;
+    match machine.memory {
+        0 => writeln!(out, "memory   unknown")?,
+        total => {
+            writeln!(out, "memory   {}, {} available", bytes(total), bytes(machine.available))?;
+        }
+    }
+    let gpus: Vec<&str> = machine.gpus.iter().map(|g| g.name.as_str()).collect();
+    match gpus.is_empty() {
+        true => writeln!(out, "GPUs     none found")?,
+        false => writeln!(out, "GPUs     {} (not used by this version)", gpus.join(", "))?,
+    }
+    if machine.available > 0 {
+        writeln!(out, "\nModels that fit the available memory, with {CONTEXT} tokens of context:\n")?;
+        write!(out, "{}", fits(&machine).plain())?;
+    }
+    Ok(())
+}
+
+fn fits(machine: &Machine) -> Table {
+    let mut table = Table::new(["size", TYPES[0].0, TYPES[1].0, TYPES[2].0]);
+    for (size, parameters, kv) in SIZES {
+        let cell = |(_, bits): (&str, f64)| {
+            let needed = needed(parameters, bits, kv);
+            let verdict = if needed <= machine.available { "fits" } else { "no" };
+            format!("{verdict} ({})", bytes(needed))
+        };
+        let [a, b, c] = TYPES.map(cell);
+        table.row([size.to_owned(), a, b, c]);
+    }
+    table
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "unknown" } else { text }
+}

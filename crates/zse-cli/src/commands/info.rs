@@ -1,0 +1,209 @@
+//! `zse info`: what a model is, and the memory that it needs.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use zse::format::{Array, Checkpoint, Value};
+use zse::{MemoryPlan, Model, Tokenizer};
+
+use crate::args::{Global, InfoArgs};
+use crate::machine;
+use crate::term::{Table, bytes, count};
+
+pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
+    let source = args.model.source()?;
+    let options = global.options(&source)?;
+    let checkpoint = source.open()?;
+    if args.metadata {
+        return metadata(&checkpoint, args.json);
+    }
+    let model = options.model(Arc::clone(&checkpoint))?;
+    // Built as a run would build it, so that what this process uses now is what a run uses besides
+    // the plan.
+    let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
+    let facts = Facts {
+        types: by_type(&checkpoint),
+        plan: MemoryPlan::new(&model, &options),
+        process: machine::resident_bytes().unwrap_or(0),
+        kv_type: options.kv_type.name(),
+        has_template: checkpoint.metadata().get("tokenizer.chat_template").is_some(),
+        tokens: tokenizer.vocab_size(),
+        model: &model,
+        checkpoint: &checkpoint,
+    };
+    let mut out = io::stdout().lock();
+    if args.graph {
+        write!(out, "{}", model.program)?;
+    } else if args.json {
+        writeln!(out, "{:#}", facts.json())?;
+    } else {
+        facts.write(&mut out)?;
+    }
+    Ok(())
+}
+
+/// Tensors of a type.
+#[derive(Default)]
+struct Share {
+    tensors: u64,
+    parameters: u64,
+    bytes: u64,
+}
+
+fn by_type(checkpoint: &Checkpoint) -> BTreeMap<&'static str, Share> {
+    let mut types: BTreeMap<&'static str, Share> = BTreeMap::new();
+    for tensor in checkpoint.tensors() {
+        let share = types.entry(tensor.ty.name()).or_default();
+        share.tensors += 1;
+        share.parameters += tensor.elements();
+        share.bytes += tensor.data.len() as u64;
+    }
+    types
+}
+
+/// All that is shown.
+struct Facts<'a> {
+    checkpoint: &'a Checkpoint,
+    model: &'a Model,
+    types: BTreeMap<&'static str, Share>,
+    plan: MemoryPlan,
+    /// What the program itself takes: code, metadata, tokenizer.
+    process: u64,
+    kv_type: &'static str,
+    has_template: bool,
+    tokens: usize,
+}
+
+impl Facts<'_> {
+    fn parameters(&self) -> u64 {
+        self.types.values().map(|s| s.parameters).sum()
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.types.values().map(|s| s.bytes).sum()
+    }
+
+    fn total(&self) -> u64 {
+        self.plan.total().saturating_add(self.process)
+    }
+
+    fn json(&self) -> Json {
+        let info = &self.model.info;
+        let types: Vec<Json> = self.types.iter().map(|(name, s)| {
+            json!({ "type": name, "tensors": s.tensors, "parameters": s.parameters, "bytes": s.bytes })
+        }).collect();
+        json!({
+            "name": info.name,
+            "file": self.checkpoint.metadata().file(),
+            "file_bytes": self.checkpoint.file_bytes(),
+            "architecture": info.architecture,
+            "parameters": self.parameters(),
+            "weight_bytes": self.weight_bytes(),
+            "layers": info.layers,
+            "width": info.width,
+            "vocab": info.vocab,
+            "context": info.context,
+            "trained_context": info.trained_context,
+            "chat_template": self.has_template,
+            "types": types,
+            "memory": {
+                "kv_type": self.kv_type,
+                "context": info.context,
+                "weights": self.plan.weights,
+                "mapped": self.plan.mapped,
+                "kv": self.plan.kv,
+                "activations": self.plan.activations,
+                "process": self.process,
+                "total": self.total(),
+            },
+        })
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let info = &self.model.info;
+        let parameters = self.parameters();
+        writeln!(out, "{}", info.name)?;
+        writeln!(out, "  file           {} ({})", self.checkpoint.metadata().file(), bytes(self.checkpoint.file_bytes()))?;
+        writeln!(out, "  architecture   {}", info.architecture)?;
+        writeln!(
+            out,
+            "  parameters     {} ({:.2} bits each)",
+            count(parameters),
+            8.0 * self.weight_bytes() as f64 / parameters.max(1) as f64,
+        )?;
+        writeln!(out, "  layers         {}, width {}", info.layers, info.width)?;
+        writeln!(out, "  vocabulary     {} tokens", self.tokens)?;
+        writeln!(out, "  context        {} tokens (made for {})", info.context, info.trained_context)?;
+        let template = if self.has_template { "its own" } else { "none (ChatML is used)" };
+        writeln!(out, "  chat template  {template}\n")?;
+
+        let mut table = Table::new(["type", "tensors", "parameters", "size"]);
+        for (name, s) in &self.types {
+            table.row([
+                (*name).to_owned(),
+                s.tensors.to_string(),
+                count(s.parameters),
+                bytes(s.bytes),
+            ]);
+        }
+        writeln!(out, "{}", table.plain())?;
+
+        let mut table = Table::new(["memory", "size"]);
+        table.row(["weights, packed".to_owned(), bytes(self.plan.weights)]);
+        table.row(["weights, in the file".to_owned(), bytes(self.plan.mapped)]);
+        table.row([format!("KV cache, {} tokens in {}", info.context, self.kv_type), bytes(self.plan.kv)]);
+        table.row(["intermediate results".to_owned(), bytes(self.plan.activations)]);
+        table.row(["zse itself".to_owned(), bytes(self.process)]);
+        table.row(["together".to_owned(), bytes(self.total())]);
+        write!(out, "{}", table.plain())
+    }
+}
+
+/// The file's key-value pairs; long arrays are cut, except in JSON.
+fn metadata(checkpoint: &Checkpoint, as_json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if as_json {
+        let all: serde_json::Map<String, Json> = checkpoint
+            .metadata()
+            .iter()
+            .map(|(key, value)| (key.to_owned(), to_json(value)))
+            .collect();
+        writeln!(out, "{:#}", Json::from(all))?;
+        return Ok(());
+    }
+    for (key, value) in checkpoint.metadata().iter() {
+        match value {
+            Value::Array(array) => writeln!(out, "{key} = {}", start_of(array))?,
+            other => writeln!(out, "{key} = {}", to_json(other))?,
+        }
+    }
+    Ok(())
+}
+
+/// The first elements of an array.
+fn start_of(array: Array<'_>) -> String {
+    const SHOWN: usize = 4;
+    let start: Vec<String> = array.iter().take(SHOWN).map(|v| to_json(v).to_string()).collect();
+    let more = if array.len() > SHOWN { ", ..." } else { "" };
+    format!("[{}{more}] ({} of {})", start.join(", "), array.len(), array.element_type())
+}
+
+fn to_json(value: Value<'_>) -> Json {
+    match value {
+        Value::U8(v) => v.into(),
+        Value::I8(v) => v.into(),
+        Value::U16(v) => v.into(),
+        Value::I16(v) => v.into(),
+        Value::U32(v) => v.into(),
+        Value::I32(v) => v.into(),
+        Value::U64(v) => v.into(),
+        Value::I64(v) => v.into(),
+        Value::F32(v) => v.into(),
+        Value::F64(v) => v.into(),
+        Value::Bool(v) => v.into(),
+        Value::String(text) => String::from_utf8_lossy(text).into(),
+        Value::Array(array) => array.iter().map(to_json).collect(),
+    }
+}

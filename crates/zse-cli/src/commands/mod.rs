@@ -1,0 +1,39 @@
+//! One file a command.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod doctor;
+pub(crate) mod hardware;
+pub(crate) mod info;
+pub(crate) mod perplexity;
+pub(crate) mod quantize;
+pub(crate) mod run;
+pub(crate) mod tokenize;
+
+use std::time::Instant;
+
+use zse::{Engine, LoadOptions, ModelSource};
+
+use crate::{log, term};
+
+/// Loads a model and says how long it took.
+fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Error> {
+    let start = Instant::now();
+    let engine = Engine::load(source, options)?;
+    log::info(format_args!(
+        "loaded {} on {} in {:.2} s, context {} tokens",
+        engine.model().info.name,
+        engine.device(),
+        start.elapsed().as_secs_f64(),
+        engine.context(),
+    ));
+    let plan = engine.memory();
+    log::debug(format_args!(
+        "memory: weights {}, in place {}, KV {}, activations {}",
+        term::bytes(plan.weights),
+        term::bytes(plan.mapped),
+        term::bytes(plan.kv),
+        term::bytes(plan.activations),
+    ));
+    Ok(engine)
+}

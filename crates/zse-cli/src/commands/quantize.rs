@@ -1,0 +1,71 @@
+//! `zse quantize`: the same model with weights of other types.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use zse::ModelSource;
+use zse::quantize::{Importance, QuantizeOptions, quantize};
+
+use crate::args::{Global, QuantizeArgs};
+use crate::term::{bytes, progress};
+use crate::{Usage, interrupt, log};
+
+pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let model: ModelSource = args.source.parse()?;
+    refuse_own_source(&model, args)?;
+    let source = model.open()?;
+    let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
+    let options = QuantizeOptions {
+        pure: args.pure,
+        allow_requantize: args.allow_requantize,
+        importance: importance.map(Arc::new),
+        threads: global.threads,
+        ..QuantizeOptions::new(args.quant)
+    };
+    interrupt::catch()?;
+    let bar = progress(0, "{bar:30} {percent:>3}% {bytes}/{total_bytes} {eta:>4} {msg}");
+    let report = quantize(&source, &args.output, &options, |p| {
+        bar.set_length(p.total);
+        bar.set_position(p.done);
+        bar.set_message(format!("{} {} -> {}", p.tensor, p.from, p.to));
+        match interrupt::take() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    if let [(first, ty), rest @ ..] = &report.fallbacks[..] {
+        log::warn(format_args!(
+            "{} tensors got another type because blocks of the one wanted do not divide their \
+             rows ({first}: {ty})",
+            rest.len() + 1,
+        ));
+    }
+    let types: Vec<String> = report.types.iter().map(|(ty, n)| format!("{n} {ty}")).collect();
+    writeln!(
+        io::stdout(),
+        "{}: {} -> {} ({:.2} bits per weight; tensors: {}) in {:.1} s",
+        args.output.display(),
+        bytes(report.bytes_before),
+        bytes(report.bytes_after),
+        report.bits_per_weight(),
+        types.join(", "),
+        start.elapsed().as_secs_f64(),
+    )?;
+    Ok(())
+}
+
+/// The source is read while the result is written: they cannot be one file.
+fn refuse_own_source(model: &ModelSource, args: &QuantizeArgs) -> Result<(), Usage> {
+    let ModelSource::Path(path) = model else { return Ok(()) };
+    match (path.canonicalize(), args.output.canonicalize()) {
+        (Ok(from), Ok(to)) if from == to => {
+            Err(Usage(format!("{} is both source and result; give another -o", path.display())))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,113 @@
+//! What this machine is. Everything is read from where Linux shows it; on other systems most of it
+//! is unknown, and said to be.
+
+mod linux;
+
+use serde::Serialize;
+
+pub(crate) use linux::{peak_resident_bytes, resident_bytes};
+
+/// A cache of the CPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Cache {
+    /// 1, 2 or 3.
+    pub(crate) level: u32,
+    /// `Data`, `Instruction` or `Unified`.
+    pub(crate) kind: String,
+    /// Bytes of one.
+    pub(crate) bytes: u64,
+    /// How many there are.
+    pub(crate) count: usize,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Gpu {
+    /// As its driver calls it.
+    pub(crate) name: String,
+}
+
+/// A machine.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    /// Model of the CPU.
+    pub(crate) cpu: String,
+    /// Cores; `None` where unknown.
+    pub(crate) cores: Option<usize>,
+    /// Threads that this process may use.
+    pub(crate) threads: usize,
+    /// Caches, the first level first.
+    pub(crate) caches: Vec<Cache>,
+    /// Instruction sets that matter for speed.
+    pub(crate) features: Vec<&'static str>,
+    /// Instruction set that models run on here.
+    pub(crate) isa: &'static str,
+    /// Bytes of memory; 0 where unknown.
+    pub(crate) memory: u64,
+    /// Bytes that can be used now, within the limit that a container may set.
+    pub(crate) available: u64,
+    /// GPUs.
+    pub(crate) gpus: Vec<Gpu>,
+    /// Operating system and architecture.
+    pub(crate) system: String,
+}
+
+impl Machine {
+    /// This machine.
+    pub(crate) fn here() -> Self {
+        let memory = linux::memory();
+        Self {
+            cpu: linux::cpu_name().unwrap_or_else(|| "unknown".to_owned()),
+            cores: linux::cores(),
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            caches: linux::caches(),
+            features: features(),
+            isa: zse::Isa::available()[0].name(),
+            memory: memory.total,
+            available: memory.available,
+            gpus: linux::gpus(),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        }
+    }
+}
+
+/// The instruction sets among those that matter which this CPU has.
+#[cfg(target_arch = "x86_64")]
+fn features() -> Vec<&'static str> {
+    let all = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("avx-vnni", is_x86_feature_detected!("avxvnni")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512-vnni", is_x86_feature_detected!("avx512vnni")),
+        ("avx512-bf16", is_x86_feature_detected!("avx512bf16")),
+        ("avx512-fp16", is_x86_feature_detected!("avx512fp16")),
+    ];
+    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+/// The instruction sets among those that matter which this CPU has.
+#[cfg(target_arch = "aarch64")]
+fn features() -> Vec<&'static str> {
+    use std::arch::is_aarch64_feature_detected as has;
+    let all = [
+        ("neon", has!("neon")),
+        ("fp16", has!("fp16")),
+        ("dotprod", has!("dotprod")),
+        ("i8mm", has!("i8mm")),
+        ("bf16", has!("bf16")),
+        ("sve", has!("sve")),
+        ("sve2", has!("sve2")),
+    ];
+    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+/// The instruction sets among those that matter which this CPU has.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn features() -> Vec<&'static str> {
+    Vec::new()
+}

@@ -1,0 +1,10 @@
+//! The `zse` binary, used as a person or a script would, on the built-in model.
+#![cfg(feature = "builtin")]
+
+mod chat;
+mod common;
+mod measure;
+mod memory;
+mod model;
+mod run;
+mod usage;

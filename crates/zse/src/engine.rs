@@ -1,0 +1,200 @@
+//! A loaded model that answers.
+
+use std::sync::Arc;
+
+use zse_engine::{Engine as StepEngine, EngineConfig, EngineHandle, Generate, Request};
+use zse_model::Model;
+use zse_text::{ChatTemplate, Tokenizer};
+
+use crate::chat::ChatRequest;
+use crate::generation::Generation;
+use crate::{Error, LoadOptions, MemoryPlan, ModelSource};
+
+/// A loaded model. Cloning is cheap: clones share the model, and may be used from any number of
+/// threads; their requests are computed together.
+///
+/// ```
+/// use zse::{Engine, Generate, LoadOptions, ModelSource, SampleParams};
+///
+/// let engine = Engine::load(&ModelSource::Builtin, &LoadOptions::default())?;
+/// let settings = Generate {
+///     params: SampleParams { temperature: 0.8, seed: 1, ..SampleParams::default() },
+///     max_tokens: Some(24),
+///     ..Generate::default()
+/// };
+/// for chunk in engine.generate("Once upon a time", &settings)? {
+///     print!("{}", chunk?.text);
+/// }
+/// # Ok::<(), zse::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    handle: EngineHandle,
+    model: Arc<Model>,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    options: LoadOptions,
+    device: String,
+}
+
+impl Engine {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// If the file is not there, is no model that can be run, or does not fit the device.
+    pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Self, Error> {
+        let checkpoint = source.open()?;
+        let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
+        let template = ChatTemplate::from_metadata(checkpoint.metadata(), &tokenizer)?;
+        let model = options.model(checkpoint)?;
+        let backend = options.device.backend();
+        let budget = options.budget(&model);
+        let config = EngineConfig { max_sequences: options.sequences, ..EngineConfig::default() };
+        let words = Some(tokenizer.clone());
+        let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                handle: engine.start().map_err(Error::Thread)?,
+                model,
+                tokenizer,
+                template,
+                options: options.clone(),
+                device: backend.caps().name,
+            }),
+        })
+    }
+
+    /// Continues `text`. BOS is added as the model asks, and special tokens such as `<|im_end|>`
+    /// may be spelled out.
+    ///
+    /// # Errors
+    /// If the prompt does not fit the context, or a setting is out of its range.
+    pub fn generate(&self, text: &str, settings: &Generate) -> Result<Generation, Error> {
+        self.generate_tokens(self.tokenizer().encode(text, true, true), settings)
+    }
+
+    /// Continues tokens.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_tokens(
+        &self,
+        prompt: Vec<u32>,
+        settings: &Generate,
+    ) -> Result<Generation, Error> {
+        let stream = self.shared.handle.submit(Request::generate(prompt, settings.clone()))?;
+        Ok(Generation::new(stream))
+    }
+
+    /// The next message of a conversation, by the model's chat template.
+    ///
+    /// ```
+    /// use zse::{ChatRequest, Engine, Generate, LoadOptions, Message, ModelSource, Role,
+    ///     SampleParams};
+    ///
+    /// let engine = Engine::load(&ModelSource::Builtin, &LoadOptions::default())?;
+    /// let settings = Generate { params: SampleParams::greedy(), ..Generate::default() };
+    /// let request = ChatRequest::new(vec![Message::new(Role::User, "Which command lists my models?")]);
+    /// let answer = engine.chat(&request, &settings)?.complete()?;
+    /// assert_eq!(answer.finished.reason.name(), "stop");
+    /// println!("{}", answer.text);
+    /// # Ok::<(), zse::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the template refuses the conversation, or as [`generate`](Self::generate).
+    pub fn chat(&self, request: &ChatRequest, settings: &Generate) -> Result<Generation, Error> {
+        self.generate_tokens(self.chat_tokens(request)?, settings)
+    }
+
+    /// The prompt that [`chat`](Self::chat) gives to the model.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation.
+    pub fn chat_prompt(&self, request: &ChatRequest) -> Result<String, Error> {
+        Ok(self.shared.template.render(&request.input())?)
+    }
+
+    /// The tokens of [`chat_prompt`](Self::chat_prompt).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn chat_tokens(&self, request: &ChatRequest) -> Result<Vec<u32>, Error> {
+        let text = self.chat_prompt(request)?;
+        let mut tokens = self.tokenizer().encode(&text, true, true);
+        // Many templates spell out the BOS that the tokenizer adds as well.
+        if let (Some(bos), [first, second, ..]) = (self.tokenizer().bos(), &tokens[..])
+            && *first == bos
+            && *second == bos
+        {
+            tokens.remove(0);
+        }
+        Ok(tokens)
+    }
+
+    /// Embeddings of texts, each of length 1, for a model that gives them (BERT).
+    ///
+    /// # Errors
+    /// If the model gives next tokens and not embeddings, or a text is too long.
+    pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
+        let mut embeddings = Vec::with_capacity(texts.len());
+        for text in texts {
+            let tokens = self.tokenizer().encode(text, true, false);
+            let mut embedding = self.shared.handle.embed(tokens)?;
+            normalize(&mut embedding);
+            embeddings.push(embedding);
+        }
+        Ok(embeddings)
+    }
+
+    /// The natural log-probability of each of `tokens` from index `from` (at least 1) on, given
+    /// those before it.
+    ///
+    /// # Errors
+    /// If there is nothing to score, or the tokens do not fit the context.
+    pub fn score(&self, tokens: Vec<u32>, from: usize) -> Result<Vec<f32>, Error> {
+        Ok(self.shared.handle.score(tokens, from)?)
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.shared.tokenizer
+    }
+
+    /// The model: what it is, its program and its weights.
+    pub fn model(&self) -> &Model {
+        &self.shared.model
+    }
+
+    /// Whether the model brings a chat template of its own.
+    pub fn has_chat_template(&self) -> bool {
+        self.model().weights.checkpoint().metadata().get("tokenizer.chat_template").is_some()
+    }
+
+    /// Tokens that a sequence may have.
+    pub fn context(&self) -> usize {
+        self.model().info.context
+    }
+
+    /// Where it runs, such as `cpu (avx512)`.
+    pub fn device(&self) -> &str {
+        &self.shared.device
+    }
+
+    /// The memory that it needs.
+    pub fn memory(&self) -> MemoryPlan {
+        MemoryPlan::new(&self.shared.model, &self.shared.options)
+    }
+}
+
+/// Scales `x` to length 1.
+fn normalize(x: &mut [f32]) {
+    let length = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+    if length > 0.0 {
+        x.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+    }
+}

@@ -1,0 +1,107 @@
+//! Everything that can go wrong, with what to do about it.
+
+use std::path::PathBuf;
+
+use zse_engine::{EngineError, RequestError};
+use zse_format::FormatError;
+use zse_model::ModelError;
+use zse_model::executor::{ExecError, LoadError};
+use zse_text::TextError;
+
+use crate::quantize::QuantizeError;
+
+/// Why something could not be done. Messages are for people: they name the file, the tensor or the
+/// field, and say what would help.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that is neither a file nor the built-in model.
+    #[error(
+        "there is no model '{name}': MODEL is the path of a GGUF file, or `builtin`. Pulling models \
+         by name is not in this version"
+    )]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+    },
+    /// A file of a format that is not read yet.
+    #[error("{} is {what}, which this version does not read; give a GGUF file", path.display())]
+    UnsupportedFormat {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it seems to be.
+        what: &'static str,
+    },
+    /// The built-in model was left out when this program was built.
+    #[error(
+        "this build has no built-in model (it was built without the feature `builtin`); give the \
+         path of a GGUF file"
+    )]
+    NoBuiltin,
+    /// A device that cannot be used.
+    #[error("device '{name}' cannot be used: {why}")]
+    Device {
+        /// The device asked for.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The file is no model that can be run.
+    #[error("{file}: cannot build the model")]
+    Model {
+        /// The file.
+        file: String,
+        /// Why.
+        source: ModelError,
+    },
+    /// The tokenizer or the chat template cannot be used.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The device cannot take the model.
+    #[error("the model cannot be loaded")]
+    Load(#[from] LoadError),
+    /// The system has no thread for the engine.
+    #[error("cannot start the engine's thread")]
+    Thread(#[source] std::io::Error),
+    /// The engine refused the request, failed, or has stopped.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The device failed in a forward pass.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A request failed while it ran.
+    #[error("the request failed: {0}")]
+    Failed(String),
+    /// More tokens than the context holds.
+    #[error("{tokens} tokens are needed, the model's context holds {context}")]
+    TooLong {
+        /// Tokens needed.
+        tokens: usize,
+        /// Tokens that fit.
+        context: usize,
+    },
+    /// A text too short for what is to be measured.
+    #[error(
+        "the text has {tokens} tokens, a chunk needs {chunk}: give a longer text or a smaller context"
+    )]
+    TextTooShort {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens of a chunk.
+        chunk: usize,
+    },
+    /// Quantization failed.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+}
+
+impl Error {
+    /// Whether a request was refused because its prompt is longer than the context or the KV cache
+    /// allows; a shorter one may do.
+    pub fn is_too_long(&self) -> bool {
+        matches!(self, Self::Engine(EngineError::Refused(RequestError::TooLong { .. })))
+    }
+}

@@ -1,0 +1,148 @@
+//! How a model is loaded.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use zse_cpu::CpuBackend;
+use zse_format::Checkpoint;
+use zse_model::executor::{Backend, Budget, Fuse, KvType};
+use zse_model::reference::Reference;
+use zse_model::{Model, ModelOptions};
+
+use crate::{Error, ModelSource};
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The best there is.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The slow executor that defines what is right; for debugging and for small models.
+    Reference,
+}
+
+impl Device {
+    /// The backend of this device.
+    pub fn backend(self) -> Box<dyn Backend> {
+        match self {
+            Self::Auto | Self::Cpu => Box::new(CpuBackend::default()),
+            Self::Reference => Box::new(Reference),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "reference" => Ok(Self::Reference),
+            _ => Err(Error::Device {
+                name: name.to_owned(),
+                why: if name.starts_with("cuda") {
+                    "this version runs on the CPU; give `auto` or `cpu`"
+                } else {
+                    "known are `auto`, `cpu` and `reference`"
+                },
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Reference => "reference",
+        })
+    }
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Where it runs.
+    pub device: Device,
+    /// Threads; `None`: as many as the process may use.
+    pub threads: Option<usize>,
+    /// Tokens that a sequence may grow to; `None`: what the model was made for, but at most
+    /// [`LoadOptions::CONTEXT`], because all of it is set aside at once.
+    pub context: Option<usize>,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
+    /// Sequences of `context` tokens that are kept at the same time.
+    pub sequences: usize,
+    /// Most tokens of a forward pass: long prompts are computed in chunks of this size.
+    pub batch_tokens: usize,
+    /// Fusion.
+    pub fuse: Fuse,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            device: Device::default(),
+            threads: None,
+            context: None,
+            kv_type: KvType::default(),
+            sequences: 1,
+            batch_tokens: 512,
+            fuse: Fuse::default(),
+        }
+    }
+}
+
+impl LoadOptions {
+    /// The context where none is asked for and the model's own is longer.
+    pub const CONTEXT: usize = 4096;
+
+    /// The context that the model of `source` was made for.
+    ///
+    /// # Errors
+    /// If the model cannot be opened, or does not say.
+    pub fn trained_context(source: &ModelSource) -> Result<usize, Error> {
+        let checkpoint = source.open()?;
+        let metadata = checkpoint.metadata();
+        let architecture = metadata.require_str("general.architecture")?;
+        Ok(metadata.require_u32(&format!("{architecture}.context_length"))? as usize)
+    }
+
+    /// Builds the program of `checkpoint` for this context.
+    ///
+    /// # Errors
+    /// If the architecture is unknown, or the file does not hold what it needs.
+    pub fn model(&self, checkpoint: Arc<Checkpoint>) -> Result<Arc<Model>, Error> {
+        let file = checkpoint.metadata().file().to_owned();
+        let load = |context| {
+            Model::load(Arc::clone(&checkpoint), &ModelOptions { context })
+                .map_err(|source| Error::Model { file: file.clone(), source })
+        };
+        let model = load(self.context)?;
+        // Some models rotate differently for long contexts, so the one chosen must be known.
+        match self.context {
+            None if model.info.context > Self::CONTEXT => Ok(Arc::new(load(Some(Self::CONTEXT))?)),
+            _ => Ok(Arc::new(model)),
+        }
+    }
+
+    /// What the executor of `model` may use.
+    pub fn budget(&self, model: &Model) -> Budget {
+        // A model that sees tokens ahead needs its whole prompt in one pass.
+        let batch_tokens = match model.program.is_causal() {
+            true => self.batch_tokens.max(self.sequences),
+            false => model.info.context,
+        };
+        Budget {
+            kv_type: self.kv_type,
+            threads: self.threads,
+            fuse: self.fuse,
+            ..Budget::for_context(model.info.context, self.sequences, batch_tokens)
+        }
+    }
+}

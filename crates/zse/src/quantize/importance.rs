@@ -1,0 +1,97 @@
+//! Importance matrices: how much each column of each weight matters.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use zse_format::{Checkpoint, TensorView};
+use zse_quant::GgmlType;
+
+use super::QuantizeError;
+
+/// For each weight, the mean square of the activations that meet each of its columns, as
+/// `llama-imatrix` gathers it over a text.
+#[derive(Clone, Debug, Default)]
+pub struct Importance {
+    /// By tensor: `[experts, cols]`.
+    columns: HashMap<String, Vec<f32>>,
+}
+
+const SUMS: &str = ".in_sum2";
+const COUNTS: &str = ".counts";
+
+impl Importance {
+    /// Reads an importance matrix in GGUF, as llama.cpp has written them since 2025: `<name>.in_sum2`
+    /// is `[cols, experts]` sums of squares, `<name>.counts` how many rows went into each expert's.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is no importance matrix.
+    pub fn open(path: &Path) -> Result<Self, QuantizeError> {
+        let file = Checkpoint::open(path)?;
+        if file.metadata().str("general.type")? != Some("imatrix") {
+            return Err(QuantizeError::NotImportance { file: path.display().to_string() });
+        }
+        let mut columns = HashMap::new();
+        for sums in file.tensors() {
+            let Some(name) = sums.name.strip_suffix(SUMS) else { continue };
+            let counts = file
+                .tensor(&format!("{name}{COUNTS}"))
+                .ok_or_else(|| QuantizeError::NotImportance { file: path.display().to_string() })?;
+            columns.insert(name.to_owned(), means(&sums, &counts)?);
+        }
+        Ok(Self { columns })
+    }
+
+    /// Number of tensors that it speaks of.
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether it speaks of none.
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// The weights of `tensor`'s columns, `[experts, cols]`, where they are known.
+    pub(super) fn of(&self, tensor: &TensorView<'_>) -> Result<Option<&[f32]>, QuantizeError> {
+        let Some(found) = self.columns.get(tensor.name) else { return Ok(None) };
+        let experts = tensor.shape.get(2).copied().unwrap_or(1);
+        let expected = (tensor.shape[0] * experts) as usize;
+        if found.len() != expected {
+            return Err(QuantizeError::ImportanceShape {
+                tensor: tensor.name.to_owned(),
+                found: found.len(),
+                expected,
+            });
+        }
+        Ok(Some(found))
+    }
+}
+
+/// `sums / counts` for each expert; all 1 for an expert that saw nothing.
+fn means(sums: &TensorView<'_>, counts: &TensorView<'_>) -> Result<Vec<f32>, QuantizeError> {
+    let mut values = floats(sums)?;
+    let counts = floats(counts)?;
+    let cols = sums.shape[0] as usize;
+    if values.len() != cols * counts.len() {
+        return Err(QuantizeError::ImportanceShape {
+            tensor: sums.name.to_owned(),
+            found: values.len(),
+            expected: cols * counts.len(),
+        });
+    }
+    for (row, &count) in values.chunks_exact_mut(cols).zip(&counts) {
+        match count > 0.0 {
+            true => row.iter_mut().for_each(|v| *v /= count),
+            false => row.fill(1.0),
+        }
+    }
+    Ok(values)
+}
+
+fn floats(tensor: &TensorView<'_>) -> Result<Vec<f32>, QuantizeError> {
+    if tensor.ty != GgmlType::F32 {
+        return Err(QuantizeError::NotImportance { file: tensor.name.to_owned() });
+    }
+    let bytes = tensor.data.as_chunks::<4>().0;
+    Ok(bytes.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}

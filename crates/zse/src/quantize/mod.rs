@@ -1,0 +1,241 @@
+//! Writing a model's weights anew in other types: `zse quantize`.
+//!
+//! Tensors are read from the source in place, encoded row by row on several threads, and written
+//! as they come, so that memory stays small whatever the size of the model.
+
+mod encode;
+mod importance;
+mod mixture;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use zse_format::{Checkpoint, FormatError, GgufFile, GgufWriter, TensorView};
+use zse_quant::{GgmlType, QuantError};
+
+pub use importance::Importance;
+pub use mixture::Mixture;
+use rules::Chooser;
+
+/// How to quantize; [`QuantizeOptions::new`] gives what most want.
+#[derive(Clone, Debug)]
+pub struct QuantizeOptions {
+    /// Which types.
+    pub mixture: &'static Mixture,
+    /// Gives every matrix the mixture's base type.
+    pub pure: bool,
+    /// Allows a source that is quantized already; the errors of both add up.
+    pub allow_requantize: bool,
+    /// How much columns matter.
+    pub importance: Option<Arc<Importance>>,
+    /// Threads; `None`: as many as the process may use.
+    pub threads: Option<usize>,
+}
+
+impl QuantizeOptions {
+    /// `mixture` and nothing special.
+    pub fn new(mixture: &'static Mixture) -> Self {
+        Self { mixture, pure: false, allow_requantize: false, importance: None, threads: None }
+    }
+}
+
+/// Where a quantization stands; given to the caller after each piece.
+#[derive(Clone, Copy, Debug)]
+pub struct QuantizeProgress<'a> {
+    /// The tensor at work.
+    pub tensor: &'a str,
+    /// Its type in the source.
+    pub from: GgmlType,
+    /// Its type in the result.
+    pub to: GgmlType,
+    /// Bytes of the source that are done.
+    pub done: u64,
+    /// Bytes of all tensors of the source.
+    pub total: u64,
+}
+
+/// What a quantization wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizeReport {
+    /// Bytes of all tensors before.
+    pub bytes_before: u64,
+    /// Bytes of all tensors after.
+    pub bytes_after: u64,
+    /// Number of weights of all tensors.
+    pub parameters: u64,
+    /// Number of tensors of each type in the result, by the type's name.
+    pub types: BTreeMap<&'static str, usize>,
+    /// Tensors whose rows the chosen type's blocks do not divide, with the type they got instead.
+    pub fallbacks: Vec<(String, GgmlType)>,
+}
+
+impl QuantizeReport {
+    /// Bits that a weight takes in the result.
+    pub fn bits_per_weight(&self) -> f64 {
+        8.0 * self.bytes_after as f64 / self.parameters.max(1) as f64
+    }
+}
+
+/// Why a model was not quantized.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// The source cannot be read, or the result cannot be written.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// No mixture of that name.
+    #[error("unknown quantization type '{name}'; known are {known}")]
+    UnknownType {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A weight that cannot be encoded.
+    #[error("tensor '{tensor}': {source}")]
+    Encode {
+        /// Its name.
+        tensor: String,
+        /// Why.
+        source: QuantError,
+    },
+    /// The source is quantized.
+    #[error(
+        "tensor '{tensor}' is quantized already ({ty}): quantizing it again adds the errors of \
+         both. Start from an F16, BF16 or F32 file, or pass --allow-requantize"
+    )]
+    Requantize {
+        /// The first such tensor.
+        tensor: String,
+        /// Its type.
+        ty: GgmlType,
+    },
+    /// The caller ended the work.
+    #[error("cancelled; nothing was written")]
+    Cancelled,
+    /// A file that is no importance matrix.
+    #[error("{file} is not an importance matrix in GGUF; make one with llama-imatrix")]
+    NotImportance {
+        /// The file, or the tensor in it.
+        file: String,
+    },
+    /// An importance matrix of another model.
+    #[error(
+        "the importance matrix has {found} values for tensor '{tensor}', which needs {expected}: \
+         it is of another model"
+    )]
+    ImportanceShape {
+        /// The tensor.
+        tensor: String,
+        /// Values that it has.
+        found: usize,
+        /// Values that it should have.
+        expected: usize,
+    },
+}
+
+/// A tensor of the source and the type it gets.
+struct Job<'a> {
+    tensor: TensorView<'a>,
+    to: GgmlType,
+}
+
+/// Writes the model of `source` to `out` with weights as `options` say. `progress` is told after
+/// each piece, and may end the work there.
+///
+/// The result is written under another name and renamed when it is whole; an error leaves nothing
+/// behind.
+///
+/// # Errors
+/// If the source is quantized already (and that is not allowed), a weight is not finite, a file
+/// cannot be read or written, or `progress` ended the work.
+pub fn quantize(
+    source: &Checkpoint,
+    out: &Path,
+    options: &QuantizeOptions,
+    mut progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
+) -> Result<QuantizeReport, QuantizeError> {
+    let chooser =
+        Chooser::new(source, options.mixture, options.pure, options.importance.is_some());
+    let mut report = QuantizeReport {
+        bytes_before: 0,
+        bytes_after: 0,
+        parameters: 0,
+        types: BTreeMap::new(),
+        fallbacks: Vec::new(),
+    };
+    let mut writer = GgufWriter::new();
+    writer.set_all(source.metadata())?;
+    writer.set("general.quantization_version", 2u32)?;
+    writer.set("general.file_type", options.mixture.file_type)?;
+    let mut jobs = Vec::new();
+    for tensor in source.tensors() {
+        let choice = chooser.choose(&tensor);
+        let to = choice.ty;
+        if tensor.ty.is_quantized() && tensor.ty != to && !options.allow_requantize {
+            return Err(QuantizeError::Requantize { tensor: tensor.name.to_owned(), ty: tensor.ty });
+        }
+        if choice.is_fallback {
+            report.fallbacks.push((tensor.name.to_owned(), to));
+        }
+        writer.declare(tensor.name, to, tensor.shape)?;
+        report.bytes_before += tensor.data.len() as u64;
+        report.parameters += tensor.elements();
+        *report.types.entry(to.name()).or_default() += 1;
+        jobs.push(Job { tensor, to });
+    }
+    let threads = options.threads.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    });
+    let mut file = writer.create(out)?;
+    let mut done = 0;
+    for job in &jobs {
+        let mut tell = |bytes: usize| {
+            done += bytes as u64;
+            let told = progress(QuantizeProgress {
+                tensor: job.tensor.name,
+                from: job.tensor.ty,
+                to: job.to,
+                done,
+                total: report.bytes_before,
+            });
+            if told.is_break() { Err(QuantizeError::Cancelled) } else { Ok(()) }
+        };
+        report.bytes_after += write_tensor(&mut file, job, options, threads, &mut tell)?;
+        source.release_pages(&job.tensor);
+    }
+    file.finish()?;
+    Ok(report)
+}
+
+/// Writes one tensor, encoded or copied, and returns its bytes.
+fn write_tensor(
+    file: &mut GgufFile,
+    job: &Job<'_>,
+    options: &QuantizeOptions,
+    threads: usize,
+    tell: &mut dyn FnMut(usize) -> Result<(), QuantizeError>,
+) -> Result<u64, QuantizeError> {
+    let Job { tensor, to } = job;
+    if tensor.ty == *to {
+        file.write(tensor.name, tensor.data)?;
+        tell(tensor.data.len())?;
+        return Ok(tensor.data.len() as u64);
+    }
+    let importance = match &options.importance {
+        Some(importance) => importance.of(tensor)?,
+        None => None,
+    };
+    let mut written = 0;
+    encode::tensor(tensor, *to, importance, threads, |bytes, consumed| {
+        written += bytes.len() as u64;
+        file.write(tensor.name, bytes)?;
+        tell(consumed)
+    })?;
+    Ok(written)
+}

@@ -1,0 +1,259 @@
+//! Tests of the rules and of whole files.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zse_format::{Checkpoint, GgufWriter};
+use zse_quant::GgmlType::{self, *};
+
+use super::rules::Chooser;
+use super::*;
+
+/// A model with the tensors of a Llama of `layers` layers, rows of `cols`, in F32.
+struct Shape {
+    layers: usize,
+    cols: u64,
+    heads: u32,
+    kv_heads: u32,
+    experts: u32,
+    tied: bool,
+}
+
+const SMALL: Shape =
+    Shape { layers: 32, cols: 256, heads: 8, kv_heads: 8, experts: 0, tied: false };
+
+fn model(shape: &Shape) -> Checkpoint {
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", "llama").unwrap();
+    writer.set("llama.block_count", shape.layers as u32).unwrap();
+    writer.set("llama.attention.head_count", shape.heads).unwrap();
+    writer.set("llama.attention.head_count_kv", shape.kv_heads).unwrap();
+    writer.set("llama.expert_count", shape.experts).unwrap();
+    let mut tensors = vec![("token_embd.weight".to_owned(), vec![shape.cols, 3])];
+    if !shape.tied {
+        tensors.push(("output.weight".to_owned(), vec![shape.cols, 3]));
+    }
+    tensors.push(("output_norm.weight".to_owned(), vec![shape.cols]));
+    for l in 0..shape.layers {
+        for part in ["attn_q", "attn_k", "attn_v", "attn_output"] {
+            tensors.push((format!("blk.{l}.{part}.weight"), vec![shape.cols, 2]));
+        }
+        tensors.push((format!("blk.{l}.attn_norm.weight"), vec![shape.cols]));
+        for part in ["ffn_gate", "ffn_up", "ffn_down"] {
+            match shape.experts {
+                0 => tensors.push((format!("blk.{l}.{part}.weight"), vec![shape.cols, 2])),
+                n => tensors.push((
+                    format!("blk.{l}.{part}_exps.weight"),
+                    vec![shape.cols, 2, u64::from(n)],
+                )),
+            }
+        }
+        if shape.experts > 0 {
+            let dims = vec![shape.cols, u64::from(shape.experts)];
+            tensors.push((format!("blk.{l}.ffn_gate_inp.weight"), dims));
+        }
+    }
+    for (name, dims) in &tensors {
+        writer.declare(name, F32, dims).unwrap();
+    }
+    let mut body = writer.begin(Vec::new(), "model").unwrap();
+    for (i, (name, dims)) in tensors.iter().enumerate() {
+        let values = (0..dims.iter().product::<u64>()).map(|k| ((k + i as u64) as f32 * 0.7).sin());
+        let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+        body.write(name, &bytes).unwrap();
+    }
+    Checkpoint::from_bytes(body.finish().unwrap(), "model").unwrap()
+}
+
+fn choices(shape: &Shape, mixture: &str) -> HashMap<String, GgmlType> {
+    let checkpoint = model(shape);
+    let chooser = Chooser::new(&checkpoint, Mixture::parse(mixture).unwrap(), false, false);
+    checkpoint.tensors().map(|t| (t.name.to_owned(), chooser.choose(&t).ty)).collect()
+}
+
+/// Layers whose `part` has type `ty`.
+fn layers_with(types: &HashMap<String, GgmlType>, part: &str, ty: GgmlType) -> Vec<usize> {
+    (0..types.len()).filter(|l| types.get(&format!("blk.{l}.{part}.weight")) == Some(&ty)).collect()
+}
+
+const MORE_BITS_OF_32: [usize; 16] = [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31];
+
+#[test]
+fn q4_k_m_gives_half_of_the_layers_more_bits() {
+    let types = choices(&SMALL, "Q4_K_M");
+    for part in ["attn_v", "ffn_down"] {
+        assert_eq!(layers_with(&types, part, Q6K), MORE_BITS_OF_32, "{part}");
+        assert_eq!(layers_with(&types, part, Q4K).len(), 16, "{part}");
+    }
+    for part in ["attn_q", "attn_k", "attn_output", "ffn_gate", "ffn_up"] {
+        assert_eq!(layers_with(&types, part, Q4K).len(), 32, "{part}");
+    }
+    assert_eq!(types["output.weight"], Q6K);
+    assert_eq!(types["token_embd.weight"], Q4K);
+    assert_eq!(types["output_norm.weight"], F32);
+    assert_eq!(types["blk.5.attn_norm.weight"], F32);
+}
+
+#[test]
+fn other_mixtures_follow_their_rules() {
+    let types = choices(&SMALL, "Q3_K_M");
+    assert_eq!(layers_with(&types, "attn_v", Q5K), [0, 1]);
+    assert_eq!(layers_with(&types, "attn_v", Q4K).len(), 30);
+    assert_eq!(layers_with(&types, "ffn_down", Q5K), [0, 1]);
+    assert_eq!(layers_with(&types, "attn_output", Q4K).len(), 32);
+    assert_eq!(layers_with(&types, "ffn_up", Q3K).len(), 32);
+
+    let types = choices(&SMALL, "Q4_K_S");
+    assert_eq!(layers_with(&types, "attn_v", Q5K), [0, 1, 2, 3]);
+    assert_eq!(layers_with(&types, "ffn_down", Q5K), [0, 1, 2, 3]);
+
+    let types = choices(&Shape { kv_heads: 2, ..SMALL }, "Q2_K");
+    assert_eq!(layers_with(&types, "attn_v", Q4K).len(), 32);
+    let types = choices(&SMALL, "Q2_K");
+    assert_eq!(layers_with(&types, "attn_v", Q3K).len(), 32);
+
+    let types = choices(&SMALL, "Q8_0");
+    assert!(types.values().all(|&ty| ty == Q8_0 || ty == F32));
+    let types = choices(&SMALL, "F16");
+    assert_eq!((types["output.weight"], types["output_norm.weight"]), (F16, F32));
+}
+
+#[test]
+fn tied_embeddings_are_the_output() {
+    let types = choices(&Shape { tied: true, ..SMALL }, "Q4_0");
+    assert_eq!(types["token_embd.weight"], Q6K);
+    assert_eq!(types["blk.0.attn_v.weight"], Q4_0);
+}
+
+#[test]
+fn experts_change_what_attention_gets_and_routers_stay() {
+    let types = choices(&Shape { experts: 8, ..SMALL }, "Q4_K_M");
+    assert_eq!(types["blk.7.attn_v.weight"], Q8_0);
+    assert_eq!(types["blk.7.attn_k.weight"], Q8_0);
+    assert_eq!(types["blk.7.attn_output.weight"], Q5K);
+    assert_eq!(types["blk.0.ffn_down_exps.weight"], Q6K);
+    assert_eq!(types["blk.7.ffn_gate_inp.weight"], F32);
+    let types = choices(&Shape { experts: 4, ..SMALL }, "MXFP4_MOE");
+    assert_eq!(types["blk.7.ffn_up_exps.weight"], Mxfp4);
+    assert_eq!(types["blk.7.attn_v.weight"], Q8_0);
+}
+
+#[test]
+fn rows_that_blocks_do_not_divide_get_a_smaller_type() {
+    let types = choices(&Shape { cols: 96, ..SMALL }, "Q4_K_M");
+    assert_eq!(types["blk.0.attn_q.weight"], Q5_0);
+    assert_eq!(types["blk.0.ffn_down.weight"], Q8_0);
+    assert_eq!(types["output.weight"], Q8_0);
+    let types = choices(&Shape { cols: 40, ..SMALL }, "Q4_K_M");
+    assert_eq!(types["blk.0.attn_q.weight"], F16);
+}
+
+#[test]
+fn a_written_file_decodes_to_nearly_the_source_and_threads_do_not_matter() {
+    let source = model(&Shape { layers: 2, experts: 3, ..SMALL });
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for threads in [1, 3] {
+        let out = dir.path().join(format!("out-{threads}.gguf"));
+        let options = QuantizeOptions {
+            threads: Some(threads),
+            ..QuantizeOptions::new(Mixture::parse("Q8_0").unwrap())
+        };
+        let mut last = 0;
+        let report = quantize(&source, &out, &options, |p| {
+            assert!(p.done >= last && p.done <= p.total);
+            last = p.done;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(last, report.bytes_before);
+        assert_eq!(report.types["q8_0"], 2 + 2 * 7);
+        files.push(std::fs::read(&out).unwrap());
+    }
+    assert_eq!(files[0], files[1]);
+
+    let result = Checkpoint::from_bytes(files.swap_remove(0), "result").unwrap();
+    assert_eq!(result.metadata().require_u32("general.file_type").unwrap(), 7);
+    for tensor in source.tensors() {
+        let written = result.tensor(tensor.name).unwrap();
+        let decoded = |t: &zse_format::TensorView<'_>| {
+            let mut values = vec![0.0; t.elements() as usize];
+            zse_quant::decode(t.ty, t.data, &mut values).unwrap();
+            values
+        };
+        let pairs = decoded(&tensor).into_iter().zip(decoded(&written));
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 0.005), "{}", tensor.name);
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no partial file is left");
+}
+
+#[test]
+fn a_quantized_source_is_refused_unless_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a.gguf"), dir.path().join("b.gguf"));
+    let mut options = QuantizeOptions::new(Mixture::parse("Q8_0").unwrap());
+    quantize(&model(&Shape { layers: 1, ..SMALL }), &first, &options, |_| ControlFlow::Continue(())).unwrap();
+    let source = Checkpoint::open(&first).unwrap();
+    options.mixture = Mixture::parse("Q4_0").unwrap();
+    let error = quantize(&source, &second, &options, |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(error, QuantizeError::Requantize { .. }), "{error}");
+    assert!(!second.exists());
+    options.allow_requantize = true;
+    quantize(&source, &second, &options, |_| ControlFlow::Continue(())).unwrap();
+}
+
+#[test]
+fn a_cancelled_quantization_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = QuantizeOptions::new(Mixture::parse("Q8_0").unwrap());
+    let source = model(&Shape { layers: 1, ..SMALL });
+    let out = dir.path().join("out.gguf");
+    let error = quantize(&source, &out, &options, |_| ControlFlow::Break(())).unwrap_err();
+    assert!(matches!(error, QuantizeError::Cancelled), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn importance_is_read_and_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("imatrix.gguf");
+    let name = "blk.0.attn_q.weight";
+    let mut writer = GgufWriter::new();
+    writer.set("general.type", "imatrix").unwrap();
+    writer.declare(&format!("{name}.in_sum2"), F32, &[256]).unwrap();
+    writer.declare(&format!("{name}.counts"), F32, &[1]).unwrap();
+    let mut body = writer.create(&path).unwrap();
+    // Column 7 is all that matters.
+    let sums = (0..256).map(|k| if k == 7 { 1e6f32 } else { 1e-6 });
+    body.write(&format!("{name}.in_sum2"), &sums.flat_map(f32::to_le_bytes).collect::<Vec<_>>())
+        .unwrap();
+    body.write(&format!("{name}.counts"), &2f32.to_le_bytes()).unwrap();
+    body.finish().unwrap();
+
+    let source = model(&Shape { layers: 1, ..SMALL });
+    let error_of_column_7 = |importance: Option<Arc<Importance>>| {
+        let out = dir.path().join("out.gguf");
+        let options = QuantizeOptions {
+            importance,
+            pure: true,
+            ..QuantizeOptions::new(Mixture::parse("Q4_0").unwrap())
+        };
+        quantize(&source, &out, &options, |_| ControlFlow::Continue(())).unwrap();
+        let result = Checkpoint::open(&out).unwrap();
+        let mut decoded = vec![0.0; 512];
+        let tensor = result.tensor(name).unwrap();
+        zse_quant::decode(tensor.ty, tensor.data, &mut decoded).unwrap();
+        let mut plain = vec![0.0; 512];
+        zse_quant::decode(F32, source.tensor(name).unwrap().data, &mut plain).unwrap();
+        (decoded[7] - plain[7]).abs() + (decoded[256 + 7] - plain[256 + 7]).abs()
+    };
+    let importance = Arc::new(Importance::open(&path).unwrap());
+    assert_eq!(importance.len(), 1);
+    assert!(error_of_column_7(Some(importance)) < 0.5 * error_of_column_7(None));
+
+    let other = dir.path().join("model.gguf");
+    quantize(&source, &other, &QuantizeOptions::new(Mixture::parse("F16").unwrap()), |_| ControlFlow::Continue(()))
+        .unwrap();
+    let error = Importance::open(&other).unwrap_err().to_string();
+    assert!(error.contains("not an importance matrix"), "{error}");
+}
