@@ -195,6 +195,18 @@ impl Simd for Avx2 {
             [_mm256_shuffle_epi8(table, i[0]), _mm256_shuffle_epi8(table, i[1])]
         }
 
+        fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+            let mut out = rows;
+            for (half, upper) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let quarter = array!(rows[0][0]; i => rows[8 * upper + i][half]);
+                let quarter = transpose8(quarter);
+                for i in 0..8 {
+                    out[8 * half + i][upper] = quarter[i];
+                }
+            }
+            out
+        }
+
         fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
             [narrow_half(acc[0], w[0], x[0]), narrow_half(acc[1], w[1], x[1])]
         }
@@ -232,5 +244,35 @@ unsafe fn low_bytes(v: __m256i) -> __m128i {
         // To the lowest four bytes of each 128 bits.
         let v = _mm256_shuffle_epi8(v, _mm256_set1_epi32(0x0c08_0400));
         _mm_unpacklo_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
+    }
+}
+
+/// The transpose of 8 by 8 numbers.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn transpose8(rows: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the caller vouches for AVX2.
+    unsafe {
+        let mut out = rows;
+        // Within each 128 bits: vector `4 i + k` gets column k of rows 4 i .. 4 i + 4.
+        for i in [0, 4] {
+            let [a, b] = [rows[i], rows[i + 1]];
+            let [c, d] = [rows[i + 2], rows[i + 3]];
+            let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+            out[i] = _mm256_shuffle_ps::<0x44>(ab, cd);
+            out[i + 1] = _mm256_shuffle_ps::<0xee>(ab, cd);
+            let (ab, cd) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+            out[i + 2] = _mm256_shuffle_ps::<0x44>(ab, cd);
+            out[i + 3] = _mm256_shuffle_ps::<0xee>(ab, cd);
+        }
+        // Then the 128-bit parts of vectors k and 4 + k.
+        for k in 0..4 {
+            let (a, b) = (out[k], out[4 + k]);
+            out[k] = _mm256_permute2f128_ps::<0x20>(a, b);
+            out[4 + k] = _mm256_permute2f128_ps::<0x31>(a, b);
+        }
+        out
     }
 }

@@ -102,6 +102,33 @@ impl Simd for Avx512 {
             _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), i)
         }
 
+        fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+            let mut out = rows;
+            // Within each 128 bits: vector `4 i + k` gets column k of rows 4 i .. 4 i + 4.
+            for i in (0..LANES).step_by(4) {
+                let [a, b] = [rows[i], rows[i + 1]];
+                let [c, d] = [rows[i + 2], rows[i + 3]];
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                out[i] = _mm512_shuffle_ps::<0x44>(ab, cd);
+                out[i + 1] = _mm512_shuffle_ps::<0xee>(ab, cd);
+                let (ab, cd) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                out[i + 2] = _mm512_shuffle_ps::<0x44>(ab, cd);
+                out[i + 3] = _mm512_shuffle_ps::<0xee>(ab, cd);
+            }
+            // Then the 128-bit parts of vectors k, 4 + k, 8 + k and 12 + k.
+            for k in 0..4 {
+                let [a, b] = [out[k], out[4 + k]];
+                let [c, d] = [out[8 + k], out[12 + k]];
+                let even = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d));
+                let odd = (_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                out[k] = _mm512_shuffle_f32x4::<0x88>(even.0, even.1);
+                out[4 + k] = _mm512_shuffle_f32x4::<0x88>(odd.0, odd.1);
+                out[8 + k] = _mm512_shuffle_f32x4::<0xdd>(even.0, even.1);
+                out[12 + k] = _mm512_shuffle_f32x4::<0xdd>(odd.0, odd.1);
+            }
+            out
+        }
+
         fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
             _mm512_dpbusd_epi32(acc, w, x)
         }

@@ -185,6 +185,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// with four signed bytes of `x`, none of them -128. Exact, the offset included.
     fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
 
+    /// Lane `i` of vector `j` of the result is lane `j` of vector `i` of `rows`.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::F; LANES]) -> [Self::F; LANES] {
+        let rows: [[f32; LANES]; LANES] = array!([0.0; LANES]; i => self.to_array(rows[i]));
+        array!(self.zero(); j => {
+            let column: [f32; LANES] = array!(0.0; i => rows[i][j]);
+            self.load(&column)
+        })
+    }
+
     /// All lanes zero.
     #[inline(always)]
     fn zero(self) -> Self::F {

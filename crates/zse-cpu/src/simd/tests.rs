@@ -131,6 +131,11 @@ impl Kernel for &Operations {
             ),
             ("dot_narrow", integers(s, s.dot_narrow(z, narrow, q))),
             ("dot_wide", integers(s, wide)),
+            ("transpose", {
+                let rows = array!(a; i => s.add(a, s.splat(i as f32)));
+                let columns = s.transpose(rows);
+                (0..LANES).flat_map(|i| numbers(s, columns[i])).collect()
+            }),
             ("exp", numbers(s, math::exp(s, a))),
             ("tanh", numbers(s, math::tanh(s, a))),
             ("silu", numbers(s, math::activate(s, Act::Silu, a))),

@@ -16,12 +16,10 @@ const COLUMNS: usize = 4;
 /// Memory for a span.
 #[derive(Default)]
 pub(super) struct SpanScratch {
-    /// A row as stored in the cache, decoded: `[dim]`.
-    row: Vec<f32>,
-    /// 16 keys, transposed: `[k_dim]` vectors of a key to a lane.
+    /// 16 keys or values: `[16, dim]`, each padded to whole vectors.
+    rows: Vec<f32>,
+    /// 16 keys, transposed: `[k_dim]` vectors of a key to a lane, padded likewise.
     keys: Vec<[f32; LANES]>,
-    /// 16 values: `[16, v_dim]`, each padded to whole vectors.
-    values: Vec<f32>,
     /// `[rows, SPAN]`: scores, then their exponentials.
     scores: Vec<f32>,
 }
@@ -59,7 +57,7 @@ impl Kernel for Span<'_> {
             self.soften(s, row);
         }
         for at in (seen.start / LANES * LANES..seen.end).step_by(LANES) {
-            self.load_values(s, &values, at, &seen);
+            self.load_rows(s, &values, at, &seen);
             self.sum_values(s, at);
         }
     }
@@ -76,25 +74,42 @@ impl Span<'_> {
     }
 
     /// Decodes the keys of positions `at .. at + 16` of the span and transposes them. Keys that
-    /// nobody sees may not exist; their lanes keep what is there and are never read.
+    /// nobody sees may not exist; their lanes are never read.
     #[inline(always)]
     fn load_keys<S: Simd>(&mut self, s: S, keys: &HeadRows<'_>, at: usize, seen: &Range<usize>) {
-        let SpanScratch {
-            row,
-            keys: transposed,
-            ..
-        } = &mut *self.scratch;
-        row.resize(keys.dim(), 0.0);
-        transposed.resize(keys.dim(), [0.0; LANES]);
-        for lane in 0..LANES {
-            if !seen.contains(&(at + lane)) {
-                continue;
-            }
-            keys.decode(s, self.span * SPAN + at + lane, row);
-            for (x, to) in row.iter().zip(transposed.iter_mut()) {
-                to[lane] = *x;
+        let padded = self.load_rows(s, keys, at, seen);
+        let SpanScratch { rows, keys, .. } = &mut *self.scratch;
+        keys.resize(padded, [0.0; LANES]);
+        let rows = rows.as_chunks::<LANES>().0;
+        for (d, keys) in keys.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let block = array!(s.zero(); i => s.load(&rows[i * padded / LANES + d]));
+            let block = s.transpose(block);
+            for i in 0..LANES {
+                s.store(block[i], &mut keys[i]);
             }
         }
+    }
+
+    /// Decodes what is seen of positions `at .. at + 16` of the span; returns the length that
+    /// rows are padded to.
+    #[inline(always)]
+    fn load_rows<S: Simd>(
+        &mut self,
+        s: S,
+        from: &HeadRows<'_>,
+        at: usize,
+        seen: &Range<usize>,
+    ) -> usize {
+        let padded = from.dim().next_multiple_of(LANES);
+        let rows = &mut self.scratch.rows;
+        rows.resize(LANES * padded, 0.0);
+        for lane in 0..LANES {
+            if seen.contains(&(at + lane)) {
+                let to = &mut rows[lane * padded..][..from.dim()];
+                from.decode(s, self.span * SPAN + at + lane, to);
+            }
+        }
+        padded
     }
 
     /// Scores of all rows with 16 keys.
@@ -123,7 +138,7 @@ impl Span<'_> {
             &a.q[((self.tile.token + token) * a.heads + head) * k_dim..][..k_dim]
         });
         let mut sums = [s.zero(); N];
-        for (d, keys) in self.scratch.keys.iter().enumerate() {
+        for (d, keys) in self.scratch.keys[..k_dim].iter().enumerate() {
             let keys = s.load(keys);
             for i in 0..N {
                 sums[i] = s.fma(s.splat(queries[i][d]), keys, sums[i]);
@@ -175,20 +190,6 @@ impl Span<'_> {
         partial[1] = s.sum(total);
     }
 
-    /// Decodes the values of positions `at .. at + 16` of the span that are seen.
-    #[inline(always)]
-    fn load_values<S: Simd>(&mut self, s: S, rows: &HeadRows<'_>, at: usize, seen: &Range<usize>) {
-        let padded = rows.dim().next_multiple_of(LANES);
-        let values = &mut self.scratch.values;
-        values.resize(LANES * padded, 0.0);
-        for lane in 0..LANES {
-            if seen.contains(&(at + lane)) {
-                let to = &mut values[lane * padded..][..rows.dim()];
-                rows.decode(s, self.span * SPAN + at + lane, to);
-            }
-        }
-    }
-
     /// Adds the values of 16 positions to each row that sees them, position after position.
     #[inline(always)]
     fn sum_values<S: Simd>(&mut self, s: S, at: usize) {
@@ -201,8 +202,7 @@ impl Span<'_> {
             if range.is_empty() {
                 continue;
             }
-            let values =
-                &self.scratch.values[(range.start - at) * padded..(range.end - at) * padded];
+            let values = &self.scratch.rows[(range.start - at) * padded..(range.end - at) * padded];
             for row in token * group..(token + 1) * group {
                 let weights = &self.scratch.scores[row * SPAN..][range.clone()];
                 let sums = &mut self.partials[row * len + HEADER..][..padded];
