@@ -6,7 +6,9 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// From now on, Ctrl-C sets a flag and does not end the process.
 pub(crate) fn catch() -> anyhow::Result<()> {
-    Ok(ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst))?)
+    Ok(ctrlc::set_handler(|| {
+        INTERRUPTED.store(true, Ordering::SeqCst)
+    })?)
 }
 
 /// Whether Ctrl-C was pressed since the last time that this was asked.

@@ -31,7 +31,10 @@ pub(crate) fn enabled(level: Level) -> bool {
 
 fn write(level: Level, text: fmt::Arguments<'_>) {
     if enabled(level) {
-        let name = level.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let name = level
+            .to_possible_value()
+            .map(|v| v.get_name().to_owned())
+            .unwrap_or_default();
         eprintln!("{name}: {text}");
     }
 }

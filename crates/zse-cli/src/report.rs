@@ -31,7 +31,11 @@ fn token(info: &TokenInfo, tokenizer: &Tokenizer) -> Value {
         json!({ "id": id, "token": text, "logprob": logprob })
     };
     let mut object = one(info.id, info.logprob);
-    object["top_logprobs"] = info.top.iter().map(|&(id, logprob)| one(id, logprob)).collect();
+    object["top_logprobs"] = info
+        .top
+        .iter()
+        .map(|&(id, logprob)| one(id, logprob))
+        .collect();
     object
 }
 

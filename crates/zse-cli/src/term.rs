@@ -57,7 +57,9 @@ pub(crate) struct Table {
 impl Table {
     /// A table with these headings.
     pub(crate) fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self { rows: vec![headings.map(str::to_owned).to_vec()] }
+        Self {
+            rows: vec![headings.map(str::to_owned).to_vec()],
+        }
     }
 
     /// Adds a row.
@@ -135,8 +137,12 @@ mod tests {
         let mut table = Table::new(["test", "t/s"]);
         table.row(["pp512".to_owned(), "1234.5".to_owned()]);
         table.row(["tg1".to_owned(), "7.0".to_owned()]);
-        assert_eq!(table.plain(), "test      t/s\npp512  1234.5\ntg1       7.0\n");
-        let markdown = "| test  |    t/s |\n| ----- | -----: |\n| pp512 | 1234.5 |\n| tg1   |    7.0 |\n";
+        assert_eq!(
+            table.plain(),
+            "test      t/s\npp512  1234.5\ntg1       7.0\n"
+        );
+        let markdown =
+            "| test  |    t/s |\n| ----- | -----: |\n| pp512 | 1234.5 |\n| tg1   |    7.0 |\n";
         assert_eq!(table.markdown(), markdown);
     }
 }

@@ -15,7 +15,10 @@ pub struct ChatRequest {
 impl ChatRequest {
     /// A conversation without tools.
     pub fn new(messages: Vec<Message>) -> Self {
-        Self { messages, tools: Vec::new() }
+        Self {
+            messages,
+            tools: Vec::new(),
+        }
     }
 
     /// What the template is given.

@@ -53,7 +53,10 @@ impl Engine {
         let model = options.model(checkpoint)?;
         let backend = options.device.backend();
         let budget = options.budget(&model);
-        let config = EngineConfig { max_sequences: options.sequences, ..EngineConfig::default() };
+        let config = EngineConfig {
+            max_sequences: options.sequences,
+            ..EngineConfig::default()
+        };
         let words = Some(tokenizer.clone());
         let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)?;
         Ok(Self {
@@ -86,7 +89,10 @@ impl Engine {
         prompt: Vec<u32>,
         settings: &Generate,
     ) -> Result<Generation, Error> {
-        let stream = self.shared.handle.submit(Request::generate(prompt, settings.clone()))?;
+        let stream = self
+            .shared
+            .handle
+            .submit(Request::generate(prompt, settings.clone()))?;
         Ok(Generation::new(stream))
     }
 
@@ -172,7 +178,12 @@ impl Engine {
 
     /// Whether the model brings a chat template of its own.
     pub fn has_chat_template(&self) -> bool {
-        self.model().weights.checkpoint().metadata().get("tokenizer.chat_template").is_some()
+        self.model()
+            .weights
+            .checkpoint()
+            .metadata()
+            .get("tokenizer.chat_template")
+            .is_some()
     }
 
     /// Tokens that a sequence may have.
@@ -193,8 +204,13 @@ impl Engine {
 
 /// Scales `x` to length 1.
 fn normalize(x: &mut [f32]) {
-    let length = x.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+    let length = x
+        .iter()
+        .map(|v| f64::from(*v) * f64::from(*v))
+        .sum::<f64>()
+        .sqrt();
     if length > 0.0 {
-        x.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+        x.iter_mut()
+            .for_each(|v| *v = (f64::from(*v) / length) as f32);
     }
 }

@@ -102,6 +102,9 @@ impl Error {
     /// Whether a request was refused because its prompt is longer than the context or the KV cache
     /// allows; a shorter one may do.
     pub fn is_too_long(&self) -> bool {
-        matches!(self, Self::Engine(EngineError::Refused(RequestError::TooLong { .. })))
+        matches!(
+            self,
+            Self::Engine(EngineError::Refused(RequestError::TooLong { .. }))
+        )
     }
 }

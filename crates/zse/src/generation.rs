@@ -40,7 +40,10 @@ pub struct Generation {
 
 impl Generation {
     pub(crate) fn new(stream: EventStream) -> Self {
-        Self { stream, finished: Vec::new() }
+        Self {
+            stream,
+            finished: Vec::new(),
+        }
     }
 
     /// How the continuations ended that have; complete once the iterator is at its end.
@@ -60,8 +63,16 @@ impl Generation {
     pub fn wait(&mut self, timeout: Duration) -> Result<Progress, Error> {
         loop {
             match self.stream.recv_timeout(timeout) {
-                Ok(Event::Tokens { choice, text, tokens }) => {
-                    return Ok(Progress::Chunk(Chunk { choice, text, tokens }));
+                Ok(Event::Tokens {
+                    choice,
+                    text,
+                    tokens,
+                }) => {
+                    return Ok(Progress::Chunk(Chunk {
+                        choice,
+                        text,
+                        tokens,
+                    }));
                 }
                 Ok(Event::Finished(finished)) => {
                     let result = check(&finished);

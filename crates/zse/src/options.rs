@@ -120,8 +120,12 @@ impl LoadOptions {
     pub fn model(&self, checkpoint: Arc<Checkpoint>) -> Result<Arc<Model>, Error> {
         let file = checkpoint.metadata().file().to_owned();
         let load = |context| {
-            Model::load(Arc::clone(&checkpoint), &ModelOptions { context })
-                .map_err(|source| Error::Model { file: file.clone(), source })
+            Model::load(Arc::clone(&checkpoint), &ModelOptions { context }).map_err(|source| {
+                Error::Model {
+                    file: file.clone(),
+                    source,
+                }
+            })
         };
         let model = load(self.context)?;
         // Some models rotate differently for long contexts, so the one chosen must be known.

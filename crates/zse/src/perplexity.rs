@@ -82,9 +82,15 @@ impl Engine {
         let chunks = tokens.len().checked_div(chunk).unwrap_or(0);
         // Below 4 tokens nothing is left to score.
         if chunks == 0 || chunk < 4 {
-            return Err(Error::TextTooShort { tokens: tokens.len(), chunk: chunk.max(4) });
+            return Err(Error::TextTooShort {
+                tokens: tokens.len(),
+                chunk: chunk.max(4),
+            });
         }
-        let bos = self.tokenizer().bos().filter(|_| self.tokenizer().adds_bos());
+        let bos = self
+            .tokenizer()
+            .bos()
+            .filter(|_| self.tokenizer().adds_bos());
         let mut sums = Sums::default();
         for part in tokens.chunks_exact(chunk) {
             let mut part = part.to_vec();
@@ -92,7 +98,12 @@ impl Engine {
                 part[0] = bos;
             }
             sums.add(&self.score(part, chunk / 2 + 1)?);
-            if progress(PerplexityProgress { so_far: sums.result(), chunks }).is_break() {
+            if progress(PerplexityProgress {
+                so_far: sums.result(),
+                chunks,
+            })
+            .is_break()
+            {
                 break;
             }
         }

@@ -59,7 +59,10 @@ impl ModelSource {
 
 /// Says what a path is, where it is a model that cannot be read yet.
 fn refuse_other_formats(path: &Path) -> Result<(), Error> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
     let what = match extension {
         _ if path.is_dir() => "a directory (of safetensors, perhaps)",
         "safetensors" => "a safetensors file",
@@ -67,7 +70,10 @@ fn refuse_other_formats(path: &Path) -> Result<(), Error> {
         "bin" | "pt" | "pth" => "a PyTorch file",
         _ => return Ok(()),
     };
-    Err(Error::UnsupportedFormat { path: path.to_owned(), what })
+    Err(Error::UnsupportedFormat {
+        path: path.to_owned(),
+        what,
+    })
 }
 
 impl FromStr for ModelSource {
@@ -82,7 +88,9 @@ impl FromStr for ModelSource {
         let is_path = path.exists() || path.extension().is_some_and(|e| e == "gguf");
         match is_path {
             true => Ok(Self::Path(path.to_owned())),
-            false => Err(Error::UnknownModel { name: name.to_owned() }),
+            false => Err(Error::UnknownModel {
+                name: name.to_owned(),
+            }),
         }
     }
 }

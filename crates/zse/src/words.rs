@@ -10,7 +10,11 @@ pub fn tokens_containing(tokenizer: &Tokenizer, texts: &[&str]) -> Vec<u32> {
     let contains = |id: &u32| {
         let bytes = tokenizer.token_bytes(*id);
         let text = String::from_utf8_lossy(&bytes);
-        texts.iter().any(|wanted| !wanted.is_empty() && text.contains(wanted))
+        texts
+            .iter()
+            .any(|wanted| !wanted.is_empty() && text.contains(wanted))
     };
-    (0..tokenizer.vocab_size() as u32).filter(contains).collect()
+    (0..tokenizer.vocab_size() as u32)
+        .filter(contains)
+        .collect()
 }

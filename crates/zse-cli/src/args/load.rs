@@ -48,7 +48,12 @@ pub(crate) struct ModelArg {
     #[arg(value_name = "MODEL")]
     positional: Option<String>,
     /// The same as MODEL
-    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "positional")]
+    #[arg(
+        short = 'm',
+        long = "model",
+        value_name = "MODEL",
+        conflicts_with = "positional"
+    )]
     named: Option<String>,
 }
 

@@ -17,7 +17,12 @@ use crate::log::Level;
 ///
 /// Without a command: a chat with the built-in model.
 #[derive(Debug, Parser)]
-#[command(name = "zse", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "zse",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -117,16 +122,40 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// Prompt tokens; several separated by commas; 0: no such test
-    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512")]
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "512"
+    )]
     pub(crate) n_prompt: Vec<usize>,
     /// Tokens to generate; several separated by commas; 0: no such test
-    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "128"
+    )]
     pub(crate) n_gen: Vec<usize>,
     /// Tokens that are in the context before the test
-    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "0"
+    )]
     pub(crate) n_depth: Vec<usize>,
     /// Sequences that are computed together
-    #[arg(short = 'b', long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    #[arg(
+        short = 'b',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "1"
+    )]
     pub(crate) batch: Vec<usize>,
     /// Repetitions
     #[arg(short, long, value_name = "N", default_value = "5")]
@@ -138,7 +167,13 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) no_fuse: bool,
     /// How to print the results
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
     pub(crate) output: Format,
 }
 

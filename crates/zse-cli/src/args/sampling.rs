@@ -114,11 +114,14 @@ impl SamplingArgs {
         // -1 (or any negative number) stands for all tokens.
         let window = |n: Option<i64>, default| n.map_or(default, |n| u32::try_from(n).ok());
         let dry_multiplier = self.dry_multiplier.unwrap_or(0.0);
-        let mirostat = self.mirostat.filter(|&version| version > 0).map(|version| Mirostat {
-            version,
-            tau: self.mirostat_ent.unwrap_or(5.0),
-            eta: self.mirostat_lr.unwrap_or(0.1),
-        });
+        let mirostat = self
+            .mirostat
+            .filter(|&version| version > 0)
+            .map(|version| Mirostat {
+                version,
+                tau: self.mirostat_ent.unwrap_or(5.0),
+                eta: self.mirostat_lr.unwrap_or(0.1),
+            });
         SampleParams {
             seed: self.seed.unwrap_or(seed),
             temperature: self.temp.unwrap_or(0.8),
@@ -147,7 +150,12 @@ impl SamplingArgs {
     }
 
     fn breakers(&self) -> Vec<&str> {
-        match self.dry_sequence_breaker.iter().map(String::as_str).collect::<Vec<_>>() {
+        match self
+            .dry_sequence_breaker
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+        {
             none if none == ["none"] => Vec::new(),
             default if default.is_empty() => vec!["\n", ":", "\"", "*"],
             given => given,

@@ -38,7 +38,10 @@ pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
     let mut runs = Vec::new();
     let mut subject = None;
     for &threads in &threads {
-        let options = LoadOptions { threads: Some(threads), ..options.clone() };
+        let options = LoadOptions {
+            threads: Some(threads),
+            ..options.clone()
+        };
         let mut bench = Bench::load(checkpoint.clone(), &options, &tests)?;
         for &test in &tests {
             bar.set_message(format!("{}, {threads} threads", test.name()));
@@ -60,7 +63,9 @@ pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
         });
     }
     bar.finish_and_clear();
-    let Some(subject) = subject else { return Ok(()) };
+    let Some(subject) = subject else {
+        return Ok(());
+    };
     let mut out = io::stdout().lock();
     match args.output {
         Format::Table => write!(out, "{}", output::table(&subject, &runs).plain())?,
@@ -77,8 +82,18 @@ fn tests(args: &BenchArgs) -> Vec<BenchTest> {
     let mut tests = Vec::new();
     for &n_depth in &args.n_depth {
         for &n_batch_seqs in &args.batch {
-            let test = |n_prompt, n_gen| BenchTest { n_prompt, n_gen, n_depth, n_batch_seqs };
-            tests.extend(args.n_prompt.iter().filter(|n| **n > 0).map(|&n| test(n, 0)));
+            let test = |n_prompt, n_gen| BenchTest {
+                n_prompt,
+                n_gen,
+                n_depth,
+                n_batch_seqs,
+            };
+            tests.extend(
+                args.n_prompt
+                    .iter()
+                    .filter(|n| **n > 0)
+                    .map(|&n| test(n, 0)),
+            );
             tests.extend(args.n_gen.iter().filter(|n| **n > 0).map(|&n| test(0, n)));
         }
     }
@@ -98,6 +113,9 @@ fn kind(model: &Model) -> String {
             None => types.push((tensor.ty.name(), tensor.elements())),
         }
     }
-    let most = types.into_iter().max_by_key(|(_, n)| *n).map_or("", |(name, _)| name);
+    let most = types
+        .into_iter()
+        .max_by_key(|(_, n)| *n)
+        .map_or("", |(name, _)| name);
     format!("{} {most}", model.info.architecture)
 }

@@ -28,7 +28,10 @@ pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
             engine.context(),
         );
         println!("{} {about}", style("ZSE").bold());
-        println!("{}", style("/help lists commands, Ctrl-C stops an answer, Ctrl-D ends.").dim());
+        println!(
+            "{}",
+            style("/help lists commands, Ctrl-C stops an answer, Ctrl-D ends.").dim()
+        );
         interrupt::catch()?;
     }
     let mut session = Session::new(engine, args.generate, args.sampling);

@@ -39,7 +39,9 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
         let fits: Vec<_> = SIZES
             .iter()
             .flat_map(|&(size, parameters, kv)| {
-                TYPES.iter().map(move |&(ty, bits)| (size, ty, needed(parameters, bits, kv)))
+                TYPES
+                    .iter()
+                    .map(move |&(ty, bits)| (size, ty, needed(parameters, bits, kv)))
             })
             .map(|(size, ty, needed)| {
                 let fits = needed <= machine.available;
@@ -51,7 +53,11 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
     }
     writeln!(out, "system   {}", machine.system)?;
     let cores = machine.cores.map_or("?".to_owned(), |n| n.to_string());
-    writeln!(out, "CPU      {} ({cores} cores, {} threads to use)", machine.cpu, machine.threads)?;
+    writeln!(
+        out,
+        "CPU      {} ({cores} cores, {} threads to use)",
+        machine.cpu, machine.threads
+    )?;
     let caches: Vec<String> = machine
         .caches
         .iter()
@@ -65,20 +71,37 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
         })
         .collect();
     writeln!(out, "caches   {}", or_unknown(&caches.join(", ")))?;
-    writeln!(out, "ISA      {} (kernels: {})", or_unknown(&machine.features.join(" ")), machine.isa)?;
+    writeln!(
+        out,
+        "ISA      {} (kernels: {})",
+        or_unknown(&machine.features.join(" ")),
+        machine.isa
+    )?;
     match machine.memory {
         0 => writeln!(out, "memory   unknown")?,
         total => {
-            writeln!(out, "memory   {}, {} available", bytes(total), bytes(machine.available))?;
+            writeln!(
+                out,
+                "memory   {}, {} available",
+                bytes(total),
+                bytes(machine.available)
+            )?;
         }
     }
     let gpus: Vec<&str> = machine.gpus.iter().map(|g| g.name.as_str()).collect();
     match gpus.is_empty() {
         true => writeln!(out, "GPUs     none found")?,
-        false => writeln!(out, "GPUs     {} (not used by this version)", gpus.join(", "))?,
+        false => writeln!(
+            out,
+            "GPUs     {} (not used by this version)",
+            gpus.join(", ")
+        )?,
     }
     if machine.available > 0 {
-        writeln!(out, "\nModels that fit the available memory, with {CONTEXT} tokens of context:\n")?;
+        writeln!(
+            out,
+            "\nModels that fit the available memory, with {CONTEXT} tokens of context:\n"
+        )?;
         write!(out, "{}", fits(&machine).plain())?;
     }
     Ok(())
@@ -89,7 +112,11 @@ fn fits(machine: &Machine) -> Table {
     for (size, parameters, kv) in SIZES {
         let cell = |(_, bits): (&str, f64)| {
             let needed = needed(parameters, bits, kv);
-            let verdict = if needed <= machine.available { "fits" } else { "no" };
+            let verdict = if needed <= machine.available {
+                "fits"
+            } else {
+                "no"
+            };
             format!("{verdict} ({})", bytes(needed))
         };
         let [a, b, c] = TYPES.map(cell);

@@ -28,7 +28,10 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
         plan: MemoryPlan::new(&model, &options),
         process: machine::resident_bytes().unwrap_or(0),
         kv_type: options.kv_type.name(),
-        has_template: checkpoint.metadata().get("tokenizer.chat_template").is_some(),
+        has_template: checkpoint
+            .metadata()
+            .get("tokenizer.chat_template")
+            .is_some(),
         tokens: tokenizer.vocab_size(),
         model: &model,
         checkpoint: &checkpoint,
@@ -125,7 +128,12 @@ impl Facts<'_> {
         let info = &self.model.info;
         let parameters = self.parameters();
         writeln!(out, "{}", info.name)?;
-        writeln!(out, "  file           {} ({})", self.checkpoint.metadata().file(), bytes(self.checkpoint.file_bytes()))?;
+        writeln!(
+            out,
+            "  file           {} ({})",
+            self.checkpoint.metadata().file(),
+            bytes(self.checkpoint.file_bytes())
+        )?;
         writeln!(out, "  architecture   {}", info.architecture)?;
         writeln!(
             out,
@@ -133,10 +141,22 @@ impl Facts<'_> {
             count(parameters),
             8.0 * self.weight_bytes() as f64 / parameters.max(1) as f64,
         )?;
-        writeln!(out, "  layers         {}, width {}", info.layers, info.width)?;
+        writeln!(
+            out,
+            "  layers         {}, width {}",
+            info.layers, info.width
+        )?;
         writeln!(out, "  vocabulary     {} tokens", self.tokens)?;
-        writeln!(out, "  context        {} tokens (made for {})", info.context, info.trained_context)?;
-        let template = if self.has_template { "its own" } else { "none (ChatML is used)" };
+        writeln!(
+            out,
+            "  context        {} tokens (made for {})",
+            info.context, info.trained_context
+        )?;
+        let template = if self.has_template {
+            "its own"
+        } else {
+            "none (ChatML is used)"
+        };
         writeln!(out, "  chat template  {template}\n")?;
 
         let mut table = Table::new(["type", "tensors", "parameters", "size"]);
@@ -153,8 +173,14 @@ impl Facts<'_> {
         let mut table = Table::new(["memory", "size"]);
         table.row(["weights, packed".to_owned(), bytes(self.plan.weights)]);
         table.row(["weights, in the file".to_owned(), bytes(self.plan.mapped)]);
-        table.row([format!("KV cache, {} tokens in {}", info.context, self.kv_type), bytes(self.plan.kv)]);
-        table.row(["intermediate results".to_owned(), bytes(self.plan.activations)]);
+        table.row([
+            format!("KV cache, {} tokens in {}", info.context, self.kv_type),
+            bytes(self.plan.kv),
+        ]);
+        table.row([
+            "intermediate results".to_owned(),
+            bytes(self.plan.activations),
+        ]);
         table.row(["zse itself".to_owned(), bytes(self.process)]);
         table.row(["together".to_owned(), bytes(self.total())]);
         write!(out, "{}", table.plain())
@@ -185,9 +211,18 @@ fn metadata(checkpoint: &Checkpoint, as_json: bool) -> anyhow::Result<()> {
 /// The first elements of an array.
 fn start_of(array: Array<'_>) -> String {
     const SHOWN: usize = 4;
-    let start: Vec<String> = array.iter().take(SHOWN).map(|v| to_json(v).to_string()).collect();
+    let start: Vec<String> = array
+        .iter()
+        .take(SHOWN)
+        .map(|v| to_json(v).to_string())
+        .collect();
     let more = if array.len() > SHOWN { ", ..." } else { "" };
-    format!("[{}{more}] ({} of {})", start.join(", "), array.len(), array.element_type())
+    format!(
+        "[{}{more}] ({} of {})",
+        start.join(", "),
+        array.len(),
+        array.element_type()
+    )
 }
 
 fn to_json(value: Value<'_>) -> Json {

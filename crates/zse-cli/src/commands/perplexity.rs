@@ -20,9 +20,18 @@ pub(crate) fn run(args: &PerplexityArgs, global: &Global) -> anyhow::Result<()> 
     let source = args.model.source()?;
     let options = global.options(&source)?;
     let chunk = options.context.unwrap_or(CHUNK);
-    let engine = super::load(&source, &LoadOptions { context: Some(chunk), ..options })?;
+    let engine = super::load(
+        &source,
+        &LoadOptions {
+            context: Some(chunk),
+            ..options
+        },
+    )?;
     interrupt::catch()?;
-    let bar = term::progress(0, "{bar:30} {pos}/{len} chunks, {eta} left, perplexity {msg}");
+    let bar = term::progress(
+        0,
+        "{bar:30} {pos}/{len} chunks, {eta} left, perplexity {msg}",
+    );
     let start = std::time::Instant::now();
     let result = engine.perplexity(&text, chunk, |p| {
         bar.set_length(args.chunks.map_or(p.chunks, |n| n.min(p.chunks)) as u64);
@@ -36,7 +45,10 @@ pub(crate) fn run(args: &PerplexityArgs, global: &Global) -> anyhow::Result<()> 
     });
     bar.finish_and_clear();
     let result = result?;
-    log::info(format_args!("measured in {:.1} s", start.elapsed().as_secs_f64()));
+    log::info(format_args!(
+        "measured in {:.1} s",
+        start.elapsed().as_secs_f64()
+    ));
     let mut out = io::stdout().lock();
     if args.json {
         let object = json!({

@@ -26,7 +26,10 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
         ..QuantizeOptions::new(args.quant)
     };
     interrupt::catch()?;
-    let bar = progress(0, "{bar:30} {percent:>3}% {bytes}/{total_bytes} {eta:>4} {msg}");
+    let bar = progress(
+        0,
+        "{bar:30} {percent:>3}% {bytes}/{total_bytes} {eta:>4} {msg}",
+    );
     let report = quantize(&source, &args.output, &options, |p| {
         bar.set_length(p.total);
         bar.set_position(p.done);
@@ -45,7 +48,11 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
             rest.len() + 1,
         ));
     }
-    let types: Vec<String> = report.types.iter().map(|(ty, n)| format!("{n} {ty}")).collect();
+    let types: Vec<String> = report
+        .types
+        .iter()
+        .map(|(ty, n)| format!("{n} {ty}"))
+        .collect();
     writeln!(
         io::stdout(),
         "{}: {} -> {} ({:.2} bits per weight; tensors: {}) in {:.1} s",
@@ -61,11 +68,14 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
 
 /// The source is read while the result is written: they cannot be one file.
 fn refuse_own_source(model: &ModelSource, args: &QuantizeArgs) -> Result<(), Usage> {
-    let ModelSource::Path(path) = model else { return Ok(()) };
+    let ModelSource::Path(path) = model else {
+        return Ok(());
+    };
     match (path.canonicalize(), args.output.canonicalize()) {
-        (Ok(from), Ok(to)) if from == to => {
-            Err(Usage(format!("{} is both source and result; give another -o", path.display())))
-        }
+        (Ok(from), Ok(to)) if from == to => Err(Usage(format!(
+            "{} is both source and result; give another -o",
+            path.display()
+        ))),
         _ => Ok(()),
     }
 }

@@ -34,7 +34,10 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
         object["peak_rss"] = json!(machine::peak_resident_bytes());
         writeln!(io::stdout(), "{object}")?;
     }
-    log::info(format_args!("{}", report::summary(&done.finished.usage, &done.finished.timings)));
+    log::info(format_args!(
+        "{}",
+        report::summary(&done.finished.usage, &done.finished.timings)
+    ));
     Ok(())
 }
 
@@ -52,12 +55,18 @@ fn prompt(args: &RunArgs) -> anyhow::Result<String> {
         }
         None => {
             let mut text = String::new();
-            io::stdin().read_to_string(&mut text).context("cannot read standard input as text")?;
+            io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read standard input as text")?;
             text
         }
     };
     // The line end that an editor or `echo` adds is no part of a question.
-    Ok(if args.raw { text } else { text.trim_end_matches(['\n', '\r']).to_owned() })
+    Ok(if args.raw {
+        text
+    } else {
+        text.trim_end_matches(['\n', '\r']).to_owned()
+    })
 }
 
 /// The generation: by the chat template where the model brings one or a system prompt asks for it.
@@ -71,8 +80,14 @@ fn start(
     if !is_chat {
         return engine.generate(prompt, settings);
     }
-    let system = args.system.as_deref().map(|text| Message::new(Role::System, text));
-    let messages = system.into_iter().chain([Message::new(Role::User, prompt)]).collect();
+    let system = args
+        .system
+        .as_deref()
+        .map(|text| Message::new(Role::System, text));
+    let messages = system
+        .into_iter()
+        .chain([Message::new(Role::User, prompt)])
+        .collect();
     engine.chat(&ChatRequest::new(messages), settings)
 }
 
@@ -92,5 +107,9 @@ fn stream(mut generation: Generation) -> anyhow::Result<Completion> {
     }
     let finished = generation.finished().first().cloned();
     let finished = finished.context("the generation ended without saying how")?;
-    Ok(Completion { text, tokens, finished })
+    Ok(Completion {
+        text,
+        tokens,
+        finished,
+    })
 }

@@ -15,7 +15,9 @@ pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
         Some(text) => text.clone(),
         None => {
             let mut text = String::new();
-            io::stdin().read_to_string(&mut text).context("cannot read standard input as text")?;
+            io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read standard input as text")?;
             text
         }
     };

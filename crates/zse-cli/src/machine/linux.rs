@@ -28,7 +28,14 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 /// The bytes of a line such as `VmRSS:  1024 kB`.
 fn kib_field(text: &str, key: &str) -> Option<u64> {
-    Some(field(text, key)?.strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    Some(
+        field(text, key)?
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            * 1024,
+    )
 }
 
 /// Bytes of memory that this process has in use.
@@ -44,17 +51,29 @@ pub(crate) fn peak_resident_bytes() -> Option<u64> {
 pub(super) fn cpu_name() -> Option<String> {
     let text = read("/proc/cpuinfo")?;
     let keys = ["model name", "Model", "Hardware", "Processor"];
-    keys.into_iter().find_map(|key| field(&text, key)).map(str::to_owned)
+    keys.into_iter()
+        .find_map(|key| field(&text, key))
+        .map(str::to_owned)
 }
 
 /// The directories of the CPUs.
 fn cpus() -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir("/sys/devices/system/cpu") else { return Vec::new() };
-    let is_cpu = |path: &PathBuf| {
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        name.strip_prefix("cpu").is_some_and(|n| n.parse::<usize>().is_ok())
+    let Ok(entries) = fs::read_dir("/sys/devices/system/cpu") else {
+        return Vec::new();
     };
-    entries.filter_map(Result::ok).map(|e| e.path()).filter(is_cpu).collect()
+    let is_cpu = |path: &PathBuf| {
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        name.strip_prefix("cpu")
+            .is_some_and(|n| n.parse::<usize>().is_ok())
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|e| e.path())
+        .filter(is_cpu)
+        .collect()
 }
 
 /// Cores, each counted once however many threads it runs.
@@ -63,7 +82,10 @@ pub(super) fn cores() -> Option<usize> {
         .iter()
         .filter_map(|cpu| {
             let topology = cpu.join("topology");
-            Some((read(topology.join("physical_package_id"))?, read(topology.join("core_id"))?))
+            Some((
+                read(topology.join("physical_package_id"))?,
+                read(topology.join("core_id"))?,
+            ))
         })
         .collect();
     (!ids.is_empty()).then_some(ids.len())
@@ -87,16 +109,26 @@ pub(super) fn caches() -> Vec<Cache> {
     }
     let mut caches: Vec<Cache> = Vec::new();
     for (level, kind, bytes, _) in seen {
-        match caches.iter_mut().find(|c| (c.level, &c.kind, c.bytes) == (level, &kind, bytes)) {
+        match caches
+            .iter_mut()
+            .find(|c| (c.level, &c.kind, c.bytes) == (level, &kind, bytes))
+        {
             Some(cache) => cache.count += 1,
-            None => caches.push(Cache { level, kind, bytes, count: 1 }),
+            None => caches.push(Cache {
+                level,
+                kind,
+                bytes,
+                count: 1,
+            }),
         }
     }
     caches
 }
 
 pub(super) fn memory() -> Memory {
-    let Some(text) = read("/proc/meminfo") else { return Memory::default() };
+    let Some(text) = read("/proc/meminfo") else {
+        return Memory::default();
+    };
     let mut memory = Memory {
         total: kib_field(&text, "MemTotal").unwrap_or(0),
         available: kib_field(&text, "MemAvailable").unwrap_or(0),
@@ -113,12 +145,16 @@ pub(super) fn memory() -> Memory {
 
 /// NVIDIA's GPUs, as their driver lists them.
 pub(super) fn gpus() -> Vec<Gpu> {
-    let Ok(entries) = fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc/driver/nvidia/gpus") else {
+        return Vec::new();
+    };
     let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|e| e.path()).collect();
     paths.sort();
     let name = |path: PathBuf| {
         let text = read(path.join("information"))?;
-        Some(Gpu { name: field(&text, "Model")?.to_owned() })
+        Some(Gpu {
+            name: field(&text, "Model")?.to_owned(),
+        })
     };
     paths.into_iter().filter_map(name).collect()
 }

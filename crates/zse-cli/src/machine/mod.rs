@@ -87,7 +87,10 @@ fn features() -> Vec<&'static str> {
         ("avx512-bf16", is_x86_feature_detected!("avx512bf16")),
         ("avx512-fp16", is_x86_feature_detected!("avx512fp16")),
     ];
-    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+    all.into_iter()
+        .filter(|(_, has)| *has)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// The instruction sets among those that matter which this CPU has.
@@ -103,7 +106,10 @@ fn features() -> Vec<&'static str> {
         ("sve", has!("sve")),
         ("sve2", has!("sve2")),
     ];
-    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+    all.into_iter()
+        .filter(|(_, has)| *has)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// The instruction sets among those that matter which this CPU has.

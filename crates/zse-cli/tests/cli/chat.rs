@@ -11,7 +11,10 @@ fn chat(input: &str) -> String {
 #[test]
 fn a_piped_line_is_answered_plainly() {
     let answer = chat("What is ZSE?\n");
-    assert!(!answer.contains('\u{1b}') && !answer.contains("> "), "{answer:?}");
+    assert!(
+        !answer.contains('\u{1b}') && !answer.contains("> "),
+        "{answer:?}"
+    );
     let alone = zse(&[&["run", "-p", "What is ZSE?"], &GREEDY[..]].concat()).ok();
     assert_eq!(answer.trim_end(), alone.trim_end());
 }
@@ -43,7 +46,13 @@ fn settings_change_and_mistakes_are_told() {
     let out = chat("/set temp 0.5\n/set top_k 7\n/set\n/help\n");
     assert!(out.contains("temp 0.5, top-k 7, top-p 0.95"), "{out}");
     assert!(out.contains("/save FILE"), "{out}");
-    for wrong in ["/set warmth 3", "/set temp warm", "/set top-p 2", "/sing", "/save"] {
+    for wrong in [
+        "/set warmth 3",
+        "/set temp warm",
+        "/set top-p 2",
+        "/sing",
+        "/save",
+    ] {
         let done = zse_with_input(&["chat"], &format!("{wrong}\n"));
         assert_ne!(done.code, 0, "{wrong}");
         assert!(done.err.starts_with("error: "), "{wrong}: {}", done.err);
@@ -54,8 +63,13 @@ fn settings_change_and_mistakes_are_told() {
 fn a_saved_conversation_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("talk.json").display().to_string();
-    let whole = chat(&format!("/system Be brief.\nHello!\n/save {file}\nWhat is ZSE?\n"));
-    let last = whole.split_once(&format!("saved 2 messages to {file}\n")).unwrap().1;
+    let whole = chat(&format!(
+        "/system Be brief.\nHello!\n/save {file}\nWhat is ZSE?\n"
+    ));
+    let last = whole
+        .split_once(&format!("saved 2 messages to {file}\n"))
+        .unwrap()
+        .1;
     let loaded = chat(&format!("/load {file}\n/system\nWhat is ZSE?\n"));
     let expected = format!("loaded 2 messages from {file}\nBe brief.\n{last}");
     assert_eq!(loaded, expected);

@@ -51,7 +51,10 @@ pub fn zse(args: &[&str]) -> Done {
 /// Runs `zse ARGS` with `input` piped in.
 pub fn zse_with_input(args: &[&str], input: &str) -> Done {
     let mut command = command(args);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
     let mut stdin = child.stdin.take().expect("piped");
     // A command that needs no input may be gone already.

@@ -4,7 +4,9 @@ use crate::common::zse;
 
 #[test]
 fn bench_json_has_llama_benchs_fields() {
-    let args = ["bench", "-p", "40", "-n", "4", "-d", "0,8", "-r", "3", "-b", "2", "-o", "json"];
+    let args = [
+        "bench", "-p", "40", "-n", "4", "-d", "0,8", "-r", "3", "-b", "2", "-o", "json",
+    ];
     let runs = zse(&args).json();
     let runs = runs.as_array().unwrap();
     assert_eq!(runs.len(), 4);
@@ -12,10 +14,17 @@ fn bench_json_has_llama_benchs_fields() {
         .iter()
         .map(|r| ["n_prompt", "n_gen", "n_depth", "n_batch_seqs"].map(|k| r[k].as_u64().unwrap()))
         .collect();
-    assert_eq!(sizes, [[40, 0, 0, 2], [0, 4, 0, 2], [40, 0, 8, 2], [0, 4, 8, 2]]);
+    assert_eq!(
+        sizes,
+        [[40, 0, 0, 2], [0, 4, 0, 2], [40, 0, 8, 2], [0, 4, 8, 2]]
+    );
     for run in runs {
-        let samples: Vec<f64> =
-            run["samples_ts"].as_array().unwrap().iter().map(|s| s.as_f64().unwrap()).collect();
+        let samples: Vec<f64> = run["samples_ts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s.as_f64().unwrap())
+            .collect();
         assert_eq!(samples.len(), 3);
         let mean = samples.iter().sum::<f64>() / 3.0;
         assert!((run["avg_ts"].as_f64().unwrap() - mean).abs() < 1e-6 * mean);
@@ -24,7 +33,13 @@ fn bench_json_has_llama_benchs_fields() {
         assert!((tokens as f64 / nanos * 1e9 - samples[0]).abs() < 0.01 * samples[0]);
         let [p50, p95, p99] = ["p50_ms", "p95_ms", "p99_ms"].map(|k| run[k].as_f64().unwrap());
         assert!(0.0 < p50 && p50 <= p95 && p95 <= p99);
-        for field in ["stddev_ts", "model_size", "model_n_params", "n_threads", "test_time"] {
+        for field in [
+            "stddev_ts",
+            "model_size",
+            "model_n_params",
+            "n_threads",
+            "test_time",
+        ] {
             assert!(run[field].is_number(), "{field}");
         }
         assert!(run["commit"].is_string() && run["machine"]["cpu"].is_string());
@@ -35,22 +50,35 @@ fn bench_json_has_llama_benchs_fields() {
 #[test]
 fn bench_prints_tables_and_csv() {
     let bench = |format: &str| {
-        zse(&["bench", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "-o", format]).ok()
+        zse(&[
+            "bench", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "-o", format,
+        ])
+        .ok()
     };
     let markdown = bench("md");
-    assert!(markdown.contains("| pp8") || markdown.contains(" pp8 |"), "{markdown}");
+    assert!(
+        markdown.contains("| pp8") || markdown.contains(" pp8 |"),
+        "{markdown}"
+    );
     assert!(bench("table").contains("tg2"));
     let csv = bench("csv");
     let columns: Vec<usize> = csv.lines().map(|l| l.matches(',').count()).collect();
     assert_eq!(columns.len(), 3, "{csv}");
-    assert!(columns[0] > 10 && columns.iter().all(|n| *n >= columns[0]), "{csv}");
+    assert!(
+        columns[0] > 10 && columns.iter().all(|n| *n >= columns[0]),
+        "{csv}"
+    );
 }
 
 #[test]
 fn perplexity_scores_the_second_half_of_each_chunk() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("text.txt").display().to_string();
-    std::fs::write(&file, "The fox ran over the hill to find the river. ".repeat(30)).unwrap();
+    std::fs::write(
+        &file,
+        "The fox ran over the hill to find the river. ".repeat(30),
+    )
+    .unwrap();
     let measure = |extra: &[&str]| {
         zse(&[&["perplexity", "-f", &file, "--json", "--ctx", "64"], extra].concat()).json()
     };
@@ -58,7 +86,10 @@ fn perplexity_scores_the_second_half_of_each_chunk() {
     let chunks = all["chunks"].as_u64().unwrap();
     assert!(chunks >= 2);
     assert_eq!(all["tokens"], chunks * 31);
-    let (perplexity, nll) = (all["perplexity"].as_f64().unwrap(), all["nll"].as_f64().unwrap());
+    let (perplexity, nll) = (
+        all["perplexity"].as_f64().unwrap(),
+        all["nll"].as_f64().unwrap(),
+    );
     assert!((perplexity.ln() - nll).abs() < 1e-9);
     assert_eq!(measure(&["--chunks", "1"])["tokens"], 31);
     let short = zse(&["perplexity", "-f", &file, "--ctx", "4000"]);
@@ -77,7 +108,13 @@ fn hardware_knows_this_machine() {
 #[test]
 fn doctor_finds_nothing_wrong() {
     let text = zse(&["doctor", "--ctx", "128"]).ok();
-    for line in ["machine    ok", "model      ok", "memory     ", "results    ok", "speed      "] {
+    for line in [
+        "machine    ok",
+        "model      ok",
+        "memory     ",
+        "results    ok",
+        "speed      ",
+    ] {
         assert!(text.contains(line), "{line}: {text}");
     }
 }

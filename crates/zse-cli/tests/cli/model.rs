@@ -23,7 +23,10 @@ fn info_adds_up() {
     let total: u64 = parts.iter().map(|p| memory[p].as_u64().unwrap()).sum();
     assert_eq!(memory["total"], total);
     let text = zse(&["info"]).ok();
-    assert!(text.contains("architecture   llama") && text.contains("KV cache"), "{text}");
+    assert!(
+        text.contains("architecture   llama") && text.contains("KV cache"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -39,7 +42,10 @@ fn kv_memory_follows_context_and_type() {
 fn graph_is_the_program() {
     let graph = zse(&["info", "--graph"]).ok();
     assert!(graph.starts_with("program "), "{graph}");
-    assert!(graph.contains("blk.0.attn_q.weight") && graph.contains("# layer 1"), "{graph}");
+    assert!(
+        graph.contains("blk.0.attn_q.weight") && graph.contains("# layer 1"),
+        "{graph}"
+    );
     let metadata = zse(&["info", "--metadata", "--json"]).json();
     assert_eq!(metadata["general.architecture"], "llama");
 }
@@ -52,16 +58,27 @@ fn tokens_spell_the_text() {
     let pieces = object["pieces"].as_array().unwrap();
     assert_eq!(ids.len(), pieces.len());
     let ascii = zse(&["tokenize", "-p", "Hello there", "--no-bos", "--json"]).json();
-    let joined: String =
-        ascii["pieces"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
+    let joined: String = ascii["pieces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p.as_str().unwrap())
+        .collect();
     assert_eq!(joined, "Hello there");
-    assert_eq!(zse_with_input(&["tokenize", "--no-bos", "--json"], text).json(), object);
+    assert_eq!(
+        zse_with_input(&["tokenize", "--no-bos", "--json"], text).json(),
+        object
+    );
 }
 
 #[test]
 fn special_tokens_are_parsed_unless_told_otherwise() {
     let count = |extra: &[&str]| {
-        let args = [&["tokenize", "--json", "--no-bos", "-p", "<|im_end|>"], extra].concat();
+        let args = [
+            &["tokenize", "--json", "--no-bos", "-p", "<|im_end|>"],
+            extra,
+        ]
+        .concat();
         zse(&args).json()["ids"].as_array().unwrap().len()
     };
     assert_eq!(count(&[]), 1);
@@ -76,15 +93,29 @@ fn a_quantized_model_is_smaller_and_runs() {
     let refused = zse(&args);
     let needs_leave = refused.code == 1;
     if needs_leave {
-        assert!(refused.err.contains("--allow-requantize"), "{}", refused.err);
+        assert!(
+            refused.err.contains("--allow-requantize"),
+            "{}",
+            refused.err
+        );
         zse(&[&args[..], &["--allow-requantize"]].concat()).ok();
     }
     let (before, after) = (info(&[]), info(&[&out]));
     assert_eq!(after["parameters"], before["parameters"]);
-    let types: Vec<&str> =
-        after["types"].as_array().unwrap().iter().map(|t| t["type"].as_str().unwrap()).collect();
-    assert!(types.contains(&"q4_0") && types.contains(&"f32"), "{types:?}");
-    let answer = zse(&["run", &out, "-p", "Hello!", "--temp", "0", "-n", "8", "--json"]).json();
+    let types: Vec<&str> = after["types"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["type"].as_str().unwrap())
+        .collect();
+    assert!(
+        types.contains(&"q4_0") && types.contains(&"f32"),
+        "{types:?}"
+    );
+    let answer = zse(&[
+        "run", &out, "-p", "Hello!", "--temp", "0", "-n", "8", "--json",
+    ])
+    .json();
     assert_ne!(answer["ids"], json!([]));
 
     let same = zse(&["quantize", &out, "-o", &out, "--quant", "q8_0"]);

@@ -12,7 +12,14 @@ fn run(args: &[&str]) -> Value {
 
 #[test]
 fn json_has_text_ids_reason_usage_and_timings() {
-    let object = run(&["-p", "Tell me a story about a fox.", "--seed", "1", "-n", "40"]);
+    let object = run(&[
+        "-p",
+        "Tell me a story about a fox.",
+        "--seed",
+        "1",
+        "-n",
+        "40",
+    ]);
     let ids = object["ids"].as_array().unwrap();
     assert!(!object["text"].as_str().unwrap().is_empty());
     assert_eq!(object["usage"]["completion_tokens"], ids.len());
@@ -27,7 +34,16 @@ fn json_has_text_ids_reason_usage_and_timings() {
 #[test]
 fn a_seed_repeats_a_text_and_another_changes_it() {
     let story = |seed: &str| {
-        run(&["-p", "Tell me a story about a fox.", "-n", "40", "--temp", "1", "--seed", seed])["ids"]
+        run(&[
+            "-p",
+            "Tell me a story about a fox.",
+            "-n",
+            "40",
+            "--temp",
+            "1",
+            "--seed",
+            seed,
+        ])["ids"]
             .clone()
     };
     assert_eq!(story("7"), story("7"));
@@ -40,27 +56,54 @@ fn text_is_plain_and_the_same_as_in_json() {
     let text = zse(&args).ok();
     assert!(!text.contains('\u{1b}'), "{text:?}");
     let object = run(&[&["-p", "What is ZSE?"], &GREEDY[..]].concat());
-    assert_eq!(text.trim_end_matches('\n'), object["text"].as_str().unwrap().trim_end_matches('\n'));
+    assert_eq!(
+        text.trim_end_matches('\n'),
+        object["text"].as_str().unwrap().trim_end_matches('\n')
+    );
 }
 
 #[test]
 fn a_piped_prompt_is_the_prompt() {
     let args = [&["run"], &GREEDY[..]].concat();
     let piped = zse_with_input(&args, "What is ZSE?\n").ok();
-    assert_eq!(piped, zse(&[&args[..], &["-p", "What is ZSE?"]].concat()).ok());
+    assert_eq!(
+        piped,
+        zse(&[&args[..], &["-p", "What is ZSE?"]].concat()).ok()
+    );
 }
 
 #[test]
 fn limits_and_stop_strings_end_the_text() {
-    let long = run(&["-p", "Tell me a story.", "--temp", "0", "-n", "30", "--ignore-eos"]);
+    let long = run(&[
+        "-p",
+        "Tell me a story.",
+        "--temp",
+        "0",
+        "-n",
+        "30",
+        "--ignore-eos",
+    ]);
     assert_eq!(long["finish_reason"], "length");
     assert_eq!(long["usage"]["completion_tokens"], 30);
     let text = long["text"].as_str().unwrap();
     let word = text.split_whitespace().nth(4).unwrap();
-    let args = ["-p", "Tell me a story.", "--temp", "0", "-n", "30", "--ignore-eos", "--stop", word];
+    let args = [
+        "-p",
+        "Tell me a story.",
+        "--temp",
+        "0",
+        "-n",
+        "30",
+        "--ignore-eos",
+        "--stop",
+        word,
+    ];
     let stopped = run(&args);
     assert_eq!(stopped["finish_reason"], "stop");
-    assert_eq!(stopped["text"].as_str().unwrap(), &text[..text.find(word).unwrap()]);
+    assert_eq!(
+        stopped["text"].as_str().unwrap(),
+        &text[..text.find(word).unwrap()]
+    );
     assert_eq!(run(&["-p", "Hi", "-n", "0"])["ids"], json!([]));
 }
 
@@ -94,13 +137,21 @@ fn logprobs_are_reported_best_first() {
 fn a_file_of_conversations_gives_what_each_gives_alone_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("lines.jsonl").display().to_string();
-    let questions = ["What is ZSE?", "Hello!", "Which command lists my models?", "Tell me a story."];
+    let questions = [
+        "What is ZSE?",
+        "Hello!",
+        "Which command lists my models?",
+        "Tell me a story.",
+    ];
     let lines = questions.map(|q| json!({ "messages": [{ "role": "user", "content": q }] }));
     std::fs::write(&file, lines.map(|l| l.to_string()).join("\n\n")).unwrap();
     let args = [&["run", "--json", "--messages", &file], &GREEDY[..]].concat();
     for parallel in ["1", "3"] {
         let out = zse(&[&args[..], &["--parallel", parallel]].concat()).ok();
-        let answers: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let answers: Vec<Value> = out
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
         assert_eq!(answers.len(), questions.len());
         for (question, answer) in questions.iter().zip(&answers) {
             let alone = run(&[&["-p", question], &GREEDY[..]].concat());

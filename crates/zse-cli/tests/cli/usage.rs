@@ -12,9 +12,15 @@ fn wrong_use_is_exit_code_2_with_a_hint() {
         (&["run", "--temp", "warm"], "--temp"),
         (&["run", "-p", "a", "--file", "b"], "cannot be used with"),
         (&["info", "llama3:8b"], "path of a GGUF file"),
-        (&["info", "--device", "cuda"], "this version runs on the CPU"),
+        (
+            &["info", "--device", "cuda"],
+            "this version runs on the CPU",
+        ),
         (&["info", "--kv-type", "q3_0"], "known are f32"),
-        (&["quantize", "builtin", "-o", "x.gguf", "--quant", "q4"], "Q4_K_M"),
+        (
+            &["quantize", "builtin", "-o", "x.gguf", "--quant", "q4"],
+            "Q4_K_M",
+        ),
         (&["bench", "-p", "0", "-n", "0"], "nothing to measure"),
         (&["run", "-p", "a", "--top-p", "1.5"], "top_p is 1.5"),
     ] {
@@ -36,8 +42,14 @@ fn failures_are_exit_code_1_and_name_the_file() {
         (["info", &path("absent.gguf")].to_vec(), "absent.gguf"),
         (["info", &path("text.gguf")].to_vec(), "text.gguf"),
         (["info", &path("model.safetensors")].to_vec(), "safetensors"),
-        (["perplexity", "-f", &path("absent.txt")].to_vec(), "absent.txt"),
-        (["run", "--messages", &path("lines.jsonl")].to_vec(), "lines.jsonl:2"),
+        (
+            ["perplexity", "-f", &path("absent.txt")].to_vec(),
+            "absent.txt",
+        ),
+        (
+            ["run", "--messages", &path("lines.jsonl")].to_vec(),
+            "lines.jsonl:2",
+        ),
         (["run", "-p", "a", "--ctx", "4"].to_vec(), "tokens"),
     ] {
         let done = zse(&args);
@@ -50,11 +62,22 @@ fn failures_are_exit_code_1_and_name_the_file() {
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let mut command = command(&["info", "--metadata", "--json"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
-    BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::with_capacity(16, child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let mut err = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut err)
+        .unwrap();
     assert_eq!(err, "");
     assert!(child.wait().unwrap().success());
 }
@@ -62,9 +85,17 @@ fn a_reader_that_leaves_is_no_failure() {
 #[test]
 fn help_lists_every_command() {
     let help = zse(&["--help"]).ok();
-    for name in
-        ["chat", "run", "bench", "info", "tokenize", "perplexity", "quantize", "hardware", "doctor"]
-    {
+    for name in [
+        "chat",
+        "run",
+        "bench",
+        "info",
+        "tokenize",
+        "perplexity",
+        "quantize",
+        "hardware",
+        "doctor",
+    ] {
         assert!(help.contains(&format!("\n  {name} ")), "{name}: {help}");
     }
     for option in ["--device", "--threads", "--ctx", "--kv-type", "--log"] {

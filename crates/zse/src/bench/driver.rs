@@ -61,8 +61,12 @@ impl Driver {
         let mut batch = Batch::default();
         for seq in 0..seqs {
             let start = batch.tokens.len();
-            batch.tokens.extend((0..len).map(|_| TokenSource::Id(self.token())));
-            batch.positions.extend((cached..cached + len).map(|p| p as u32));
+            batch
+                .tokens
+                .extend((0..len).map(|_| TokenSource::Id(self.token())));
+            batch
+                .positions
+                .extend((cached..cached + len).map(|p| p as u32));
             let first_block = (seq * self.blocks_per_seq) as BlockId;
             let blocks = (cached + len).div_ceil(self.block_len) as BlockId;
             batch.seqs.push(SeqSpan {
@@ -78,9 +82,10 @@ impl Driver {
                     position: (cached + len) as u64,
                     mu: 0.0,
                 };
-                batch
-                    .outputs
-                    .push(OutputRow { token: start + len - 1, want: Want::Sample(Box::new(job)) });
+                batch.outputs.push(OutputRow {
+                    token: start + len - 1,
+                    want: Want::Sample(Box::new(job)),
+                });
             }
         }
         batch

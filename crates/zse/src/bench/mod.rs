@@ -91,13 +91,29 @@ impl Bench {
         options: &LoadOptions,
         tests: &[BenchTest],
     ) -> Result<Self, Error> {
-        let context = tests.iter().map(BenchTest::context).max().unwrap_or(0).max(1);
-        let sequences = tests.iter().map(|t| t.n_batch_seqs).max().unwrap_or(0).max(1);
-        let model = LoadOptions { context: options.context.or(Some(context)), ..options.clone() }
-            .model(checkpoint)?;
+        let context = tests
+            .iter()
+            .map(BenchTest::context)
+            .max()
+            .unwrap_or(0)
+            .max(1);
+        let sequences = tests
+            .iter()
+            .map(|t| t.n_batch_seqs)
+            .max()
+            .unwrap_or(0)
+            .max(1);
+        let model = LoadOptions {
+            context: options.context.or(Some(context)),
+            ..options.clone()
+        }
+        .model(checkpoint)?;
         let max_context = model.info.context;
         if context > max_context {
-            return Err(Error::TooLong { tokens: context, context: max_context });
+            return Err(Error::TooLong {
+                tokens: context,
+                context: max_context,
+            });
         }
         let budget = Budget {
             kv_type: options.kv_type,
@@ -136,7 +152,10 @@ impl Bench {
         mut progress: impl FnMut(usize),
     ) -> Result<BenchResult, Error> {
         if test.context() > self.max_context {
-            return Err(Error::TooLong { tokens: test.context(), context: self.max_context });
+            return Err(Error::TooLong {
+                tokens: test.context(),
+                context: self.max_context,
+            });
         }
         self.once(&test, &mut Vec::new())?;
         let (mut samples, mut latencies) = (Vec::new(), Vec::new());
@@ -163,7 +182,8 @@ impl Bench {
         self.driver.prompt(seqs, test.n_depth, test.n_prompt)?;
         for i in 0..test.n_gen {
             let step = Instant::now();
-            self.driver.prompt(seqs, test.n_depth + test.n_prompt + i, 1)?;
+            self.driver
+                .prompt(seqs, test.n_depth + test.n_prompt + i, 1)?;
             steps.push(step.elapsed());
         }
         Ok(start.elapsed())
@@ -176,9 +196,19 @@ mod tests {
 
     #[test]
     fn tests_are_named_as_llama_bench_names_them() {
-        let test = BenchTest { n_prompt: 512, n_gen: 0, n_depth: 0, n_batch_seqs: 1 };
+        let test = BenchTest {
+            n_prompt: 512,
+            n_gen: 0,
+            n_depth: 0,
+            n_batch_seqs: 1,
+        };
         assert_eq!(test.name(), "pp512");
-        let test = BenchTest { n_prompt: 0, n_gen: 128, n_depth: 4096, n_batch_seqs: 8 };
+        let test = BenchTest {
+            n_prompt: 0,
+            n_gen: 128,
+            n_depth: 4096,
+            n_batch_seqs: 8,
+        };
         assert_eq!(test.name(), "tg128 @ d4096 b8");
         assert_eq!((test.context(), test.tokens()), (4224, 1024));
     }

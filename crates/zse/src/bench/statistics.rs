@@ -47,15 +47,24 @@ mod tests {
         let s = Statistics::new(vec![4.0, 1.0, 3.0, 2.0]);
         assert_eq!(s.mean(), 2.5);
         assert!((s.deviation() - (5.0f64 / 3.0).sqrt()).abs() < 1e-12);
-        assert_eq!((s.percentile(50.0), s.percentile(95.0), s.percentile(0.0)), (2.0, 4.0, 1.0));
+        assert_eq!(
+            (s.percentile(50.0), s.percentile(95.0), s.percentile(0.0)),
+            (2.0, 4.0, 1.0)
+        );
         assert_eq!(s.samples(), [4.0, 1.0, 3.0, 2.0]);
     }
 
     #[test]
     fn of_none_and_of_one() {
         let none = Statistics::default();
-        assert_eq!((none.mean(), none.deviation(), none.percentile(50.0)), (0.0, 0.0, 0.0));
+        assert_eq!(
+            (none.mean(), none.deviation(), none.percentile(50.0)),
+            (0.0, 0.0, 0.0)
+        );
         let one = Statistics::new(vec![7.0]);
-        assert_eq!((one.mean(), one.deviation(), one.percentile(99.0)), (7.0, 0.0, 7.0));
+        assert_eq!(
+            (one.mean(), one.deviation(), one.percentile(99.0)),
+            (7.0, 0.0, 7.0)
+        );
     }
 }

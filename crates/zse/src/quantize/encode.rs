@@ -24,7 +24,10 @@ pub(super) fn tensor(
     threads: usize,
     mut sink: impl FnMut(&[u8], usize) -> Result<(), QuantizeError>,
 ) -> Result<(), QuantizeError> {
-    let failed = |source| QuantizeError::Encode { tensor: tensor.name.to_owned(), source };
+    let failed = |source| QuantizeError::Encode {
+        tensor: tensor.name.to_owned(),
+        source,
+    };
     let cols = tensor.shape[0] as usize;
     let (Some(from_row), Some(to_row)) = (tensor.ty.row_bytes(cols), to.row_bytes(cols)) else {
         return Err(failed(QuantError::Cols { ty: to, cols }));
@@ -39,8 +42,15 @@ pub(super) fn tensor(
         let weights = importance.map(|w| &w[i * cols..][..cols]);
         for slab in matrix.chunks(slab_rows * from_row) {
             let out = &mut out[..slab.len() / from_row * to_row];
-            let parts = slab.chunks(chunk_rows * from_row).zip(out.chunks_mut(chunk_rows * to_row));
-            let conversion = Conversion { from: tensor.ty, to, cols, importance: weights };
+            let parts = slab
+                .chunks(chunk_rows * from_row)
+                .zip(out.chunks_mut(chunk_rows * to_row));
+            let conversion = Conversion {
+                from: tensor.ty,
+                to,
+                cols,
+                importance: weights,
+            };
             spread(parts, threads, |(src, dst)| conversion.apply(src, dst)).map_err(failed)?;
             sink(out, slab.len())?;
         }
@@ -78,7 +88,10 @@ fn spread<T: Send, E: Send>(
     let worker = || {
         while let Some(part) = take() {
             if let Err(error) = work(part) {
-                failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+                failure
+                    .lock()
+                    .unwrap_or_else(|e| e.into_inner())
+                    .get_or_insert(error);
                 while take().is_some() {}
             }
         }
@@ -89,5 +102,8 @@ fn spread<T: Send, E: Send>(
         }
         worker();
     });
-    failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
+    failure
+        .into_inner()
+        .unwrap_or_else(|e| e.into_inner())
+        .map_or(Ok(()), Err)
 }

@@ -28,14 +28,20 @@ impl Importance {
     pub fn open(path: &Path) -> Result<Self, QuantizeError> {
         let file = Checkpoint::open(path)?;
         if file.metadata().str("general.type")? != Some("imatrix") {
-            return Err(QuantizeError::NotImportance { file: path.display().to_string() });
+            return Err(QuantizeError::NotImportance {
+                file: path.display().to_string(),
+            });
         }
         let mut columns = HashMap::new();
         for sums in file.tensors() {
-            let Some(name) = sums.name.strip_suffix(SUMS) else { continue };
-            let counts = file
-                .tensor(&format!("{name}{COUNTS}"))
-                .ok_or_else(|| QuantizeError::NotImportance { file: path.display().to_string() })?;
+            let Some(name) = sums.name.strip_suffix(SUMS) else {
+                continue;
+            };
+            let counts = file.tensor(&format!("{name}{COUNTS}")).ok_or_else(|| {
+                QuantizeError::NotImportance {
+                    file: path.display().to_string(),
+                }
+            })?;
             columns.insert(name.to_owned(), means(&sums, &counts)?);
         }
         Ok(Self { columns })
@@ -53,7 +59,9 @@ impl Importance {
 
     /// The weights of `tensor`'s columns, `[experts, cols]`, where they are known.
     pub(super) fn of(&self, tensor: &TensorView<'_>) -> Result<Option<&[f32]>, QuantizeError> {
-        let Some(found) = self.columns.get(tensor.name) else { return Ok(None) };
+        let Some(found) = self.columns.get(tensor.name) else {
+            return Ok(None);
+        };
         let experts = tensor.shape.get(2).copied().unwrap_or(1);
         let expected = (tensor.shape[0] * experts) as usize;
         if found.len() != expected {
@@ -90,7 +98,9 @@ fn means(sums: &TensorView<'_>, counts: &TensorView<'_>) -> Result<Vec<f32>, Qua
 
 fn floats(tensor: &TensorView<'_>) -> Result<Vec<f32>, QuantizeError> {
     if tensor.ty != GgmlType::F32 {
-        return Err(QuantizeError::NotImportance { file: tensor.name.to_owned() });
+        return Err(QuantizeError::NotImportance {
+            file: tensor.name.to_owned(),
+        });
     }
     let bytes = tensor.data.as_chunks::<4>().0;
     Ok(bytes.iter().map(|b| f32::from_le_bytes(*b)).collect())

@@ -48,7 +48,9 @@ pub(super) enum Rule {
     FirstEighthUnweighted(T),
 }
 
-use Rule::{Base, First, FirstEighthUnweighted, FirstEighthWeighted, FirstPart, Is, MoreBits, Shared};
+use Rule::{
+    Base, First, FirstEighthUnweighted, FirstEighthWeighted, FirstPart, Is, MoreBits, Shared,
+};
 
 /// A mixture that departs from `base` nowhere.
 const fn plain(name: &'static str, file_type: u32, base: T) -> Mixture {
@@ -113,10 +115,18 @@ impl Mixture {
         Self::ALL
             .iter()
             .find(|m| m.name.eq_ignore_ascii_case(name))
-            .or_else(|| Self::ALL.iter().find(|m| m.name.eq_ignore_ascii_case(&medium)))
+            .or_else(|| {
+                Self::ALL
+                    .iter()
+                    .find(|m| m.name.eq_ignore_ascii_case(&medium))
+            })
             .ok_or_else(|| QuantizeError::UnknownType {
                 name: name.to_owned(),
-                known: Self::ALL.iter().map(|m| m.name).collect::<Vec<_>>().join(", "),
+                known: Self::ALL
+                    .iter()
+                    .map(|m| m.name)
+                    .collect::<Vec<_>>()
+                    .join(", "),
             })
     }
 
@@ -139,7 +149,10 @@ mod tests {
         assert_eq!(Mixture::parse("q4_k").unwrap().name, "Q4_K_M");
         assert_eq!(Mixture::parse("Q6_K").unwrap().base, Q6K);
         let error = Mixture::parse("q4").unwrap_err().to_string();
-        assert!(error.contains("'q4'") && error.contains("Q4_K_M"), "{error}");
+        assert!(
+            error.contains("'q4'") && error.contains("Q4_K_M"),
+            "{error}"
+        );
     }
 
     #[test]

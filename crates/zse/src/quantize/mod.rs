@@ -40,7 +40,13 @@ pub struct QuantizeOptions {
 impl QuantizeOptions {
     /// `mixture` and nothing special.
     pub fn new(mixture: &'static Mixture) -> Self {
-        Self { mixture, pure: false, allow_requantize: false, importance: None, threads: None }
+        Self {
+            mixture,
+            pure: false,
+            allow_requantize: false,
+            importance: None,
+            threads: None,
+        }
     }
 }
 
@@ -160,8 +166,12 @@ pub fn quantize(
     options: &QuantizeOptions,
     mut progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
 ) -> Result<QuantizeReport, QuantizeError> {
-    let chooser =
-        Chooser::new(source, options.mixture, options.pure, options.importance.is_some());
+    let chooser = Chooser::new(
+        source,
+        options.mixture,
+        options.pure,
+        options.importance.is_some(),
+    );
     let mut report = QuantizeReport {
         bytes_before: 0,
         bytes_after: 0,
@@ -178,7 +188,10 @@ pub fn quantize(
         let choice = chooser.choose(&tensor);
         let to = choice.ty;
         if tensor.ty.is_quantized() && tensor.ty != to && !options.allow_requantize {
-            return Err(QuantizeError::Requantize { tensor: tensor.name.to_owned(), ty: tensor.ty });
+            return Err(QuantizeError::Requantize {
+                tensor: tensor.name.to_owned(),
+                ty: tensor.ty,
+            });
         }
         if choice.is_fallback {
             report.fallbacks.push((tensor.name.to_owned(), to));
@@ -189,9 +202,9 @@ pub fn quantize(
         *report.types.entry(to.name()).or_default() += 1;
         jobs.push(Job { tensor, to });
     }
-    let threads = options.threads.unwrap_or_else(|| {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-    });
+    let threads = options
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let mut file = writer.create(out)?;
     let mut done = 0;
     for job in &jobs {
@@ -204,7 +217,11 @@ pub fn quantize(
                 done,
                 total: report.bytes_before,
             });
-            if told.is_break() { Err(QuantizeError::Cancelled) } else { Ok(()) }
+            if told.is_break() {
+                Err(QuantizeError::Cancelled)
+            } else {
+                Ok(())
+            }
         };
         report.bytes_after += write_tensor(&mut file, job, options, threads, &mut tell)?;
         source.release_pages(&job.tensor);

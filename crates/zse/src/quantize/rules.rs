@@ -84,7 +84,11 @@ impl<'a> Chooser<'a> {
         has_importance: bool,
     ) -> Self {
         let metadata = checkpoint.metadata();
-        let arch = metadata.str("general.architecture").ok().flatten().unwrap_or_default();
+        let arch = metadata
+            .str("general.architecture")
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         let number = |key: &str| {
             let value = metadata.u32(&format!("{arch}.{key}"));
             value.ok().flatten().map(|v| v as usize)
@@ -120,7 +124,10 @@ impl<'a> Chooser<'a> {
             true => self.mixed(tensor),
         };
         let ty = fallback(wanted, tensor.shape[0] as usize);
-        Choice { ty, is_fallback: ty != wanted }
+        Choice {
+            ty,
+            is_fallback: ty != wanted,
+        }
     }
 
     fn mixed(&self, tensor: &TensorView<'_>) -> GgmlType {
@@ -150,7 +157,9 @@ impl<'a> Chooser<'a> {
                     _ => ty,
                 }
             }
-            Role::AttnOutput if of_8 => self.apply(self.mixture.attn_output_of_8, layer, self.layers),
+            Role::AttnOutput if of_8 => {
+                self.apply(self.mixture.attn_output_of_8, layer, self.layers)
+            }
             Role::AttnOutput => self.apply(self.mixture.attn_output, layer, self.layers),
             Role::FfnDown => self.apply(self.mixture.ffn_down, layer, self.layers),
             Role::AttnK | Role::Embedding | Role::Output | Role::Other => base,
@@ -165,11 +174,33 @@ impl<'a> Chooser<'a> {
             Rule::Is(ty) => ty,
             Rule::MoreBits(ty) => {
                 let is_edge = at < n / 8 || at >= 7 * n / 8;
-                if is_edge || (at - n / 8) % 3 == 2 { ty } else { base }
+                if is_edge || (at - n / 8) % 3 == 2 {
+                    ty
+                } else {
+                    base
+                }
             }
-            Rule::First(count, ty, rest) => if at < count { ty } else { rest },
-            Rule::FirstPart(part, ty, rest) => if at < n / part { ty } else { rest },
-            Rule::Shared(ty, rest) => if self.sharing >= 4 { ty } else { rest },
+            Rule::First(count, ty, rest) => {
+                if at < count {
+                    ty
+                } else {
+                    rest
+                }
+            }
+            Rule::FirstPart(part, ty, rest) => {
+                if at < n / part {
+                    ty
+                } else {
+                    rest
+                }
+            }
+            Rule::Shared(ty, rest) => {
+                if self.sharing >= 4 {
+                    ty
+                } else {
+                    rest
+                }
+            }
             Rule::FirstEighthWeighted(ty) if self.has_importance && at < n / 8 => ty,
             Rule::FirstEighthUnweighted(ty) if !self.has_importance && at < n / 8 => ty,
             Rule::FirstEighthWeighted(_) | Rule::FirstEighthUnweighted(_) => base,
@@ -200,7 +231,11 @@ fn fallback(ty: GgmlType, cols: usize) -> GgmlType {
         GgmlType::Q6K => GgmlType::Q8_0,
         _ => GgmlType::F16,
     };
-    if fits(smaller) { smaller } else { GgmlType::F16 }
+    if fits(smaller) {
+        smaller
+    } else {
+        GgmlType::F16
+    }
 }
 
 /// The layer in a name such as `blk.3.attn_v.weight`.

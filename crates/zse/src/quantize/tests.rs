@@ -19,15 +19,27 @@ struct Shape {
     tied: bool,
 }
 
-const SMALL: Shape =
-    Shape { layers: 32, cols: 256, heads: 8, kv_heads: 8, experts: 0, tied: false };
+const SMALL: Shape = Shape {
+    layers: 32,
+    cols: 256,
+    heads: 8,
+    kv_heads: 8,
+    experts: 0,
+    tied: false,
+};
 
 fn model(shape: &Shape) -> Checkpoint {
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", "llama").unwrap();
-    writer.set("llama.block_count", shape.layers as u32).unwrap();
-    writer.set("llama.attention.head_count", shape.heads).unwrap();
-    writer.set("llama.attention.head_count_kv", shape.kv_heads).unwrap();
+    writer
+        .set("llama.block_count", shape.layers as u32)
+        .unwrap();
+    writer
+        .set("llama.attention.head_count", shape.heads)
+        .unwrap();
+    writer
+        .set("llama.attention.head_count_kv", shape.kv_heads)
+        .unwrap();
     writer.set("llama.expert_count", shape.experts).unwrap();
     let mut tensors = vec![("token_embd.weight".to_owned(), vec![shape.cols, 3])];
     if !shape.tied {
@@ -68,12 +80,17 @@ fn model(shape: &Shape) -> Checkpoint {
 fn choices(shape: &Shape, mixture: &str) -> HashMap<String, GgmlType> {
     let checkpoint = model(shape);
     let chooser = Chooser::new(&checkpoint, Mixture::parse(mixture).unwrap(), false, false);
-    checkpoint.tensors().map(|t| (t.name.to_owned(), chooser.choose(&t).ty)).collect()
+    checkpoint
+        .tensors()
+        .map(|t| (t.name.to_owned(), chooser.choose(&t).ty))
+        .collect()
 }
 
 /// Layers whose `part` has type `ty`.
 fn layers_with(types: &HashMap<String, GgmlType>, part: &str, ty: GgmlType) -> Vec<usize> {
-    (0..types.len()).filter(|l| types.get(&format!("blk.{l}.{part}.weight")) == Some(&ty)).collect()
+    (0..types.len())
+        .filter(|l| types.get(&format!("blk.{l}.{part}.weight")) == Some(&ty))
+        .collect()
 }
 
 const MORE_BITS_OF_32: [usize; 16] = [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31];
@@ -107,7 +124,13 @@ fn other_mixtures_follow_their_rules() {
     assert_eq!(layers_with(&types, "attn_v", Q5K), [0, 1, 2, 3]);
     assert_eq!(layers_with(&types, "ffn_down", Q5K), [0, 1, 2, 3]);
 
-    let types = choices(&Shape { kv_heads: 2, ..SMALL }, "Q2_K");
+    let types = choices(
+        &Shape {
+            kv_heads: 2,
+            ..SMALL
+        },
+        "Q2_K",
+    );
     assert_eq!(layers_with(&types, "attn_v", Q4K).len(), 32);
     let types = choices(&SMALL, "Q2_K");
     assert_eq!(layers_with(&types, "attn_v", Q3K).len(), 32);
@@ -115,25 +138,46 @@ fn other_mixtures_follow_their_rules() {
     let types = choices(&SMALL, "Q8_0");
     assert!(types.values().all(|&ty| ty == Q8_0 || ty == F32));
     let types = choices(&SMALL, "F16");
-    assert_eq!((types["output.weight"], types["output_norm.weight"]), (F16, F32));
+    assert_eq!(
+        (types["output.weight"], types["output_norm.weight"]),
+        (F16, F32)
+    );
 }
 
 #[test]
 fn tied_embeddings_are_the_output() {
-    let types = choices(&Shape { tied: true, ..SMALL }, "Q4_0");
+    let types = choices(
+        &Shape {
+            tied: true,
+            ..SMALL
+        },
+        "Q4_0",
+    );
     assert_eq!(types["token_embd.weight"], Q6K);
     assert_eq!(types["blk.0.attn_v.weight"], Q4_0);
 }
 
 #[test]
 fn experts_change_what_attention_gets_and_routers_stay() {
-    let types = choices(&Shape { experts: 8, ..SMALL }, "Q4_K_M");
+    let types = choices(
+        &Shape {
+            experts: 8,
+            ..SMALL
+        },
+        "Q4_K_M",
+    );
     assert_eq!(types["blk.7.attn_v.weight"], Q8_0);
     assert_eq!(types["blk.7.attn_k.weight"], Q8_0);
     assert_eq!(types["blk.7.attn_output.weight"], Q5K);
     assert_eq!(types["blk.0.ffn_down_exps.weight"], Q6K);
     assert_eq!(types["blk.7.ffn_gate_inp.weight"], F32);
-    let types = choices(&Shape { experts: 4, ..SMALL }, "MXFP4_MOE");
+    let types = choices(
+        &Shape {
+            experts: 4,
+            ..SMALL
+        },
+        "MXFP4_MOE",
+    );
     assert_eq!(types["blk.7.ffn_up_exps.weight"], Mxfp4);
     assert_eq!(types["blk.7.attn_v.weight"], Q8_0);
 }
@@ -150,7 +194,11 @@ fn rows_that_blocks_do_not_divide_get_a_smaller_type() {
 
 #[test]
 fn a_written_file_decodes_to_nearly_the_source_and_threads_do_not_matter() {
-    let source = model(&Shape { layers: 2, experts: 3, ..SMALL });
+    let source = model(&Shape {
+        layers: 2,
+        experts: 3,
+        ..SMALL
+    });
     let dir = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
     for threads in [1, 3] {
@@ -173,7 +221,10 @@ fn a_written_file_decodes_to_nearly_the_source_and_threads_do_not_matter() {
     assert_eq!(files[0], files[1]);
 
     let result = Checkpoint::from_bytes(files.swap_remove(0), "result").unwrap();
-    assert_eq!(result.metadata().require_u32("general.file_type").unwrap(), 7);
+    assert_eq!(
+        result.metadata().require_u32("general.file_type").unwrap(),
+        7
+    );
     for tensor in source.tensors() {
         let written = result.tensor(tensor.name).unwrap();
         let decoded = |t: &zse_format::TensorView<'_>| {
@@ -182,9 +233,17 @@ fn a_written_file_decodes_to_nearly_the_source_and_threads_do_not_matter() {
             values
         };
         let pairs = decoded(&tensor).into_iter().zip(decoded(&written));
-        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 0.005), "{}", tensor.name);
+        assert!(
+            pairs.into_iter().all(|(a, b)| (a - b).abs() < 0.005),
+            "{}",
+            tensor.name
+        );
     }
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no partial file is left");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        2,
+        "no partial file is left"
+    );
 }
 
 #[test]
@@ -192,7 +251,13 @@ fn a_quantized_source_is_refused_unless_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (dir.path().join("a.gguf"), dir.path().join("b.gguf"));
     let mut options = QuantizeOptions::new(Mixture::parse("Q8_0").unwrap());
-    quantize(&model(&Shape { layers: 1, ..SMALL }), &first, &options, |_| ControlFlow::Continue(())).unwrap();
+    quantize(
+        &model(&Shape { layers: 1, ..SMALL }),
+        &first,
+        &options,
+        |_| ControlFlow::Continue(()),
+    )
+    .unwrap();
     let source = Checkpoint::open(&first).unwrap();
     options.mixture = Mixture::parse("Q4_0").unwrap();
     let error = quantize(&source, &second, &options, |_| ControlFlow::Continue(())).unwrap_err();
@@ -220,14 +285,22 @@ fn importance_is_read_and_used() {
     let name = "blk.0.attn_q.weight";
     let mut writer = GgufWriter::new();
     writer.set("general.type", "imatrix").unwrap();
-    writer.declare(&format!("{name}.in_sum2"), F32, &[256]).unwrap();
-    writer.declare(&format!("{name}.counts"), F32, &[1]).unwrap();
+    writer
+        .declare(&format!("{name}.in_sum2"), F32, &[256])
+        .unwrap();
+    writer
+        .declare(&format!("{name}.counts"), F32, &[1])
+        .unwrap();
     let mut body = writer.create(&path).unwrap();
     // Column 7 is all that matters.
     let sums = (0..256).map(|k| if k == 7 { 1e6f32 } else { 1e-6 });
-    body.write(&format!("{name}.in_sum2"), &sums.flat_map(f32::to_le_bytes).collect::<Vec<_>>())
+    body.write(
+        &format!("{name}.in_sum2"),
+        &sums.flat_map(f32::to_le_bytes).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    body.write(&format!("{name}.counts"), &2f32.to_le_bytes())
         .unwrap();
-    body.write(&format!("{name}.counts"), &2f32.to_le_bytes()).unwrap();
     body.finish().unwrap();
 
     let source = model(&Shape { layers: 1, ..SMALL });
@@ -252,8 +325,13 @@ fn importance_is_read_and_used() {
     assert!(error_of_column_7(Some(importance)) < 0.5 * error_of_column_7(None));
 
     let other = dir.path().join("model.gguf");
-    quantize(&source, &other, &QuantizeOptions::new(Mixture::parse("F16").unwrap()), |_| ControlFlow::Continue(()))
-        .unwrap();
+    quantize(
+        &source,
+        &other,
+        &QuantizeOptions::new(Mixture::parse("F16").unwrap()),
+        |_| ControlFlow::Continue(()),
+    )
+    .unwrap();
     let error = Importance::open(&other).unwrap_err().to_string();
     assert!(error.contains("not an importance matrix"), "{error}");
 }

@@ -30,7 +30,8 @@ pub(super) struct Run {
 
 pub(super) fn table(subject: &Subject, runs: &[Run]) -> Table {
     let mut table = Table::new([
-        "model", "size", "params", "backend", "threads", "test", "t/s", "p50 ms", "p95 ms", "p99 ms",
+        "model", "size", "params", "backend", "threads", "test", "t/s", "p50 ms", "p95 ms",
+        "p99 ms",
     ]);
     for run in runs {
         let (rate, latency) = (&run.result.tokens_per_second, &run.result.latency_ms);
@@ -51,7 +52,9 @@ pub(super) fn table(subject: &Subject, runs: &[Run]) -> Table {
 }
 
 pub(super) fn json(subject: &Subject, runs: &[Run], machine: &Machine) -> Value {
-    runs.iter().map(|run| Value::from(record(subject, run, machine))).collect()
+    runs.iter()
+        .map(|run| Value::from(record(subject, run, machine)))
+        .collect()
 }
 
 /// One line a test; lists are left to JSON.
@@ -80,7 +83,12 @@ fn cell(value: &Value) -> String {
 }
 
 fn record(subject: &Subject, run: &Run, machine: &Machine) -> Map<String, Value> {
-    let Run { result, threads, peak_rss, unix_time } = run;
+    let Run {
+        result,
+        threads,
+        peak_rss,
+        unix_time,
+    } = run;
     let (test, rate, latency) = (result.test, &result.tokens_per_second, &result.latency_ms);
     let nanos: Vec<f64> = result.samples.iter().map(|s| s.as_nanos() as f64).collect();
     let nanos = zse::bench::Statistics::new(nanos);

@@ -10,8 +10,10 @@ use clap::error::ErrorKind;
 use console::style;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zse::{ChatRequest, Engine, FinishReason, Finished, Generate, Message, Progress, Role, StopMatcher, ToolCall,
-    parse_tool_calls};
+use zse::{
+    ChatRequest, Engine, FinishReason, Finished, Generate, Message, Progress, Role, StopMatcher,
+    ToolCall, parse_tool_calls,
+};
 
 use super::read_text;
 use crate::args::{GenerateArgs, SamplingArgs, random_seed, settings};
@@ -110,7 +112,9 @@ impl Session {
         let mut generation = loop {
             match self.engine.chat(&self.request(), &settings) {
                 Err(error) if error.is_too_long() && self.forget_oldest() => {
-                    log::warn(format_args!("the context is full: the oldest messages are left out"));
+                    log::warn(format_args!(
+                        "the context is full: the oldest messages are left out"
+                    ));
                 }
                 Err(error) => {
                     // The question is not kept: with it, the next one would fail as well.
@@ -140,7 +144,10 @@ impl Session {
         }
         write!(out, "{}", visible.finish())?;
         let (content, calls) = parse_tool_calls(&text);
-        if let (true, Some(at)) = (calls.is_empty() && !self.tools.is_empty(), text.find(TOOL_CALL)) {
+        if let (true, Some(at)) = (
+            calls.is_empty() && !self.tools.is_empty(),
+            text.find(TOOL_CALL),
+        ) {
             // No call after all.
             write!(out, "{}", &text[at..])?;
         }
@@ -150,7 +157,11 @@ impl Session {
             match finished.reason {
                 FinishReason::Cancelled => writeln!(out, "{}", style("(stopped)").dim())?,
                 FinishReason::ContextFull => {
-                    writeln!(out, "{}", style("(the context is full; /clear starts anew)").dim())?;
+                    writeln!(
+                        out,
+                        "{}",
+                        style("(the context is full; /clear starts anew)").dim()
+                    )?;
                 }
                 _ => {}
             }
@@ -169,9 +180,15 @@ impl Session {
     }
 
     fn request(&self) -> ChatRequest {
-        let system = self.system.as_deref().map(|text| Message::new(Role::System, text));
+        let system = self
+            .system
+            .as_deref()
+            .map(|text| Message::new(Role::System, text));
         ChatRequest {
-            messages: system.into_iter().chain(self.messages.iter().cloned()).collect(),
+            messages: system
+                .into_iter()
+                .chain(self.messages.iter().cloned())
+                .collect(),
             tools: self.tools.clone(),
         }
     }
@@ -179,7 +196,10 @@ impl Session {
     /// Removes the oldest question with all that belongs to it; false if there is only one.
     fn forget_oldest(&mut self) -> bool {
         let questions = self.messages.iter().enumerate().skip(1);
-        let next = questions.filter(|(_, m)| m.role == Role::User).map(|(i, _)| i).next();
+        let next = questions
+            .filter(|(_, m)| m.role == Role::User)
+            .map(|(i, _)| i)
+            .next();
         next.map(|i| self.messages.drain(..i)).is_some()
     }
 
@@ -196,17 +216,28 @@ impl Session {
 
     /// Changes a setting; the name is an option of `zse chat` without its dashes.
     pub(super) fn set(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
-        let option = format!("--{}={value}", name.trim_start_matches('-').replace('_', "-"));
+        let option = format!(
+            "--{}={value}",
+            name.trim_start_matches('-').replace('_', "-")
+        );
         let mut changed = self.settings.clone();
         changed
             .try_update_from([option])
             .map_err(|e| match e.kind() {
-                ErrorKind::UnknownArgument => {
-                    Usage(format!("there is no setting '{name}'; /set shows those there are"))
-                }
-                _ => Usage(format!("/set {name} {value}: {}", first_line(&e.to_string()))),
+                ErrorKind::UnknownArgument => Usage(format!(
+                    "there is no setting '{name}'; /set shows those there are"
+                )),
+                _ => Usage(format!(
+                    "/set {name} {value}: {}",
+                    first_line(&e.to_string())
+                )),
             })?;
-        settings(self.engine.tokenizer(), &changed.generate, &changed.sampling, 0)?;
+        settings(
+            self.engine.tokenizer(),
+            &changed.generate,
+            &changed.sampling,
+            0,
+        )?;
         self.settings = changed;
         Ok(())
     }
@@ -215,8 +246,14 @@ impl Session {
     pub(super) fn settings(&self) -> Result<String, Usage> {
         let g = self.generate()?;
         let p = &g.params;
-        let seed = self.settings.sampling.seed.map_or("random".to_owned(), |s| s.to_string());
-        let n = g.max_tokens.map_or("no limit".to_owned(), |n| n.to_string());
+        let seed = self
+            .settings
+            .sampling
+            .seed
+            .map_or("random".to_owned(), |s| s.to_string());
+        let n = g
+            .max_tokens
+            .map_or("no limit".to_owned(), |n| n.to_string());
         Ok(format!(
             "temp {}, top-k {}, top-p {}, min-p {}, typical {}, repeat-penalty {}, \
              presence-penalty {}, frequency-penalty {}, seed {seed}, n-predict {n}",
@@ -233,7 +270,9 @@ impl Session {
 
     /// Tokens and speed so far.
     pub(super) fn stats(&self) -> String {
-        let Some(last) = &self.last else { return "nothing was said yet".to_owned() };
+        let Some(last) = &self.last else {
+            return "nothing was said yet".to_owned();
+        };
         let t = &self.totals;
         let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
         format!(
@@ -254,12 +293,16 @@ impl Session {
     pub(super) fn save(&self, file: &Path) -> anyhow::Result<()> {
         let ChatRequest { messages, tools } = self.request();
         let text = serde_json::to_string_pretty(&Saved { messages, tools })?;
-        std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
+        std::fs::write(file, text + "\n")
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// Continues the conversation in a file.
     pub(super) fn load(&mut self, file: &Path) -> anyhow::Result<()> {
-        let Saved { mut messages, tools } = serde_json::from_str(&read_text(file)?)
+        let Saved {
+            mut messages,
+            tools,
+        } = serde_json::from_str(&read_text(file)?)
             .with_context(|| format!("{} is no saved conversation", file.display()))?;
         let has_system = messages.first().is_some_and(|m| m.role == Role::System);
         self.system = match has_system {

@@ -27,7 +27,9 @@ message of several lines.";
 
 /// Runs a command, given without its slash.
 pub(super) fn run(command: &str, session: &mut Session) -> anyhow::Result<Outcome> {
-    let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+    let (name, rest) = command
+        .split_once(char::is_whitespace)
+        .unwrap_or((command, ""));
     let rest = rest.trim();
     match name {
         "help" | "?" => say(HELP)?,
@@ -38,7 +40,9 @@ pub(super) fn run(command: &str, session: &mut Session) -> anyhow::Result<Outcom
         }
         "stats" => say(&session.stats())?,
         "system" => match rest {
-            "" => say(session.system().unwrap_or("no system prompt; the model's own is used"))?,
+            "" => say(session
+                .system()
+                .unwrap_or("no system prompt; the model's own is used"))?,
             "none" => {
                 session.set_system(None);
                 say("system prompt removed")?;

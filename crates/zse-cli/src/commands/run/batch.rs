@@ -29,7 +29,10 @@ pub(super) fn run(file: &Path, args: &RunArgs, global: &Global) -> anyhow::Resul
     let requests = read(file)?;
     let source = args.model.source()?;
     let parallel = args.parallel.clamp(1, requests.len().max(1));
-    let options = LoadOptions { sequences: parallel, ..global.options(&source)? };
+    let options = LoadOptions {
+        sequences: parallel,
+        ..global.options(&source)?
+    };
     let engine = super::super::load(&source, &options)?;
     let seed = args.sampling.seed.unwrap_or_else(random_seed);
     let settings = settings(engine.tokenizer(), &args.generate, &args.sampling, seed)?;
@@ -82,7 +85,10 @@ fn read(file: &Path) -> anyhow::Result<Vec<ChatRequest>> {
                 i + 1
             )
         })?;
-        requests.push(ChatRequest { messages: line.messages, tools: line.tools });
+        requests.push(ChatRequest {
+            messages: line.messages,
+            tools: line.tools,
+        });
     }
     Ok(requests)
 }
@@ -98,7 +104,9 @@ fn answer(
 ) {
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     while let Some((i, request)) = next() {
-        let done = engine.chat(&request, settings).and_then(|generation| generation.complete());
+        let done = engine
+            .chat(&request, settings)
+            .and_then(|generation| generation.complete());
         if sender.send((i, done)).is_err() {
             return;
         }
