@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// What a command gave.
-pub struct Done {
+pub(crate) struct Done {
     pub code: i32,
     pub out: String,
     pub err: String,
@@ -23,33 +23,33 @@ impl Done {
 
     /// Its output, where it must have succeeded without a word on standard error.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
         self.out
     }
 
     /// Its output as JSON.
     #[track_caller]
-    pub fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let out = self.ok();
         serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
     }
 }
 
 /// The command, ready to be changed.
-pub fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zse"));
     command.args(args).stdin(Stdio::null());
     command
 }
 
 /// Runs `zse ARGS`.
-pub fn zse(args: &[&str]) -> Done {
+pub(crate) fn zse(args: &[&str]) -> Done {
     Done::new(command(args).output().expect("the binary starts"))
 }
 
 /// Runs `zse ARGS` with `input` piped in.
-pub fn zse_with_input(args: &[&str], input: &str) -> Done {
+pub(crate) fn zse_with_input(args: &[&str], input: &str) -> Done {
     let mut command = command(args);
     command
         .stdin(Stdio::piped())
