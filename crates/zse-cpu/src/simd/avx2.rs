@@ -167,10 +167,6 @@ impl Simd for Avx2 {
             let n = _mm_cvtsi32_si128(N as i32);
             [_mm256_srl_epi32(v[0], n), _mm256_srl_epi32(v[1], n)]
         }
-        fn shr_by(self, v: Self::I, n: u32) -> Self::I {
-            let n = _mm_cvtsi32_si128(n as i32);
-            [_mm256_srl_epi32(v[0], n), _mm256_srl_epi32(v[1], n)]
-        }
         fn max_i32(self, a: Self::I, b: Self::I) -> Self::I {
             [_mm256_max_epi32(a[0], b[0]), _mm256_max_epi32(a[1], b[1])]
         }
@@ -183,12 +179,6 @@ impl Simd for Avx2 {
         }
         fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I {
             [_mm256_mullo_epi32(a[0], b[0]), _mm256_mullo_epi32(a[1], b[1])]
-        }
-        fn add_u8(self, a: Self::I, b: Self::I) -> Self::I {
-            [_mm256_add_epi8(a[0], b[0]), _mm256_add_epi8(a[1], b[1])]
-        }
-        fn sub_u8(self, a: Self::I, b: Self::I) -> Self::I {
-            [_mm256_sub_epi8(a[0], b[0]), _mm256_sub_epi8(a[1], b[1])]
         }
         fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));

@@ -86,17 +86,12 @@ impl Simd for Avx512 {
         fn xor(self, a: Self::I, b: Self::I) -> Self::I { _mm512_xor_si512(a, b) }
         fn shl<const N: u32>(self, v: Self::I) -> Self::I { _mm512_slli_epi32::<N>(v) }
         fn shr<const N: u32>(self, v: Self::I) -> Self::I { _mm512_srli_epi32::<N>(v) }
-        fn shr_by(self, v: Self::I, n: u32) -> Self::I {
-            _mm512_srl_epi32(v, _mm_cvtsi32_si128(n as i32))
-        }
         fn max_i32(self, a: Self::I, b: Self::I) -> Self::I { _mm512_max_epi32(a, b) }
         fn store_low_bytes(self, v: Self::I, to: &mut [u8; LANES]) {
             _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(v))
         }
         fn add_i32(self, a: Self::I, b: Self::I) -> Self::I { _mm512_add_epi32(a, b) }
         fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I { _mm512_mullo_epi32(a, b) }
-        fn add_u8(self, a: Self::I, b: Self::I) -> Self::I { _mm512_add_epi8(a, b) }
-        fn sub_u8(self, a: Self::I, b: Self::I) -> Self::I { _mm512_sub_epi8(a, b) }
         fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I {
             let table = _mm_loadu_si128(table.as_ptr().cast());
             _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), i)

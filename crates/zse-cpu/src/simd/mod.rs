@@ -86,7 +86,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// 64 bytes: 16 lanes of 4 bytes.
     type I: Copy;
 
-    /// Columns that a matrix product keeps in registers at a time.
+    /// Columns that a matrix product keeps in registers at a time: 1, 2 or 4.
     const COLUMNS: usize;
 
     /// What [`Simd::wide`] adds to a byte.
@@ -159,8 +159,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn shl<const N: u32>(self, v: Self::I) -> Self::I;
     /// Lanes of 32 bits shifted right, zeros in.
     fn shr<const N: u32>(self, v: Self::I) -> Self::I;
-    /// Lanes of 32 bits shifted right by `n` below 32, zeros in.
-    fn shr_by(self, v: Self::I, n: u32) -> Self::I;
     /// The greater of signed lanes.
     fn max_i32(self, a: Self::I, b: Self::I) -> Self::I;
     /// Writes the low byte of each lane.
@@ -169,10 +167,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
     /// Product of lanes of 32 bits.
     fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Sum of bytes.
-    fn add_u8(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Difference of bytes.
-    fn sub_u8(self, a: Self::I, b: Self::I) -> Self::I;
     /// `table[i]` for each byte `i` below 16.
     fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I;
 

@@ -186,9 +186,6 @@ impl<D: DotProduct> Simd for Neon<D> {
         fn shr<const N: u32>(self, v: Self::I) -> Self::I {
             v.map(|v| vshlq_u32(v, vdupq_n_s32(-(N as i32))))
         }
-        fn shr_by(self, v: Self::I, n: u32) -> Self::I {
-            v.map(|v| vshlq_u32(v, vdupq_n_s32(-(n as i32))))
-        }
         fn max_i32(self, a: Self::I, b: Self::I) -> Self::I {
             pairs(a, b, |a, b| {
                 let max = vmaxq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b));
@@ -202,16 +199,6 @@ impl<D: DotProduct> Simd for Neon<D> {
         }
         fn add_i32(self, a: Self::I, b: Self::I) -> Self::I { pairs(a, b, |a, b| vaddq_u32(a, b)) }
         fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I { pairs(a, b, |a, b| vmulq_u32(a, b)) }
-        fn add_u8(self, a: Self::I, b: Self::I) -> Self::I {
-            pairs(a, b, |a, b| {
-                vreinterpretq_u32_u8(vaddq_u8(vreinterpretq_u8_u32(a), vreinterpretq_u8_u32(b)))
-            })
-        }
-        fn sub_u8(self, a: Self::I, b: Self::I) -> Self::I {
-            pairs(a, b, |a, b| {
-                vreinterpretq_u32_u8(vsubq_u8(vreinterpretq_u8_u32(a), vreinterpretq_u8_u32(b)))
-            })
-        }
         fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I {
             let table = vld1q_u8(table.as_ptr());
             i.map(|i| vreinterpretq_u32_u8(vqtbl1q_u8(table, vreinterpretq_u8_u32(i))))

@@ -173,10 +173,6 @@ impl Simd for Scalar {
         bytes(lanes(v).map(|x| x >> N))
     }
     #[inline(always)]
-    fn shr_by(self, v: Self::I, n: u32) -> Self::I {
-        bytes(lanes(v).map(|x| x >> n))
-    }
-    #[inline(always)]
     fn max_i32(self, a: Self::I, b: Self::I) -> Self::I {
         let (a, b) = (lanes(a), lanes(b));
         bytes(std::array::from_fn(|i| {
@@ -196,14 +192,6 @@ impl Simd for Scalar {
     fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I {
         let (a, b) = (lanes(a), lanes(b));
         bytes(std::array::from_fn(|i| a[i].wrapping_mul(b[i])))
-    }
-    #[inline(always)]
-    fn add_u8(self, a: Self::I, b: Self::I) -> Self::I {
-        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
-    }
-    #[inline(always)]
-    fn sub_u8(self, a: Self::I, b: Self::I) -> Self::I {
-        std::array::from_fn(|i| a[i].wrapping_sub(b[i]))
     }
     #[inline(always)]
     fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I {

@@ -118,13 +118,10 @@ impl Kernel for &Operations {
             ("xor", integers(s, s.xor(x, y))),
             ("shl", integers(s, s.shl::<7>(x))),
             ("shr", integers(s, s.shr::<9>(x))),
-            ("shr_by", integers(s, s.shr_by(x, 11))),
             ("max_i32", integers(s, s.max_i32(x, y))),
             ("store_low_bytes", low.map(u32::from).to_vec()),
             ("add_i32", integers(s, s.add_i32(x, y))),
             ("mul_i32", integers(s, s.mul_i32(x, y))),
-            ("add_u8", integers(s, s.add_u8(x, y))),
-            ("sub_u8", integers(s, s.sub_u8(x, y))),
             (
                 "lookup16",
                 integers(s, s.lookup16(bytes16, s.and(y, s.splat_u8(15)))),

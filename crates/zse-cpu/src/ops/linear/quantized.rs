@@ -80,13 +80,12 @@ impl<U: Unpack> Multiply<'_, U> {
                 first,
                 len: fill.filled,
             };
-            let (mut columns, mut out) = (self.columns, &mut self.out[..]);
-            if S::COLUMNS >= 4 {
-                (columns, out) = block.multiply::<S, U, 4>(s, self.input, columns, out);
-            }
-            if S::COLUMNS >= 2 {
-                (columns, out) = block.multiply::<S, U, 2>(s, self.input, columns, out);
-            }
+            let (columns, out) = (self.columns, &mut self.out[..]);
+            let (columns, out) = match S::COLUMNS {
+                4 => block.multiply::<S, U, 4>(s, self.input, columns, out),
+                2 => block.multiply::<S, U, 2>(s, self.input, columns, out),
+                _ => (columns, out),
+            };
             block.multiply::<S, U, 1>(s, self.input, columns, out);
             first += fill.filled;
         }
