@@ -39,6 +39,10 @@ fuzz target="gguf" seconds="600":
 parity:
     cd parity && cargo run --release -- report ../docs/parity.md
 
+# Check the CPU executor for AArch64 and run its unit tests under QEMU (see the script)
+check-neon *args:
+    crates/zse-cpu/check-neon {{args}}
+
 # What must pass before a push, without the fuzzing
 check: tidy lint doc test
     cargo fmt --all --check
