@@ -6,7 +6,7 @@ use zse_quant::pack::{TILE_ROWS, pack_rows, tile_bytes};
 use zse_quant::{GgmlType, decode};
 
 use super::tile::{Form, Sink, Tile, Unpack};
-use super::{Quantized, Visit, float, with_unpacker};
+use super::{Input, TileProduct, Visit, with_unpacker};
 use crate::isa::{Arch, Isa};
 use crate::ops::Ctx;
 use crate::ops::activations::Activations;
@@ -57,58 +57,31 @@ fn products(
     columns: &[u32],
 ) -> Vec<[f32; LANES]> {
     let mut out = vec![[f32::NAN; LANES]; columns.len()];
-    let out_ref = &mut out[..];
+    let mut rounded = Activations::default();
     if ty.is_quantized() {
-        let mut rounded = Activations::default();
-        let step = Pool::global().step(2);
-        rounded.round(&Ctx { arch, step: &step }, x, k);
-        with_unpacker(
-            ty,
-            Quantized {
+        rounded.round(
+            &Ctx {
                 arch,
-                tile,
-                input: &rounded,
-                columns,
-                out: out_ref,
+                step: &Pool::global().step(2),
             },
+            x,
+            k,
         );
-        return out;
     }
-    match ty {
-        GgmlType::F32 => {
-            let cell = float::F32;
-            arch.run(float::Multiply {
-                cell,
-                tile,
-                input: x,
-                k,
-                columns,
-                out: out_ref,
-            });
-        }
-        GgmlType::F16 => {
-            let cell = float::F16;
-            arch.run(float::Multiply {
-                cell,
-                tile,
-                input: x,
-                k,
-                columns,
-                out: out_ref,
-            });
-        }
-        _ => {
-            let cell = float::Bf16;
-            arch.run(float::Multiply {
-                cell,
-                tile,
-                input: x,
-                k,
-                columns,
-                out: out_ref,
-            });
-        }
+    let input = Input {
+        x,
+        rounded: &rounded,
+    };
+    TileProduct {
+        arch,
+        ty,
+        tile,
+        k,
+        input: &input,
+        columns,
+        out: &mut out,
     }
+    .compute();
     out
 }
 
