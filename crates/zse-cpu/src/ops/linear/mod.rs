@@ -55,13 +55,6 @@ fn with_unpacker(ty: GgmlType, visitor: impl Visit) {
         GgmlType::Q5K => visitor.visit(unpack::Q5K),
         GgmlType::Q6K => visitor.visit(unpack::Q6K),
         GgmlType::Q8K => visitor.visit(unpack::Q8K),
-        GgmlType::Iq1S => visitor.visit(unpack::Iq1S),
-        GgmlType::Iq1M => visitor.visit(unpack::Iq1M),
-        GgmlType::Iq2Xxs => visitor.visit(unpack::Iq2Xxs),
-        GgmlType::Iq2Xs => visitor.visit(unpack::Iq2Xs),
-        GgmlType::Iq2S => visitor.visit(unpack::Iq2S),
-        GgmlType::Iq3Xxs => visitor.visit(unpack::Iq3Xxs),
-        GgmlType::Iq3S => visitor.visit(unpack::Iq3S),
         GgmlType::Iq4Nl => visitor.visit(unpack::Iq4Nl),
         GgmlType::Iq4Xs => visitor.visit(unpack::Iq4Xs),
         GgmlType::Tq1_0 => visitor.visit(unpack::Tq1_0),
@@ -219,16 +212,56 @@ impl Weight<'_> {
         out: &mut [[f32; LANES]],
         scratch: &mut Vec<u8>,
     ) {
-        let product = TileProduct {
-            arch,
-            ty: self.matrix.ty(),
-            tile: self.matrix.tile(self.expert, tile, scratch),
-            k: self.matrix.cols(),
-            input,
-            columns,
-            out: &mut *out,
-        };
-        product.compute();
+        let (ty, k) = (self.matrix.ty(), self.matrix.cols());
+        let tile_bytes = self.matrix.tile(self.expert, tile, scratch);
+        match ty {
+            GgmlType::F32 => {
+                let (cell, x) = (float::F32, input.x);
+                arch.run(float::Multiply {
+                    cell,
+                    tile: tile_bytes,
+                    input: x,
+                    k,
+                    columns,
+                    out,
+                });
+            }
+            GgmlType::F16 => {
+                let (cell, x) = (float::F16, input.x);
+                arch.run(float::Multiply {
+                    cell,
+                    tile: tile_bytes,
+                    input: x,
+                    k,
+                    columns,
+                    out,
+                });
+            }
+            GgmlType::Bf16 => {
+                let (cell, x) = (float::Bf16, input.x);
+                arch.run(float::Multiply {
+                    cell,
+                    tile: tile_bytes,
+                    input: x,
+                    k,
+                    columns,
+                    out,
+                });
+            }
+            _ => {
+                let input = input.rounded;
+                with_unpacker(
+                    ty,
+                    Quantized {
+                        arch,
+                        tile: tile_bytes,
+                        input,
+                        columns,
+                        out,
+                    },
+                );
+            }
+        }
         if let Some(bias) = self.bias {
             let bias = &bias[tile * TILE_ROWS..];
             for out in out {
@@ -240,65 +273,28 @@ impl Weight<'_> {
     }
 }
 
-/// A tile of 16 rows times some columns.
-struct TileProduct<'a> {
+/// Runs a quantized product once its unpacker is known.
+struct Quantized<'a> {
     arch: Arch,
-    ty: GgmlType,
-    /// The tile's cells over all k.
     tile: &'a [u8],
-    /// Length of a column.
-    k: usize,
-    input: &'a Input<'a>,
+    input: &'a Activations,
     columns: &'a [u32],
-    /// For each of the columns, the products with the 16 rows.
     out: &'a mut [[f32; LANES]],
 }
 
-impl TileProduct<'_> {
-    fn compute(self) {
-        match self.ty {
-            GgmlType::F32 => self.float(float::F32),
-            GgmlType::F16 => self.float(float::F16),
-            GgmlType::Bf16 => self.float(float::Bf16),
-            ty => with_unpacker(ty, self),
-        }
-    }
-
-    fn float(self, cell: impl float::FloatCell) {
-        let Self {
-            arch,
-            tile,
-            k,
-            input: Input { x, .. },
-            columns,
-            out,
-            ..
-        } = self;
-        arch.run(float::Multiply {
-            cell,
-            tile,
-            input: x,
-            k,
-            columns,
-            out,
-        });
-    }
-}
-
-impl Visit for TileProduct<'_> {
+impl Visit for Quantized<'_> {
     fn visit<U: Unpack>(self, unpacker: U) {
         let Self {
             arch,
             tile,
-            input: Input { rounded, .. },
+            input,
             columns,
             out,
-            ..
         } = self;
         arch.run(quantized::Multiply {
             unpacker,
             tile,
-            input: rounded,
+            input,
             columns,
             out,
         });

@@ -6,7 +6,7 @@ use zse_quant::pack::{TILE_ROWS, pack_rows, tile_bytes};
 use zse_quant::{GgmlType, decode};
 
 use super::tile::{Form, Sink, Tile, Unpack};
-use super::{Input, TileProduct, Visit, with_unpacker};
+use super::{Quantized, Visit, float, with_unpacker};
 use crate::isa::{Arch, Isa};
 use crate::ops::Ctx;
 use crate::ops::activations::Activations;
@@ -57,31 +57,58 @@ fn products(
     columns: &[u32],
 ) -> Vec<[f32; LANES]> {
     let mut out = vec![[f32::NAN; LANES]; columns.len()];
-    let mut rounded = Activations::default();
+    let out_ref = &mut out[..];
     if ty.is_quantized() {
-        rounded.round(
-            &Ctx {
+        let mut rounded = Activations::default();
+        let step = Pool::global().step(2);
+        rounded.round(&Ctx { arch, step: &step }, x, k);
+        with_unpacker(
+            ty,
+            Quantized {
                 arch,
-                step: &Pool::global().step(2),
+                tile,
+                input: &rounded,
+                columns,
+                out: out_ref,
             },
-            x,
-            k,
         );
+        return out;
     }
-    let input = Input {
-        x,
-        rounded: &rounded,
-    };
-    TileProduct {
-        arch,
-        ty,
-        tile,
-        k,
-        input: &input,
-        columns,
-        out: &mut out,
+    match ty {
+        GgmlType::F32 => {
+            let cell = float::F32;
+            arch.run(float::Multiply {
+                cell,
+                tile,
+                input: x,
+                k,
+                columns,
+                out: out_ref,
+            });
+        }
+        GgmlType::F16 => {
+            let cell = float::F16;
+            arch.run(float::Multiply {
+                cell,
+                tile,
+                input: x,
+                k,
+                columns,
+                out: out_ref,
+            });
+        }
+        _ => {
+            let cell = float::Bf16;
+            arch.run(float::Multiply {
+                cell,
+                tile,
+                input: x,
+                k,
+                columns,
+                out: out_ref,
+            });
+        }
     }
-    .compute();
     out
 }
 
