@@ -28,7 +28,7 @@ mod encode;
 mod error;
 mod float;
 mod format;
-mod grids;
+pub mod grids;
 mod iq1;
 mod iq2;
 mod iq3;

@@ -30,17 +30,17 @@ const fn expand4<const N: usize>(codes: &[u16; N], values: [i8; 8]) -> [[i8; 4];
 }
 
 /// IQ1_S and IQ1_M: 11-bit index.
-pub(crate) static IQ1S: [[i8; 8]; 2048] = expand8(&iq1::IQ1S, [-1, 0, 1]);
+pub static IQ1S: [[i8; 8]; 2048] = expand8(&iq1::IQ1S, [-1, 0, 1]);
 /// IQ2_XXS: 8-bit index.
-pub(crate) static IQ2XXS: [[i8; 8]; 256] = expand8(&iq2::IQ2XXS, [8, 25, 43]);
+pub static IQ2XXS: [[i8; 8]; 256] = expand8(&iq2::IQ2XXS, [8, 25, 43]);
 /// IQ2_XS: 9-bit index.
-pub(crate) static IQ2XS: [[i8; 8]; 512] = expand8(&iq2::IQ2XS, [8, 25, 43]);
+pub static IQ2XS: [[i8; 8]; 512] = expand8(&iq2::IQ2XS, [8, 25, 43]);
 /// IQ2_S: 10-bit index.
-pub(crate) static IQ2S: [[i8; 8]; 1024] = expand8(&iq2::IQ2S, [8, 25, 43]);
+pub static IQ2S: [[i8; 8]; 1024] = expand8(&iq2::IQ2S, [8, 25, 43]);
 /// IQ3_XXS: 8-bit index.
-pub(crate) static IQ3XXS: [[i8; 4]; 256] = expand4(&iq3::IQ3XXS, [4, 12, 20, 28, 36, 44, 52, 62]);
+pub static IQ3XXS: [[i8; 4]; 256] = expand4(&iq3::IQ3XXS, [4, 12, 20, 28, 36, 44, 52, 62]);
 /// IQ3_S: 9-bit index.
-pub(crate) static IQ3S: [[i8; 4]; 512] = expand4(&iq3::IQ3S, [1, 3, 5, 7, 9, 11, 13, 15]);
+pub static IQ3S: [[i8; 4]; 512] = expand4(&iq3::IQ3S, [1, 3, 5, 7, 9, 11, 13, 15]);
 
 /// Seven signs to eight: the last makes the number of minus signs even.
 #[inline]

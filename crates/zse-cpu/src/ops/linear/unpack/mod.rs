@@ -1,6 +1,10 @@
 //! Unpackers of single types, one file for each family; the files of `zse-quant` of the same
 //! names describe the blocks.
 
+mod grids;
+mod iq1;
+mod iq2;
+mod iq3;
 mod iq4;
 mod kquants;
 mod legacy;
@@ -8,6 +12,9 @@ mod lowbit;
 mod mx;
 mod ternary;
 
+pub(super) use iq1::{Iq1M, Iq1S};
+pub(super) use iq2::{Iq2S, Iq2Xs, Iq2Xxs};
+pub(super) use iq3::{Iq3S, Iq3Xxs};
 pub(super) use iq4::{Iq4Nl, Iq4Xs};
 pub(super) use kquants::{Q2K, Q3K, Q4K, Q5K, Q6K, Q8K};
 pub(super) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
