@@ -26,9 +26,13 @@ impl MemoryPlan {
     /// The plan of `model`, loaded with `options`, while it computes prompts and generates.
     pub fn new(model: &Model, options: &LoadOptions) -> Self {
         let budget = options.budget(model);
+        // No prompt is longer than the context.
+        let n_tokens = budget.max_tokens.min(model.info.context * options.sequences);
         let mut plan = Self {
             kv: budget.kv_bytes(&model.program).unwrap_or(u64::MAX),
-            activations: activations(&model.program, budget.max_tokens, options),
+            activations: activations(&model.program, n_tokens, options)
+                + rounded(model, n_tokens)
+                + rotations(&model.program, n_tokens),
             ..Self::default()
         };
         for (i, role) in roles(&model.program).into_iter().enumerate() {
@@ -101,4 +105,20 @@ fn activations(program: &Program, n_tokens: usize, options: &LoadOptions) -> u64
         Rows::Outputs | Rows::Seqs => 4 * (options.sequences * cols) as u64,
     };
     plan.buffers.iter().map(|b| bytes(b.rows, b.cols)).sum()
+}
+
+/// Bytes of the widest input of a product with quantized weights, rounded to 8 bits as the numeric
+/// contract says: a byte each, and for every 32 a scale and two sums.
+fn rounded(model: &Model, n_tokens: usize) -> u64 {
+    let quantized = model.program.nodes.iter().filter_map(|node| match node.op {
+        Op::Linear { weight, .. } => Some(model.weights.get(weight)),
+        _ => None,
+    });
+    let widest = quantized.filter(|w| w.ty.is_quantized()).map(|w| w.cols).max();
+    widest.map_or(0, |cols| (n_tokens * (cols + cols / 32 * 12)) as u64)
+}
+
+/// Bytes of the sines and cosines of a batch's positions.
+fn rotations(program: &Program, n_tokens: usize) -> u64 {
+    program.ropes.iter().map(|rope| 4 * (n_tokens * rope.dims) as u64).sum()
 }
