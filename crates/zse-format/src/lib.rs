@@ -11,8 +11,8 @@
 //! Files are untrusted. Everything but the contents of tensors is checked while opening, with
 //! checked arithmetic and before anything is allocated for it; a file that breaks a rule is
 //! refused with a [`FormatError`] that names the file, the field and the byte. Opening allocates
-//! at most four times the size of the file (in practice a few kilobytes), and time is linear in
-//! the size of the header but for the sorting of names.
+//! at most the larger of 1 MB and four times the file's size (in practice a few kilobytes), and
+//! time is linear in the size of the header but for the sorting of names.
 //!
 //! ```
 //! use zse_format::{Checkpoint, GgufWriter};

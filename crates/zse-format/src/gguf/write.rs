@@ -1,5 +1,6 @@
 //! Writing GGUF v3: metadata and the list of tensors first, then each tensor's data as it comes.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,11 @@ use crate::{EncodedValue, FormatError, Metadata};
 pub struct GgufWriter {
     alignment: u32,
     metadata: Vec<(String, EncodedValue)>,
+    /// Where in `metadata` each key stands.
+    places: HashMap<String, usize>,
     tensors: Vec<Declared>,
+    /// The names of `tensors`.
+    names: HashSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,7 +42,9 @@ impl Default for GgufWriter {
         Self {
             alignment: DEFAULT_ALIGNMENT,
             metadata: Vec::new(),
+            places: HashMap::new(),
             tensors: Vec::new(),
+            names: HashSet::new(),
         }
     }
 }
@@ -50,6 +57,10 @@ fn unwritable(field: String, problem: impl Into<String>) -> FormatError {
     }
 }
 
+fn too_many_entries() -> String {
+    format!("a file holds at most {MAX_METADATA} metadata entries")
+}
+
 impl GgufWriter {
     /// An empty file with tensors aligned to 32 bytes.
     pub fn new() -> Self {
@@ -59,21 +70,36 @@ impl GgufWriter {
     /// Aligns tensors to `alignment` bytes, a power of two.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] if it is not.
+    /// [`FormatError::Unwritable`] if it is not, and if metadata leaves no entry for it.
     pub fn set_alignment(&mut self, alignment: u32) -> Result<(), FormatError> {
         if !alignment.is_power_of_two() {
             let problem = format!("{alignment} is not a power of two");
             return Err(unwritable(ALIGNMENT_KEY.to_owned(), problem));
         }
-        self.alignment = alignment;
+        let before = std::mem::replace(&mut self.alignment, alignment);
+        if self.entries() > MAX_METADATA {
+            self.alignment = before;
+            return Err(unwritable(ALIGNMENT_KEY.to_owned(), too_many_entries()));
+        }
         Ok(())
+    }
+
+    /// The alignment that is an entry of its own: 32 goes without saying.
+    fn own_alignment(&self) -> Option<u32> {
+        Some(self.alignment).filter(|&alignment| alignment != DEFAULT_ALIGNMENT)
+    }
+
+    /// Metadata entries of the file, the alignment's included.
+    fn entries(&self) -> u64 {
+        self.metadata.len() as u64 + u64::from(self.own_alignment().is_some())
     }
 
     /// Sets a metadata entry. A key that is set already keeps its place and gets the new value.
     ///
     /// # Errors
     /// [`FormatError::Unwritable`] for an empty or overlong key, for `general.alignment` (see
-    /// [`set_alignment`](Self::set_alignment)), and for arrays nested too deep.
+    /// [`set_alignment`](Self::set_alignment)), for arrays nested too deep, and for more entries
+    /// than a file may hold.
     pub fn set(&mut self, key: &str, value: impl Into<EncodedValue>) -> Result<(), FormatError> {
         let refused = |problem: String| unwritable(format!("metadata {key:?}"), problem);
         let value = value.into();
@@ -86,16 +112,13 @@ impl GgufWriter {
         Cursor::new(value.bytes(), 0)
             .check_value(value.value_type())
             .map_err(|fault| refused(format!("the value {}", fault.problem())))?;
-        // One entry is kept free for the alignment.
-        let is_full = self.metadata.len() as u64 + 1 >= MAX_METADATA;
-        match self.metadata.iter_mut().find(|(known, _)| known == key) {
-            Some((_, old)) => *old = value,
-            None if is_full => {
-                return Err(refused(format!(
-                    "a file holds fewer than {MAX_METADATA} entries"
-                )));
+        match self.places.get(key) {
+            Some(&place) => self.metadata[place].1 = value,
+            None if self.entries() >= MAX_METADATA => return Err(refused(too_many_entries())),
+            None => {
+                self.places.insert(key.to_owned(), self.metadata.len());
+                self.metadata.push((key.to_owned(), value));
             }
-            None => self.metadata.push((key.to_owned(), value)),
         }
         Ok(())
     }
@@ -129,7 +152,7 @@ impl GgufWriter {
                 "a file holds at most {MAX_TENSORS} tensors"
             )));
         }
-        if self.tensors.iter().any(|tensor| tensor.name == name) {
+        if self.names.contains(name) {
             return Err(refused("it is declared twice".to_owned()));
         }
         let mut dims = [1; MAX_DIMS as usize];
@@ -141,6 +164,7 @@ impl GgufWriter {
         dims[..shape.len()].copy_from_slice(shape);
         let size = data_size(ty, dims)
             .map_err(|problem| refused(format!("shape {shape:?}: a dimension {problem}")))?;
+        self.names.insert(name.to_owned());
         self.tensors.push(Declared {
             name: name.to_owned(),
             ty,
@@ -209,14 +233,12 @@ impl GgufWriter {
             put_u64(bytes, name.len() as u64);
             bytes.extend_from_slice(name.as_bytes());
         };
-        let own_alignment = (self.alignment != DEFAULT_ALIGNMENT)
-            .then(|| (ALIGNMENT_KEY.to_owned(), EncodedValue::from(self.alignment)));
+        let own_alignment = self
+            .own_alignment()
+            .map(|alignment| (ALIGNMENT_KEY.to_owned(), EncodedValue::from(alignment)));
         put_u32(&mut bytes, 3);
         put_u64(&mut bytes, self.tensors.len() as u64);
-        put_u64(
-            &mut bytes,
-            (self.metadata.len() + usize::from(own_alignment.is_some())) as u64,
-        );
+        put_u64(&mut bytes, self.entries());
         for (key, value) in self.metadata.iter().chain(&own_alignment) {
             put_name(&mut bytes, key);
             put_u32(&mut bytes, value.value_type().id());

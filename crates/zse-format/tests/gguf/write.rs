@@ -5,7 +5,7 @@ use std::fs;
 use zse_format::{Checkpoint, EncodedValue, FormatError, GgufWriter};
 use zse_quant::GgmlType;
 
-use crate::raw::{sample, scalars};
+use crate::raw::{Raw, sample, scalars};
 
 #[test]
 fn a_file_is_copied_with_every_value() {
@@ -118,6 +118,34 @@ fn what_no_file_can_hold_is_refused() {
             "{i}: {error}"
         );
     }
+}
+
+#[test]
+fn as_many_entries_are_written_as_are_read() {
+    let most = zse_format::limits::MAX_METADATA;
+    let copy = |alignment: u32| {
+        let mut raw = Raw::new(3, 0, most);
+        (1..most).for_each(|i| raw.text(&format!("k{i:x}"), ""));
+        match alignment {
+            32 => raw.text("k0", ""),
+            other => raw.alignment(other),
+        }
+        let original = Checkpoint::from_bytes(raw.bytes, "full").expect("the limit is met");
+        let mut writer = GgufWriter::new();
+        writer.set_alignment(alignment).expect("a power of two");
+        writer
+            .set_all(original.metadata())
+            .expect("all are writable");
+        assert!(writer.set("one more", 1u32).is_err());
+        writer.set("k1", 1u32).expect("a value is replaced");
+        let body = writer.begin(Vec::new(), "copy").expect("begun");
+        let copy = body.finish().expect("no tensors");
+        let copy = Checkpoint::from_bytes(copy, "copy").expect("what is written can be read");
+        assert_eq!(copy.metadata().len() as u64, most);
+        writer
+    };
+    copy(64).set_alignment(128).expect("it has its entry");
+    assert!(copy(32).set_alignment(64).is_err());
 }
 
 #[test]
