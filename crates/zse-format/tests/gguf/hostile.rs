@@ -17,11 +17,12 @@ struct Refusals {
 }
 
 impl Refusals {
-    /// Opens a malformed file; its error must name a field that contains `field`.
-    fn check(&mut self, bytes: Vec<u8>, field: &str, what: &str) {
+    /// Opens a malformed file; its error must name a field that contains `field`. Returns where
+    /// in the file that is.
+    fn check(&mut self, bytes: Vec<u8>, field: &str, what: &str) -> u64 {
         let size = bytes.len() as u64;
         let error = refused(&bytes, size, what);
-        match &error {
+        let at = match &error {
             FormatError::Malformed {
                 file,
                 field: named,
@@ -31,10 +32,12 @@ impl Refusals {
                 assert_eq!(file, "hostile", "{what}");
                 assert!(named.contains(field), "{what}: {error}\nexpected: {field}");
                 assert!(*offset <= size, "{what}: {error}");
+                *offset
             }
             other => panic!("{what}: {other}"),
-        }
+        };
         self.seen.insert(bytes);
+        at
     }
 }
 
@@ -77,8 +80,7 @@ fn time_run() -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// Values of a field that make the sample malformed, whatever follows, and the part that the error
-/// names if it is not the field itself.
+/// Values of a field that make the sample malformed, whatever follows.
 fn bad_values(field: &Field, current: u64) -> Vec<u64> {
     let far = [
         i64::MAX as u64,
@@ -153,12 +155,22 @@ fn every_length_at_one_more_and_less(refusals: &mut Refusals) {
     for field in raw.fields.iter().filter(is_length) {
         let now = current(&raw, field);
         for value in [0, 1, now.wrapping_sub(1), now + 1] {
-            // Fewer tensors than there are, down to none, leave bytes that nobody asks for; an
-            // alignment that is a power of two and divides all offsets is as good.
+            // Fewer tensors than there are, down to none, leave bytes that nobody asks for.
             let is_fine = value == now || field.kind == Kind::TensorCount && value < now;
             if !is_fine && value != u64::MAX {
                 let what = format!("{} = {value}, not {now}", field.name);
-                refusals.check(raw.with(field, value), "", &what);
+                // The field itself is wrong, or what is then read behind it.
+                let is_own = matches!(field.kind, Kind::KeyLength | Kind::NameLength) && value == 0;
+                let part = match field.kind {
+                    _ if is_own => &*field.name,
+                    Kind::KeyLength => " of metadata",
+                    Kind::TensorCount | Kind::NameLength | Kind::Dims => " of tensor",
+                    // A value may be taken for tensors and the other way round.
+                    _ => " of ",
+                };
+                let at = refusals.check(raw.with(field, value), part, &what);
+                assert!(at >= field.at as u64, "{what}: at byte {at}");
+                assert!(!is_own || at == field.at as u64, "{what}: at byte {at}");
             }
         }
     }
@@ -166,12 +178,21 @@ fn every_length_at_one_more_and_less(refusals: &mut Refusals) {
 
 fn every_truncation(refusals: &mut Refusals) {
     let raw = sample(3, 32);
+    // The counts in the header promise this much: 4 tensors and 19 entries of the least size.
+    let promised = 24 + 4 * 25 + 19 * 14;
+    let header_end = raw.fields.last().expect("a tensor's offset").at + 8;
     for len in 0..raw.bytes.len() {
-        refusals.check(
-            raw.bytes[..len].to_vec(),
-            "",
-            &format!("the first {len} bytes"),
-        );
+        let before = raw.fields.iter().rfind(|field| field.at <= len);
+        let whole = match before.and_then(|field| field.name.split_once(" of ")) {
+            _ if len < 4 => "magic of the header",
+            _ if len < 8 => "version of the header",
+            _ if len < promised => "count of the header",
+            _ if len >= header_end => "offset of tensor",
+            Some((_, whole)) => whole,
+            None => unreachable!("a field stands before byte {promised}"),
+        };
+        let cut = raw.bytes[..len].to_vec();
+        refusals.check(cut, whole, &format!("the first {len} bytes"));
     }
 }
 
