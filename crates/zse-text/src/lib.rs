@@ -2,10 +2,10 @@
 //!
 //! A [`Tokenizer`] is built from a [`Vocab`], which [`Vocab::from_metadata`] reads out of a GGUF
 //! file. It knows SentencePiece BPE, BPE over bytes with the splitting rules of every family that
-//! llama.cpp names, BERT's WordPiece and unigram models. [`DecodeStream`] turns generated tokens
-//! into text as they come, [`StopMatcher`] ends it at stop strings, and [`parse_tool_calls`] takes
-//! tool calls out of it. A [`ChatTemplate`] turns [`Message`]s into the text that a model
-//! continues, within limits that hold for hostile templates too.
+//! llama.cpp names, and BERT's WordPiece. [`DecodeStream`] turns generated tokens into text as they
+//! come, [`StopMatcher`] ends it at stop strings, and [`parse_tool_calls`] takes tool calls out of
+//! it. A [`ChatTemplate`] turns [`Message`]s into the text that a model continues, within limits
+//! that hold for hostile templates too.
 //!
 //! ```no_run
 //! use zse_format::Checkpoint;

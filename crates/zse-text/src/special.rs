@@ -57,13 +57,12 @@ impl SpecialIds {
             }
             Ok(default.filter(known))
         };
-        // Files written before the keys existed rely on these: LLaMA's, BERT's and T5's numbers.
+        // Files written before the keys existed rely on these: LLaMA's and BERT's numbers.
         let [bos, eos, unk, sep, pad, mask] = match model {
             TokenizerModel::SentencePiece => [Some(1), Some(2), Some(0), None, None, None],
             TokenizerModel::WordPiece => {
                 [Some(101), None, Some(100), Some(102), Some(0), Some(103)]
             }
-            TokenizerModel::Unigram => [None, Some(1), Some(2), None, Some(0), None],
             TokenizerModel::Bpe => [None; 6],
         };
         Ok(Self {

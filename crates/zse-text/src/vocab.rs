@@ -17,8 +17,6 @@ pub enum TokenizerModel {
     Bpe,
     /// Greedy longest match within words. GGUF calls it `bert`.
     WordPiece,
-    /// The most probable segmentation under a unigram model. GGUF calls it `t5`.
-    Unigram,
 }
 
 /// What a token is for.
@@ -74,8 +72,6 @@ pub struct Vocab {
     pub special: SpecialIds,
     /// Flags that the file may set, over the defaults of its kind of tokenizer.
     pub flags: VocabFlags,
-    /// SentencePiece's compiled normalization table, or empty.
-    pub charsmap: Vec<u8>,
     /// `general.name`: some models' special tokens swallow the spaces beside them.
     pub name: String,
 }
@@ -89,8 +85,6 @@ pub struct VocabFlags {
     pub add_eos: Option<bool>,
     /// Treat text as if a space stood before it.
     pub add_space_prefix: Option<bool>,
-    /// Unigram: drop spaces at the ends and merge runs of them.
-    pub remove_extra_whitespaces: Option<bool>,
     /// WordPiece: turn text to lower case.
     pub lowercase: Option<bool>,
     /// WordPiece: drop accents; by default done where text is turned to lower case.
@@ -110,7 +104,6 @@ impl Vocab {
             "llama" => TokenizerModel::SentencePiece,
             "gpt2" | "gemma4" => TokenizerModel::Bpe,
             "bert" => TokenizerModel::WordPiece,
-            "t5" => TokenizerModel::Unigram,
             other => {
                 return Err(TextError::UnsupportedModel {
                     model: other.to_owned(),
@@ -147,10 +140,6 @@ impl Vocab {
             TokenizerModel::Bpe => StringTable::new(merges, metadata.require_strings(merges)?)?,
             _ => StringTable::new(merges, std::iter::empty())?,
         };
-        let charsmap = match metadata.get("tokenizer.ggml.precompiled_charsmap") {
-            Some(value) if model == TokenizerModel::Unigram => charsmap(value)?,
-            _ => Vec::new(),
-        };
         Ok(Self {
             model,
             pre: pre.to_owned(),
@@ -163,12 +152,9 @@ impl Vocab {
                 add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
                 add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
                 add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
-                remove_extra_whitespaces: metadata
-                    .bool("tokenizer.ggml.remove_extra_whitespaces")?,
                 lowercase: metadata.bool("tokenizer.ggml.normalizer.lowercase")?,
                 strip_accents: metadata.bool("tokenizer.ggml.normalizer.strip_accents")?,
             },
-            charsmap,
             name: metadata.str("general.name")?.unwrap_or_default().to_owned(),
         })
     }
@@ -190,18 +176,4 @@ impl Vocab {
         kinds.resize(tokens, TokenKind::Normal);
         Ok(kinds)
     }
-}
-
-/// An array of bytes, signed or not.
-fn charsmap(value: zse_format::Value<'_>) -> Result<Vec<u8>, TextError> {
-    let bytes = value.as_array().and_then(|array| {
-        array
-            .iter()
-            .map(|v| v.as_integer().and_then(|i| u8::try_from(i & 0xff).ok()))
-            .collect()
-    });
-    bytes.ok_or_else(|| TextError::Vocabulary {
-        field: "tokenizer.ggml.precompiled_charsmap",
-        problem: "is not an array of bytes".to_owned(),
-    })
 }

@@ -8,7 +8,7 @@ impl Tokenizer {
     /// U+FFFD.
     ///
     /// What [`encode`](Self::encode) gives for a text decodes to that text, except where the
-    /// tokenizer itself loses something (WordPiece, unigram, tokens that swallow spaces).
+    /// tokenizer itself loses something (WordPiece, tokens that swallow spaces).
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         let mut bytes = Vec::new();
         let mut at_start = true;
