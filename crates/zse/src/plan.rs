@@ -27,7 +27,9 @@ impl MemoryPlan {
     pub fn new(model: &Model, options: &LoadOptions) -> Self {
         let budget = options.budget(model);
         // No prompt is longer than the context.
-        let n_tokens = budget.max_tokens.min(model.info.context * options.sequences);
+        let n_tokens = budget
+            .max_tokens
+            .min(model.info.context * options.sequences);
         let mut plan = Self {
             kv: budget.kv_bytes(&model.program).unwrap_or(u64::MAX),
             activations: activations(&model.program, n_tokens, options)
@@ -114,11 +116,18 @@ fn rounded(model: &Model, n_tokens: usize) -> u64 {
         Op::Linear { weight, .. } => Some(model.weights.get(weight)),
         _ => None,
     });
-    let widest = quantized.filter(|w| w.ty.is_quantized()).map(|w| w.cols).max();
+    let widest = quantized
+        .filter(|w| w.ty.is_quantized())
+        .map(|w| w.cols)
+        .max();
     widest.map_or(0, |cols| (n_tokens * (cols + cols / 32 * 12)) as u64)
 }
 
 /// Bytes of the sines and cosines of a batch's positions.
 fn rotations(program: &Program, n_tokens: usize) -> u64 {
-    program.ropes.iter().map(|rope| 4 * (n_tokens * rope.dims) as u64).sum()
+    program
+        .ropes
+        .iter()
+        .map(|rope| 4 * (n_tokens * rope.dims) as u64)
+        .sum()
 }

@@ -11,7 +11,15 @@ fn check(model: &str, settings: &[&str]) {
     // Long enough that a whole batch is computed before the rest of the context is filled.
     let prompt = "The fox ran over the hill to find the river. ".repeat(60);
     let info = zse(&[&["info", "--json", model], settings].concat()).json();
-    let run = ["run", model, "--raw", "--json", "--ignore-eos", "-p", &prompt];
+    let run = [
+        "run",
+        model,
+        "--raw",
+        "--json",
+        "--ignore-eos",
+        "-p",
+        &prompt,
+    ];
     let run = zse(&[&run[..], settings].concat()).json();
     let context = &info["memory"]["context"];
     assert_eq!(&run["usage"]["total_tokens"], context);
@@ -35,8 +43,21 @@ fn info_reports_the_memory_that_the_builtin_model_uses() {
 fn info_reports_the_memory_that_a_file_uses() {
     let dir = tempfile::tempdir().unwrap();
     for quant in ["f16", "q4_k_m"] {
-        let out = dir.path().join(format!("{quant}.gguf")).display().to_string();
-        zse(&["quantize", "builtin", "-o", &out, "--quant", quant, "--allow-requantize"]).ok();
+        let out = dir
+            .path()
+            .join(format!("{quant}.gguf"))
+            .display()
+            .to_string();
+        zse(&[
+            "quantize",
+            "builtin",
+            "-o",
+            &out,
+            "--quant",
+            quant,
+            "--allow-requantize",
+        ])
+        .ok();
         check(&out, &["--ctx", "1024"]);
         check(&out, &["--ctx", "1024", "--kv-type", "q8_0"]);
     }
