@@ -6,6 +6,8 @@
 //! </tool_call>
 //! ```
 
+use serde_json::{Map, Value};
+
 use crate::chat::{FunctionCall, ToolCall};
 
 const OPEN: &str = "<tool_call>";
@@ -28,8 +30,7 @@ pub fn parse_tool_calls(text: &str) -> (String, Vec<ToolCall>) {
             close = text[body..].find(CLOSE).map_or(text.len(), |at| body + at);
         }
         from = body;
-        if let Ok(FunctionCall { name, arguments }) = serde_json::from_str(text[body..close].trim())
-        {
+        if let Some(FunctionCall { name, arguments }) = call(&text[body..close]) {
             calls.push(ToolCall::new(
                 format!("call_{}", calls.len()),
                 name,
@@ -45,6 +46,13 @@ pub fn parse_tool_calls(text: &str) -> (String, Vec<ToolCall>) {
     }
     append(&mut content, &text[done..]);
     (content, calls)
+}
+
+/// The call that `body` spells as a JSON object.
+fn call(body: &str) -> Option<FunctionCall> {
+    // By way of a map: serde would take an array for the fields in order.
+    let object: Map<String, Value> = serde_json::from_str(body.trim_start()).ok()?;
+    serde_json::from_value(object.into()).ok()
 }
 
 /// Appends text that stood between calls.
@@ -94,6 +102,8 @@ mod tests {
         for text in [
             "plain",
             " <tool_call>{\"nam\": 1}</tool_call> ",
+            "<tool_call>[\"f\"]</tool_call>",
+            "<tool_call>[\"f\", {\"a\": 1}]</tool_call>",
             "a <tool_call> b",
             "</tool_call>",
         ] {
