@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use zse_text::{CHATML, ChatInput, ChatTemplate, Message, PLAIN, Role, TextError};
+use zse_format::{Checkpoint, EncodedValue, GgufWriter};
+use zse_text::{CHATML, ChatInput, ChatTemplate, Message, PLAIN, Role, TextError, Tokenizer};
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -133,6 +134,8 @@ fn hostile_sources_are_refused() {
         &format!("{{{{ x{} }}}}", "|e".repeat(60_000)),
         &format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(10_000)),
         &"{% generation %}".repeat(10_000),
+        &format!("{}%}}", "{%".repeat(131_000)),
+        &format!("{}{}%}}", "{%".repeat(60_000), " -".repeat(60_000)),
     ] {
         assert!(render(source).is_err(), "{}", &source[..20]);
     }
@@ -172,6 +175,52 @@ fn hostile_sources_are_refused() {
             matches!(render(source), Err(TextError::Template { .. })),
             "{source}"
         );
+    }
+}
+
+#[test]
+fn a_blank_template_counts_as_none() {
+    let file = |template: &str| {
+        let mut writer = GgufWriter::new();
+        let tokens = EncodedValue::strings(["<unk>", "<|im_start|>", "<|im_end|>"]);
+        let tool_use = EncodedValue::strings(["tool_use"]);
+        for (key, value) in [
+            ("tokenizer.ggml.model", "llama".into()),
+            ("tokenizer.ggml.tokens", tokens),
+            ("tokenizer.chat_template", template.into()),
+            ("tokenizer.chat_templates", tool_use),
+            ("tokenizer.chat_template.tool_use", template.into()),
+        ] {
+            writer.set(key, value).unwrap();
+        }
+        let bytes = writer.begin(Vec::new(), "test").unwrap().finish().unwrap();
+        Checkpoint::from_bytes(bytes, "test").unwrap()
+    };
+    for (written, default, names) in [
+        ("", CHATML, &["default"][..]),
+        (" \n", CHATML, &["default"]),
+        ("hi", "hi", &["default", "tool_use"]),
+    ] {
+        let file = file(written);
+        let tokenizer = Tokenizer::from_metadata(file.metadata()).unwrap();
+        let template = ChatTemplate::from_metadata(file.metadata(), &tokenizer).unwrap();
+        assert_eq!(template.source("default"), Some(default));
+        assert!(template.names().eq(names.iter().copied()));
+    }
+}
+
+#[test]
+fn generation_tags_have_no_effect() {
+    for (source, expected) in [
+        ("{%- generation %}a{% endgeneration -%} b", "ab"),
+        ("{%generation%}a{%endgeneration%}", "a"),
+        (
+            "{{ '{% generation' }}{% generation %}a{%+ endgeneration %}",
+            "{% generationa",
+        ),
+        ("{% set generation = 1 %}{{ generation }} %}", "1 %}"),
+    ] {
+        assert_eq!(render(source).unwrap(), expected, "{source}");
     }
 }
 

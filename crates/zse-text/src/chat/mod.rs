@@ -70,7 +70,7 @@ pub struct ChatInput<'a> {
 }
 
 impl ChatTemplate {
-    /// The templates in a GGUF file's metadata. A model without one gets [`CHATML`] if its
+    /// The templates in a GGUF file's metadata. A model without one, or with a blank one, gets [`CHATML`] if its
     /// vocabulary has ChatML's tokens, and [`PLAIN`] otherwise.
     ///
     /// # Errors
@@ -78,7 +78,12 @@ impl ChatTemplate {
     /// are too large, [`TextError::Metadata`] for keys of the wrong type.
     pub fn from_metadata(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let mut sources = BTreeMap::new();
-        if let Some(source) = metadata.str("tokenizer.chat_template")? {
+        // Converters leave a blank where a model has no template.
+        let template = |key: &str| {
+            let source = metadata.str(key)?;
+            Ok::<_, TextError>(source.filter(|source| !source.trim().is_empty()))
+        };
+        if let Some(source) = template("tokenizer.chat_template")? {
             sources.insert(DEFAULT.to_owned(), source.to_owned());
         }
         let names = "tokenizer.chat_templates";
@@ -88,7 +93,7 @@ impl ChatTemplate {
             .flat_map(|names| names.utf8())
         {
             let name = name?;
-            if let Some(source) = metadata.str(&format!("tokenizer.chat_template.{name}"))? {
+            if let Some(source) = template(&format!("tokenizer.chat_template.{name}"))? {
                 sources.insert(name.to_owned(), source.to_owned());
             }
         }

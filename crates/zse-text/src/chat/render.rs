@@ -153,21 +153,22 @@ fn mask_generation(source: &str) -> Result<String, TextError> {
     }
     let mut masked = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some((before, after)) = rest.split_once("{%") {
-        masked.push_str(before);
-        masked.push_str("{%");
-        rest = after;
-        let Some((tag, _)) = after.split_once("%}") else {
-            break;
-        };
-        let bare = tag.trim_matches(['-', '+']);
-        let replacement = match bare.trim() {
+    while let Some((segment, after)) = rest.split_once("%}") {
+        let start = segment.rfind("{%").map_or(segment.len(), |at| at + 2);
+        let (before, tag) = segment.split_at(start);
+        let bare = tag.trim_matches(['-', '+']).trim();
+        let replacement = match bare {
             "generation" => "if true",
             "endgeneration" => "endif",
-            _ => continue,
+            other => other,
         };
-        masked.push_str(&tag.replace(bare.trim(), &format!(" {replacement} ")));
-        rest = &after[tag.len()..];
+        masked.push_str(before);
+        match replacement == bare {
+            true => masked.push_str(tag),
+            false => masked.push_str(&tag.replace(bare, &format!(" {replacement} "))),
+        }
+        masked.push_str("%}");
+        rest = after;
     }
     masked.push_str(rest);
     Ok(masked)
@@ -224,8 +225,34 @@ fn unknown_method(
             let (suffix,): (&str,) = from_args(arguments)?;
             Ok(text.strip_suffix(suffix).unwrap_or(text).into())
         }
+        (Some(text), "rsplit") => {
+            let (separator, most): (Option<&str>, Option<i64>) = from_args(arguments)?;
+            // Negative: as many as there are.
+            let most = most.and_then(|most| usize::try_from(most).ok());
+            rsplit(text, separator, most.unwrap_or(usize::MAX))
+        }
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
     }
+}
+
+/// Python's `str.rsplit`: `text` cut at the last `most` separators, by default runs of spaces.
+fn rsplit(text: &str, separator: Option<&str>, most: usize) -> Result<Value, Error> {
+    let mut pieces: Vec<&str> = match separator {
+        Some("") => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
+        Some(separator) => text.rsplitn(most.saturating_add(1), separator).collect(),
+        None => {
+            let (mut rest, mut words) = (text.trim_end(), Vec::new());
+            while !rest.is_empty() && words.len() < most {
+                let word = rest.rsplit(char::is_whitespace).next().unwrap_or(rest);
+                words.push(word);
+                rest = rest[..rest.len() - word.len()].trim_end();
+            }
+            words.extend(Some(rest).filter(|rest| !rest.is_empty()));
+            words
+        }
+    };
+    pieces.reverse();
+    Ok(pieces.into_iter().map(Value::from).collect())
 }
 
 /// The date and time in a format of C's `strftime`.
