@@ -45,14 +45,18 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// Whether the reader of our output has gone away.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// Says what went wrong and why, and gives the exit code: 1 for a failure, 2 for wrong use.
 fn explain(error: &anyhow::Error) -> ExitCode {
-    let is_closed_pipe = |e: &(dyn std::error::Error + 'static)| {
-        e.downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-    };
     // Whoever reads our output has seen enough (`zse ... | head`).
-    if error.chain().any(is_closed_pipe) {
+    if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
     eprintln!("error: {error}");

@@ -63,7 +63,12 @@ pub(crate) struct ChatArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// System prompt
-    #[arg(long, visible_alias = "system-prompt", value_name = "TEXT")]
+    #[arg(
+        long,
+        visible_alias = "system-prompt",
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
     pub(crate) system: Option<String>,
     /// Functions that the model may call: a JSON file with an array of OpenAI's tool objects
     #[arg(long, value_name = "FILE")]
@@ -82,7 +87,13 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// Prompt; without it, and without --file, standard input is the prompt
-    #[arg(short, long, value_name = "TEXT", group = "input")]
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        group = "input",
+        allow_hyphen_values = true
+    )]
     pub(crate) prompt: Option<String>,
     /// Read the prompt from a file
     #[arg(short, long, value_name = "FILE", group = "input")]
@@ -91,7 +102,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", group = "input", conflicts_with_all = ["raw", "system"])]
     pub(crate) messages: Option<PathBuf>,
     /// System prompt
-    #[arg(long, visible_alias = "system-prompt", value_name = "TEXT")]
+    #[arg(
+        long,
+        visible_alias = "system-prompt",
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
     pub(crate) system: Option<String>,
     /// Continue the prompt as it is, without the chat template
     #[arg(long, visible_alias = "no-template", conflicts_with = "system")]
@@ -197,7 +213,7 @@ pub(crate) struct TokenizeArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// Text; without it, standard input is the text
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// Add no BOS or EOS
     #[arg(long)]

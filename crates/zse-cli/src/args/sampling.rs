@@ -13,11 +13,17 @@ pub(crate) struct GenerateArgs {
           allow_negative_numbers = true, value_parser = token_count)]
     pub(crate) n_predict: Option<TokenCount>,
     /// Text that ends the generation; may be given several times
-    #[arg(long, visible_alias = "reverse-prompt", value_name = "TEXT")]
+    #[arg(
+        long,
+        visible_alias = "reverse-prompt",
+        value_name = "TEXT",
+        allow_hyphen_values = true
+    )]
     pub(crate) stop: Vec<String>,
     /// Go on behind the model's end of text
-    #[arg(long)]
-    pub(crate) ignore_eos: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(crate) ignore_eos: Option<bool>,
 }
 
 /// A number of tokens, or no limit.
@@ -81,8 +87,8 @@ pub(crate) struct SamplingArgs {
     dry_penalty_last_n: Option<i64>,
     /// DRY: text at which the search stops; may be given several times; `none`: nothing
     /// [default: line end, `:`, `"`, `*`]
-    #[arg(long, value_name = "TEXT")]
-    dry_sequence_breaker: Vec<String>,
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) dry_sequence_breaker: Vec<String>,
     /// XTC: probability of removing the most likely tokens; 0: off [default: 0]
     #[arg(long, value_name = "P")]
     xtc_probability: Option<f32>,
@@ -101,7 +107,7 @@ pub(crate) struct SamplingArgs {
     mirostat_lr: Option<f32>,
     /// Add to the logit of a token: `15043+1`, `15043-1`, `15043-inf`; may be given several times
     #[arg(short, long, value_name = "TOKEN+BIAS", value_parser = bias)]
-    logit_bias: Vec<(u32, f32)>,
+    pub(crate) logit_bias: Vec<(u32, f32)>,
     /// Report this many of the most likely tokens at each place, with --json [default: 0]
     #[arg(long, visible_alias = "n-probs", value_name = "N")]
     pub(crate) logprobs: Option<u32>,
@@ -172,10 +178,13 @@ pub(crate) fn settings(
 ) -> Result<Generate, Usage> {
     let params = sampling.params(tokenizer, seed);
     params.validate().map_err(|e| Usage(e.to_string()))?;
+    if generate.stop.iter().any(String::is_empty) {
+        return Err(Usage("--stop is empty: it would end every text".to_owned()));
+    }
     Ok(Generate {
         params,
         max_tokens: generate.n_predict.and_then(|n| n.0),
-        ignore_eos: generate.ignore_eos,
+        ignore_eos: generate.ignore_eos.unwrap_or(false),
         stop: generate.stop.clone(),
         ..Generate::default()
     })

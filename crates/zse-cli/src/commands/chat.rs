@@ -10,9 +10,9 @@ use anyhow::Context;
 use console::style;
 
 use crate::args::{ChatArgs, Global};
-use crate::{interrupt, term};
+use crate::{interrupt, is_closed_pipe, term};
 use input::{Input, Line};
-use session::Session;
+use session::{Answer, Session};
 use slash::Outcome;
 
 pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
@@ -35,12 +35,15 @@ pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
         interrupt::catch()?;
     }
     let mut session = Session::new(engine, args.generate, args.sampling);
-    session.set_tools(tools.unwrap_or_default());
-    if let Some(system) = args.system {
-        session.set_system(Some(system));
-    }
     if let Some(file) = &args.load {
         session.load(file)?;
+    }
+    // What is given here counts more than what the file says.
+    if let Some(tools) = tools {
+        session.set_tools(tools);
+    }
+    if let Some(system) = args.system {
+        session.set_system(Some(system));
     }
     let mut input = Input::new(is_interactive)?;
     loop {
@@ -61,7 +64,7 @@ pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
             Ok(Outcome::Continue) => {}
             Ok(Outcome::Exit) => return Ok(()),
             // At a terminal a mistake is no reason to end the chat; in a script it is.
-            Err(error) if is_interactive && !error.is::<io::Error>() => {
+            Err(error) if is_interactive && !is_closed_pipe(&error) => {
                 eprintln!("{} {error:#}", style("error:").red().for_stderr());
             }
             Err(error) => return Err(error),
@@ -69,21 +72,33 @@ pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-/// Says `text` to the model, prints its answer, and goes on while it calls tools.
+/// Says `text` to the model and prints its answer. A question without one is forgotten: after it,
+/// the next would be the second in a row, which templates refuse.
 fn talk(session: &mut Session, input: &mut Input, text: String) -> anyhow::Result<()> {
+    let before = session.mark();
     session.say(text);
+    let answered = answer(session, input);
+    if !matches!(answered, Ok(true)) {
+        session.rewind(before);
+    }
+    answered.map(drop)
+}
+
+/// Prints the answer, and goes on while the model calls tools; whether it came to an end.
+fn answer(session: &mut Session, input: &mut Input) -> anyhow::Result<bool> {
     loop {
-        let calls = session.answer(&mut io::stdout().lock())?;
-        if calls.is_empty() {
-            return Ok(());
-        }
+        let calls = match session.answer(&mut io::stdout().lock())? {
+            Answer::Text => return Ok(true),
+            Answer::Nothing => return Ok(false),
+            Answer::Calls(calls) => calls,
+        };
         for call in calls {
             let function = &call.function;
             let shown = format!("calls {}({})", function.name, function.arguments);
             writeln!(io::stdout(), "{}", style(shown).cyan())?;
             let result = match input.read(&format!("result of {}> ", function.name))? {
                 Line::Text(result) => result,
-                Line::Interrupted | Line::End => return Ok(()),
+                Line::Interrupted | Line::End => return Ok(false),
             };
             session.tool_result(&call, result);
         }

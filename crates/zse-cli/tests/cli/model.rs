@@ -91,17 +91,16 @@ fn a_quantized_model_is_smaller_and_runs() {
     let out = dir.path().join("small.gguf").display().to_string();
     let args = ["quantize", "builtin", "-o", &out, "--quant", "q4_0"];
     let refused = zse(&args);
-    let needs_leave = refused.code == 1;
-    if needs_leave {
-        assert!(
-            refused.err.contains("--allow-requantize"),
-            "{}",
-            refused.err
-        );
-        zse(&[&args[..], &["--allow-requantize"]].concat()).ok();
-    }
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("--allow-requantize"),
+        "{}",
+        refused.err
+    );
+    zse(&[&args[..], &["--allow-requantize"]].concat()).ok();
     let (before, after) = (info(&[]), info(&[&out]));
     assert_eq!(after["parameters"], before["parameters"]);
+    assert!(after["file_bytes"].as_u64() < before["file_bytes"].as_u64());
     let types: Vec<&str> = after["types"]
         .as_array()
         .unwrap()

@@ -108,6 +108,21 @@ fn limits_and_stop_strings_end_the_text() {
 }
 
 #[test]
+fn a_text_may_begin_with_a_dash() {
+    for args in [
+        &["-p", "-5"][..],
+        &["-p", "--json"],
+        &["-p", "a", "--system", "-5"],
+        &["-p", "a", "--stop", "-5"],
+        &["-p", "a", "--dry-sequence-breaker", "-"],
+    ] {
+        assert!(run(&[args, &["-n", "2"]].concat())["ids"].is_array());
+    }
+    let tokens = zse(&["tokenize", "--no-bos", "--json", "-p", "-5"]).json();
+    assert_eq!(tokens["pieces"], json!(["-", "5"]));
+}
+
+#[test]
 fn raw_continues_and_the_template_answers() {
     let prompt_tokens = |extra: &[&str]| {
         let args = [&["-p", "Once upon a time"], &GREEDY[..], extra].concat();

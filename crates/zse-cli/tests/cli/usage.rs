@@ -23,6 +23,7 @@ fn wrong_use_is_exit_code_2_with_a_hint() {
         ),
         (&["bench", "-p", "0", "-n", "0"], "nothing to measure"),
         (&["run", "-p", "a", "--top-p", "1.5"], "top_p is 1.5"),
+        (&["run", "-p", "a", "--stop", ""], "--stop is empty"),
     ] {
         let done = zse(args);
         assert_eq!(done.code, 2, "{args:?}: {}", done.err);

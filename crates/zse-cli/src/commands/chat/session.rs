@@ -29,6 +29,19 @@ struct Settings {
     sampling: SamplingArgs,
 }
 
+impl Settings {
+    /// Empties the list of that name; false if there is none.
+    fn empty(&mut self, name: &str) -> bool {
+        match name {
+            "stop" | "reverse-prompt" => self.generate.stop.clear(),
+            "logit-bias" => self.sampling.logit_bias.clear(),
+            "dry-sequence-breaker" => self.sampling.dry_sequence_breaker.clear(),
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// A conversation in a file.
 #[derive(Deserialize, Serialize)]
 struct Saved {
@@ -47,11 +60,30 @@ struct Totals {
     decode_time: Duration,
 }
 
+/// What the model answered.
+pub(super) enum Answer {
+    /// A message, which ends the turn.
+    Text,
+    /// Tools are to be called, and the model to be told what they gave.
+    Calls(Vec<ToolCall>),
+    /// Nothing: it was interrupted before the first word.
+    Nothing,
+}
+
+/// A place in a conversation.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    len: usize,
+    from: usize,
+}
+
 pub(super) struct Session {
     engine: Engine,
     system: Option<String>,
     /// Without the system prompt.
     messages: Vec<Message>,
+    /// Messages before this one no longer fit the context, and are not sent.
+    from: usize,
     tools: Vec<Value>,
     settings: Settings,
     totals: Totals,
@@ -70,6 +102,7 @@ impl Session {
             engine,
             system: None,
             messages: Vec::new(),
+            from: 0,
             tools: Vec::new(),
             settings: Settings { generate, sampling },
             totals: Totals::default(),
@@ -92,6 +125,21 @@ impl Session {
     /// Forgets what was said.
     pub(super) fn clear(&mut self) {
         self.messages.clear();
+        self.from = 0;
+    }
+
+    /// Where the conversation stands.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            len: self.messages.len(),
+            from: self.from,
+        }
+    }
+
+    /// Forgets what was said since `mark`.
+    pub(super) fn rewind(&mut self, mark: Mark) {
+        self.messages.truncate(mark.len);
+        self.from = mark.from;
     }
 
     pub(super) fn say(&mut self, text: String) {
@@ -106,23 +154,19 @@ impl Session {
         });
     }
 
-    /// Prints the next answer as it comes, keeps it, and returns the tools that it calls.
-    pub(super) fn answer(&mut self, out: &mut impl Write) -> anyhow::Result<Vec<ToolCall>> {
+    /// Prints the next answer as it comes, and keeps it. After an error the question stands alone.
+    pub(super) fn answer(&mut self, out: &mut impl Write) -> anyhow::Result<Answer> {
+        // Ctrl-C from before has nothing to stop.
+        interrupt::take();
         let settings = self.generate()?;
         let mut generation = loop {
-            match self.engine.chat(&self.request(), &settings) {
-                Err(error) if error.is_too_long() && self.forget_oldest() => {
+            match self.engine.chat(&self.request(self.from), &settings) {
+                Err(error) if error.is_too_long() && self.leave_out_oldest() => {
                     log::warn(format_args!(
                         "the context is full: the oldest messages are left out"
                     ));
                 }
-                Err(error) => {
-                    // The question is not kept: with it, the next one would fail as well.
-                    let question = self.messages.iter().rposition(|m| m.role == Role::User);
-                    self.messages.truncate(question.unwrap_or(0));
-                    return Err(error.into());
-                }
-                Ok(generation) => break generation,
+                generation => break generation?,
             }
         };
         let mut text = String::new();
@@ -143,7 +187,7 @@ impl Session {
             }
         }
         write!(out, "{}", visible.finish())?;
-        let (content, calls) = parse_tool_calls(&text);
+        let (content, mut calls) = parse_tool_calls(&text);
         if let (true, Some(at)) = (
             calls.is_empty() && !self.tools.is_empty(),
             text.find(TOOL_CALL),
@@ -155,7 +199,13 @@ impl Session {
         if let Some(finished) = generation.finished().first() {
             self.count(finished);
             match finished.reason {
-                FinishReason::Cancelled => writeln!(out, "{}", style("(stopped)").dim())?,
+                FinishReason::Cancelled => {
+                    writeln!(out, "{}", style("(stopped)").dim())?;
+                    calls.clear();
+                    if content.is_empty() {
+                        return Ok(Answer::Nothing);
+                    }
+                }
                 FinishReason::ContextFull => {
                     writeln!(
                         out,
@@ -170,7 +220,10 @@ impl Session {
             tool_calls: calls.clone(),
             ..Message::new(Role::Assistant, content)
         });
-        Ok(calls)
+        Ok(match calls.is_empty() {
+            true => Answer::Text,
+            false => Answer::Calls(calls),
+        })
     }
 
     /// How the next answer is drawn.
@@ -179,7 +232,8 @@ impl Session {
         settings(self.engine.tokenizer(), generate, sampling, random_seed())
     }
 
-    fn request(&self) -> ChatRequest {
+    /// The conversation from message `from` on.
+    fn request(&self, from: usize) -> ChatRequest {
         let system = self
             .system
             .as_deref()
@@ -187,20 +241,17 @@ impl Session {
         ChatRequest {
             messages: system
                 .into_iter()
-                .chain(self.messages.iter().cloned())
+                .chain(self.messages[from..].iter().cloned())
                 .collect(),
             tools: self.tools.clone(),
         }
     }
 
-    /// Removes the oldest question with all that belongs to it; false if there is only one.
-    fn forget_oldest(&mut self) -> bool {
-        let questions = self.messages.iter().enumerate().skip(1);
-        let next = questions
-            .filter(|(_, m)| m.role == Role::User)
-            .map(|(i, _)| i)
-            .next();
-        next.map(|i| self.messages.drain(..i)).is_some()
+    /// No longer sends the oldest question with all that belongs to it; false if there is only one.
+    fn leave_out_oldest(&mut self) -> bool {
+        let mut later = self.messages.iter().enumerate().skip(self.from + 1);
+        let next = later.find(|(_, m)| m.role == Role::User);
+        next.map(|(i, _)| self.from = i).is_some()
     }
 
     fn count(&mut self, finished: &Finished) {
@@ -214,24 +265,26 @@ impl Session {
         self.last = Some(finished.clone());
     }
 
-    /// Changes a setting; the name is an option of `zse chat` without its dashes.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> anyhow::Result<()> {
-        let option = format!(
-            "--{}={value}",
-            name.trim_start_matches('-').replace('_', "-")
-        );
+    /// Changes a setting; the name is an option of `zse chat` without its dashes. Without a value,
+    /// a list is emptied, and what is on or off is on. Returns what the setting is now.
+    pub(super) fn set(&mut self, name: &str, value: &str) -> anyhow::Result<String> {
+        let option = name.trim_start_matches('-').replace('_', "-");
         let mut changed = self.settings.clone();
-        changed
-            .try_update_from([option])
-            .map_err(|e| match e.kind() {
-                ErrorKind::UnknownArgument => Usage(format!(
-                    "there is no setting '{name}'; /set shows those there are"
-                )),
-                _ => Usage(format!(
-                    "/set {name} {value}: {}",
-                    first_line(&e.to_string())
-                )),
-            })?;
+        let emptied = value.is_empty() && changed.empty(&option);
+        if !emptied {
+            let option = match value {
+                "" => format!("--{option}"),
+                value => format!("--{option}={value}"),
+            };
+            changed
+                .try_update_from([option])
+                .map_err(|e| match e.kind() {
+                    ErrorKind::UnknownArgument => Usage(format!(
+                        "there is no setting '{name}'; `zse chat --help` lists them"
+                    )),
+                    _ => Usage(format!("/set {name}: {}", first_line(&e.to_string()))),
+                })?;
+        }
         settings(
             self.engine.tokenizer(),
             &changed.generate,
@@ -239,7 +292,11 @@ impl Session {
             0,
         )?;
         self.settings = changed;
-        Ok(())
+        Ok(match value {
+            "" if emptied => format!("{name} = none"),
+            "" => format!("{name} = true"),
+            value => format!("{name} = {value}"),
+        })
     }
 
     /// The settings as text.
@@ -256,7 +313,8 @@ impl Session {
             .map_or("no limit".to_owned(), |n| n.to_string());
         Ok(format!(
             "temp {}, top-k {}, top-p {}, min-p {}, typical {}, repeat-penalty {}, \
-             presence-penalty {}, frequency-penalty {}, seed {seed}, n-predict {n}",
+             presence-penalty {}, frequency-penalty {}, seed {seed}, n-predict {n}, \
+             ignore-eos {}, stop {:?}",
             p.temperature,
             p.top_k,
             p.top_p,
@@ -265,6 +323,8 @@ impl Session {
             p.repetition_penalty,
             p.presence_penalty,
             p.frequency_penalty,
+            g.ignore_eos,
+            g.stop,
         ))
     }
 
@@ -291,7 +351,7 @@ impl Session {
 
     /// Writes the conversation to a file.
     pub(super) fn save(&self, file: &Path) -> anyhow::Result<()> {
-        let ChatRequest { messages, tools } = self.request();
+        let ChatRequest { messages, tools } = self.request(0);
         let text = serde_json::to_string_pretty(&Saved { messages, tools })?;
         std::fs::write(file, text + "\n")
             .with_context(|| format!("cannot write {}", file.display()))
@@ -309,7 +369,7 @@ impl Session {
             true => Some(messages.remove(0).text()),
             false => None,
         };
-        (self.messages, self.tools) = (messages, tools);
+        (self.messages, self.tools, self.from) = (messages, tools, 0);
         Ok(())
     }
 

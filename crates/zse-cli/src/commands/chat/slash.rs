@@ -55,8 +55,7 @@ pub(super) fn run(command: &str, session: &mut Session) -> anyhow::Result<Outcom
         "set" if rest.is_empty() => say(&session.settings()?)?,
         "set" => {
             let (name, value) = rest.split_once([' ', '=']).unwrap_or((rest, ""));
-            session.set(name, value.trim())?;
-            say(&format!("{name} = {}", value.trim()))?;
+            say(&session.set(name, value.trim())?)?;
         }
         "save" => {
             session.save(file(rest, "/save")?)?;
