@@ -65,6 +65,11 @@ fn hostile_templates_are_stopped() {
             "{{% set ns = namespace(x='ab', l=[1]) %}}{{% for i in range(100) %}}{step}{{% endfor %}}done"
         )
     };
+    let on_a_list = |step: &str| {
+        format!(
+            "{{% set l = range(100000) | list %}}{{% for i in range(99999) %}}{{% set {step} %}}{{% endfor %}}"
+        )
+    };
     let hostile = [
         "{{ 'x' * 10**9 }}",
         "{{ ('x' * 10**7) * 10**7 }}",
@@ -104,6 +109,28 @@ fn hostile_templates_are_stopped() {
         &doubling("{% set ns.l = [ns.l, ns.l] %}"),
         &doubling("{% set ns.l = {'a': ns.l, 'b': ns.l} %}"),
         &doubling("{% set ns.l = ns.l + ns.l %}{% if 7 in ns.l %}{% endif %}"),
+        "{% if (('a'*1000)*4000).strip(('b'*1000)*4000 ~ 'a') %}{% endif %}",
+        "{% if (('a'*1000)*4000).rstrip(('b'*1000)*4000 ~ 'a') %}{% endif %}",
+        "{% set s = (('a'*1000)*4000) | trim(('b'*1000)*4000 ~ 'a') %}",
+        "{% set s = [('a'*1000)*4000] | map('trim', ('b'*1000)*4000 ~ 'a') | list %}",
+        "{% set l = range(1000) | sort(attribute=('a,'*1000)*500) %}",
+        "{% set l = ('a'*1000) | list | map(attribute=('0.'*1000)*1000) | list %}",
+        "{% set l = ('a'*1000) | list | groupby(('0.'*1000)*1000) %}",
+        "{% set l = ('a'*1000) | join(',', ('0.'*1000)*1000) %}",
+        &on_a_list("s = l | upper"),
+        &on_a_list("s = l | trim"),
+        &on_a_list("s = l | safe"),
+        &on_a_list("s = l is startingwith 'a'"),
+        &on_a_list("s = [l] | select('startingwith', 'a') | list"),
+        &on_a_list("s = 'x'.startswith(l)"),
+        &on_a_list("s = 'x'.endswith(l)"),
+        &on_a_list("s = {'a': 1}[l]"),
+        &on_a_list("s = {'a': 1}.get(l)"),
+        &on_a_list("s = {'a': 1} | attr(l)"),
+        &on_a_list("s = l | reverse | last"),
+        &on_a_list("s = range(100000) | last"),
+        &on_a_list("l = l[1:]"),
+        &on_a_list("l = l * 1"),
         "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
         "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = ns.l | batch(1) | list %}{% endfor %}",
         "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}",
@@ -118,6 +145,28 @@ fn hostile_templates_are_stopped() {
             "{source}: {} bytes",
             stopped.unwrap().len()
         );
+    }
+}
+
+#[test]
+fn lists_made_step_by_step_stay_flat() {
+    let steps = |list: &str, step: &str, count: u32| {
+        format!(
+            "{{% set ns = namespace(l={list}) %}}{{% for i in range({count}) %}}{{% set ns.l = {step} %}}{{% endfor %}}{{% for x in ns.l %}}{{{{ x }}}}{{% endfor %}}"
+        )
+    };
+    for (list, step, count, expected) in [
+        ("[]", "ns.l + ns.l", 60, ""),
+        ("[]", "[] + ns.l * 1000", 60, ""),
+        ("[1, 2]", "ns.l + []", 20_000, "12"),
+        ("[1, 2]", "ns.l[0:]", 20_000, "12"),
+        ("[1, 2]", "ns.l * 1", 20_000, "12"),
+        ("[1, 2]", "ns.l | reverse", 20_000, "12"),
+        ("{'a': 1}.keys()", "ns.l + []", 20_000, "a"),
+        ("(1, 2)", "ns.l[0:] + ()", 20_000, "12"),
+    ] {
+        let source = steps(list, step, count);
+        assert_eq!(render(&source).unwrap(), expected, "{source}");
     }
 }
 

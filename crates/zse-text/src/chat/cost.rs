@@ -1,6 +1,7 @@
 //! What each operation of a template costs, from its operands.
 
 use std::slice::from_ref;
+use std::sync::Arc;
 
 use memchr::memmem;
 use minijinja::value::ValueKind;
@@ -20,6 +21,8 @@ pub(super) fn charge(guard: &Guard, operands: &mut [Value], meter: &Meter) -> Re
     match (guard, operands) {
         (Guard::Add, [left, right]) => add(left, right, meter),
         (Guard::Multiply, [left, right]) => {
+            settle(left, meter)?;
+            settle(right, meter)?;
             let times = [&*left, &*right]
                 .iter()
                 .find_map(|v| v.as_usize())
@@ -33,11 +36,18 @@ pub(super) fn charge(guard: &Guard, operands: &mut [Value], meter: &Meter) -> Re
             weigh(from_ref(item), meter)
         }
         (Guard::Compare | Guard::Contains, operands) => weigh(operands, meter),
+        (Guard::Test(name), _) if FREE_TESTS.contains(&&**name) => Ok(()),
         (Guard::Test(name), operands) if COMPARING.contains(&&**name) => weigh(operands, meter),
-        (Guard::Item, [container, _]) if container.kind() == ValueKind::Iterable => {
-            meter.touch(meter.items(container)?)
+        (Guard::Test(_), operands) => meter.create(spelled(operands, meter)?),
+        (Guard::Item, [container, key]) => {
+            weigh(from_ref(key), meter)?;
+            match container.kind() {
+                ValueKind::Iterable => meter.touch(meter.items(container)?),
+                _ => Ok(()),
+            }
         }
         (Guard::Slice, [value, start, stop, step]) => {
+            settle(value, meter)?;
             meter.create(shallow(value) + meter.items(value)?)?;
             if step.as_i64().is_some_and(|step| step < 0) {
                 *value = slice_backwards(value, start, stop, step, meter)?;
@@ -70,6 +80,26 @@ fn weigh(values: &[Value], meter: &Meter) -> Result<(), Error> {
     containers.try_for_each(|value| meter.weigh(value).map(drop))
 }
 
+/// The bytes of `values` written out, at most. A character of text in a list may take six.
+fn spelled(values: &[Value], meter: &Meter) -> Result<u64, Error> {
+    let spelled = |value: &Value| match value.as_object() {
+        None => Ok(shallow(value)),
+        Some(_) => Ok(meter.weigh(value)?.saturating_mul(6)),
+    };
+    let sizes = values.iter().map(spelled);
+    sizes.sum::<Result<u64, _>>()
+}
+
+/// Turns a lazy list into one in memory. What is sliced, repeated or joined is lazy: each item of
+/// it would cost as much as the lists are deep that it was made from, even where they are empty.
+fn settle(value: &mut Value, meter: &Meter) -> Result<(), Error> {
+    if value.kind() == ValueKind::Iterable {
+        meter.touch(meter.items(value)?)?;
+        *value = value.try_iter()?.collect::<Vec<_>>().into();
+    }
+    Ok(())
+}
+
 /// Some templates add a tool call's arguments to a string, taking them for the JSON text that
 /// requests carry them as; others want them as a map, which is what they are here.
 fn add(left: &mut Value, right: &mut Value, meter: &Meter) -> Result<(), Error> {
@@ -80,7 +110,8 @@ fn add(left: &mut Value, right: &mut Value, meter: &Meter) -> Result<(), Error> 
         *left = json::compact(left, meter)?.into();
     }
     meter.create(shallow(left) + shallow(right))?;
-    // Lists are joined without copying them.
+    settle(left, meter)?;
+    settle(right, meter)?;
     meter.touch(meter.items(left)?.saturating_add(meter.items(right)?))
 }
 
@@ -131,7 +162,16 @@ fn filter(name: &str, operands: &[Value], meter: &Meter) -> Result<(), Error> {
     if let (Some(text), true) = (value.as_str(), OVER_CHARACTERS.contains(&name)) {
         meter.create(shallow(&Value::UNDEFINED).saturating_mul(text.len() as u64))?;
     }
+    if PER_ITEM.contains(&name) {
+        // Each item is looked up by a path, or handed to a test or filter with the arguments.
+        let arguments = spelled(arguments, meter)?.saturating_mul(4);
+        meter.create(count(value, meter)?.saturating_mul(arguments))?;
+    }
     match name {
+        _ if FREE_FILTERS.contains(&name) => Ok(()),
+        "attr" => weigh(arguments, meter),
+        "last" => meter.create(meter.items(value)?),
+        "trim" => trim(value, arguments.first(), meter),
         "replace" => replace(value, arguments, meter),
         "format" => format(value, arguments, meter),
         "join" => join(value, arguments.first(), meter),
@@ -147,32 +187,123 @@ fn filter(name: &str, operands: &[Value], meter: &Meter) -> Result<(), Error> {
         }
         "sort" | "unique" | "groupby" | "min" | "max" | "dictsort" | "sum" => {
             // Each item is compared as often as a sort needs, or added to as many as there are.
-            let items = meter.items(value)? / shallow(&Value::UNDEFINED);
+            let items = count(value, meter)?;
             let log = u64::from(u64::BITS - items.leading_zeros());
             let passes = if name == "sum" { items } else { log };
-            meter.create(meter.weigh(value)?.saturating_mul(passes + 1))
+            // A sort by several attributes copies each of them.
+            let keys = 1 + texts(arguments)
+                .map(|text| text.matches(',').count() as u64)
+                .sum::<u64>();
+            let weight = meter.weigh(value)?.saturating_mul(passes + 1);
+            meter.create(weight.saturating_mul(keys))
         }
         "map" if !arguments.first().is_none_or(is_cheap) => Err(Error::new(
             ErrorKind::InvalidOperation,
             "map takes simple filters only",
         )),
-        "map" | "string" | "escape" | "e" => meter.create(meter.weigh(value)?.saturating_mul(6)),
+        "map" => {
+            let weight = meter.weigh(value)?;
+            meter.create(weight.saturating_mul(6))?;
+            match arguments {
+                [filter, chars, ..] if filter.as_str() == Some("trim") => {
+                    meter.touch(weight.saturating_mul(spelled(from_ref(chars), meter)?))
+                }
+                _ => Ok(()),
+            }
+        }
+        "string" | "escape" | "e" => meter.create(meter.weigh(value)?.saturating_mul(6)),
         "select" | "reject" | "selectattr" | "rejectattr" => {
-            let items = meter.items(value)?;
-            let argument = arguments
-                .iter()
-                .map(|a| meter.weigh(a))
-                .sum::<Result<u64, _>>()?;
-            meter.create(items.saturating_mul(2 + argument / shallow(&Value::UNDEFINED)))?;
+            meter.create(meter.items(value)?.saturating_mul(2))?;
+            if texts(arguments).any(|test| matches!(&*test, "startingwith" | "endingwith")) {
+                return meter.create(spelled(from_ref(value), meter)?);
+            }
             weigh(from_ref(value), meter)
         }
         "list" | "reverse" | "items" => meter.create(shallow(value) + meter.items(value)?),
         // Writes through the meter.
         "tojson" => Ok(()),
         // A character may become three in upper case.
-        _ => meter.create(shallow(value) * 3),
+        _ => meter.create(spelled(operands, meter)?.saturating_mul(3)),
     }
 }
+
+/// The number of items of a list or map, or of characters of a text, about.
+fn count(value: &Value, meter: &Meter) -> Result<u64, Error> {
+    Ok(match value.as_str() {
+        Some(text) => text.len() as u64,
+        None => meter.items(value)? / shallow(&Value::UNDEFINED),
+    })
+}
+
+/// The texts among `arguments`, named ones included.
+fn texts(arguments: &[Value]) -> impl Iterator<Item = Arc<str>> {
+    let named = arguments.iter().filter(|argument| argument.is_kwargs());
+    let named = named.filter_map(|kwargs| kwargs.as_object()?.try_iter_pairs());
+    let values = named.flatten().map(|(_, value)| value);
+    let values = values.chain(arguments.iter().cloned());
+    values.filter_map(|value| value.as_str().map(Arc::from))
+}
+
+/// Every character at the ends is looked for among `chars`.
+fn trim(value: &Value, chars: Option<&Value>, meter: &Meter) -> Result<(), Error> {
+    let size = spelled(from_ref(value), meter)?;
+    let chars = match chars {
+        None => 1,
+        Some(chars) => match chars.as_str() {
+            Some(text) => text.len() as u64,
+            None => spelled(from_ref(chars), meter)?,
+        },
+    };
+    meter.touch(size.saturating_mul(chars))?;
+    meter.create(size)
+}
+
+/// Filters that look at their operand alone and not into it.
+const FREE_FILTERS: &[&str] = &[
+    "length", "count", "default", "d", "first", "bool", "int", "float", "abs", "round",
+];
+
+/// Filters that take their arguments to every item.
+const PER_ITEM: &[&str] = &[
+    "map",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+    "sort",
+    "unique",
+    "groupby",
+    "min",
+    "max",
+    "sum",
+    "join",
+];
+
+/// Tests that look at their operand alone and not into it.
+const FREE_TESTS: &[&str] = &[
+    "defined",
+    "undefined",
+    "none",
+    "boolean",
+    "true",
+    "false",
+    "number",
+    "integer",
+    "int",
+    "float",
+    "odd",
+    "even",
+    "divisibleby",
+    "string",
+    "sequence",
+    "iterable",
+    "mapping",
+    "safe",
+    "escaped",
+    "sameas",
+    "filter",
+    "test",
+];
 
 /// Tests that go into lists and maps.
 const COMPARING: &[&str] = &[
@@ -192,7 +323,6 @@ const COMPARING: &[&str] = &[
     "ge",
     ">=",
     "in",
-    "sameas",
 ];
 
 /// Filters that take a string as a list of its characters.
@@ -213,8 +343,6 @@ const OVER_CHARACTERS: &[&str] = &[
     "max",
     "sum",
     "join",
-    "first",
-    "last",
 ];
 
 /// Whether a filter named in `map` costs no more than a few times its operand.
@@ -256,7 +384,9 @@ fn method(name: &str, operands: &[Value], meter: &Meter) -> Result<(), Error> {
         ("split" | "rsplit" | "splitlines", _) => split(value, arguments.first(), meter),
         ("count" | "changed" | "cycle", _) => weigh(operands, meter),
         ("items" | "keys" | "values", _) => meter.touch(meter.items(value)?),
-        _ => meter.create(shallow(value) * 3),
+        ("get" | "startswith" | "endswith", _) => weigh(arguments, meter),
+        ("strip" | "lstrip" | "rstrip", _) => trim(value, arguments.first(), meter),
+        _ => meter.create(spelled(operands, meter)?.saturating_mul(3)),
     }
 }
 
