@@ -7,4 +7,5 @@ mod measure;
 mod memory;
 mod model;
 mod run;
+mod terminal;
 mod usage;
