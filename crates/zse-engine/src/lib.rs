@@ -46,7 +46,6 @@ pub mod kv;
 mod request;
 mod scheduler;
 mod sequence;
-mod stop;
 mod text;
 
 pub use channel::EventStream;

@@ -1,15 +1,15 @@
 //! From drawn tokens to text that is certain, up to what stops a generation.
 
-use zse_text::{DecodeStream, Tokenizer};
+use zse_text::{DecodeStream, StopMatcher, Tokenizer};
 
 use crate::event::FinishReason;
 use crate::request::Generate;
-use crate::stop::StopMatcher;
 
 /// Decodes the tokens of one continuation and looks for what ends it.
 pub(crate) struct TextOutput {
     decoder: Option<DecodeStream>,
-    stops: StopMatcher,
+    matcher: StopMatcher,
+    stops: Vec<String>,
     /// Tokens that end the generation, sorted.
     stop_tokens: Vec<u32>,
 }
@@ -23,7 +23,8 @@ impl TextOutput {
         stop_tokens.sort_unstable();
         Self {
             decoder: tokenizer.map(|t| t.stream().after(prompt)),
-            stops: StopMatcher::new(request.stop.clone()),
+            matcher: StopMatcher::new(&request.stop),
+            stops: request.stop.clone(),
             stop_tokens,
         }
     }
@@ -39,8 +40,7 @@ impl TextOutput {
             .as_mut()
             .map(|d| d.push(token))
             .unwrap_or_default();
-        let (text, stop) = self.stops.push(&text);
-        (text, stop.map(FinishReason::StopString))
+        self.certain(&text)
     }
 
     /// The rest of the text at the end of the generation; its last character, completed by U+FFFD,
@@ -51,10 +51,15 @@ impl TextOutput {
             .as_mut()
             .map(DecodeStream::flush)
             .unwrap_or_default();
-        let (mut text, stop) = self.stops.push(&rest);
-        if stop.is_none() {
-            text.push_str(&self.stops.flush());
-        }
+        let (mut text, stop) = self.certain(&rest);
+        text.push_str(&self.matcher.finish());
+        (text, stop)
+    }
+
+    /// The text that is certain now that `text` came, and the stop string that ends it, if one does.
+    fn certain(&mut self, text: &str) -> (String, Option<FinishReason>) {
+        let text = self.matcher.push(text);
+        let stop = self.matcher.found().map(|i| self.stops[i].clone());
         (text, stop.map(FinishReason::StopString))
     }
 }

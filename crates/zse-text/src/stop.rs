@@ -151,6 +151,32 @@ mod tests {
         assert_eq!(matcher.push("?"), "é?");
     }
 
+    #[test]
+    fn a_stop_is_found_however_the_text_is_cut() {
+        for (stops, text, expected, stop) in [
+            (&["</s>"][..], "one </s> two", "one ", Some(0)),
+            (&["aab"], "aaab", "a", Some(0)),
+            (&["abcd", "bc"], "xabcd", "xa", Some(1)),
+            (&["b", "ab"], "xab", "x", Some(1)),
+            (&["ñ漢"], "añ漢b", "a", Some(0)),
+            (&["END"], "the EN", "the EN", None),
+            (&[], "any text", "any text", None),
+        ] {
+            let chars: Vec<char> = text.chars().collect();
+            for size in 1..=chars.len() {
+                let mut matcher = StopMatcher::new(stops);
+                let pieces = chars.chunks(size).map(String::from_iter);
+                let mut out: String = pieces.map(|piece| matcher.push(&piece)).collect();
+                out += &matcher.finish();
+                assert_eq!(
+                    (&*out, matcher.found()),
+                    (expected, stop),
+                    "{text} by {size}"
+                );
+            }
+        }
+    }
+
     /// The text before the stop string that ends first, the longest of those.
     fn naive(text: &str, stops: &[String]) -> (String, bool) {
         for end in 0..=text.len() {
