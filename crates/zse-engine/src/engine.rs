@@ -22,6 +22,9 @@ use crate::request::{Limits, Request, RequestError, Task};
 use crate::scheduler::{Plan, Scheduler, StepBudget};
 use crate::sequence::{Goal, SeqId, Sequence};
 
+/// Most continuations of one request: each is set up at once, even if it waits.
+const MAX_CHOICES: u32 = 128;
+
 /// What an engine has to know about its model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelShape {
@@ -127,6 +130,7 @@ impl Engine {
             batch_tokens: budget.max_tokens,
             whole_prompts: !shape.causal || shape.pools,
             pools: shape.pools,
+            choices: MAX_CHOICES,
         };
         let step = StepBudget {
             tokens: budget.max_tokens,
@@ -252,12 +256,19 @@ impl Engine {
         if plan.parts.is_empty() {
             return false;
         }
-        match self
+        let outputs = self
             .submit_plan(&plan)
-            .and_then(|ticket| self.sample(ticket))
-        {
-            Ok(outputs) => self.emit(&plan, outputs),
-            Err(error) => self.fail(&plan, &error),
+            .and_then(|ticket| self.sample(ticket));
+        let wanted: usize = plan.parts.iter().map(|part| part.results).sum();
+        match outputs {
+            Ok(outputs) if outputs.rows.len() == wanted => self.emit(&plan, outputs),
+            // Whose row is missing, or too much, nobody knows.
+            Ok(outputs) => {
+                let rows = outputs.rows.len();
+                let what = format!("the executor gave {rows} results where {wanted} were wanted");
+                self.fail(&plan, None, &what);
+            }
+            Err(error) => self.fail_by(&plan, &error),
         }
         self.retire();
         true
@@ -311,18 +322,22 @@ impl Engine {
         }
     }
 
+    /// Ends the sequences that an error touched.
+    fn fail_by(&mut self, plan: &Plan, error: &ExecError) {
+        match error {
+            ExecError::NotFinite { row } => {
+                let what = "the logits are not finite; the model file may be damaged";
+                self.fail(plan, Some(*row), what);
+            }
+            ExecError::Sample { row, source } => self.fail(plan, Some(*row), &source.to_string()),
+            other => self.fail(plan, None, &other.to_string()),
+        }
+    }
+
     /// Ends the sequences that a fault touched. After one that has no row, no block can be trusted:
     /// sequences that were not in the step start again. Otherwise the others computed nothing that
     /// counts, and will be in the next plan again.
-    fn fail(&mut self, plan: &Plan, error: &ExecError) {
-        let (row, what) = match error {
-            ExecError::NotFinite { row } => (
-                Some(*row),
-                "the logits are not finite; the model file may be damaged".to_owned(),
-            ),
-            ExecError::Sample { row, source } => (Some(*row), source.to_string()),
-            other => (None, other.to_string()),
-        };
+    fn fail(&mut self, plan: &Plan, row: Option<usize>, what: &str) {
         let mut end = 0;
         for part in &plan.parts {
             let rows = end..end + part.results;
@@ -330,7 +345,7 @@ impl Engine {
             if row.is_none_or(|row| rows.contains(&row))
                 && let Some(seq) = self.scheduler.get_mut(part.id)
             {
-                seq.finish(FinishReason::Failed(what.clone()));
+                seq.finish(FinishReason::Failed(what.to_owned()));
             }
         }
         if row.is_none() {

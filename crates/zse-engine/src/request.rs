@@ -42,7 +42,7 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// Tokens that end the generation, beside those that the vocabulary marks.
     pub stop_tokens: Vec<u32>,
-    /// How many independent continuations.
+    /// How many independent continuations; at most [`Limits::choices`].
     pub n: u32,
 }
 
@@ -109,6 +109,8 @@ pub struct Limits {
     pub whole_prompts: bool,
     /// Whether the model gives embeddings, not logits.
     pub pools: bool,
+    /// Most continuations of a prompt.
+    pub choices: u32,
 }
 
 impl Limits {
@@ -183,6 +185,12 @@ impl Limits {
         if g.n == 0 {
             return Err(RequestError::NoChoices);
         }
+        if g.n > self.choices {
+            return Err(RequestError::TooManyChoices {
+                n: g.n,
+                limit: self.choices,
+            });
+        }
         if g.stop.iter().any(String::is_empty) {
             return Err(RequestError::EmptyStop);
         }
@@ -239,6 +247,14 @@ pub enum RequestError {
     /// `n` is 0.
     #[error("n is 0, must be at least 1")]
     NoChoices,
+    /// `n` is too large.
+    #[error("n is {n}, must be at most {limit}")]
+    TooManyChoices {
+        /// Continuations asked for.
+        n: u32,
+        /// How many there may be.
+        limit: u32,
+    },
     /// A stop string is empty.
     #[error("a stop string is empty")]
     EmptyStop,
@@ -263,6 +279,7 @@ mod tests {
         batch_tokens: 16,
         whole_prompts: false,
         pools: false,
+        choices: 8,
     };
 
     fn refusal(limits: Limits, request: &Request) -> String {
@@ -305,6 +322,7 @@ mod tests {
         assert!(generate(&|g| g.params.logit_bias = vec![(100, 1.0)]).contains("logit_bias"));
         assert!(generate(&|g| g.stop_tokens = vec![7, 200]).contains("stop_tokens has token 200"));
         assert!(generate(&|g| g.n = 0).contains("n is 0"));
+        assert!(generate(&|g| g.n = u32::MAX).contains("must be at most 8"));
         assert!(generate(&|g| g.stop = vec![String::new()]).contains("stop string"));
         assert!(refusal(LIMITS, &Request::score(vec![1, 2], 0)).contains("index 0 of 2"));
         assert!(refusal(LIMITS, &Request::score(vec![1, 2], 2)).contains("index 2 of 2"));

@@ -159,7 +159,8 @@ impl Sequence {
         self.started.get_or_insert(now);
     }
 
-    /// Takes in the results of a step that computed the tokens up to `end`.
+    /// Takes in the results of a step that computed the tokens up to `end`, as many as
+    /// [`results`](Self::results) says.
     pub(crate) fn advance(
         &mut self,
         end: usize,

@@ -93,7 +93,7 @@ impl Engine {
             .shared
             .handle
             .submit(Request::generate(prompt, settings.clone()))?;
-        Ok(Generation::new(stream))
+        Ok(Generation::new(stream, settings.n))
     }
 
     /// The next message of a conversation, by the model's chat template.

@@ -35,13 +35,16 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Generation {
     stream: EventStream,
+    /// How many continuations there are to be.
+    n: u32,
     finished: Vec<Finished>,
 }
 
 impl Generation {
-    pub(crate) fn new(stream: EventStream) -> Self {
+    pub(crate) fn new(stream: EventStream, n: u32) -> Self {
         Self {
             stream,
+            n,
             finished: Vec::new(),
         }
     }
@@ -81,14 +84,26 @@ impl Generation {
                 }
                 Ok(Event::Scores(_) | Event::Embedding(_)) => {}
                 Err(RecvTimeoutError::Timeout) => return Ok(Progress::Waiting),
-                // Every request ends with the event that says how, unless the engine is gone.
-                Err(RecvTimeoutError::Disconnected) if self.finished.is_empty() => {
-                    self.finished.push(gone());
-                    return Err(stopped());
+                Err(RecvTimeoutError::Disconnected) => {
+                    return match self.mark_gone() {
+                        true => Err(stopped()),
+                        false => Ok(Progress::End),
+                    };
                 }
-                Err(RecvTimeoutError::Disconnected) => return Ok(Progress::End),
             }
         }
+    }
+
+    /// Every continuation ends with the event that says how, unless the engine is gone. Ends those
+    /// that have not; false if there are none.
+    fn mark_gone(&mut self) -> bool {
+        let before = self.finished.len();
+        for choice in 0..self.n {
+            if self.finished.iter().all(|f| f.choice != choice) {
+                self.finished.push(gone(choice));
+            }
+        }
+        self.finished.len() > before
     }
 
     /// Waits for the whole first continuation.
@@ -96,11 +111,8 @@ impl Generation {
     /// # Errors
     /// If the request failed.
     pub fn complete(self) -> Result<Completion, Error> {
-        let mut all = self.completions()?;
-        match all.is_empty() {
-            true => Err(stopped()),
-            false => Ok(all.swap_remove(0)),
-        }
+        let first = self.completions()?.into_iter().next();
+        first.ok_or_else(stopped)
     }
 
     /// Waits for all continuations, in order of choice.
@@ -108,9 +120,13 @@ impl Generation {
     /// # Errors
     /// If one of them failed.
     pub fn completions(self) -> Result<Vec<Completion>, Error> {
+        let before = self.finished.len();
         let all = self.stream.completions();
         all.iter().try_for_each(|c| check(&c.finished))?;
-        Ok(all)
+        match before + all.len() < self.n as usize {
+            true => Err(stopped()),
+            false => Ok(all),
+        }
     }
 }
 
@@ -142,11 +158,99 @@ fn stopped() -> Error {
     Error::Failed("the engine has stopped".to_owned())
 }
 
-fn gone() -> Finished {
+fn gone(choice: u32) -> Finished {
     Finished {
-        choice: 0,
+        choice,
         reason: FinishReason::Failed("the engine has stopped".to_owned()),
         usage: Default::default(),
         timings: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zse_engine::{Engine, EngineConfig, Generate, ModelShape, Request};
+    use zse_model::executor::{
+        Batch, Budget, ExecError, Executor, Masks, MemoryReport, Output, Outputs, Sampled, Ticket,
+    };
+
+    use super::*;
+
+    /// Draws the same token again and again, and takes the engine with it when it has no more.
+    struct Mortal {
+        tokens: usize,
+    }
+
+    impl Executor for Mortal {
+        fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
+            assert_eq!(batch.outputs.len(), 1);
+            Ok(Ticket(0))
+        }
+
+        fn sample(&mut self, _: Ticket, _: &Masks) -> Result<(), ExecError> {
+            Ok(())
+        }
+
+        fn wait(&mut self, _: Ticket) -> Result<Outputs, ExecError> {
+            self.tokens = self.tokens.checked_sub(1).expect("no more tokens");
+            let sampled = Sampled {
+                token: 1,
+                logprob: 0.0,
+                top: Vec::new(),
+                mu: 0.0,
+            };
+            Ok(Outputs {
+                rows: vec![Output::Sampled(sampled)],
+            })
+        }
+
+        fn memory(&self) -> MemoryReport {
+            MemoryReport::default()
+        }
+    }
+
+    /// Three continuations of two tokens, of which an engine computes `tokens` tokens.
+    fn generation(tokens: usize) -> Generation {
+        let shape = ModelShape {
+            vocab: 2,
+            context: 16,
+            kv_groups: 0,
+            causal: true,
+            pools: false,
+        };
+        let config = EngineConfig {
+            max_sequences: 1,
+            ..EngineConfig::default()
+        };
+        let budget = Budget::for_context(16, 1, 16);
+        let engine = Engine::new(Box::new(Mortal { tokens }), shape, None, &budget, config);
+        let settings = Generate {
+            max_tokens: Some(2),
+            n: 3,
+            ..Generate::default()
+        };
+        let handle = engine.start().unwrap();
+        let stream = handle.submit(Request::generate(vec![0], settings)).unwrap();
+        Generation::new(stream, 3)
+    }
+
+    #[test]
+    fn an_engine_that_dies_on_the_way_is_no_success() {
+        assert_eq!(generation(6).completions().unwrap().len(), 3);
+        for tokens in [0, 3, 4] {
+            let why = generation(tokens).completions().unwrap_err().to_string();
+            assert!(why.contains("the engine has stopped"), "{why}");
+            assert!(generation(tokens).complete().is_err());
+            let mut streamed = generation(tokens);
+            let results: Vec<_> = streamed.by_ref().collect();
+            assert_eq!(results.iter().filter(|r| r.is_ok()).count(), tokens);
+            assert_eq!(results.iter().filter(|r| r.is_err()).count(), 1);
+            let failed = |f: &&Finished| matches!(f.reason, FinishReason::Failed(_));
+            assert_eq!(streamed.finished().len(), 3);
+            assert_eq!(
+                streamed.finished().iter().filter(failed).count(),
+                3 - tokens / 2
+            );
+        }
     }
 }

@@ -379,6 +379,30 @@ fn a_device_error_fails_the_step_and_the_engine_goes_on() {
 }
 
 #[test]
+fn a_missing_result_fails_the_step_and_the_engine_goes_on() {
+    let budget = budget(100, 64);
+    let mut fake = Fake::new(&budget, false);
+    fake.short_steps = vec![0, 1, 4];
+    let config = EngineConfig::default();
+    let mut engine = Engine::new(Box::new(fake), SHAPE, Some(tokenizer()), &budget, config);
+    let endless = Generate {
+        ignore_eos: true,
+        ..seeded(1)
+    };
+    let generate = Request::generate(prompt(1, 5), endless);
+    for request in [Request::score(prompt(1, 5), 1), generate.clone(), generate] {
+        let (_, _, reason) = finish_of(&mut engine, request);
+        let FinishReason::Failed(what) = reason else {
+            panic!("{reason:?}")
+        };
+        assert!(what.contains("results where"), "{what}");
+    }
+    let (tokens, ..) = finish_of(&mut engine, Request::generate(prompt(1, 5), seeded(1)));
+    assert_eq!(tokens, expected(&prompt(1, 5), &seeded(1), 0, 200));
+    assert_eq!(engine.free_blocks(), Some(100));
+}
+
+#[test]
 fn embeddings_come_from_whole_prompts() {
     let budget = budget(100, 10);
     let shape = ModelShape {
