@@ -27,6 +27,14 @@ fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Erro
         start.elapsed().as_secs_f64(),
         engine.context(),
     ));
+    let trained = engine.model().info.trained_context;
+    if engine.context() > trained {
+        log::warn(format_args!(
+            "the context of {} tokens is longer than the {trained} that the model was made for; \
+             texts beyond those may come out wrong",
+            engine.context(),
+        ));
+    }
     let plan = engine.memory();
     log::debug(format_args!(
         "memory: weights {}, in place {}, KV {}, activations {}",

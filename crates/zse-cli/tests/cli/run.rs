@@ -175,3 +175,50 @@ fn a_file_of_conversations_gives_what_each_gives_alone_in_order() {
         }
     }
 }
+
+#[test]
+fn a_conversation_that_fails_leaves_the_others_their_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lines.jsonl").display().to_string();
+    let long = "What is ZSE? ".repeat(40);
+    let lines = ["Hello!", &long, "What is ZSE?"]
+        .map(|q| json!({ "messages": [{ "role": "user", "content": q }] }).to_string());
+    std::fs::write(&file, lines.join("\n\n")).unwrap();
+    let args = [&["run", "--messages", &file, "--ctx", "96"], &GREEDY[..]].concat();
+    let done = zse(&[&args[..], &["--json", "--seed", "5"]].concat());
+    assert_eq!(done.code, 1, "{}", done.err);
+    assert!(done.err.contains("1 of 3 conversations"), "{}", done.err);
+    let answers: Vec<Value> = done
+        .out
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(answers.len(), 3);
+    let error = answers[1]["error"].as_str().unwrap();
+    assert!(error.contains("the context holds 96"), "{error}");
+    for i in [0, 2] {
+        assert!(answers[i]["text"].is_string(), "{}", answers[i]);
+        assert_eq!(answers[i]["seed"], 5);
+    }
+    let done = zse(&args);
+    assert_eq!(done.code, 1, "{}", done.err);
+    let place = format!("error: {file}:3: the request needs");
+    assert!(done.err.starts_with(&place), "{}", done.err);
+    for i in [0, 2] {
+        assert!(
+            done.out
+                .contains(answers[i]["text"].as_str().unwrap().trim_end())
+        );
+    }
+}
+
+#[test]
+fn a_context_beyond_what_the_model_was_made_for_is_warned_of() {
+    let done = zse(&["run", "-p", "Hi", "-n", "2", "--ctx", "2100"]);
+    assert_eq!(done.code, 0);
+    assert!(
+        done.err.starts_with("warn: ") && done.err.contains("2100") && done.err.contains("2048"),
+        "{}",
+        done.err
+    );
+}
