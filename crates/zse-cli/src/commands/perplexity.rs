@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::json;
 use zse::LoadOptions;
 
@@ -33,18 +33,26 @@ pub(crate) fn run(args: &PerplexityArgs, global: &Global) -> anyhow::Result<()> 
         "{bar:30} {pos}/{len} chunks, {eta} left, perplexity {msg}",
     );
     let start = std::time::Instant::now();
+    let mut cancelled = None;
     let result = engine.perplexity(&text, chunk, |p| {
-        bar.set_length(args.chunks.map_or(p.chunks, |n| n.min(p.chunks)) as u64);
+        let wanted = args.chunks.map_or(p.chunks, |n| n.clamp(1, p.chunks));
+        bar.set_length(wanted as u64);
         bar.set_position(p.so_far.chunks as u64);
         bar.set_message(format!("{:.4}", p.so_far.perplexity));
-        let is_enough = args.chunks.is_some_and(|n| p.so_far.chunks >= n);
-        match is_enough || interrupt::take() {
+        let is_enough = p.so_far.chunks >= wanted;
+        if !is_enough && interrupt::take() {
+            cancelled = Some((p.so_far.chunks, wanted));
+        }
+        match is_enough || cancelled.is_some() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
     });
     bar.finish_and_clear();
     let result = result?;
+    if let Some((done, wanted)) = cancelled {
+        bail!("cancelled after {done} of {wanted} chunks");
+    }
     log::info(format_args!(
         "measured in {:.1} s",
         start.elapsed().as_secs_f64()

@@ -18,6 +18,9 @@ use crate::common::{command, zse};
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// An empty line that waits for a message.
+const PROMPT: &str = "\u{1b}[K> ";
+
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";
 
@@ -66,8 +69,10 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).expect("it listens");
     }
 
-    /// Types a line.
+    /// Types a line when it is asked for: what is typed earlier may be lost.
+    #[track_caller]
     fn enter(&mut self, line: &str) {
+        self.wait_for(PROMPT);
         self.press(&format!("{line}\r"));
     }
 
@@ -96,6 +101,7 @@ impl Terminal {
     /// Ends the chat.
     #[track_caller]
     fn leave(mut self) {
+        self.wait_for(PROMPT);
         self.press(CTRL_D);
         assert_eq!(self.child.wait().expect("it ends").code(), Some(0));
     }
@@ -114,7 +120,6 @@ fn ctrl_c_stops_an_answer_and_a_mistake_is_told_but_neither_ends_the_chat() {
     let question = "Tell me a story about a fox.";
     let start = zse(&["run", "-p", question, "--temp", "0", "-n", "4"]).ok();
     let mut chat = Terminal::new(&["chat", "--temp", "0", "--ignore-eos"]);
-    chat.wait_for("Ctrl-D ends.");
     chat.enter(question);
     chat.wait_for(start.trim_end());
     chat.interrupt();
@@ -137,11 +142,23 @@ fn a_call_whose_result_does_not_come_is_forgotten() {
     let list = json!([{ "type": "function", "function": calculator }]);
     std::fs::write(&tools, list.to_string()).unwrap();
     let mut chat = Terminal::new(&["chat", "--temp", "0", "--tools", &tools]);
-    chat.wait_for("Ctrl-D ends.");
     chat.enter("What is 37 * 12?");
     chat.wait_for("result of calculator> ");
     chat.press(CTRL_C);
     chat.enter(&format!("/save {file}"));
     chat.wait_for("saved 0 messages");
     chat.leave();
+}
+
+#[test]
+fn a_measurement_that_is_stopped_gives_no_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text.txt").display().to_string();
+    let text = "The fox ran over the hill to find the river. ".repeat(4000);
+    std::fs::write(&file, text).unwrap();
+    let mut run = Terminal::new(&["perplexity", "-f", &file, "--ctx", "64"]);
+    run.wait_for(" chunks");
+    run.interrupt();
+    run.wait_for("cancelled after");
+    assert_eq!(run.child.wait().unwrap().code(), Some(1));
 }
