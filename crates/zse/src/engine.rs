@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zse_engine::{Engine as StepEngine, EngineConfig, EngineHandle, Generate, Request};
 use zse_model::Model;
+use zse_model::program::ProgramOutput;
 use zse_text::{ChatTemplate, Tokenizer};
 
 use crate::chat::ChatRequest;
@@ -184,6 +185,11 @@ impl Engine {
             .metadata()
             .get("tokenizer.chat_template")
             .is_some()
+    }
+
+    /// Whether it gives embeddings ([`embed`](Self::embed)) and not next tokens.
+    pub fn is_embedder(&self) -> bool {
+        matches!(self.model().program.output, ProgramOutput::Pooled(_))
     }
 
     /// Tokens that a sequence may have.

@@ -118,3 +118,17 @@ fn doctor_finds_nothing_wrong() {
         assert!(text.contains(line), "{line}: {text}");
     }
 }
+
+#[test]
+fn doctor_compares_the_embeddings_of_a_model_that_gives_them() {
+    let bert = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../zse-model/tests/golden/bert-mean.gguf"
+    );
+    let text = zse(&["doctor", bert]).ok();
+    assert!(
+        text.contains("results    ok: 0.0000") && text.contains("cosine distance"),
+        "{text}"
+    );
+    assert!(text.contains("speed      a short text in"), "{text}");
+}
