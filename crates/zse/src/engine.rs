@@ -12,7 +12,7 @@ use crate::generation::Generation;
 use crate::{Error, LoadOptions, MemoryPlan, ModelSource};
 
 /// A loaded model. Cloning is cheap: clones share the model, and may be used from any number of
-/// threads; their requests are computed together.
+/// threads; their requests are computed together, up to [`LoadOptions::sequences`] at a time.
 ///
 /// ```
 /// use zse::{Engine, Generate, LoadOptions, ModelSource, SampleParams};
@@ -72,13 +72,14 @@ impl Engine {
         })
     }
 
-    /// Continues `text`. BOS is added as the model asks, and special tokens such as `<|im_end|>`
-    /// may be spelled out.
+    /// Continues `text`. BOS is put before it if the model asks for it and `text` does not spell it;
+    /// special tokens such as `<|im_end|>` may be spelled out. EOS is never put behind it: even where
+    /// a model asks for that, a text that goes on has not ended.
     ///
     /// # Errors
     /// If the prompt does not fit the context, or a setting is out of its range.
     pub fn generate(&self, text: &str, settings: &Generate) -> Result<Generation, Error> {
-        self.generate_tokens(self.tokenizer().encode(text, true, true), settings)
+        self.generate_tokens(self.open_tokens(text, true), settings)
     }
 
     /// Continues tokens.
@@ -105,7 +106,8 @@ impl Engine {
     ///
     /// let engine = Engine::load(&ModelSource::Builtin, &LoadOptions::default())?;
     /// let settings = Generate { params: SampleParams::greedy(), ..Generate::default() };
-    /// let request = ChatRequest::new(vec![Message::new(Role::User, "Which command lists my models?")]);
+    /// let question = Message::new(Role::User, "How do I measure the speed of a model?");
+    /// let request = ChatRequest::new(vec![question]);
     /// let answer = engine.chat(&request, &settings)?.complete()?;
     /// assert_eq!(answer.finished.reason.name(), "stop");
     /// println!("{}", answer.text);
@@ -126,21 +128,26 @@ impl Engine {
         Ok(self.shared.template.render(&request.input())?)
     }
 
-    /// The tokens of [`chat_prompt`](Self::chat_prompt).
+    /// The tokens of [`chat_prompt`](Self::chat_prompt), with BOS as in
+    /// [`generate`](Self::generate).
     ///
     /// # Errors
     /// As there.
     pub fn chat_tokens(&self, request: &ChatRequest) -> Result<Vec<u32>, Error> {
-        let text = self.chat_prompt(request)?;
-        let mut tokens = self.tokenizer().encode(&text, true, true);
-        // Many templates spell out the BOS that the tokenizer adds as well.
-        if let (Some(bos), [first, second, ..]) = (self.tokenizer().bos(), &tokens[..])
-            && *first == bos
-            && *second == bos
+        Ok(self.open_tokens(&self.chat_prompt(request)?, true))
+    }
+
+    /// The tokens of a text that goes on: behind BOS if the model asks for it, once even where the
+    /// text spells it (many chat templates do), and without EOS.
+    pub(crate) fn open_tokens(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        let tokenizer = self.tokenizer();
+        let mut tokens = tokenizer.encode(text, false, parse_special);
+        if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
+            && tokens.first() != Some(&bos)
         {
-            tokens.remove(0);
+            tokens.insert(0, bos);
         }
-        Ok(tokens)
+        tokens
     }
 
     /// Embeddings of texts, each of length 1, for a model that gives them (BERT).
@@ -218,5 +225,58 @@ fn normalize(x: &mut [f32]) {
     if length > 0.0 {
         x.iter_mut()
             .for_each(|v| *v = (f64::from(*v) / length) as f32);
+    }
+}
+
+#[cfg(all(test, feature = "builtin"))]
+mod tests {
+    use zse_format::{Checkpoint, GgufWriter};
+
+    use super::*;
+    use crate::{Message, Role};
+
+    /// The built-in model, changed to ask for BOS and EOS around every text.
+    fn eager() -> ModelSource {
+        let builtin = ModelSource::Builtin.open().unwrap();
+        let mut writer = GgufWriter::new();
+        writer.set_all(builtin.metadata()).unwrap();
+        for end in ["bos", "eos"] {
+            let key = format!("tokenizer.ggml.add_{end}_token");
+            writer.set(&key, true).unwrap();
+        }
+        for tensor in builtin.tensors() {
+            writer
+                .declare(tensor.name, tensor.ty, tensor.shape)
+                .unwrap();
+        }
+        let mut file = writer.begin(Vec::new(), "eager").unwrap();
+        for tensor in builtin.tensors() {
+            file.write(tensor.name, tensor.data).unwrap();
+        }
+        let bytes = file.finish().unwrap();
+        ModelSource::Checkpoint(Arc::new(Checkpoint::from_bytes(bytes, "eager").unwrap()))
+    }
+
+    #[test]
+    fn a_prompt_begins_with_one_bos_and_never_ends_in_eos() {
+        let options = LoadOptions {
+            context: Some(256),
+            ..LoadOptions::default()
+        };
+        let engine = Engine::load(&eager(), &options).unwrap();
+        let tokenizer = engine.tokenizer();
+        let (bos, eos) = (tokenizer.bos().unwrap(), tokenizer.eos().unwrap());
+        let bare = tokenizer.encode("Hello", false, true);
+        let around = [&[bos], &bare[..], &[eos]].concat();
+        assert_eq!(tokenizer.encode("Hello", true, true), around);
+        let open = &around[..around.len() - 1];
+        assert_eq!(engine.open_tokens("Hello", true), open);
+        assert_eq!(engine.open_tokens("<|endoftext|>Hello", true), open);
+
+        let request = ChatRequest::new(vec![Message::new(Role::User, "Hello")]);
+        let prompt = engine.chat_prompt(&request).unwrap();
+        let tokens = engine.chat_tokens(&request).unwrap();
+        assert_eq!(tokens[0], bos);
+        assert_eq!(tokens[1..], tokenizer.encode(&prompt, false, true));
     }
 }

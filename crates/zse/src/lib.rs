@@ -16,9 +16,10 @@
 //!
 //! An [`Engine`] generates ([`generate`](Engine::generate), [`chat`](Engine::chat)), embeds
 //! ([`embed`](Engine::embed)) and scores ([`score`](Engine::score),
-//! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, and what
-//! a request gives does not depend on the others. [`MemoryPlan`] says beforehand what memory a
-//! model needs, [`mod@bench`] measures speed, [`quantize`] writes a model's weights in other types.
+//! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, up to
+//! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
+//! [`MemoryPlan`] says beforehand what memory a model needs, [`mod@bench`] measures speed,
+//! [`quantize`] writes a model's weights in other types.
 //!
 //! Feature `builtin` (on by default) makes a small chat model part of the program.
 #![forbid(unsafe_code)]

@@ -78,7 +78,7 @@ impl Engine {
         chunk: usize,
         mut progress: impl FnMut(PerplexityProgress) -> ControlFlow<()>,
     ) -> Result<Perplexity, Error> {
-        let tokens = self.tokenizer().encode(text, true, false);
+        let tokens = self.open_tokens(text, false);
         let chunks = tokens.len().checked_div(chunk).unwrap_or(0);
         // Below 4 tokens nothing is left to score.
         if chunks == 0 || chunk < 4 {

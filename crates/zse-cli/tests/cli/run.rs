@@ -155,7 +155,7 @@ fn a_file_of_conversations_gives_what_each_gives_alone_in_order() {
     let questions = [
         "What is ZSE?",
         "Hello!",
-        "Which command lists my models?",
+        "How do I measure the speed of a model?",
         "Tell me a story.",
     ];
     let lines = questions.map(|q| json!({ "messages": [{ "role": "user", "content": q }] }));
