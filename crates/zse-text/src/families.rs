@@ -8,8 +8,8 @@
 
 use unicode_general_category::GeneralCategory;
 
-use crate::TextError;
 use crate::pattern::{Pattern, Scratch, char_at};
+use crate::{TextError, work};
 
 /// One cut of the text into pieces; the next stage cuts the pieces further.
 #[derive(Clone, Debug)]
@@ -67,6 +67,12 @@ impl PreTokenizer {
     }
 }
 
+/// One name of each family.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|(names, _)| names[0])
+}
+
 fn run<'t>(stages: &[Stage], text: &'t str, scratch: &mut Scratch, emit: &mut dyn FnMut(&'t str)) {
     match stages {
         [] => emit(text),
@@ -94,6 +100,7 @@ fn thousands<'t>(text: &'t str, whole_words: bool, emit: &mut dyn FnMut(&'t str)
             .find(|c| !is_digit(c))
             .map_or(text.len(), |len| start + len);
         at = end;
+        work::step((end - start) as u32);
         if whole_words && char_at(text, end).is_some_and(is_word) {
             continue;
         }

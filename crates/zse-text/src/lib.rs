@@ -39,6 +39,7 @@ mod string_table;
 mod tokenizer;
 mod tools;
 mod vocab;
+mod work;
 
 pub use chat::{
     CHATML, ChatInput, ChatTemplate, Content, FunctionCall, Message, PLAIN, Role, ToolCall,

@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::work;
+
 /// The symbols of one word, and the pairs that may be merged.
 ///
 /// Symbols form a doubly linked list over the bytes of the word; candidates wait in a heap, and a
@@ -78,6 +80,7 @@ impl Merger {
             left, right, len, ..
         })) = self.queue.pop()
         {
+            work::step(1);
             let [a, b] = [self.symbols[left as usize], self.symbols[right as usize]];
             if a.len == 0 || b.len == 0 || a.len + b.len != len {
                 continue;
@@ -110,6 +113,7 @@ impl Merger {
         right: u32,
         rank: &mut impl FnMut(&[u8], usize) -> Option<u32>,
     ) {
+        work::step(1);
         let [a, b] = [self.symbols[left as usize], self.symbols[right as usize]];
         let len = a.len + b.len;
         if let Some(rank) = rank(&word[a.start as usize..][..len as usize], a.len as usize) {

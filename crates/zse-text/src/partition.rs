@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::string_table::StringTable;
 use crate::vocab::TokenKind;
+use crate::work;
 
 /// A part of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ impl SpecialTokens {
             left.insert(0, text.len());
         }
         while let Some(Reverse((i, at))) = hits.pop() {
+            work::step(1);
             let part = left.range(..=at).next_back();
             let Some((start, end)) = part
                 .map(|(&start, &end)| (start, end))
@@ -148,6 +150,7 @@ impl SpecialTokens {
             // Narrow the sorted spellings to those that start with 1, 2, 3, ... bytes of the text.
             let mut candidates = &self.by_spelling[..];
             for (depth, byte) in text[at..].iter().enumerate() {
+                work::step(1);
                 let from = candidates.partition_point(|i| spelled(i)[depth] < *byte);
                 candidates = &candidates[from..];
                 candidates =

@@ -7,7 +7,8 @@
 //! models are published with.
 //!
 //! Repeats of a single character class, which is nearly all of them, keep one backtracking entry
-//! however long the run is, so a megabyte of one letter needs no deep stack.
+//! however long the run is, so a megabyte of one letter needs no deep stack. A long run that
+//! nothing could follow is remembered, so that it is not gone through again from its every place.
 
 mod class;
 mod parse;
@@ -15,7 +16,7 @@ mod parse;
 use class::Class;
 use parse::Node;
 
-use crate::TextError;
+use crate::{TextError, work};
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -48,16 +49,42 @@ enum Inst {
 
 /// Where to go on when a match fails.
 #[derive(Clone, Copy, Debug)]
-struct Retry {
-    inst: u32,
-    position: usize,
-    /// The run may be shortened down to here; equal to `position` if it may not.
-    floor: usize,
+enum Retry {
+    At {
+        inst: u32,
+        position: usize,
+        /// The run may be shortened down to here; equal to `position` if it may not.
+        floor: usize,
+    },
+    /// Nowhere: nothing that may follow the run matches.
+    Failed(FailedRun),
 }
+
+/// A run without an upper limit, after which nothing matched, however it was shortened.
+///
+/// What follows a place does not depend on how the search came there. So a run of the same
+/// instruction that starts within this one, and hence ends with it, fails too.
+#[derive(Clone, Copy, Debug)]
+struct FailedRun {
+    inst: u32,
+    start: usize,
+    end: usize,
+}
+
+/// The shortest run in characters that is worth remembering.
+const LONG_RUN: u32 = 64;
 
 /// Scratch space of a search, reused from one to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch(Vec<Retry>);
+
+/// What is known of a text.
+struct FailedRuns {
+    /// For each instruction the latest run that failed.
+    latest: Vec<FailedRun>,
+    /// The shortest run in characters that is remembered.
+    shortest: u32,
+}
 
 impl Pattern {
     /// Compiles `pattern`.
@@ -82,9 +109,24 @@ impl Pattern {
         scratch: &mut Scratch,
         emit: &mut dyn FnMut(&'t str, &mut Scratch),
     ) {
+        self.split_remembering(LONG_RUN, text, scratch, emit);
+    }
+
+    /// [`split`](Self::split), remembering runs of at least `shortest` characters.
+    fn split_remembering<'t>(
+        &self,
+        shortest: u32,
+        text: &'t str,
+        scratch: &mut Scratch,
+        emit: &mut dyn FnMut(&'t str, &mut Scratch),
+    ) {
         let (mut start, mut gap) = (0, 0);
+        let mut failed = FailedRuns {
+            latest: Vec::new(),
+            shortest,
+        };
         while start < text.len() {
-            match self.run(0, text, start, scratch) {
+            match self.run(0, text, start, scratch, &mut failed) {
                 Some(end) if end > start => {
                     if gap < start {
                         emit(&text[gap..start], scratch);
@@ -101,16 +143,25 @@ impl Pattern {
     }
 
     /// The end of the match of the program from `inst` that starts at `position` of `text`.
-    fn run(&self, inst: u32, text: &str, position: usize, scratch: &mut Scratch) -> Option<usize> {
+    fn run(
+        &self,
+        inst: u32,
+        text: &str,
+        position: usize,
+        scratch: &mut Scratch,
+        failed: &mut FailedRuns,
+    ) -> Option<usize> {
         let bottom = scratch.0.len();
         let (mut inst, mut position) = (inst as usize, position);
         loop {
+            work::step(1);
             let advanced = match self.program[inst] {
                 Inst::Match => {
                     scratch.0.truncate(bottom);
                     return Some(position);
                 }
                 Inst::Class(class) => self.take(class, text, position).map(|end| (inst + 1, end)),
+                Inst::Run { max, .. } if max == u32::MAX && failed.holds(inst, position) => None,
                 Inst::Run { class, min, max } => {
                     let (mut end, mut taken, mut floor) = (position, 0, position);
                     while taken < max {
@@ -123,17 +174,26 @@ impl Pattern {
                             floor = end;
                         }
                     }
+                    work::step(taken);
+                    let next = inst as u32 + 1;
+                    if taken >= failed.shortest && max == u32::MAX {
+                        scratch.0.push(Retry::Failed(FailedRun {
+                            inst: inst as u32,
+                            start: position,
+                            end,
+                        }));
+                    }
                     if taken > min {
-                        scratch.0.push(Retry {
-                            inst: inst as u32 + 1,
+                        scratch.0.push(Retry::At {
+                            inst: next,
                             position: end,
                             floor,
                         });
                     }
-                    (taken >= min).then_some((inst + 1, end))
+                    (taken >= min).then_some((next as usize, end))
                 }
                 Inst::Split(other) => {
-                    scratch.0.push(Retry {
+                    scratch.0.push(Retry::At {
                         inst: other,
                         position,
                         floor: position,
@@ -142,14 +202,14 @@ impl Pattern {
                 }
                 Inst::Jump(target) => Some((target as usize, position)),
                 Inst::Look { negated, next } => {
-                    let found = self.run(inst as u32 + 1, text, position, scratch).is_some();
-                    (found != negated).then_some((next as usize, position))
+                    let found = self.run(inst as u32 + 1, text, position, scratch, failed);
+                    (found.is_some() != negated).then_some((next as usize, position))
                 }
                 Inst::End => (position == text.len()).then_some((inst + 1, position)),
             };
             (inst, position) = match advanced {
                 Some(advanced) => advanced,
-                None => retry(text, scratch, bottom)?,
+                None => retry(text, scratch, failed, bottom)?,
             };
         }
     }
@@ -251,30 +311,55 @@ impl Pattern {
     }
 }
 
-/// Takes back the latest choice above `bottom`.
-fn retry(text: &str, scratch: &mut Scratch, bottom: usize) -> Option<(usize, usize)> {
-    if scratch.0.len() == bottom {
-        return None;
+impl FailedRuns {
+    /// Whether the run of instruction `inst` at `position` is known to fail.
+    fn holds(&self, inst: usize, position: usize) -> bool {
+        let within = |run: &FailedRun| run.start <= position && position < run.end;
+        let mut of_inst = self.latest.iter().filter(|run| run.inst as usize == inst);
+        of_inst.any(within)
     }
-    let Retry {
-        inst,
-        mut position,
-        floor,
-    } = scratch.0.pop()?;
-    if position > floor {
-        position -= 1;
-        while !text.is_char_boundary(position) {
-            position -= 1;
-        }
-        if position > floor {
-            scratch.0.push(Retry {
+
+    fn add(&mut self, run: FailedRun) {
+        self.latest.retain(|known| known.inst != run.inst);
+        self.latest.push(run);
+    }
+}
+
+/// Takes back the latest choice above `bottom`.
+fn retry(
+    text: &str,
+    scratch: &mut Scratch,
+    failed: &mut FailedRuns,
+    bottom: usize,
+) -> Option<(usize, usize)> {
+    while scratch.0.len() > bottom {
+        let (inst, mut position, floor) = match scratch.0.pop()? {
+            Retry::At {
                 inst,
                 position,
                 floor,
-            });
+            } => (inst, position, floor),
+            Retry::Failed(run) => {
+                failed.add(run);
+                continue;
+            }
+        };
+        if position > floor {
+            position -= 1;
+            while !text.is_char_boundary(position) {
+                position -= 1;
+            }
+            if position > floor {
+                scratch.0.push(Retry::At {
+                    inst,
+                    position,
+                    floor,
+                });
+            }
         }
+        return Some((inst as usize, position));
     }
-    Some((inst as usize, position))
+    None
 }
 
 pub(crate) fn char_at(text: &str, position: usize) -> Option<char> {
@@ -342,6 +427,27 @@ mod tests {
     }
 
     #[test]
+    fn long_runs_that_failed_are_not_gone_through_again() {
+        let spaces = " ".repeat(1000);
+        for (pattern, end, pieces) in [
+            (r"\s+$", "1", 1),
+            (r"\s+$", "", 1),
+            (r"\s*\n|\s", "1", 1001),
+            (r"\s*\n|\s", "\n", 1),
+            (r"\s*\n\s*x|\s{9}", "\n", 112),
+            (r"(\s+x|\s+y)", "y", 1),
+            (r"(?:\s+x|\s)+y", "y", 1),
+            (r"\s(?!\s+y)", "x", 1001),
+        ] {
+            let text = format!("{spaces}{end}");
+            work::start();
+            assert_eq!(split(pattern, &text).len(), pieces, "{pattern} {end:?}");
+            let steps = work::steps();
+            assert!(steps < 100 * 1000, "{pattern} {end:?}: {steps}");
+        }
+    }
+
+    #[test]
     fn a_long_run_needs_no_deep_stack() {
         let text = "A".repeat(1 << 20);
         assert_eq!(split(r"\p{Lu}*\p{Ll}+|\p{Lu}+", &text).len(), 1);
@@ -349,6 +455,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn remembered_runs_change_nothing(
+            pattern in prop::sample::select(&[
+                r"\s+$|a\s*",
+                r"\s*[\r\n]+|\s{4}(?!\S)|\s{1,2}(?!\S)|\s",
+                r"\s+\n\s*a|\s(?!\s+1)|\S+",
+                r"(?:\s+a|\s)+1|[a1]+\n",
+                r"\s*a*\s*1|(a|\s)+\n|a",
+                r"(\s+a|a+\s+)+\n*1",
+            ]),
+            text in "[ a1\n]{0,12}|( {0,5}|a{0,5}|1|\n){0,9}",
+        ) {
+            let pattern = Pattern::new(pattern).unwrap();
+            let pieces = |shortest| {
+                let mut pieces = Vec::new();
+                pattern.split_remembering(shortest, &text, &mut Scratch::default(), &mut |piece, _| {
+                    pieces.push(piece.to_owned())
+                });
+                pieces
+            };
+            prop_assert_eq!(pieces(0), pieces(u32::MAX));
+        }
+
         #[test]
         fn pieces_are_not_empty_and_add_up(text in "\\PC*|[ a1\\n']*") {
             let pieces = split(r"'s| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)", &text);

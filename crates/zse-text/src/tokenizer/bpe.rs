@@ -113,7 +113,7 @@ impl Bpe {
 
 /// GPT-2's alphabet: the character that stands for each byte in tokens. Printable bytes of Latin-1
 /// stand for themselves, the others for U+0100, U+0101, ... in order.
-pub(super) const ALPHABET: [char; 256] = {
+pub(crate) const ALPHABET: [char; 256] = {
     let mut alphabet = ['\0'; 256];
     let (mut byte, mut next) = (0, 0x100);
     while byte < 256 {

@@ -21,6 +21,8 @@ use crate::partition::{Fragment, SpecialTokens, Strip};
 use crate::special::SpecialIds;
 use crate::string_table::StringTable;
 use crate::vocab::{TokenKind, TokenizerModel, Vocab};
+#[cfg(test)]
+pub(crate) use bpe::ALPHABET;
 use bpe::Bpe;
 use sentencepiece::{SPACE, SentencePiece};
 use wordpiece::WordPiece;

@@ -13,6 +13,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::sentencepiece::SPACE;
 use crate::string_table::StringTable;
+use crate::work;
 
 /// Words of more characters are unknown as a whole, in BERT's own code as well.
 const MAX_WORD_CHARS: usize = 100;
@@ -64,6 +65,7 @@ impl WordPiece {
                 .skip_while(|&end| end <= least)
                 .take_while(|&end| end <= tokens.longest());
             let found = ends
+                .inspect(|_| work::step(1))
                 .filter_map(|end| Some((end, tokens.find(&word.as_bytes()[start..start + end])?)))
                 .last();
             let Some((end, id)) = found else { return false };
