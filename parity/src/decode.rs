@@ -18,7 +18,7 @@ pub(crate) fn section(weights: usize, seed: u64) -> Result<Section> {
     let mut section = Section::new(
         "Decoding",
         "Blocks of random bytes, so that every quant and every scale occurs (infinite and NaN \
-         scales too), decoded by ggml's `to_float` and by ZSE. A mismatch is a weight with other \
+         scales too), decoded by ggml and by ZSE. A mismatch is a weight with other \
          bits; two NaNs are equal.",
     );
     let mut table = Table::new(&["type", "weights", "mismatches"]);
@@ -38,7 +38,7 @@ pub(crate) fn section(weights: usize, seed: u64) -> Result<Section> {
     }
     section.add(&table);
     section.add(format!(
-        "{all} weights in all. Not compared, because ggml decodes them nowhere: {}.",
+        "{all} weights in all. Not compared, because there is nothing to decode: {}.",
         skipped.join(", ")
     ));
     Ok(section)

@@ -9,7 +9,12 @@ use zse_quant::GgmlType;
 
 use super::init;
 
-/// Decodes whole blocks with ggml's `to_float`; `false` where ggml has none for the type.
+unsafe extern "C" {
+    /// ggml decodes Q8_K only here: its table has no `to_float` for the type.
+    fn dequantize_row_q8_K(src: *const c_void, dst: *mut f32, len: i64);
+}
+
+/// Decodes whole blocks with ggml; `false` where it has no decoder for the type.
 ///
 /// # Errors
 /// If the lengths do not belong together.
@@ -23,8 +28,10 @@ pub(crate) fn decode(ty: GgmlType, src: &[u8], dst: &mut [f32]) -> Result<bool> 
     );
     // SAFETY: every `GgmlType` is below GGML_TYPE_COUNT, for which a static table has entries.
     let traits = unsafe { &*sys::ggml_get_type_traits(ty.id()) };
-    let Some(to_float) = traits.to_float else {
-        return Ok(false);
+    let to_float = match traits.to_float {
+        Some(to_float) => to_float,
+        None if ty == GgmlType::Q8K => dequantize_row_q8_K,
+        None => return Ok(false),
     };
     ensure!(
         traits.type_size == ty.block_bytes() && traits.blck_size == ty.block_len() as i64,
