@@ -53,4 +53,6 @@ pub use zse_format as format;
 pub use zse_model::executor::{Fuse, KvType};
 pub use zse_model::sampler::{Mirostat, SampleParams};
 pub use zse_model::{Model, ModelInfo, Program};
-pub use zse_text::{Message, Role, StopMatcher, Tokenizer, ToolCall, parse_tool_calls};
+pub use zse_text::{
+    CHATML, ChatTemplate, Message, Role, StopMatcher, Tokenizer, ToolCall, parse_tool_calls,
+};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use zse::format::{Array, Checkpoint, Value};
-use zse::{MemoryPlan, Model, Tokenizer};
+use zse::{CHATML, ChatTemplate, MemoryPlan, Model, Tokenizer};
 
 use crate::args::{Global, InfoArgs};
 use crate::machine;
@@ -32,10 +32,7 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
         plan: MemoryPlan::new(&model, &options),
         process: machine::resident_bytes().unwrap_or(0) + RUNNING,
         kv_type: options.kv_type.name(),
-        has_template: checkpoint
-            .metadata()
-            .get("tokenizer.chat_template")
-            .is_some(),
+        default_template: default_template(&checkpoint, &tokenizer)?,
         tokens: tokenizer.vocab_size(),
         model: &model,
         checkpoint: &checkpoint,
@@ -70,6 +67,22 @@ fn by_type(checkpoint: &Checkpoint) -> BTreeMap<&'static str, Share> {
     types
 }
 
+/// The name of the template that a model without one gets.
+fn default_template(
+    checkpoint: &Checkpoint,
+    tokenizer: &Tokenizer,
+) -> Result<Option<&'static str>, zse::Error> {
+    let metadata = checkpoint.metadata();
+    if metadata.get("tokenizer.chat_template").is_some() {
+        return Ok(None);
+    }
+    let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
+    Ok(Some(match template.source("default") == Some(CHATML) {
+        true => "ChatML",
+        false => "plain headings",
+    }))
+}
+
 /// All that is shown.
 struct Facts<'a> {
     checkpoint: &'a Checkpoint,
@@ -79,7 +92,8 @@ struct Facts<'a> {
     /// What the program itself takes: code, metadata, tokenizer.
     process: u64,
     kv_type: &'static str,
-    has_template: bool,
+    /// The template that is used where the model brings none.
+    default_template: Option<&'static str>,
     tokens: usize,
 }
 
@@ -113,7 +127,7 @@ impl Facts<'_> {
             "vocab": info.vocab,
             "context": info.context,
             "trained_context": info.trained_context,
-            "chat_template": self.has_template,
+            "chat_template": self.default_template.is_none(),
             "types": types,
             "memory": {
                 "kv_type": self.kv_type,
@@ -156,12 +170,10 @@ impl Facts<'_> {
             "  context        {} tokens (made for {})",
             info.context, info.trained_context
         )?;
-        let template = if self.has_template {
-            "its own"
-        } else {
-            "none (a default is used)"
-        };
-        writeln!(out, "  chat template  {template}\n")?;
+        match self.default_template {
+            None => writeln!(out, "  chat template  its own\n")?,
+            Some(name) => writeln!(out, "  chat template  none: `zse chat` takes {name}\n")?,
+        }
 
         let mut table = Table::new(["type", "tensors", "parameters", "size"]);
         for (name, s) in &self.types {

@@ -27,6 +27,17 @@ fn info_adds_up() {
         text.contains("architecture   llama") && text.contains("KV cache"),
         "{text}"
     );
+    assert!(text.contains("chat template  its own"), "{text}");
+}
+
+#[test]
+fn info_names_the_template_of_a_model_that_brings_none() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../zse-model/tests/golden/");
+    let text = zse(&["info", &format!("{golden}llama2.gguf")]).ok();
+    assert!(
+        text.contains("none: `zse chat` takes plain headings"),
+        "{text}"
+    );
 }
 
 #[test]
