@@ -1,39 +1,42 @@
-//! The merging of BPE: join the best pair of neighbours until no pair can be joined.
+//! The merging of BPE (Sennrich et al. 2016, <https://arxiv.org/abs/1508.07909>): join the best pair
+//! of neighbours until no pair can be joined.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::work;
 
-/// The symbols of one word, and the pairs that may be merged.
+/// The symbols of one word, and the pairs of neighbours that may be joined.
 ///
-/// Symbols form a doubly linked list over the bytes of the word; candidates wait in a heap, and a
-/// candidate that a merge has overtaken is recognised by its length when it comes up. So a word of
-/// n symbols takes O(n log n), whatever it is made of.
+/// Pairs wait in a binary heap, so that a word of n symbols takes O(n log n) whatever it is made of
+/// (Kudo and Richardson 2018, <https://arxiv.org/abs/1808.06226>, section 3.1). Those that a join
+/// has changed are not looked for in the heap: they are out of date by their generation.
 #[derive(Debug, Default)]
 pub(crate) struct Merger {
     symbols: Vec<Symbol>,
-    queue: BinaryHeap<Reverse<Candidate>>,
+    pairs: BinaryHeap<Reverse<Pair>>,
 }
 
+/// A part of the word.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
-    /// Neighbours, or `NONE`.
-    previous: u32,
-    next: u32,
+    /// Its bytes.
     start: u32,
-    /// In bytes; 0 for a symbol that was merged into the one before it.
-    len: u32,
+    end: u32,
+    /// Its neighbours, or `NONE`.
+    before: u32,
+    after: u32,
+    /// How often the pair of this symbol and the one after it has changed.
+    generation: u32,
 }
 
-/// A pair, ordered by rank and then from left to right.
+/// A symbol and the one after it, ordered by rank and then from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
+struct Pair {
     rank: u32,
     left: u32,
-    right: u32,
-    /// Bytes of both together when the candidate was found.
-    len: u32,
+    /// That of the left symbol when the pair was found.
+    generation: u32,
 }
 
 const NONE: u32 = u32::MAX;
@@ -55,73 +58,89 @@ impl Merger {
         mut rank: impl FnMut(&[u8], usize) -> Option<u32>,
         mut emit: impl FnMut(&'w [u8]),
     ) {
-        self.symbols.clear();
-        self.queue.clear();
-        let mut start = 0;
-        for len in lengths {
-            let i = self.symbols.len() as u32;
-            let previous = i.checked_sub(1).unwrap_or(NONE);
-            self.symbols.push(Symbol {
-                previous,
-                next: i + 1,
-                start,
-                len: len as u32,
-            });
-            start += len as u32;
+        self.start(lengths);
+        for left in 0..self.symbols.len() as u32 {
+            self.renew(word, left, &mut rank);
         }
-        let Some(last) = self.symbols.last_mut() else {
-            return;
-        };
-        last.next = NONE;
-        for right in 1..self.symbols.len() as u32 {
-            self.consider(word, right - 1, right, &mut rank);
-        }
-        while let Some(Reverse(Candidate {
-            left, right, len, ..
-        })) = self.queue.pop()
-        {
+        while let Some(Reverse(pair)) = self.pairs.pop() {
             work::step(1);
-            let [a, b] = [self.symbols[left as usize], self.symbols[right as usize]];
-            if a.len == 0 || b.len == 0 || a.len + b.len != len {
-                continue;
-            }
-            self.symbols[left as usize] = Symbol {
-                len,
-                next: b.next,
-                ..a
-            };
-            self.symbols[right as usize].len = 0;
-            if b.next != NONE {
-                self.symbols[b.next as usize].previous = left;
-            }
-            if a.previous != NONE {
-                self.consider(word, a.previous, left, &mut rank);
-            }
-            if b.next != NONE {
-                self.consider(word, left, b.next, &mut rank);
+            let left = self.symbols[pair.left as usize];
+            if left.generation == pair.generation {
+                self.join(pair.left);
+                self.renew(word, pair.left, &mut rank);
+                if left.before != NONE {
+                    self.renew(word, left.before, &mut rank);
+                }
             }
         }
-        for symbol in self.symbols.iter().filter(|symbol| symbol.len > 0) {
-            emit(&word[symbol.start as usize..][..symbol.len as usize]);
+        // The first symbol is never on the right of a pair, so it is still there.
+        let mut next = self.symbols.first();
+        while let Some(symbol) = next {
+            emit(&word[symbol.start as usize..symbol.end as usize]);
+            next = self.symbols.get(symbol.after as usize);
         }
     }
 
-    fn consider(
+    /// Lines up symbols of `lengths` bytes.
+    fn start(&mut self, lengths: impl Iterator<Item = usize>) {
+        self.symbols.clear();
+        self.pairs.clear();
+        let (mut start, mut before) = (0, NONE);
+        for (len, i) in lengths.zip(0..) {
+            let end = start + len as u32;
+            self.symbols.push(Symbol {
+                start,
+                end,
+                before,
+                after: i + 1,
+                generation: 0,
+            });
+            (start, before) = (end, i);
+        }
+        if let Some(last) = self.symbols.last_mut() {
+            last.after = NONE;
+        }
+    }
+
+    /// Joins the symbol `left`, which has one after it, with that one.
+    fn join(&mut self, left: u32) {
+        let right = self.symbols[left as usize].after;
+        let gone = &mut self.symbols[right as usize];
+        gone.generation += 1;
+        let Symbol { end, after, .. } = *gone;
+        let joined = &mut self.symbols[left as usize];
+        (joined.end, joined.after) = (end, after);
+        if let Some(after) = self.symbols.get_mut(after as usize) {
+            after.before = left;
+        }
+    }
+
+    /// Starts a new generation of the pair of `left` and the symbol after it.
+    fn renew(
         &mut self,
         word: &[u8],
         left: u32,
-        right: u32,
         rank: &mut impl FnMut(&[u8], usize) -> Option<u32>,
     ) {
         work::step(1);
-        let [a, b] = [self.symbols[left as usize], self.symbols[right as usize]];
-        let len = a.len + b.len;
-        if let Some(rank) = rank(&word[a.start as usize..][..len as usize], a.len as usize) {
-            self.queue.push(Reverse(Candidate {
+        let symbol = &mut self.symbols[left as usize];
+        symbol.generation += 1;
+        let Symbol {
+            start,
+            end: middle,
+            after,
+            generation,
+            ..
+        } = *symbol;
+        let Some(&Symbol { end, .. }) = self.symbols.get(after as usize) else {
+            return;
+        };
+        let bytes = &word[start as usize..end as usize];
+        if let Some(rank) = rank(bytes, (middle - start) as usize) {
+            self.pairs.push(Reverse(Pair {
                 rank,
                 left,
-                right,
-                len,
+                generation,
             }));
         }
     }
