@@ -48,19 +48,22 @@ pub(crate) struct Strip {
 
 impl SpecialTokens {
     /// The special tokens among `tokens`: user-defined ones are always cut out, control and
-    /// unknown ones where the caller asks for them.
+    /// unknown ones where the caller asks for them. No text spells those that are not UTF-8.
     pub(crate) fn new(
         tokens: &StringTable,
         kinds: &[TokenKind],
         strip: impl Fn(u32) -> Strip,
     ) -> Self {
         use TokenKind::{Control, Unknown, UserDefined};
-        let is_special = |kind| matches!(kind, Control | Unknown | UserDefined);
+        let is_special = |spelling: &[u8], kind| {
+            let is_text = !spelling.is_empty() && std::str::from_utf8(spelling).is_ok();
+            is_text && matches!(kind, Control | Unknown | UserDefined)
+        };
         let mut by_length: Vec<Special> = tokens
             .iter()
             .zip(kinds)
             .zip(0..)
-            .filter(|((spelling, kind), _)| is_special(**kind) && !spelling.is_empty())
+            .filter(|((spelling, kind), _)| is_special(spelling, **kind))
             .map(|((spelling, &kind), id)| Special {
                 id,
                 spelling: spelling.to_vec(),
@@ -295,6 +298,15 @@ mod tests {
         );
         assert_eq!(tokens.partition("", true), []);
         assert_eq!(tokens.partition("<s", true), [Text("<s")]);
+    }
+
+    #[test]
+    fn characters_are_not_cut() {
+        let spellings = [&"é".as_bytes()[..1], &"é".as_bytes()[1..], b"\xff", b""];
+        let table = StringTable::new("test", spellings.into_iter()).unwrap();
+        let kinds = [TokenKind::UserDefined; 4];
+        let tokens = SpecialTokens::new(&table, &kinds, |_| Strip::default());
+        assert_eq!(tokens.partition("aéb", true), [Text("aéb")]);
     }
 
     #[test]
