@@ -1,5 +1,5 @@
-"""Writes the fuzz target's seeds, seeds/gguf/*: small valid files that between them use every part
-of the format. Run it from any folder; the result is the same every time."""
+"""Writes the fuzz targets' seeds, seeds/TARGET/*: small valid inputs that between them use every part
+of a format. Run it from any folder; the result is the same every time."""
 
 import struct
 from pathlib import Path
@@ -43,7 +43,7 @@ def gguf(metadata, tensors, version=3, alignment=32) -> bytes:
 SCALARS = [(U8, 7), (I8, -7), (U16, 700), (I16, -700), (U32, 7), (I32, -7), (F32, 0.5), (BOOL, True),
            (STRING, b"text"), (U64, 7), (I64, -7), (F64, 0.5)]
 ARRAYS = [(ty, [content, content]) for ty, content in SCALARS]
-SEEDS = {
+GGUF = {
     "empty": gguf([], []),
     "scalars": gguf([(b"k.%d" % ty, ty, content) for ty, content in SCALARS], []),
     "arrays": gguf([(b"k.%d" % ty, ARRAY, (ty, items)) for ty, items in ARRAYS], []),
@@ -54,8 +54,50 @@ SEEDS = {
     "version2": gguf([(b"k", STRING, b"v")], [(b"scalar", (), 0, 4)], version=2),
 }
 
+TEMPLATES = {
+    "loop": "{%- for m in messages %}{{ loop.index }}<|{{ m['role'] }}|>{{ m.content | trim }}\n{% endfor %}",
+    "tools": "{% if tools is defined and tools %}{{ tools | tojson(indent=2) }}{% endif %}",
+    "calls": "{% for m in messages if m.tool_calls %}{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}"
+             "{% endfor %}{% else %}none{% endfor %}",
+    "namespace": "{% set ns = namespace(l=[], s='') %}{% for m in messages[::-1] %}{% set ns.l = ns.l + [m.role] %}"
+                 "{% set ns.s = ns.s ~ loop.index0 %}{% endfor %}{{ ns.l | join(', ') }} {{ ns.s }}",
+    "macro": "{% macro f(a, b='x') %}{{ a }}{{ b * 2 }}{{ caller() if caller }}{% endmacro %}{{ f(1) }}"
+             "{% call f('y') %}in{% endcall %}",
+    "text": "{{ 'a,b'.split(',') }}{{ ' x '.strip() }}{{ 'abc'[::-1] }}{{ 'abc'.replace('b', '-') }}"
+            "{{ 'a-b'.rsplit('-', 1) }}{{ '%s %d' | format('x', 3) }}{{ '{:>5}'.format(1) }}{{ 'ab'.startswith(['a']) }}",
+    "lists": "{{ [3, 1] | sort }}{{ messages | map(attribute='role') | unique | list }}{{ [1, 2] | batch(1) | list }}"
+             "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}{{ messages | groupby('role') }}",
+    "maps": "{% set m = {'b': 1, 'a': [2]} %}{{ m | dictsort }}{{ m.get('c', 0) }}{{ m.items() | list }}{{ m | tojson }}",
+    "numbers": "{{ 7 // 2 }}{{ -7 % 3 }}{{ 2 ** 10 }}{{ 1 < 2 < 3 }}{{ 2.5 | round }}{{ '4' | int + 1 }}{{ range(3) | sum }}",
+    "blocks": "{% block a %}x{% endblock %}{{ self.a() }}{% filter upper %}y{% endfilter %}{% with a = 1 %}{{ a }}{% endwith %}"
+              "{%- generation %}g{% endgeneration -%}{% raw %}{{ x }}{% endraw %}{# c #}",
+    "date": "{{ strftime_now('%d %b %Y') }}{% if not messages %}{{ raise_exception('none') }}{% endif %}",
+    "recursive": "{% for n in [[1], [[2]]] recursive %}{{ loop(n) if n is iterable else n }}{% endfor %}",
+}
+
+# The name of the pre-tokenizer, the text, and the vocabulary.
+TOKENIZERS = {
+    "spm": ["spm", "ab é<s>a", "u<unk>", "c<s>", "c</s>", "n▁", "na", "nb", "nab", "n▁a", "b<0xC3>", "b<0xA9>", "d  "],
+    "bert": ["bert", "Unable, été 漢", "u[UNK]", "c[CLS]", "n▁un", "nable", "n▁,", "n▁漢"],
+    "gpt2": ["gpt-2", "abc ab 12\n\n", "na", "nb", "nc", "nĠ", "nab", "nbc", "nĠa", "mb c", "ma b", "mĠ a", "c<|x|>"],
+    "llama3": ["llama-bpe", "abc  a'LL\n", "na", "nb", "nĠ", "nabc", "nĠĠ", "mĠ Ġ", "d<|im_start|>", "d<|im_end|>"],
+    "gemma4": ["gemma4", "a a\n\né", "na", "n▁", "n▁a", "n\n\n", "b<0xC3>", "b<0xA9>", "m▁ a"],
+    "jais2": ["jais-2", "   \t\n 1", "nĠ", "nĠĠ", "mĠ Ġ", "nĊ"],
+    "thousands": ["tiny_aya", "1234567 1234x", "n1", "n2", "n12", "m1 2"],
+    "deepseek": ["deepseek-llm", "一 ab  ", "nĠ", "na", "nb", "mĠ a"],
+    "kimi": ["kimi-k2", "漢Ab漢", "næ", "n¼", "n¢", "mæ ¼"],
+    "phi3": ["spm", "3<s>  a", "u<unk>", "c<s>", "d<|end|>", "n▁", "na"],
+}
+
+SEEDS = {
+    "gguf": GGUF,
+    "template": {name: source.encode() for name, source in TEMPLATES.items()},
+    "tokenizer": {name: b"\0".join(part.encode() for part in parts) for name, parts in TOKENIZERS.items()},
+}
+
 if __name__ == "__main__":
-    folder = Path(__file__).parent / "seeds" / "gguf"
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed, content in SEEDS.items():
-        (folder / seed).write_bytes(content)
+    for target, seeds in SEEDS.items():
+        folder = Path(__file__).parent / "seeds" / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed, content in seeds.items():
+            (folder / seed).write_bytes(content)
