@@ -179,7 +179,8 @@ fn filter(name: &str, operands: &[Value], meter: &Meter) -> Result<(), Error> {
         "lines" => split(value, Some(&Value::from("\n")), meter),
         "indent" => {
             let lines = value.as_str().map_or(0, |text| text.lines().count() as u64);
-            meter.create(shallow(value) + lines * largest(arguments, meter)?)
+            let text = spelled(from_ref(value), meter)?;
+            meter.create(text + lines * largest(arguments, meter)?)
         }
         "batch" | "slice" => {
             let added = largest(arguments, meter)? * shallow(&Value::UNDEFINED);
@@ -381,7 +382,8 @@ fn method(name: &str, operands: &[Value], meter: &Meter) -> Result<(), Error> {
         ("replace", _) => replace(value, arguments, meter),
         ("format", _) => format(value, arguments, meter),
         ("join", [list, ..]) => join(list, Some(value), meter),
-        ("split" | "rsplit" | "splitlines", _) => split(value, arguments.first(), meter),
+        ("split" | "rsplit", _) => split(value, arguments.first(), meter),
+        ("splitlines", _) => split(value, Some(&Value::from("\n")), meter),
         ("count" | "changed" | "cycle", _) => weigh(operands, meter),
         ("items" | "keys" | "values", _) => meter.touch(meter.items(value)?),
         ("get" | "startswith" | "endswith", _) => weigh(arguments, meter),
@@ -398,8 +400,9 @@ fn replace(value: &Value, arguments: &[Value], meter: &Meter) -> Result<(), Erro
     let (text, old, new) = match (value.as_str(), old.as_str(), new.as_str()) {
         (Some(text), Some(old), Some(new)) => (text, old, new),
         _ => {
-            let weight = meter.weigh(value)?.saturating_mul(meter.weigh(new)?);
-            return meter.create(weight);
+            meter.create(spelled(from_ref(old), meter)?)?;
+            let text = spelled(from_ref(value), meter)?;
+            return meter.create(text.saturating_mul(spelled(from_ref(new), meter)?));
         }
     };
     let places = memmem::find_iter(text.as_bytes(), old).count();
