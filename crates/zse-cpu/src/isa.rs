@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Avx2, Avx512, amx::Amx};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::{Dot, Neon};
 use crate::simd::{Kernel, Scalar, Simd};
@@ -12,6 +12,8 @@ use crate::simd::{Kernel, Scalar, Simd};
 /// An instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
+    /// AVX-512 with VNNI, and AMX for products of many columns.
+    Amx,
     /// AVX-512 with VNNI.
     Avx512,
     /// AVX2 with FMA and F16C.
@@ -26,7 +28,8 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the best first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Amx,
         Self::Avx512,
         Self::Avx2,
         Self::NeonDot,
@@ -45,6 +48,7 @@ impl Isa {
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Amx => "amx",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::NeonDot => "neon-dot",
@@ -85,6 +89,8 @@ pub(crate) enum Arch {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
     #[cfg(target_arch = "aarch64")]
@@ -100,6 +106,8 @@ impl Arch {
             Isa::Avx2 => Avx2::detect().map(Self::Avx2),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::detect().map(Self::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Amx::detect().map(Self::Amx),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Neon::detect().map(Self::Neon),
             #[cfg(target_arch = "aarch64")]
@@ -117,6 +125,8 @@ impl Arch {
             Self::Avx2(s) => s.enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(s) => s.enter(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(s) => s.vectors().enter(kernel),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(s) => s.enter(kernel),
             #[cfg(target_arch = "aarch64")]

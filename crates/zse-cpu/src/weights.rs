@@ -1,5 +1,6 @@
 //! Weights as the kernels read them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use zse_format::Checkpoint;
@@ -109,27 +110,31 @@ impl Matrix {
         self.experts
     }
 
-    /// Tile `tile` of matrix `expert`; packed into `scratch` if it is not yet.
+    /// Tiles `tiles` of matrix `expert`, one after the other; packed into `scratch` if they are
+    /// not yet.
     #[inline]
-    pub(crate) fn tile<'a>(
+    pub(crate) fn tiles<'a>(
         &'a self,
         expert: usize,
-        tile: usize,
+        tiles: Range<usize>,
         scratch: &'a mut Vec<u8>,
     ) -> &'a [u8] {
+        let len = tiles.len() * self.tile_bytes;
         match &self.source {
             Source::Packed(data) => {
-                let tile = expert * self.rows.div_ceil(TILE_ROWS) + tile;
-                &data[aligned_start(data) + tile * self.tile_bytes..][..self.tile_bytes]
+                let first = expert * self.rows.div_ceil(TILE_ROWS) + tiles.start;
+                &data[aligned_start(data) + first * self.tile_bytes..][..len]
             }
             Source::InPlace(model, id) => {
                 let view = model.weights.get(*id);
-                let rows = TILE_ROWS.min(self.rows - tile * TILE_ROWS);
-                let from = (expert * self.rows + tile * TILE_ROWS) * view.row_bytes();
-                let bytes = &view.data[from..][..rows * view.row_bytes()];
-                scratch.resize(self.tile_bytes, 0);
-                pack_rows(self.ty, rows, self.cols, bytes, scratch)
-                    .expect("the shapes of a checked weight fit");
+                scratch.resize(len, 0);
+                for (tile, packed) in tiles.zip(scratch.chunks_exact_mut(self.tile_bytes)) {
+                    let rows = TILE_ROWS.min(self.rows - tile * TILE_ROWS);
+                    let from = (expert * self.rows + tile * TILE_ROWS) * view.row_bytes();
+                    let bytes = &view.data[from..][..rows * view.row_bytes()];
+                    pack_rows(self.ty, rows, self.cols, bytes, packed)
+                        .expect("the shapes of a checked weight fit");
+                }
                 scratch
             }
         }
@@ -144,7 +149,8 @@ impl Matrix {
             Source::Packed(_) => {
                 let mut bytes = vec![0; self.ty.row_bytes(self.cols).unwrap_or(0)];
                 let mut unused = Vec::new();
-                let tile = self.tile(0, row / TILE_ROWS, &mut unused);
+                let tile = row / TILE_ROWS;
+                let tile = self.tiles(0, tile..tile + 1, &mut unused);
                 gather_row(self.ty, tile, row % TILE_ROWS, &mut bytes)?;
                 zse_quant::decode(self.ty, &bytes, to)
             }
@@ -201,12 +207,13 @@ mod tests {
             let packed = Matrix::pack(&model, id, &Pool::global().step(2)).expect("a good tensor");
             let in_place = Matrix::in_place(&model, id).expect("a good tensor");
             let (mut unused, mut scratch) = (Vec::new(), Vec::new());
-            for tile in 0..spec.vocab.div_ceil(TILE_ROWS) {
-                let expected = packed.tile(0, tile, &mut unused);
+            let n = spec.vocab.div_ceil(TILE_ROWS);
+            for tiles in [0..1, 1..n, n - 1..n] {
+                let expected = packed.tiles(0, tiles.clone(), &mut unused);
                 assert_eq!(
-                    in_place.tile(0, tile, &mut scratch),
+                    in_place.tiles(0, tiles.clone(), &mut scratch),
                     expected,
-                    "{ty} tile {tile}"
+                    "{ty} tiles {tiles:?}"
                 );
             }
             let (mut a, mut b) = (vec![0.0; spec.width], vec![0.0; spec.width]);

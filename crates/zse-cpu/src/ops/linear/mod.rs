@@ -7,6 +7,8 @@
 //! once over [`Simd`](crate::simd::Simd). For one column the multiplier works on the registers
 //! that the unpacker filled; for many it unpacks once, into the first-level cache.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod float;
 mod generic;
 mod quantized;
@@ -14,6 +16,8 @@ mod quantized;
 mod tests;
 pub(crate) mod tile;
 mod unpack;
+
+use std::ops::Range;
 
 use zse_model::program::Act;
 use zse_quant::GgmlType;
@@ -129,7 +133,7 @@ pub(crate) fn products(ctx: &Ctx<'_>, products: &[Product<'_>]) {
     let ends: Vec<usize> = products
         .iter()
         .map(|p| {
-            total += p.tiles() * p.blocks();
+            total += p.units(ctx.arch);
             total
         })
         .collect();
@@ -155,22 +159,16 @@ pub(crate) fn products(ctx: &Ctx<'_>, products: &[Product<'_>]) {
 /// Multiply-adds of a product that take as long as one of an elementwise operation.
 const UNIT_DISCOUNT: usize = 4;
 
-/// Products of a unit before they are written out, and room for a tile packed on the fly.
-struct Scratch {
-    first: [[f32; LANES]; COLUMN_BLOCK],
-    second: [[f32; LANES]; COLUMN_BLOCK],
-    tile: Vec<u8>,
-}
+/// Products of 16 rows with some columns.
+type Products = [[f32; LANES]];
 
-impl Default for Scratch {
-    fn default() -> Self {
-        let zeros = [[0.0; LANES]; COLUMN_BLOCK];
-        Self {
-            first: zeros,
-            second: zeros,
-            tile: Vec::new(),
-        }
-    }
+/// Products of a unit before they are written out, tile by tile, and room for tiles packed on the
+/// fly.
+#[derive(Default)]
+struct Scratch {
+    first: Vec<[f32; LANES]>,
+    second: Vec<[f32; LANES]>,
+    tiles: Vec<u8>,
 }
 
 impl Product<'_> {
@@ -178,132 +176,189 @@ impl Product<'_> {
         self.weight.matrix.rows().div_ceil(TILE_ROWS)
     }
 
+    /// Tiles of a unit.
+    fn band(&self, arch: Arch) -> usize {
+        match arch {
+            #[cfg(target_arch = "x86_64")]
+            Arch::Amx(_)
+                if self.columns.len() >= amx::COLUMNS && self.weight.matrix.ty().is_quantized() =>
+            {
+                amx::BAND
+            }
+            _ => 1,
+        }
+    }
+
     fn blocks(&self) -> usize {
         self.columns.len().div_ceil(COLUMN_BLOCK)
     }
 
-    /// Computes and writes unit `unit`: blocks of columns within tiles, so that a tile's bytes
-    /// are fetched once.
+    fn units(&self, arch: Arch) -> usize {
+        self.tiles().div_ceil(self.band(arch)) * self.blocks()
+    }
+
+    /// Computes and writes unit `unit`: blocks of columns within bands of tiles, so that the
+    /// bytes of the tiles are fetched once.
     fn unit(&self, arch: Arch, unit: usize, scratch: &mut Scratch) {
-        let (tile, block) = (unit / self.blocks(), unit % self.blocks());
+        let (band, block) = (unit / self.blocks(), unit % self.blocks());
+        let first_tile = band * self.band(arch);
+        let tiles = first_tile..self.tiles().min(first_tile + self.band(arch));
         let first = block * COLUMN_BLOCK;
         let len = COLUMN_BLOCK.min(self.columns.len() - first);
         let columns = &self.columns[first..][..len];
-        let out = &mut scratch.first[..len];
+        let Scratch {
+            first: out,
+            second: up_out,
+            tiles: packed,
+        } = scratch;
+        out.resize(tiles.len() * len, [0.0; LANES]);
         self.weight
-            .multiply(arch, tile, &self.input, columns, out, &mut scratch.tile);
+            .multiply(arch, tiles.clone(), &self.input, columns, out, packed);
         if let Some((act, up)) = self.gated {
-            let up_out = &mut scratch.second[..len];
-            up.multiply(arch, tile, &self.input, columns, up_out, &mut scratch.tile);
+            up_out.resize(tiles.len() * len, [0.0; LANES]);
+            up.multiply(arch, tiles.clone(), &self.input, columns, up_out, packed);
             glu_lanes(arch, act, out, up_out);
         }
         let rows = self.weight.matrix.rows();
-        let width = TILE_ROWS.min(rows - tile * TILE_ROWS);
-        for (values, &row) in out.iter().zip(&self.to[first..]) {
-            // SAFETY: rows of `to` differ, and each tile of a row is one unit, which is computed
-            // once; products do not overlap.
-            let to = unsafe { self.out.part(row as usize * rows + tile * TILE_ROWS, width) };
-            to.copy_from_slice(&values[..width]);
+        for (tile, out) in tiles.zip(out.chunks_exact(len)) {
+            let width = TILE_ROWS.min(rows - tile * TILE_ROWS);
+            for (values, &row) in out.iter().zip(&self.to[first..]) {
+                // SAFETY: rows of `to` differ, and each tile of a row is in one unit, which is
+                // computed once; products do not overlap.
+                let to = unsafe { self.out.part(row as usize * rows + tile * TILE_ROWS, width) };
+                to.copy_from_slice(&values[..width]);
+            }
         }
     }
 }
 
 impl Weight<'_> {
-    /// `out[i]` = rows of tile `tile` times column `columns[i]`, plus bias.
+    /// For each of `tiles`, `out[i]` = its rows times column `columns[i]`, plus bias.
     fn multiply(
         &self,
         arch: Arch,
-        tile: usize,
+        tiles: Range<usize>,
         input: &Input<'_>,
         columns: &[u32],
-        out: &mut [[f32; LANES]],
-        scratch: &mut Vec<u8>,
+        out: &mut Products,
+        packed: &mut Vec<u8>,
     ) {
         let (ty, k) = (self.matrix.ty(), self.matrix.cols());
-        let tile_bytes = self.matrix.tile(self.expert, tile, scratch);
-        match ty {
-            GgmlType::F32 => {
-                let (cell, x) = (float::F32, input.x);
-                arch.run(float::Multiply {
-                    cell,
-                    tile: tile_bytes,
-                    input: x,
-                    k,
-                    columns,
-                    out,
-                });
-            }
-            GgmlType::F16 => {
-                let (cell, x) = (float::F16, input.x);
-                arch.run(float::Multiply {
-                    cell,
-                    tile: tile_bytes,
-                    input: x,
-                    k,
-                    columns,
-                    out,
-                });
-            }
-            GgmlType::Bf16 => {
-                let (cell, x) = (float::Bf16, input.x);
-                arch.run(float::Multiply {
-                    cell,
-                    tile: tile_bytes,
-                    input: x,
-                    k,
-                    columns,
-                    out,
-                });
-            }
-            _ => {
-                let input = input.rounded;
-                with_unpacker(
-                    ty,
-                    Quantized {
-                        arch,
-                        tile: tile_bytes,
-                        input,
-                        columns,
-                        out,
-                    },
-                );
+        let bytes = self.matrix.tiles(self.expert, tiles.clone(), packed);
+        let tile_bytes = bytes.len() / tiles.len();
+        if ty.is_quantized() {
+            let quantized = Quantized {
+                arch,
+                tiles: bytes,
+                tile_bytes,
+                input: input.rounded,
+                columns,
+                out,
+            };
+            with_unpacker(ty, quantized);
+        } else {
+            let outs = out.chunks_exact_mut(columns.len());
+            for (tile, out) in bytes.chunks_exact(tile_bytes).zip(outs) {
+                float(arch, ty, tile, input.x, k, columns, out);
             }
         }
         if let Some(bias) = self.bias {
-            let bias = &bias[tile * TILE_ROWS..];
-            for out in out {
-                for (value, bias) in out.iter_mut().zip(bias) {
-                    *value += bias;
+            for (tile, out) in tiles.zip(out.chunks_exact_mut(columns.len())) {
+                let bias = &bias[tile * TILE_ROWS..];
+                for out in out {
+                    for (value, bias) in out.iter_mut().zip(bias) {
+                        *value += bias;
+                    }
                 }
             }
         }
     }
 }
 
+/// The product of a tile of F32, F16 or BF16 weights.
+fn float(
+    arch: Arch,
+    ty: GgmlType,
+    tile: &[u8],
+    input: &[f32],
+    k: usize,
+    columns: &[u32],
+    out: &mut Products,
+) {
+    macro_rules! multiply {
+        ($cell:expr) => {
+            arch.run(float::Multiply {
+                cell: $cell,
+                tile,
+                input,
+                k,
+                columns,
+                out,
+            })
+        };
+    }
+    match ty {
+        GgmlType::F32 => multiply!(float::F32),
+        GgmlType::F16 => multiply!(float::F16),
+        GgmlType::Bf16 => multiply!(float::Bf16),
+        _ => unreachable!("quantized types are multiplied elsewhere"),
+    }
+}
+
 /// Runs a quantized product once its unpacker is known.
 struct Quantized<'a> {
     arch: Arch,
-    tile: &'a [u8],
+    /// Tiles of the same matrix, one after the other.
+    tiles: &'a [u8],
+    tile_bytes: usize,
     input: &'a Activations,
     columns: &'a [u32],
-    out: &'a mut [[f32; LANES]],
+    /// For each tile and column.
+    out: &'a mut Products,
 }
 
 impl Visit for Quantized<'_> {
     fn visit<U: Unpack>(self, unpacker: U) {
         let Self {
             arch,
-            tile,
+            tiles,
+            tile_bytes,
             input,
             columns,
             out,
         } = self;
-        arch.run(quantized::Multiply {
-            unpacker,
-            tile,
-            input,
-            columns,
-            out,
-        });
+        let mut out: Vec<&mut Products> = out.chunks_exact_mut(columns.len()).collect();
+        let mut rest = columns;
+        #[cfg(target_arch = "x86_64")]
+        if let Arch::Amx(amx) = arch
+            && let (columns @ [_, ..], last) = columns.as_chunks()
+        {
+            let bands = tiles.chunks(amx::BAND * tile_bytes);
+            for (tiles, out) in bands.zip(out.chunks_mut(amx::BAND)) {
+                arch.run(amx::Multiply {
+                    amx,
+                    unpacker,
+                    tiles,
+                    tile_bytes,
+                    input,
+                    columns,
+                    out,
+                });
+            }
+            rest = last;
+        }
+        if rest.is_empty() {
+            return;
+        }
+        let done = columns.len() - rest.len();
+        for (tile, out) in tiles.chunks_exact(tile_bytes).zip(out) {
+            arch.run(quantized::Multiply {
+                unpacker,
+                tile,
+                input,
+                columns: rest,
+                out: &mut out[done..],
+            });
+        }
     }
 }

@@ -1,0 +1,209 @@
+//! AMX: products of tiles of bytes, whose intrinsics are not stable yet.
+//!
+//! A tile register holds up to 16 rows of 64 bytes. The operation here multiplies 16 columns of
+//! activations with 16 rows of weights over 32 k, or over each half of them.
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, __get_cpuid_max, _xgetbv};
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use super::Avx512;
+
+/// Columns of a product: rows of a tile register.
+pub(crate) const COLUMNS: usize = 16;
+
+/// 16 columns' activations over 32 k: row c is column c's.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Left(pub(crate) [[u8; 32]; COLUMNS]);
+
+/// 16 rows of weights over 32 k: four k of each row, then the next four.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Right(pub(crate) [[u8; 64]; 8]);
+
+/// Sums of products, of 32 bits: row c has those of column c with 16 rows of weights.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Sums(pub(crate) [[u8; 64]; COLUMNS]);
+
+impl Sums {
+    pub(crate) const ZERO: Self = Self([[0; 64]; COLUMNS]);
+}
+
+/// Proof that the CPU has AVX-512 with VNNI and AMX for bytes, and that the system lets this
+/// process use it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Amx(Avx512);
+
+/// Tile registers set up on this thread, until dropped.
+pub(crate) struct Registers {
+    /// They are the thread's.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Amx {
+    /// The proof, if the CPU has the features and the system grants their use.
+    pub(crate) fn detect() -> Option<Self> {
+        static GRANTED: OnceLock<bool> = OnceLock::new();
+        let vectors = Avx512::detect()?;
+        GRANTED
+            .get_or_init(|| has_tiles() && request_tiles())
+            .then_some(Self(vectors))
+    }
+
+    /// The vectors of the same CPU.
+    pub(crate) fn vectors(self) -> Avx512 {
+        self.0
+    }
+
+    /// Sets up the tile registers of this thread.
+    pub(crate) fn registers(self) -> Registers {
+        /// As the instruction reads it: palette, first row, then bytes a row and rows by register.
+        #[repr(C, align(64))]
+        struct Config {
+            palette: u8,
+            start: u8,
+            unused: [u8; 14],
+            row_bytes: [u16; 16],
+            rows: [u8; 16],
+        }
+        let mut config = Config {
+            palette: 1,
+            start: 0,
+            unused: [0; 14],
+            row_bytes: [0; 16],
+            rows: [0; 16],
+        };
+        // 0 and 1: sums. 2 and 3: operands over 32 k. 4 and 5: over 16 k.
+        let shapes = [(16, 64), (16, 64), (16, 32), (8, 64), (16, 16), (4, 64)];
+        for (i, (rows, row_bytes)) in shapes.into_iter().enumerate() {
+            config.rows[i] = rows;
+            config.row_bytes[i] = row_bytes;
+        }
+        // SAFETY: `self` proves that the instruction may be used; it reads the 64 bytes of
+        // `config`. No other code of this process uses tile registers.
+        unsafe {
+            asm!(
+                "ldtilecfg [{config}]",
+                config = in(reg) &raw const config,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        Registers {
+            _not_send: PhantomData,
+        }
+    }
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        // SAFETY: the registers were set up on this thread, so the CPU has the instruction.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+impl Registers {
+    /// The dot products of 16 columns with 16 rows over 32 k.
+    #[inline(always)]
+    pub(crate) fn dot(&self, left: &Left, right: &Right, sums: &mut Sums) {
+        // SAFETY: `self` proves that the registers are set up on this thread: 0 as 16 rows of 64
+        // bytes, 2 as 16 of 32, 3 as 8 of 64, which are read and written within the structs.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tileloadd tmm2, [{left} + {left_row}]",
+                "tileloadd tmm3, [{right} + {row}]",
+                "tdpbssd tmm0, tmm2, tmm3",
+                "tilestored [{sums} + {row}], tmm0",
+                left = in(reg) left,
+                right = in(reg) right,
+                sums = in(reg) sums,
+                left_row = in(reg) 32usize,
+                row = in(reg) 64usize,
+                out("tmm0") _, out("tmm2") _, out("tmm3") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    /// As [`Registers::dot`], but with the sums over the first and the last 16 k apart.
+    #[inline(always)]
+    pub(crate) fn dot_halves(&self, left: &Left, right: &Right, sums: &mut [Sums; 2]) {
+        // SAFETY: as in `dot`; registers 1, 4 and 5 are set up as 16 rows of 64 bytes, 16 of 16
+        // and 4 of 64, and the second halves start 16 bytes into a row of `left`, 256 bytes into
+        // `right` and 1024 into `sums`.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tileloadd tmm4, [{left} + {left_row}]",
+                "tileloadd tmm5, [{right} + {row}]",
+                "tdpbssd tmm0, tmm4, tmm5",
+                "tileloadd tmm4, [{left} + {left_row} + 16]",
+                "tileloadd tmm5, [{right} + {row} + 256]",
+                "tdpbssd tmm1, tmm4, tmm5",
+                "tilestored [{sums} + {row}], tmm0",
+                "tilestored [{sums} + {row} + 1024], tmm1",
+                left = in(reg) left,
+                right = in(reg) right,
+                sums = in(reg) sums,
+                left_row = in(reg) 32usize,
+                row = in(reg) 64usize,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// Whether the CPU has tile registers and products of bytes, and the system saves the registers.
+fn has_tiles() -> bool {
+    const OSXSAVE: u32 = 1 << 27;
+    const TILES: u32 = 1 << 24;
+    const BYTES: u32 = 1 << 25;
+    const SAVED: u64 = 3 << 17;
+    if __get_cpuid_max(0).0 < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
+        return false;
+    }
+    // SAFETY: with OSXSAVE the CPU has the instruction.
+    let saved = unsafe { saved_states() };
+    __cpuid_count(7, 0).edx & (TILES | BYTES) == TILES | BYTES && saved & SAVED == SAVED
+}
+
+/// The states that the system saves.
+#[target_feature(enable = "xsave")]
+fn saved_states() -> u64 {
+    // SAFETY: register 0 always exists.
+    unsafe { _xgetbv(0) }
+}
+
+/// Asks Linux for the use of tile registers in this process, which it grants only on request.
+#[cfg(target_os = "linux")]
+fn request_tiles() -> bool {
+    const ARCH_PRCTL: isize = 158;
+    const REQUEST_PERMISSION: usize = 0x1023;
+    const TILE_DATA: usize = 18;
+    let result: isize;
+    // SAFETY: the system call takes two numbers and touches no memory of the process; the
+    // instruction overwrites rcx and r11, which are given up.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => result,
+            in("rdi") REQUEST_PERMISSION,
+            in("rsi") TILE_DATA,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result == 0
+}
+
+/// Other systems' rules are not known here.
+#[cfg(not(target_os = "linux"))]
+fn request_tiles() -> bool {
+    false
+}
