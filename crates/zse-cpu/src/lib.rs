@@ -16,6 +16,7 @@ mod backend;
 mod executor;
 mod isa;
 mod kv;
+mod memory;
 mod ops;
 mod par;
 mod pool;
@@ -24,3 +25,4 @@ mod weights;
 
 pub use backend::CpuBackend;
 pub use isa::Isa;
+pub use memory::{SystemMemory, system_memory};

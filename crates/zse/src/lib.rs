@@ -46,7 +46,7 @@ pub use plan::MemoryPlan;
 pub use source::ModelSource;
 pub use words::tokens_containing;
 
-pub use zse_cpu::Isa;
+pub use zse_cpu::{Isa, SystemMemory, system_memory};
 pub use zse_engine::{Completion, FinishReason, Finished, Generate, Timings, TokenInfo, Usage};
 /// Model files: metadata and tensors.
 pub use zse_format as format;

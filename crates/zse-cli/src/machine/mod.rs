@@ -55,7 +55,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// This machine.
     pub(crate) fn here() -> Self {
-        let memory = linux::memory();
+        let memory = zse::system_memory().unwrap_or_default();
         Self {
             cpu: linux::cpu_name().unwrap_or_else(|| "unknown".to_owned()),
             cores: linux::cores(),

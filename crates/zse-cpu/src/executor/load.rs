@@ -7,6 +7,7 @@ use zse_model::program::{Op, Program, TensorId};
 use zse_model::{Model, rope};
 use zse_quant::pack::packed_bytes;
 
+use crate::memory::{SystemMemory, system_memory};
 use crate::ops::rope::Rotations;
 use crate::pool::Step;
 use crate::weights::Matrix;
@@ -129,7 +130,7 @@ fn uses(program: &Program) -> Vec<Uses> {
 /// Whether packed matrices and caches fit into memory. The file's own pages do not count: they
 /// are let go of as they are packed.
 fn fits(model: &Model, budget: &Budget, uses: &[Uses]) -> bool {
-    let Some(available) = available_memory() else {
+    let Some(SystemMemory { available, .. }) = system_memory() else {
         return true;
     };
     let products = (0..uses.len())
@@ -144,23 +145,4 @@ fn fits(model: &Model, budget: &Budget, uses: &[Uses]) -> bool {
         .sum();
     let kv = budget.kv_bytes(&model.program).unwrap_or(u64::MAX);
     packed.saturating_add(kv) <= available
-}
-
-/// Bytes that may still be used, by what the system says; `None` where it does not.
-fn available_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    let cgroup = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    };
-    let limit = match (cgroup("memory.max"), cgroup("memory.current")) {
-        (Some(max), Some(current)) => max.saturating_sub(current),
-        _ => u64::MAX,
-    };
-    Some((kib * 1024).min(limit))
 }
