@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use zse_model::Model;
-use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError};
+use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError, MemoryReport};
 
-use crate::executor::CpuExecutor;
+use crate::executor::{CpuExecutor, plan};
 use crate::isa::{Arch, Isa};
+use crate::memory::system_memory;
 
 /// The CPU.
 ///
@@ -30,6 +31,13 @@ impl CpuBackend {
     pub fn isa(&self) -> Isa {
         self.isa.unwrap_or_else(|| Isa::available()[0])
     }
+
+    fn arch(&self) -> Result<Arch, LoadError> {
+        Arch::of(self.isa()).ok_or_else(|| LoadError::Unsupported {
+            device: self.caps().name,
+            what: format!("this CPU has no {}", self.isa()),
+        })
+    }
 }
 
 impl Backend for CpuBackend {
@@ -40,13 +48,18 @@ impl Backend for CpuBackend {
         }
     }
 
-    fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
-        let Some(arch) = Arch::of(self.isa()) else {
-            return Err(LoadError::Unsupported {
-                device: self.caps().name,
-                what: format!("this CPU has no {}", self.isa()),
-            });
-        };
-        Ok(Box::new(CpuExecutor::new(model, budget, arch)?))
+    fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
+        self.arch()?;
+        plan(model, budget, available())
     }
+
+    fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
+        let executor = CpuExecutor::new(model, budget, self.arch()?, available())?;
+        Ok(Box::new(executor))
+    }
+}
+
+/// Bytes that may still be used; `None` where the system does not say.
+fn available() -> Option<u64> {
+    system_memory().map(|memory| memory.available)
 }

@@ -77,6 +77,16 @@ impl Weights {
         &self.checkpoint
     }
 
+    /// Bytes of the checkpoint that are in memory while an executor reads `in_place` bytes of it as
+    /// they are: just these where it is a map of a file, else all of it (the built-in model is part
+    /// of the program).
+    pub fn mapped_bytes(&self, in_place: u64) -> u64 {
+        match self.checkpoint.is_mapped() {
+            true => in_place,
+            false => self.checkpoint.file_bytes(),
+        }
+    }
+
     /// The weight behind `id`.
     pub fn get(&self, id: TensorId) -> WeightView<'_> {
         let t = &self.tensors[id.index()];

@@ -9,7 +9,7 @@ use zse_text::{ChatTemplate, Tokenizer};
 
 use crate::chat::ChatRequest;
 use crate::generation::Generation;
-use crate::{Error, LoadOptions, MemoryPlan, ModelSource};
+use crate::{Error, LoadOptions, MemoryReport, ModelSource};
 
 /// A loaded model. Cloning is cheap: clones share the model, and may be used from any number of
 /// threads; their requests are computed together, up to [`LoadOptions::sequences`] at a time.
@@ -38,7 +38,7 @@ struct Shared {
     model: Arc<Model>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    options: LoadOptions,
+    memory: MemoryReport,
     device: String,
 }
 
@@ -54,6 +54,8 @@ impl Engine {
         let model = options.model(checkpoint)?;
         let backend = options.device.backend();
         let budget = options.budget(&model);
+        // Asked now: once loaded, the model itself takes of what is available.
+        let memory = options.memory(&model)?;
         let config = EngineConfig {
             max_sequences: options.sequences,
             ..EngineConfig::default()
@@ -66,7 +68,7 @@ impl Engine {
                 model,
                 tokenizer,
                 template,
-                options: options.clone(),
+                memory,
                 device: backend.caps().name,
             }),
         })
@@ -209,9 +211,9 @@ impl Engine {
         &self.shared.device
     }
 
-    /// The memory that it needs.
-    pub fn memory(&self) -> MemoryPlan {
-        MemoryPlan::new(&self.shared.model, &self.shared.options)
+    /// The memory that it needs, as [`LoadOptions::memory`] said when it was loaded.
+    pub fn memory(&self) -> MemoryReport {
+        self.shared.memory
     }
 }
 

@@ -18,7 +18,7 @@
 //! ([`embed`](Engine::embed)) and scores ([`score`](Engine::score),
 //! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, up to
 //! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
-//! [`MemoryPlan`] says beforehand what memory a model needs, [`mod@bench`] measures speed,
+//! [`LoadOptions::memory`] says beforehand what memory a model needs, [`mod@bench`] measures speed,
 //! [`quantize`] writes a model's weights in other types.
 //!
 //! Feature `builtin` (on by default) makes a small chat model part of the program.
@@ -31,7 +31,6 @@ mod error;
 mod generation;
 mod options;
 mod perplexity;
-mod plan;
 pub mod quantize;
 mod source;
 mod words;
@@ -42,7 +41,6 @@ pub use error::Error;
 pub use generation::{Chunk, Generation, Progress};
 pub use options::{Device, LoadOptions};
 pub use perplexity::{Perplexity, PerplexityProgress};
-pub use plan::MemoryPlan;
 pub use source::ModelSource;
 pub use words::tokens_containing;
 
@@ -50,7 +48,7 @@ pub use zse_cpu::{Isa, SystemMemory, system_memory};
 pub use zse_engine::{Completion, FinishReason, Finished, Generate, Timings, TokenInfo, Usage};
 /// Model files: metadata and tensors.
 pub use zse_format as format;
-pub use zse_model::executor::{Fuse, KvType};
+pub use zse_model::executor::{Fuse, KvType, MemoryReport};
 pub use zse_model::sampler::{Mirostat, SampleParams};
 pub use zse_model::{Model, ModelInfo, Program};
 pub use zse_text::{

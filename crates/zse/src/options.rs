@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zse_cpu::CpuBackend;
 use zse_format::Checkpoint;
-use zse_model::executor::{Backend, Budget, Fuse, KvType};
+use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport};
 use zse_model::reference::Reference;
 use zse_model::{Model, ModelOptions};
 
@@ -139,7 +139,11 @@ impl LoadOptions {
     pub fn budget(&self, model: &Model) -> Budget {
         // A model that sees tokens ahead needs its whole prompt in one pass.
         let batch_tokens = match model.program.is_causal() {
-            true => self.batch_tokens.max(self.sequences),
+            // No prompt is longer than the context.
+            true => self
+                .batch_tokens
+                .max(self.sequences)
+                .min(model.info.context.saturating_mul(self.sequences)),
             false => model.info.context,
         };
         Budget {
@@ -147,6 +151,48 @@ impl LoadOptions {
             threads: self.threads,
             fuse: self.fuse,
             ..Budget::for_context(model.info.context, self.sequences, batch_tokens)
+        }
+    }
+
+    /// The memory that `model` needs while it computes prompts and generates, known before it is
+    /// loaded.
+    ///
+    /// ```
+    /// use zse::{LoadOptions, ModelSource};
+    ///
+    /// let options = LoadOptions::default();
+    /// let model = options.model(ModelSource::Builtin.open()?)?;
+    /// println!("{} bytes", options.memory(&model)?.total());
+    /// # Ok::<(), zse::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the device cannot take the model, or not with these options.
+    pub fn memory(&self, model: &Model) -> Result<MemoryReport, Error> {
+        // A sequence wants one output in a step.
+        let budget = Budget {
+            max_outputs: self.sequences,
+            ..self.budget(model)
+        };
+        Ok(self.device.backend().plan(model, &budget)?)
+    }
+}
+
+#[cfg(all(test, feature = "builtin"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_holds_no_more_than_all_contexts() {
+        let checkpoint = ModelSource::Builtin.open().unwrap();
+        for (context, sequences, expected) in [(64, 1, 64), (64, 3, 192), (1024, 2, 512)] {
+            let options = LoadOptions {
+                context: Some(context),
+                sequences,
+                ..LoadOptions::default()
+            };
+            let model = options.model(Arc::clone(&checkpoint)).unwrap();
+            assert_eq!(options.budget(&model).max_tokens, expected);
         }
     }
 }

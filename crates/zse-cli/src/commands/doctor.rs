@@ -49,21 +49,13 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
         )?,
     }
 
-    // The reference keeps all weights as f32.
-    let parameters: u64 = engine
-        .model()
-        .weights
-        .checkpoint()
-        .tensors()
-        .map(|t| t.elements())
-        .sum();
-    let reference_needs = parameters.saturating_mul(4);
+    let options = LoadOptions {
+        device: Device::Reference,
+        ..options
+    };
+    let reference_needs = options.memory(engine.model())?.total();
     let available = Machine::here().available;
     if reference_needs <= available || available == 0 {
-        let options = LoadOptions {
-            device: Device::Reference,
-            ..options
-        };
         let difference = difference(&engine, &super::load(&source, &options)?)?;
         writeln!(out, "results    ok: {difference}")?;
     } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use zse::format::{Array, Checkpoint, Value};
-use zse::{CHATML, ChatTemplate, MemoryPlan, Model, Tokenizer};
+use zse::{CHATML, ChatTemplate, MemoryReport, Model, Tokenizer};
 
 use crate::args::{Global, InfoArgs};
 use crate::machine;
@@ -24,12 +24,17 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
         return metadata(&checkpoint, args.json);
     }
     let model = options.model(Arc::clone(&checkpoint))?;
+    let mut out = io::stdout().lock();
+    if args.graph {
+        write!(out, "{}", model.program)?;
+        return Ok(());
+    }
     // Built as a run would build it, so that what this process uses now is what a run uses besides
     // the plan.
     let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
     let facts = Facts {
         types: by_type(&checkpoint),
-        plan: MemoryPlan::new(&model, &options),
+        plan: options.memory(&model)?,
         process: machine::resident_bytes().unwrap_or(0) + RUNNING,
         kv_type: options.kv_type.name(),
         default_template: default_template(&checkpoint, &tokenizer)?,
@@ -37,10 +42,7 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
         model: &model,
         checkpoint: &checkpoint,
     };
-    let mut out = io::stdout().lock();
-    if args.graph {
-        write!(out, "{}", model.program)?;
-    } else if args.json {
+    if args.json {
         writeln!(out, "{:#}", facts.json())?;
     } else {
         facts.write(&mut out)?;
@@ -88,7 +90,7 @@ struct Facts<'a> {
     checkpoint: &'a Checkpoint,
     model: &'a Model,
     types: BTreeMap<&'static str, Share>,
-    plan: MemoryPlan,
+    plan: MemoryReport,
     /// What the program itself takes: code, metadata, tokenizer.
     process: u64,
     kv_type: &'static str,
@@ -187,7 +189,7 @@ impl Facts<'_> {
         writeln!(out, "{}", table.plain())?;
 
         let mut table = Table::new(["memory", "size"]);
-        table.row(["weights, packed".to_owned(), bytes(self.plan.weights)]);
+        table.row(["weights, in memory".to_owned(), bytes(self.plan.weights)]);
         table.row(["weights, in the file".to_owned(), bytes(self.plan.mapped)]);
         table.row([
             format!("KV cache, {} tokens in {}", info.context, self.kv_type),

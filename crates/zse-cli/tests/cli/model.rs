@@ -50,6 +50,13 @@ fn kv_memory_follows_context_and_type() {
 }
 
 #[test]
+fn memory_is_that_of_the_device() {
+    let info = info(&["--device", "reference", "--ctx", "512"]);
+    let parameters = info["parameters"].as_u64().unwrap();
+    assert_eq!(info["memory"]["weights"], 4 * parameters);
+}
+
+#[test]
 fn graph_is_the_program() {
     let graph = zse(&["info", "--graph"]).ok();
     assert!(graph.starts_with("program "), "{graph}");

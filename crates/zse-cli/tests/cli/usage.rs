@@ -39,6 +39,8 @@ fn failures_are_exit_code_1_and_name_the_file() {
     std::fs::write(path("text.gguf"), "hello").unwrap();
     std::fs::write(path("model.safetensors"), "hello").unwrap();
     std::fs::write(path("lines.jsonl"), "{\"messages\": []}\nnonsense\n").unwrap();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../zse-model/tests/golden/");
+    let short_heads = format!("{golden}llama2.gguf");
     for (args, hint) in [
         (["info", &path("absent.gguf")].to_vec(), "absent.gguf"),
         (["info", &path("text.gguf")].to_vec(), "text.gguf"),
@@ -52,6 +54,10 @@ fn failures_are_exit_code_1_and_name_the_file() {
             "lines.jsonl:2",
         ),
         (["run", "-p", "a", "--ctx", "4"].to_vec(), "tokens"),
+        (
+            ["info", &short_heads, "--kv-type", "q8_0"].to_vec(),
+            "q8_0 stores blocks of 32 numbers, but a head has 8; choose f16",
+        ),
     ] {
         let done = zse(&args);
         assert_eq!(done.code, 1, "{args:?}: {}", done.err);

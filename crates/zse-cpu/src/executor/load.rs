@@ -7,7 +7,6 @@ use zse_model::program::{Op, Program, TensorId};
 use zse_model::{Model, rope};
 use zse_quant::pack::packed_bytes;
 
-use crate::memory::{SystemMemory, system_memory};
 use crate::ops::rope::Rotations;
 use crate::pool::Step;
 use crate::weights::Matrix;
@@ -29,30 +28,57 @@ struct Uses {
     vector: bool,
 }
 
+/// The forms in which a tensor is kept.
+pub(super) struct Form {
+    /// As a matrix or table, if it is used as one.
+    pub(super) matrix: Option<Place>,
+    /// Decoded to f32.
+    pub(super) vector: bool,
+}
+
+/// Where a matrix or table is kept.
+pub(super) enum Place {
+    /// In memory, packed.
+    Packed,
+    /// In the file, as it is there.
+    File,
+}
+
+/// The forms of all tensors of `model`: matrices packed (tables that are matrices too are looked up
+/// there), tables left in the file, vectors decoded.
+///
+/// Matrices are left in the file, and packed anew as they are used, where `available` bytes do not
+/// hold them beside the caches of `budget`.
+pub(super) fn forms(model: &Model, budget: &Budget, available: Option<u64>) -> Vec<Form> {
+    let uses = uses(&model.program);
+    let pack = available.is_none_or(|available| fits(model, budget, &uses, available));
+    let form = |uses: &Uses| Form {
+        matrix: match uses {
+            Uses { product: true, .. } if pack => Some(Place::Packed),
+            Uses { product: true, .. } | Uses { table: true, .. } => Some(Place::File),
+            _ => None,
+        },
+        vector: uses.vector,
+    };
+    uses.iter().map(form).collect()
+}
+
 impl Weights {
-    /// Loads the weights of `model`: matrices packed (tables that are matrices too are looked up
-    /// there), tables left in the file, vectors decoded.
-    ///
-    /// Matrices are left in the file, and packed anew as they are used, where memory does not
-    /// hold them beside the caches of `budget`.
+    /// Brings the weights of `model` into `forms`.
     pub(super) fn load(
         model: &Arc<Model>,
-        budget: &Budget,
+        forms: &[Form],
         step: &Step<'_>,
     ) -> Result<Self, LoadError> {
-        let uses = uses(&model.program);
-        let pack = fits(model, budget, &uses);
-        let ids = || (0..uses.len() as u32).map(TensorId).zip(&uses);
-        let matrices = ids().map(|(id, uses)| match uses {
-            Uses { product: true, .. } if pack => Matrix::pack(model, id, step).map(Some),
-            Uses { product: true, .. } | Uses { table: true, .. } => {
-                Matrix::in_place(model, id).map(Some)
-            }
-            _ => Ok(None),
+        let ids = || (0..forms.len() as u32).map(TensorId).zip(forms);
+        let matrices = ids().map(|(id, form)| match form.matrix {
+            Some(Place::Packed) => Matrix::pack(model, id, step).map(Some),
+            Some(Place::File) => Matrix::in_place(model, id).map(Some),
+            None => Ok(None),
         });
         let matrices = matrices.collect::<Result<_, _>>()?;
-        let vectors = ids().filter(|(_, uses)| uses.vector).map(|(id, _)| id);
-        let mut decoded = vec![None; uses.len()];
+        let vectors = ids().filter(|(_, form)| form.vector).map(|(id, _)| id);
+        let mut decoded = vec![None; forms.len()];
         for id in vectors {
             let view = model.weights.get(id);
             let failed = |source| LoadError::Weight {
@@ -127,12 +153,9 @@ fn uses(program: &Program) -> Vec<Uses> {
     uses
 }
 
-/// Whether packed matrices and caches fit into memory. The file's own pages do not count: they
-/// are let go of as they are packed.
-fn fits(model: &Model, budget: &Budget, uses: &[Uses]) -> bool {
-    let Some(SystemMemory { available, .. }) = system_memory() else {
-        return true;
-    };
+/// Whether packed matrices and caches fit into `available` bytes. The file's own pages do not
+/// count: they are let go of as they are packed.
+fn fits(model: &Model, budget: &Budget, uses: &[Uses], available: u64) -> bool {
     let products = (0..uses.len())
         .filter(|&i| uses[i].product)
         .map(|i| TensorId(i as u32));

@@ -1,6 +1,7 @@
 //! Runs a program's steps.
 
 mod load;
+mod plan;
 mod run;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::ops::rope::Rotations;
 use crate::par::for_parts;
 use crate::pool::{Pool, available_threads};
 use load::Weights;
+pub(crate) use plan::plan;
 use run::Run;
 
 /// The groups that have kernels.
@@ -29,6 +31,14 @@ const FUSED: [GroupKind; 3] = [
     GroupKind::GatedUp,
     GroupKind::RopeKvWrite,
 ];
+
+/// The groups to claim.
+fn claim(fuse: Fuse) -> &'static [GroupKind] {
+    match fuse {
+        Fuse::All => &FUSED,
+        Fuse::None => &[],
+    }
+}
 
 /// A model on the CPU.
 pub(crate) struct CpuExecutor {
@@ -61,16 +71,19 @@ struct Memory {
 }
 
 impl CpuExecutor {
-    pub(crate) fn new(model: Arc<Model>, budget: &Budget, arch: Arch) -> Result<Self, LoadError> {
+    /// `model` within `budget`, where `available` bytes of memory are left (`None`: unknown).
+    pub(crate) fn new(
+        model: Arc<Model>,
+        budget: &Budget,
+        arch: Arch,
+        available: Option<u64>,
+    ) -> Result<Self, LoadError> {
         budget.check(&model.program)?;
         let threads = budget.threads.unwrap_or_else(available_threads).max(1);
-        let weights = Weights::load(&model, budget, &Pool::global().step(threads))?;
+        let forms = load::forms(&model, budget, available);
+        let weights = Weights::load(&model, &forms, &Pool::global().step(threads))?;
         let rotations = weights.rotations(&model.program);
-        let claim: &[GroupKind] = match budget.fuse {
-            Fuse::All => &FUSED,
-            Fuse::None => &[],
-        };
-        let steps = schedule(&model.program, claim);
+        let steps = schedule(&model.program, claim(budget.fuse));
         let plan = BufferPlan::new(&model.program, &steps);
         let kv = KvStore::new(&model.program, budget);
         let buffers = vec![Vec::new(); plan.buffers.len()];
@@ -161,7 +174,7 @@ impl Executor for CpuExecutor {
     }
 
     fn memory(&self) -> MemoryReport {
-        let (weights, mapped) = self.weights.bytes();
+        let (weights, in_place) = self.weights.bytes();
         let rotations: usize = self.rotations.iter().map(Rotations::bytes).sum();
         let Memory {
             buffers,
@@ -172,7 +185,7 @@ impl Executor for CpuExecutor {
         let floats: usize = buffers.iter().map(Vec::capacity).sum::<usize>() + identity.capacity();
         MemoryReport {
             weights,
-            mapped,
+            mapped: self.model.weights.mapped_bytes(in_place),
             kv: self.kv.bytes(),
             activations: (4 * floats + rounded.bytes() + moe.bytes() + rotations) as u64,
         }

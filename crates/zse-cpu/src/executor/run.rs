@@ -11,7 +11,7 @@ use crate::ops::attention::{Attention, attention};
 use crate::ops::linear::{Input, Product, Weight, products};
 use crate::ops::moe::{Experts, Router, Tokens, moe_ffn, moe_route};
 use crate::ops::rope::{Rotations, rope};
-use crate::ops::{Ctx, elementwise, embed, norm, pooling};
+use crate::ops::{Ctx, elementwise, embed, norm, pooling, resize};
 use crate::par::SharedSlice;
 use crate::pool;
 
@@ -51,13 +51,13 @@ impl<'a> Run<'a> {
         for (buffer, planned) in memory.buffers.iter_mut().zip(&plan.buffers) {
             let len = rows(planned.rows, batch) * planned.cols;
             if buffer.len() < len {
-                buffer.resize(len, 0.0);
+                resize(buffer, len, 0.0);
             }
         }
         let known = memory.identity.len() as u32;
-        memory
-            .identity
-            .extend(known..batch.tokens.len().max(batch.seqs.len()) as u32);
+        let columns = known..batch.tokens.len() as u32;
+        memory.identity.reserve_exact(columns.len());
+        memory.identity.extend(columns);
         Self {
             ctx: Ctx { arch: *arch, step },
             batch,

@@ -6,7 +6,7 @@ use zse_quant::contract::GROUP;
 use crate::par::{SharedSlice, chunk_len};
 use crate::simd::{Kernel, LANES, Simd, array};
 
-use super::Ctx;
+use super::{Ctx, resize};
 
 /// Columns of activations as the contract rounds them.
 #[derive(Default)]
@@ -37,9 +37,9 @@ impl Activations {
     pub(crate) fn round(&mut self, ctx: &Ctx<'_>, x: &[f32], k: usize) {
         let groups = x.len() / GROUP;
         self.k = k;
-        self.q.resize(x.len(), 0);
-        self.scale.resize(groups, 0.0);
-        self.sums.resize(groups, [0; 2]);
+        resize(&mut self.q, x.len(), 0);
+        resize(&mut self.scale, groups, 0.0);
+        resize(&mut self.sums, groups, [0; 2]);
         let q = SharedSlice::new(self.q.as_chunks_mut::<GROUP>().0);
         let (scale, sums) = (
             SharedSlice::new(&mut self.scale),
@@ -75,6 +75,11 @@ impl Activations {
             scale: &self.scale[i * groups..][..groups],
             sums: &self.sums[i * groups..][..groups],
         }
+    }
+
+    /// Bytes that `len` activations take.
+    pub(crate) fn bytes_of(len: usize) -> usize {
+        len + (4 + 8) * (len / GROUP)
     }
 
     /// Bytes held.

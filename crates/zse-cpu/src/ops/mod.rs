@@ -38,3 +38,10 @@ impl Ctx<'_> {
         });
     }
 }
+
+/// Makes `vec` hold `len` elements and, if it grows, keeps room for no more: what vectors set aside
+/// to grow on is in no plan of the memory.
+pub(crate) fn resize<T: Clone>(vec: &mut Vec<T>, len: usize, value: T) {
+    vec.reserve_exact(len.saturating_sub(vec.len()));
+    vec.resize(len, value);
+}

@@ -1,10 +1,11 @@
 //! Mixtures of experts: the router's choice, and the experts' gated MLPs.
 
+use zse_model::WeightView;
 use zse_model::program::Act;
 
-use super::Ctx;
 use super::activations::Activations;
 use super::linear::{Input, Product, Weight, products};
+use super::{Ctx, resize};
 use crate::par::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd, math};
 use crate::weights::Matrix;
@@ -112,6 +113,49 @@ impl MoeScratch {
     }
 }
 
+/// Numbers that [`MoeScratch`] holds, part by part.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MoeSize {
+    hidden: usize,
+    outputs: usize,
+    rounded: usize,
+    hidden_rounded: usize,
+}
+
+impl MoeSize {
+    /// What a mixture of `n_tokens` tokens, each through `top_k` of the experts of `gate`, `up` and
+    /// `down`, works in.
+    pub(crate) fn new(n_tokens: usize, top_k: usize, experts: [WeightView<'_>; 3]) -> Self {
+        let [gate, up, down] = experts;
+        let tokens = n_tokens.min(tokens_at_once(top_k));
+        let hidden = tokens * top_k * gate.rows;
+        let input_rounded = gate.ty.is_quantized() || up.ty.is_quantized();
+        Self {
+            hidden,
+            outputs: tokens * top_k * down.rows,
+            rounded: usize::from(input_rounded) * tokens * gate.cols,
+            hidden_rounded: usize::from(down.ty.is_quantized()) * hidden,
+        }
+    }
+
+    /// What suffices for either.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            hidden: self.hidden.max(other.hidden),
+            outputs: self.outputs.max(other.outputs),
+            rounded: self.rounded.max(other.rounded),
+            hidden_rounded: self.hidden_rounded.max(other.hidden_rounded),
+        }
+    }
+
+    /// Bytes of all.
+    pub(crate) fn bytes(self) -> usize {
+        4 * (self.hidden + self.outputs)
+            + Activations::bytes_of(self.rounded)
+            + Activations::bytes_of(self.hidden_rounded)
+    }
+}
+
 /// What goes into a mixture.
 #[derive(Clone, Copy)]
 pub(crate) struct Tokens<'a> {
@@ -120,6 +164,11 @@ pub(crate) struct Tokens<'a> {
     /// From [`moe_route`].
     pub(crate) route: &'a [f32],
     pub(crate) top_k: usize,
+}
+
+/// Tokens that are computed at a time.
+fn tokens_at_once(top_k: usize) -> usize {
+    (MAX_PAIRS / top_k).max(1)
 }
 
 /// `sum_e weight_e * down_e(act(gate_e(x)) * up_e(x))`, added in the order of the route.
@@ -132,7 +181,7 @@ pub(crate) fn moe_ffn(
 ) {
     let Tokens { x, route, top_k } = tokens;
     let (cols, width) = (experts.gate.cols(), experts.down.rows());
-    let at_once = (MAX_PAIRS / top_k).max(1);
+    let at_once = tokens_at_once(top_k);
     let parts = x
         .chunks(at_once * cols)
         .zip(route.chunks(at_once * 2 * top_k));
@@ -174,8 +223,8 @@ fn part(
         rounded,
         hidden_rounded,
     } = scratch;
-    hidden.resize(pairs * ff, 0.0);
-    outputs.resize(pairs * width, 0.0);
+    resize(hidden, pairs * ff, 0.0);
+    resize(outputs, pairs * width, 0.0);
     let weight = |matrix, expert| Weight {
         matrix,
         expert,

@@ -40,8 +40,10 @@ impl Rotations {
 
     /// Takes tokens at `positions`.
     pub(crate) fn set(&mut self, positions: &[u32]) {
-        self.cos.clear();
-        self.sin.clear();
+        for table in [&mut self.cos, &mut self.sin] {
+            table.clear();
+            table.reserve_exact(positions.len() * self.frequencies.len());
+        }
         for &position in positions {
             for &frequency in &self.frequencies {
                 let angle = position as f32 * frequency;
@@ -61,6 +63,11 @@ impl Rotations {
             cos: &self.cos[range.clone()],
             sin: &self.sin[range],
         }
+    }
+
+    /// Bytes that the rotations of `n_tokens` tokens take, each of `pairs` pairs.
+    pub(crate) fn bytes_of(n_tokens: usize, pairs: usize) -> usize {
+        4 * (pairs + 2 * n_tokens * pairs)
     }
 
     /// Bytes held.

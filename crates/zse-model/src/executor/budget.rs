@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::program::{Program, StateKind};
+use crate::program::{Program, Rows, StateKind};
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -119,6 +119,14 @@ impl Budget {
         }
     }
 
+    /// The most rows that a value has in a batch. A sequence that is pooled counts as an output.
+    pub fn max_rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.max_tokens,
+            Rows::Outputs | Rows::Seqs => self.max_outputs.min(self.max_tokens),
+        }
+    }
+
     /// Bytes of all KV blocks for `program`; `None` where the KV type does not divide a head or
     /// the size overflows.
     pub fn kv_bytes(&self, program: &Program) -> Option<u64> {
@@ -132,15 +140,25 @@ impl Budget {
     }
 }
 
-/// Bytes that an executor uses, by use.
+/// Bytes that an executor uses or, as a plan, will use; by use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryReport {
     /// Weights held by the executor itself (packed or uploaded).
     pub weights: u64,
-    /// Weights that it reads from the checkpoint in place.
+    /// Weights that it reads from the checkpoint in place; the whole checkpoint where it is no map
+    /// of a file but part of the program, as the built-in model is.
     pub mapped: u64,
     /// KV blocks.
     pub kv: u64,
     /// Intermediate results.
     pub activations: u64,
+}
+
+impl MemoryReport {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        [self.weights, self.mapped, self.kv, self.activations]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
 }

@@ -30,6 +30,13 @@ pub trait Backend {
     /// What it can run.
     fn caps(&self) -> Caps;
 
+    /// What an executor of `model` within `budget` will use: [`Executor::memory`] once it has run a
+    /// batch of `max_tokens` tokens and `max_outputs` outputs. Nothing is loaded for it.
+    ///
+    /// # Errors
+    /// If [`compile`](Self::compile) would refuse the model or the budget.
+    fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError>;
+
     /// Prepares `model` within `budget`: packs or uploads weights, allocates the KV blocks.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::executor::{
     Output, Outputs, Ticket, TokenSource, Want, finish,
 };
 use crate::model::Model;
-use crate::program::{EmbedIndex, Op, ProgramOutput, Rows, TensorId, ValueId};
+use crate::program::{EmbedIndex, Op, ProgramOutput, Rows, Tensor, TensorId, ValueId};
 use crate::rope;
 
 use kv::KvStore;
@@ -31,14 +31,40 @@ impl Backend for Reference {
         }
     }
 
+    fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
+        let program = &model.program;
+        budget.check(program)?;
+        let numbers = |t: &Tensor| t.experts * t.rows * t.cols;
+        let weights: usize = program.tensors.iter().map(numbers).sum();
+        let values = program.values.iter();
+        let values: usize = values.map(|v| budget.max_rows(v.rows) * v.cols).sum();
+        // Whatever type they are rounded to, keys and values are kept as f32.
+        let kept = Budget {
+            kv_type: KvType::F32,
+            ..budget.clone()
+        };
+        kept.check(program)?;
+        Ok(MemoryReport {
+            weights: 4 * weights as u64,
+            mapped: model.weights.mapped_bytes(0),
+            kv: kept.kv_bytes(program).expect("the budget was checked"),
+            activations: 4 * values as u64,
+        })
+    }
+
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
+        let checkpoint = model.weights.checkpoint();
         let weights = (0..model.program.tensors.len())
             .map(|i| {
                 let view = model.weights.get(TensorId(i as u32));
-                view.to_f32().map_err(|source| LoadError::Weight {
+                let decoded = view.to_f32().map_err(|source| LoadError::Weight {
                     tensor: view.name.to_owned(),
                     source,
-                })
+                });
+                if let Some(tensor) = checkpoint.tensor(view.name) {
+                    checkpoint.release_pages(&tensor);
+                }
+                decoded
             })
             .collect::<Result<Vec<_>, _>>()?;
         let ropes = model
@@ -55,6 +81,7 @@ impl Backend for Reference {
             kv,
             ticket: Ticket(0),
             logits: Vec::new(),
+            values: 0,
             outputs: None,
             wants: Vec::new(),
         }))
@@ -71,6 +98,8 @@ struct ReferenceExecutor {
     ticket: Ticket,
     /// `[n_outputs, vocab]` of the step in flight.
     logits: Vec<f32>,
+    /// The most numbers that the values of a step were.
+    values: usize,
     wants: Vec<Want>,
     outputs: Option<Outputs>,
 }
@@ -133,8 +162,9 @@ impl Executor for ReferenceExecutor {
     fn memory(&self) -> MemoryReport {
         MemoryReport {
             weights: self.weights.iter().map(|w| 4 * w.len() as u64).sum(),
+            mapped: self.model.weights.mapped_bytes(0),
             kv: self.kv.bytes(),
-            ..MemoryReport::default()
+            activations: 4 * self.values as u64,
         }
     }
 }
@@ -154,6 +184,7 @@ impl ReferenceExecutor {
                 values[out.index()] = result;
             }
         }
+        self.values = self.values.max(values.iter().map(Vec::len).sum());
         std::mem::take(&mut values[model.program.output.value().index()])
     }
 
