@@ -14,7 +14,7 @@ use crate::par::for_parts;
 use crate::pool::Step;
 
 /// Bytes that one vector load takes; packed weights start at a multiple of it.
-const ALIGN: usize = 64;
+pub(crate) const ALIGN: usize = 64;
 
 /// A stack of matrices, `experts` x `[rows, cols]`, in tiles of 16 rows.
 pub(crate) struct Matrix {

@@ -11,9 +11,7 @@ use super::load::{Form, Place, forms};
 use crate::ops::activations::Activations;
 use crate::ops::moe::MoeSize;
 use crate::ops::rope::Rotations;
-
-/// What a packed matrix takes besides its tiles, so that they start where a vector load likes it.
-const ALIGNMENT: u64 = 64;
+use crate::weights::ALIGN;
 
 /// What an executor of `model` within `budget` uses once it has run the largest batch, where
 /// `available` bytes of memory are left before it is loaded (`None`: unknown).
@@ -45,7 +43,7 @@ fn weights(model: &Model, forms: &[Form]) -> Result<(u64, u64), LoadError> {
                     source,
                 };
                 let packed = packed_bytes(view.ty, view.rows, view.cols).map_err(failed)?;
-                held += (view.experts * packed) as u64 + ALIGNMENT;
+                held += (view.experts * packed) as u64 + ALIGN as u64;
             }
             Some(Place::File) => in_place += view.data.len() as u64,
             None => {}
