@@ -7,7 +7,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use zse_model::Program;
-use zse_model::executor::{BlockId, Budget, KvOp, KvType, SeqSpan};
+use zse_model::executor::{BlockId, Budget, KvOp, KvType, LoadError, SeqSpan, try_reserve};
 use zse_model::program::{KvGroup, Paged, StateId};
 
 use crate::ops::Ctx;
@@ -59,7 +59,11 @@ pub(crate) struct NewRows<'a> {
 
 impl KvStore {
     /// Empty blocks for `program`; `budget` has been checked against it.
-    pub(crate) fn new(program: &Program, budget: &Budget) -> Self {
+    ///
+    /// # Errors
+    /// If memory does not suffice.
+    pub(crate) fn new(program: &Program, budget: &Budget) -> Result<Self, LoadError> {
+        try_reserve("keys and values", budget.kv_bytes(program))?;
         let groups = program.kv_groups();
         let ty = budget.kv_type;
         let tokens = budget.kv_blocks * budget.block_len;
@@ -88,12 +92,12 @@ impl KvStore {
                 }
             })
             .collect();
-        Self {
+        Ok(Self {
             ty,
             block_len: budget.block_len,
             groups,
             states,
-        }
+        })
     }
 
     /// Bytes held.

@@ -103,6 +103,20 @@ fn what_cannot_be_is_refused_at_compile() {
     };
     let refused = CpuBackend::default().compile(model.clone(), &budget);
     assert!(matches!(refused, Err(LoadError::Budget(_))));
+    for (threads, kv_blocks) in [(Some(1_000_000), 8), (None, 1 << 50)] {
+        let budget = Budget {
+            kv_blocks,
+            threads,
+            ..self::budget()
+        };
+        match CpuBackend::default().compile(model.clone(), &budget) {
+            Err(LoadError::Budget(_)) => assert!(threads.is_some()),
+            Err(LoadError::OutOfMemory { needed, .. }) => {
+                assert_eq!(Some(needed), budget.kv_bytes(&model.program));
+            }
+            other => panic!("{:?}", other.err()),
+        }
+    }
     let missing = Isa::ALL
         .into_iter()
         .find(|isa| !Isa::available().contains(isa));

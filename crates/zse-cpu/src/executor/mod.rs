@@ -85,7 +85,7 @@ impl CpuExecutor {
         let rotations = weights.rotations(&model.program);
         let steps = schedule(&model.program, claim(budget.fuse));
         let plan = BufferPlan::new(&model.program, &steps);
-        let kv = KvStore::new(&model.program, budget);
+        let kv = KvStore::new(&model.program, budget)?;
         let buffers = vec![Vec::new(); plan.buffers.len()];
         Ok(Self {
             model,

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use crate::program::{Program, Rows, StateKind};
 
+use super::LoadError;
+
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum KvType {
@@ -96,7 +98,7 @@ pub struct Budget {
     pub max_tokens: usize,
     /// Most rows in a batch that want an output.
     pub max_outputs: usize,
-    /// Threads; `None`: as many as the process may use.
+    /// Threads, at most [`Budget::MAX_THREADS`]; `None`: as many as the process may use.
     pub threads: Option<usize>,
     /// Fusion.
     pub fuse: Fuse,
@@ -105,6 +107,9 @@ pub struct Budget {
 impl Budget {
     /// Tokens in a block, unless something else is asked for.
     pub const BLOCK_LEN: usize = 32;
+
+    /// Most threads that can be asked for: more than any machine would gain from.
+    pub const MAX_THREADS: usize = 1024;
 
     /// Enough for `sequences` sequences of `context` tokens and batches of `max_tokens`.
     pub fn for_context(context: usize, sequences: usize, max_tokens: usize) -> Self {
@@ -138,6 +143,29 @@ impl Budget {
             sum.checked_add(token.checked_mul(tokens)?)
         })
     }
+}
+
+/// Whether the system gives `bytes` for `what` (`None`: more than can be counted), tried by asking
+/// for them and letting them go. What is then allocated in parts would abort the process if the
+/// system refused it, and each part may be small enough to be granted where the whole is not.
+///
+/// # Errors
+/// [`LoadError::OutOfMemory`] if it does not.
+pub fn try_reserve(what: &'static str, bytes: Option<u64>) -> Result<(), LoadError> {
+    let mut probe = Vec::<u8>::new();
+    let granted = bytes
+        .and_then(|n| usize::try_from(n).ok())
+        .is_some_and(|n| probe.try_reserve_exact(n).is_ok());
+    // An allocation that nobody sees may be left out, and then never fails.
+    std::hint::black_box(&mut probe);
+    if granted {
+        return Ok(());
+    }
+    Err(LoadError::OutOfMemory {
+        what,
+        needed: bytes.unwrap_or(u64::MAX),
+        available: None,
+    })
 }
 
 /// Bytes that an executor uses or, as a plan, will use; by use.

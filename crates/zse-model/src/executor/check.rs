@@ -21,6 +21,9 @@ impl Budget {
                 return fail(format!("{name} is 0"));
             }
         }
+        if let Some(n) = self.threads.filter(|&n| n > Self::MAX_THREADS) {
+            return fail(format!("{n} threads, at most {}", Self::MAX_THREADS));
+        }
         for state in &program.states {
             let StateKind::Paged(p) = state.kind;
             if let Some(dim) = [p.k_dim, p.v_dim]

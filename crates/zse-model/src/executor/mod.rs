@@ -17,7 +17,7 @@ pub use batch::{
     Batch, BlockId, KvOp, Masks, Output, OutputRow, Outputs, SampleJob, Sampled, SeqSpan,
     TokenMask, TokenSource, Want,
 };
-pub use budget::{Budget, Fuse, KvType, MemoryReport};
+pub use budget::{Budget, Fuse, KvType, MemoryReport, try_reserve};
 pub use finish::finish;
 
 use std::sync::Arc;
@@ -93,14 +93,17 @@ pub enum LoadError {
         what: String,
     },
     /// Memory does not suffice.
-    #[error("the model needs {needed} bytes for {what}, {available} are available")]
+    #[error("the model needs {needed} bytes for {what}, more than {}", match available {
+        Some(bytes) => format!("the {bytes} that are available"),
+        None => "this machine gives".to_owned(),
+    })]
     OutOfMemory {
         /// For what.
         what: &'static str,
         /// Bytes needed.
         needed: u64,
-        /// Bytes available.
-        available: u64,
+        /// Bytes available, where that is known.
+        available: Option<u64>,
     },
     /// A weight cannot be decoded.
     #[error("tensor '{tensor}': {source}")]

@@ -1,7 +1,8 @@
 //! Batches and budgets that executors refuse.
 
-use super::{Budget, ExecError, KvType, OutputRow, TokenSource, Want};
+use super::{Backend, Budget, ExecError, KvType, LoadError, OutputRow, TokenSource, Want};
 use crate::conformance::{DecoderSpec, batch, decoder};
+use crate::reference::Reference;
 use zse_quant::GgmlType;
 
 #[test]
@@ -38,6 +39,32 @@ fn each_index_out_of_range_is_refused_by_name() {
             other => panic!("{message}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_cache_beyond_memory_is_an_error_of_its_own() {
+    let model = decoder(&DecoderSpec::small(GgmlType::F32), 1).unwrap();
+    // Whose rounded type can still be counted, but not the reference's f32.
+    for (kv_blocks, kv_type) in [(1 << 45, KvType::F16), (1 << 49, KvType::Q4_0)] {
+        let budget = Budget {
+            kv_blocks,
+            kv_type,
+            ..Budget::for_context(64, 1, 16)
+        };
+        let error = Reference.compile(model.clone(), &budget).err().unwrap();
+        assert!(matches!(error, LoadError::OutOfMemory { .. }), "{error}");
+    }
+}
+
+#[test]
+fn more_threads_than_any_machine_has_are_refused() {
+    let model = decoder(&DecoderSpec::small(GgmlType::F32), 1).unwrap();
+    let budget = Budget {
+        threads: Some(100_000),
+        ..Budget::for_context(64, 1, 16)
+    };
+    let error = budget.check(&model.program).unwrap_err().to_string();
+    assert_eq!(error, "100000 threads, at most 1024");
 }
 
 #[test]

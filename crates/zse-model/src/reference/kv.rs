@@ -1,7 +1,7 @@
 //! Keys and values in blocks, and attention over them.
 
 use crate::AttentionSpec;
-use crate::executor::{Batch, Budget, KvOp, KvType, LoadError, SeqSpan};
+use crate::executor::{Batch, Budget, KvOp, KvType, LoadError, SeqSpan, try_reserve};
 use crate::program::{KvGroup, Mask, Paged, Program, StateId};
 
 use super::ops;
@@ -26,6 +26,11 @@ struct StateStore {
 impl KvStore {
     pub(super) fn new(program: &Program, budget: &Budget) -> Result<Self, LoadError> {
         budget.check(program)?;
+        let numbers = Budget {
+            kv_type: KvType::F32,
+            ..budget.clone()
+        };
+        try_reserve("keys and values", numbers.kv_bytes(program))?;
         let groups = program.kv_groups();
         let tokens = budget.kv_blocks * budget.block_len;
         let states = (0..program.states.len())
