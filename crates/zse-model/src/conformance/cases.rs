@@ -120,7 +120,7 @@ impl Draft {
         let ids: Vec<Vec<u32>> = lens.iter().map(|&n| rng.ids(n, VOCAB)).collect();
         let first: Vec<_> = ids.iter().map(|ids| (ids.as_slice(), 0)).collect();
         let mut batches = vec![batch(&model, &budget, &first)];
-        if model.program.is_causal() {
+        if !model.program.takes_whole_sequences() {
             let next: Vec<Vec<u32>> = [1, 17, 1].iter().map(|&n| rng.ids(n, VOCAB)).collect();
             let second: Vec<_> = next
                 .iter()

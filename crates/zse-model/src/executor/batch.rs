@@ -36,7 +36,8 @@ pub enum TokenSource {
 pub struct SeqSpan {
     /// Its rows of [`Batch::tokens`].
     pub tokens: Range<usize>,
-    /// Index in the sequence's KV of its first token here: how many tokens are cached already.
+    /// Index in the sequence's KV of its first token here: how many tokens are cached already. 0
+    /// for a program that takes whole sequences (`Program::takes_whole_sequences`).
     pub first: usize,
     /// For each KV group, the blocks that hold the sequence, the batch's tokens included. Token
     /// `i` of the sequence is row `i % block_len` of block `i / block_len`.

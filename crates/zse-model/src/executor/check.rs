@@ -78,7 +78,7 @@ impl Batch {
             format!("{} positions", self.positions.len())
         })?;
         self.check_ids(program)?;
-        self.check_sequences(n_groups, budget)?;
+        self.check_sequences(program, budget)?;
 
         let (pooled, vocab) = match program.output {
             ProgramOutput::Logits(v) => (false, program.value(v).cols),
@@ -132,7 +132,9 @@ impl Batch {
         Ok(())
     }
 
-    fn check_sequences(&self, n_groups: usize, budget: &Budget) -> Result<(), ExecError> {
+    /// Sequences cover the tokens, and their tables hold them.
+    fn check_sequences(&self, program: &Program, budget: &Budget) -> Result<(), ExecError> {
+        let n_groups = program.kv_groups().len();
         let fail =
             |seq: usize, what: String| Err(ExecError::BadBatch(format!("sequence {seq}: {what}")));
         let mut next = 0;
@@ -144,7 +146,14 @@ impl Batch {
                 );
             }
             next = seq.tokens.end;
-            let blocks = (seq.first + seq.tokens.len()).div_ceil(budget.block_len);
+            if program.takes_whole_sequences() && seq.first > 0 {
+                let first = seq.first;
+                return fail(i, format!("begins at token {first}, must be whole"));
+            }
+            let Some(len) = seq.first.checked_add(seq.tokens.len()) else {
+                return fail(i, format!("has {} tokens before it", seq.first));
+            };
+            let blocks = len.div_ceil(budget.block_len);
             if seq.tables.len() != n_groups || seq.tables.iter().any(|t| t.len() < blocks) {
                 return fail(i, format!("needs {n_groups} tables of {blocks} blocks"));
             }

@@ -1,7 +1,7 @@
 //! Batches and budgets that executors refuse.
 
 use super::{Backend, Budget, ExecError, KvType, LoadError, OutputRow, TokenSource, Want};
-use crate::conformance::{DecoderSpec, batch, decoder};
+use crate::conformance::{DecoderSpec, batch, decoder, op_cases};
 use crate::reference::Reference;
 use zse_quant::GgmlType;
 
@@ -13,7 +13,7 @@ fn each_index_out_of_range_is_refused_by_name() {
     let good = batch(&model, &budget, &[(&[1, 2, 3], 0)]);
     good.check(&model.program, &budget).unwrap();
     type Break = fn(&mut super::Batch);
-    let breaks: [(&str, Break); 9] = [
+    let breaks: [(&str, Break); 10] = [
         ("row 97 of 'token_embd.weight'", |b| {
             b.tokens[1] = TokenSource::Id(97)
         }),
@@ -22,6 +22,7 @@ fn each_index_out_of_range_is_refused_by_name() {
         ("expected to begin at 0", |b| b.seqs[0].tokens.start = 1),
         ("block 2 of 2", |b| b.seqs[0].tables[0][0] = 2),
         ("tables of 3 blocks", |b| b.seqs[0].first = 64),
+        ("tokens before it", |b| b.seqs[0].first = usize::MAX - 1),
         ("output 2 of token 3", |b| b.outputs[2].token = 3),
         ("rising order", |b| b.outputs[0].token = 1),
         ("wants token 97", |b| {
@@ -65,6 +66,23 @@ fn more_threads_than_any_machine_has_are_refused() {
     };
     let error = budget.check(&model.program).unwrap_err().to_string();
     assert_eq!(error, "100000 threads, at most 1024");
+}
+
+#[test]
+fn a_program_that_needs_whole_sequences_is_given_no_parts() {
+    let cases = op_cases(1).unwrap().into_iter();
+    let whole: Vec<_> = cases
+        .filter(|c| c.name.contains("pool") || c.name.contains("Bidirectional"))
+        .collect();
+    assert!(whole.len() > 3);
+    for case in whole {
+        let mut part = case.batches[0].clone();
+        part.seqs[1].first = 1;
+        match part.check(&case.model.program, &case.budget) {
+            Err(ExecError::BadBatch(e)) => assert!(e.contains("must be whole"), "{e}"),
+            other => panic!("{}: {other:?}", case.name),
+        }
+    }
 }
 
 #[test]

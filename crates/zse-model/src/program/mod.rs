@@ -213,8 +213,13 @@ impl Program {
         groups
     }
 
-    /// Whether every token may only see tokens before it. A program for which this is false
-    /// (BERT) needs all tokens of a sequence in one batch.
+    /// Whether all tokens of a sequence must be in one batch: tokens see later ones (BERT), or
+    /// their rows are pooled.
+    pub fn takes_whole_sequences(&self) -> bool {
+        !self.is_causal() || matches!(self.output, ProgramOutput::Pooled(_))
+    }
+
+    /// Whether every token may only see tokens before it.
     pub fn is_causal(&self) -> bool {
         !self.nodes.iter().any(|n| {
             matches!(
