@@ -1,6 +1,9 @@
 //! The rules that every program keeps, checked once when it is built.
 
-use super::{Mask, NodeId, Op, Program, ProgramOutput, Rows, Value, ValueId};
+use super::{
+    Mask, Node, NodeId, Op, Program, ProgramOutput, Rope, RopeId, Rows, StateId, TensorId, Value,
+    ValueId,
+};
 
 /// A program that breaks a rule: a mistake in an architecture or a pass, never in a file.
 #[derive(Debug, thiserror::Error)]
@@ -15,11 +18,13 @@ pub struct ProgramError {
 }
 
 impl Program {
-    /// Checks that values are defined once and before use, and that every shape fits.
+    /// Checks that every index is in its table, that values are defined once and before use, and
+    /// that every shape fits.
     ///
     /// # Errors
     /// Names the first node that breaks a rule.
     pub fn check(&self) -> Result<(), ProgramError> {
+        self.check_ids()?;
         let mut defined = vec![false; self.values.len()];
         for (i, node) in self.nodes.iter().enumerate() {
             let fail = |what: String| ProgramError {
@@ -59,6 +64,53 @@ impl Program {
         Ok(())
     }
 
+    /// Checks that what nodes name exists, so that it can be looked up.
+    fn check_ids(&self) -> Result<(), ProgramError> {
+        let values = |ids: &[ValueId]| {
+            let stray = ids.iter().find(|v| v.index() >= self.values.len());
+            stray.map(|v| format!("%{} of {} values", v.0, self.values.len()))
+        };
+        let tensors = |ids: &[TensorId]| {
+            ids.iter().find_map(|t| match self.tensors.get(t.index()) {
+                None => Some(format!("tensor {} of {}", t.0, self.tensors.len())),
+                Some(t) if t.rows == 0 || t.cols == 0 || t.experts == 0 => {
+                    Some(format!("tensor '{}' is empty", t.name))
+                }
+                Some(_) => None,
+            })
+        };
+        let state = |id: StateId| {
+            (id.index() >= self.states.len())
+                .then(|| format!("state {} of {}", id.0, self.states.len()))
+        };
+        let rope = |id: RopeId| match self.ropes.get(id.index()) {
+            None => Some(format!("rope {} of {}", id.0, self.ropes.len())),
+            Some(rope) => tensors(rope.factors.as_slice()),
+        };
+        for (i, Node { op, out, .. }) in self.nodes.iter().enumerate() {
+            let wrong = values(&op.inputs())
+                .or_else(|| values(out.as_slice()))
+                .or_else(|| tensors(&op.tensors()))
+                .or_else(|| op.state().and_then(state))
+                .or_else(|| op.rope().and_then(rope));
+            if let Some(what) = wrong {
+                return Err(ProgramError {
+                    node: NodeId(i as u32),
+                    op: op.name(),
+                    what,
+                });
+            }
+        }
+        match values(&[self.output.value()]) {
+            None => Ok(()),
+            Some(what) => Err(ProgramError {
+                node: NodeId(self.nodes.len() as u32),
+                op: "output",
+                what,
+            }),
+        }
+    }
+
     /// The value that `op` defines (`None`: it only changes a state), or the rule that its inputs
     /// break.
     pub(crate) fn shape_of(&self, op: &Op) -> Result<Option<Value>, String> {
@@ -78,13 +130,18 @@ impl Program {
                 Err(format!("%{} has rows {:?}", id.0, v.rows))
             }
         };
-        let vector = |what: &str, t: super::TensorId, cols: usize| {
-            want(what, self.tensor(t).rows * self.tensor(t).cols, cols)
+        let single = |t: TensorId| {
+            let t = self.tensor(t);
+            want("matrices stacked", t.experts, 1).map(|()| t)
+        };
+        let vector = |what: &str, t: TensorId, cols: usize| {
+            let t = single(t)?;
+            want(what, t.rows.saturating_mul(t.cols), cols)
         };
         let shape = match *op {
             Op::Embed { table, .. } => Value {
                 rows: Rows::Tokens,
-                cols: self.tensor(table).cols,
+                cols: single(table)?.cols,
             },
             Op::RmsNorm {
                 x, weight, group, ..
@@ -108,7 +165,7 @@ impl Program {
             Op::Linear {
                 x, weight, bias, ..
             } => {
-                let (x, w) = (value(x), self.tensor(weight));
+                let (x, w) = (value(x), single(weight)?);
                 want("input columns", x.cols, w.cols)?;
                 bias.map_or(Ok(()), |b| vector("bias length", b, w.rows))?;
                 Value {
@@ -117,20 +174,30 @@ impl Program {
                 }
             }
             Op::Rope { x, head_dim, rope } => {
-                let dims = self.ropes[rope.index()].dims;
+                let Rope { dims, factors, .. } = self.ropes[rope.index()];
                 if head_dim == 0
+                    || dims == 0
                     || value(x).cols % head_dim != 0
                     || dims > head_dim
                     || !dims.is_multiple_of(2)
                 {
                     return Err(format!("cannot rotate {dims} of a head of {head_dim}"));
                 }
+                factors.map_or(Ok(()), |f| vector("number of factors", f, dims / 2))?;
                 tokens(x)?
             }
             Op::KvWrite { k, v, state } => {
                 let p = self.paged(state);
-                want("key columns", tokens(k)?.cols, p.kv_heads * p.k_dim)?;
-                want("value columns", tokens(v)?.cols, p.kv_heads * p.v_dim)?;
+                want(
+                    "key columns",
+                    tokens(k)?.cols,
+                    p.kv_heads.saturating_mul(p.k_dim),
+                )?;
+                want(
+                    "value columns",
+                    tokens(v)?.cols,
+                    p.kv_heads.saturating_mul(p.v_dim),
+                )?;
                 return Ok(None);
             }
             Op::Attention {
@@ -141,12 +208,19 @@ impl Program {
                 ..
             } => {
                 let p = self.paged(state);
-                want("query columns", tokens(q)?.cols, heads * p.k_dim)?;
+                want(
+                    "query columns",
+                    tokens(q)?.cols,
+                    heads.saturating_mul(p.k_dim),
+                )?;
                 if p.kv_heads == 0 || heads % p.kv_heads != 0 {
                     return Err(format!(
                         "{heads} heads do not divide by {} KV heads",
                         p.kv_heads
                     ));
+                }
+                if mask == Mask::Window(0) {
+                    return Err("a window of no positions".to_owned());
                 }
                 if let (Mask::Window(n), Some(kept)) = (mask, p.window)
                     && n > kept
@@ -157,7 +231,7 @@ impl Program {
                 }
                 Value {
                     rows: Rows::Tokens,
-                    cols: heads * p.v_dim,
+                    cols: heads.saturating_mul(p.v_dim),
                 }
             }
             Op::Glu { gate: a, up: b, .. } | Op::Add { a, b } => {
@@ -176,11 +250,16 @@ impl Program {
                 }
                 Value {
                     rows: tokens(logits)?.rows,
-                    cols: 2 * top_k,
+                    cols: top_k.saturating_mul(2),
                 }
             }
             Op::MoeFfn {
-                x, gate, up, down, ..
+                x,
+                route,
+                gate,
+                up,
+                down,
+                ..
             } => {
                 let [g, u, d] = [gate, up, down].map(|t| self.tensor(t));
                 want("input columns", tokens(x)?.cols, g.cols)?;
@@ -189,6 +268,14 @@ impl Program {
                 want("down columns", d.cols, g.rows)?;
                 want("up experts", u.experts, g.experts)?;
                 want("down experts", d.experts, g.experts)?;
+                let routed = self.nodes.iter().find_map(|n| match n.op {
+                    Op::MoeRoute { logits, .. } if n.out == Some(route) => Some(value(logits).cols),
+                    _ => None,
+                });
+                match routed {
+                    Some(experts) => want("number of routed experts", experts, g.experts)?,
+                    None => return Err(format!("%{} is no route", route.0)),
+                }
                 Value {
                     rows: Rows::Tokens,
                     cols: d.rows,
@@ -203,6 +290,9 @@ impl Program {
                 cols: tokens(x)?.cols,
             },
         };
+        if shape.cols == 0 {
+            return Err("has no columns".to_owned());
+        }
         Ok(Some(shape))
     }
 }

@@ -8,6 +8,8 @@
 mod check;
 mod display;
 mod op;
+#[cfg(test)]
+mod tests;
 
 pub use check::ProgramError;
 pub use op::{

@@ -325,6 +325,14 @@ impl Op {
         }
     }
 
+    /// The rotary embedding it applies.
+    pub fn rope(&self) -> Option<RopeId> {
+        match *self {
+            Self::Rope { rope, .. } => Some(rope),
+            _ => None,
+        }
+    }
+
     /// The sequence state it reads or writes.
     pub fn state(&self) -> Option<StateId> {
         match *self {
