@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zse_format::{Checkpoint, EncodedValue, GgufWriter};
-use zse_model::conformance::Golden;
+use zse_model::conformance::{Golden, batch};
+use zse_model::executor::{Backend, Budget, Masks};
 use zse_model::reference::Reference;
 use zse_model::{Model, ModelError, ModelOptions};
 use zse_quant::GgmlType;
@@ -65,9 +66,10 @@ fn error_of(result: Result<Model, ModelError>) -> String {
         .to_string()
 }
 
-/// A golden fixture that another value of a key leaves unchanged would not test that key.
+/// A golden fixture that another value of a key leaves unchanged would not test that key. Keys that
+/// the shape of a tensor follows from are no numbers to get wrong: see the next test.
 #[test]
-fn golden_fixtures_notice_every_hyperparameter() {
+fn golden_fixtures_notice_hyperparameters_that_no_shape_shows() {
     let float = EncodedValue::from;
     let integer = |n: u32| EncodedValue::from(n);
     let cases = [
@@ -77,6 +79,7 @@ fn golden_fixtures_notice_every_hyperparameter() {
             float(0.1f32),
         ),
         ("llama3", "llama.rope.freq_base", float(10_000f32)),
+        ("llama2", "llama.rope.dimension_count", integer(4)),
         ("mixtral", "llama.expert_used_count", integer(1)),
         ("qwen2-yarn", "qwen2.rope.scaling.factor", float(2f32)),
         (
@@ -134,6 +137,31 @@ fn golden_fixtures_notice_every_hyperparameter() {
             report.error > 1e-3,
             "{name} does not depend on {key}: {report:?}"
         );
+    }
+}
+
+#[test]
+fn hyperparameters_that_disagree_with_the_shapes_are_refused() {
+    for (file, key, value) in [
+        ("llama3.gguf", "llama.embedding_length", 64u32),
+        ("llama3.gguf", "llama.feed_forward_length", 32),
+        ("llama3.gguf", "llama.attention.head_count_kv", 1),
+        ("llama3.gguf", "llama.block_count", 1),
+        ("mistral.gguf", "llama.attention.key_length", 32),
+        ("mistral.gguf", "llama.attention.value_length", 8),
+        ("mixtral.gguf", "llama.expert_count", 3),
+        ("qwen3moe.gguf", "qwen3moe.expert_count", 3),
+        ("qwen3moe.gguf", "qwen3moe.expert_feed_forward_length", 64),
+        ("phi3.gguf", "phi3.attention.head_count_kv", 1),
+        ("bert-cls.gguf", "bert.context_length", 32),
+    ] {
+        let original = open(file);
+        let stored = original.metadata().u64(key).unwrap();
+        assert_ne!(stored, Some(u64::from(value)), "{file}: {key}");
+        match load_with(file, key, value) {
+            Err(ModelError::TensorShape { .. } | ModelError::UnknownTensor { .. }) => {}
+            other => panic!("{file}: {key}: {:?}", other.err()),
+        }
     }
 }
 
@@ -212,9 +240,11 @@ fn impossible_hyperparameters_are_refused_by_name() {
     assert!(error_of(load_with("llama3.gguf", "llama.context_length", 0u32)).contains("context"));
 }
 
-/// Any value of any key is refused or makes a program that keeps the rules; nothing panics.
+/// Any value of any key is refused or makes a program that keeps the rules and runs, whatever it
+/// computes; nothing panics.
 #[test]
 fn hostile_metadata_never_panics() {
+    let mut ran = 0;
     for file in Golden::files().unwrap() {
         let golden = Golden::open(&file).unwrap();
         let original = golden.model.weights.checkpoint();
@@ -238,10 +268,28 @@ fn hostile_metadata_never_panics() {
             for value in values {
                 if let Ok(model) = load(edited(original, &[(key, value)], |_| true, &[])) {
                     model.program.check().unwrap();
+                    ran += usize::from(run(model));
                 }
             }
         }
     }
+    assert!(ran > 100, "{ran}");
+}
+
+/// Whether the reference takes three tokens of `model`. What it computes may be no numbers, which
+/// is an error.
+fn run(model: Model) -> bool {
+    let budget = Budget::for_context(32, 1, 3);
+    let model = Arc::new(model);
+    let Ok(mut executor) = Reference.compile(Arc::clone(&model), &budget) else {
+        return false;
+    };
+    let Ok(ticket) = executor.submit(&batch(&model, &budget, &[(&[1, 2, 3], 0)])) else {
+        return false;
+    };
+    let sampled = executor.sample(ticket, &Masks::default());
+    assert_eq!(sampled.is_ok(), executor.wait(ticket).is_ok());
+    true
 }
 
 #[test]
