@@ -116,16 +116,18 @@ impl<'a> Run<'a> {
                 self.linears(linears);
             }
             GroupKind::GatedUp => {
-                if let &[gate, up, glu] = self.norm_of(nodes) {
-                    self.gated_up(gate, up, glu);
-                }
+                let &[gate, up, glu] = self.norm_of(nodes) else {
+                    unreachable!("a gated projection of {nodes:?}");
+                };
+                self.gated_up(gate, up, glu);
             }
             GroupKind::RopeKvWrite => {
-                if let (&Op::Rope { x, rope, .. }, &Op::KvWrite { v, state, .. }) =
+                let (&Op::Rope { x, rope, .. }, &Op::KvWrite { v, state, .. }) =
                     (self.op(nodes[0]), self.op(nodes[1]))
-                {
-                    self.kv_write(x, v, state, Some(&self.rotations[rope.index()]));
-                }
+                else {
+                    unreachable!("a rotated write of {nodes:?}");
+                };
+                self.kv_write(x, v, state, Some(&self.rotations[rope.index()]));
             }
             GroupKind::AddNorm => nodes.iter().for_each(|n| self.node(*n)),
         }
@@ -295,7 +297,10 @@ impl<'a> Run<'a> {
     fn linears(&mut self, nodes: &[NodeId]) {
         let linears: Vec<(Linear, ValueId)> = nodes
             .iter()
-            .filter_map(|n| Some((Linear::of(self.op(*n))?, self.program.nodes[n.index()].out?)))
+            .map(|n| {
+                let linear = Linear::of(self.op(*n)).zip(self.program.nodes[n.index()].out);
+                linear.expect("a group of linears has no others")
+            })
             .collect();
         let matrices: Vec<Linear> = linears.iter().map(|(linear, _)| *linear).collect();
         self.round(&matrices);
@@ -326,7 +331,7 @@ impl<'a> Run<'a> {
             self.op(glu),
             self.program.nodes[glu.index()].out,
         ) else {
-            return;
+            unreachable!("a gated projection of {gate:?}, {up:?} and {glu:?}");
         };
         self.round(&[gate, up]);
         self.define(out, |run, out| {

@@ -16,7 +16,7 @@ pub enum GroupKind {
     GatedUp,
     /// Keys rotated on their way into the cache. Nodes: `Rope`, `KvWrite`.
     RopeKvWrite,
-    /// A sum and its norm. Nodes: `Add`, `RmsNorm`.
+    /// A sum and its norm. Nodes: `Add`, `RmsNorm`. No executor claims it yet.
     AddNorm,
 }
 
@@ -28,6 +28,16 @@ impl GroupKind {
         Self::RopeKvWrite,
         Self::AddNorm,
     ];
+
+    /// Whether the result of `op` stays within a group of this kind: the kernel of the group never
+    /// stores it, and nothing outside reads it.
+    pub fn hides(self, op: &Op) -> bool {
+        match self {
+            Self::GatedUp => matches!(op, Op::Linear { .. }),
+            Self::RopeKvWrite => matches!(op, Op::Rope { .. }),
+            Self::Linears | Self::AddNorm => false,
+        }
+    }
 }
 
 /// A part of a schedule.
@@ -46,6 +56,16 @@ impl Step {
             Self::One(node) => std::slice::from_ref(node),
             Self::Group(_, nodes) => nodes,
         }
+    }
+
+    /// The values that it stores: what its operations define, less what its kind hides.
+    pub fn stores<'a>(&'a self, program: &'a Program) -> impl Iterator<Item = ValueId> + 'a {
+        let nodes = self.nodes().iter().map(|n| &program.nodes[n.index()]);
+        let hides = move |op: &Op| match self {
+            Self::One(_) => false,
+            Self::Group(kind, _) => kind.hides(op),
+        };
+        nodes.filter(move |n| !hides(&n.op)).filter_map(|n| n.out)
     }
 }
 
@@ -158,7 +178,8 @@ fn gated_up(program: &Program, uses: &Uses, first: NodeId) -> Option<Vec<NodeId>
     let maker = |v: ValueId| {
         let i = program.nodes.iter().position(|n| n.out == Some(v))?;
         let node = NodeId(i as u32);
-        (linear_input(program, node) == Some(x) && uses.of_value(v) == [glu]).then_some(node)
+        let hidden = uses.of_value(v) == [glu] && program.output.value() != v;
+        (linear_input(program, node) == Some(x) && hidden).then_some(node)
     };
     let (gate, up) = (maker(gate)?, maker(up)?);
     (first == gate.min(up) && gate != up).then(|| with_norm(program, uses, x, vec![gate, up, glu]))
