@@ -14,6 +14,9 @@ use crate::error::ModelError;
 use crate::executor::{Backend, Budget, Executor, Fuse, KvType, Masks, Output, Outputs};
 use crate::model::{Model, ModelOptions};
 
+/// Tokens of a greedy continuation.
+const CONTINUATION: usize = 64;
+
 /// A model, and what it should compute.
 pub struct Golden {
     /// File name without its extension, such as `llama3`.
@@ -179,9 +182,17 @@ impl Prompt {
             );
             return Err(GoldenError::Malformed(what));
         }
+        let continuation = ids("continuation")?;
+        if continuation.len() != CONTINUATION {
+            let what = format!(
+                "prompt {i}: a continuation of {} tokens",
+                continuation.len()
+            );
+            return Err(GoldenError::Malformed(what));
+        }
         let expected = Expected::Decoder {
             logits,
-            continuation: ids("continuation")?,
+            continuation,
         };
         Ok(Self {
             ids: prompt,
@@ -294,4 +305,35 @@ fn relative_error(got: &[f32], expected: &[f32]) -> f32 {
     }
     let largest = expected.iter().fold(0.0f32, |m, e| m.max(e.abs()));
     differences().fold(0.0, f32::max) / largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zse_format::GgufWriter;
+    use zse_quant::GgmlType;
+
+    /// A prompt of a token of a vocabulary of two, with `n` tokens that follow.
+    fn read(n: usize) -> Result<Prompt, GoldenError> {
+        let tensors = [
+            ("prompt.0", GgmlType::I32, 1),
+            ("logits.0", GgmlType::F32, 2),
+            ("continuation.0", GgmlType::I32, n),
+        ];
+        let mut writer = GgufWriter::new();
+        for (name, ty, len) in tensors {
+            writer.declare(name, ty, &[len as u64])?;
+        }
+        let mut body = writer.begin(Vec::new(), "golden")?;
+        for (name, _, len) in tensors {
+            body.write(name, &vec![0; 4 * len])?;
+        }
+        Prompt::read(&Checkpoint::from_bytes(body.finish()?, "golden")?, 0, 2)
+    }
+
+    #[test]
+    fn a_short_continuation_is_malformed() {
+        assert!(read(64).is_ok());
+        assert!(matches!(read(63), Err(GoldenError::Malformed(_))));
+    }
 }
