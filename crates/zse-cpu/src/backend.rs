@@ -50,10 +50,12 @@ impl Backend for CpuBackend {
 
     fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
         self.arch()?;
+        self.caps().check(budget)?;
         plan(model, budget, available())
     }
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
+        self.caps().check(budget)?;
         let executor = CpuExecutor::new(model, budget, self.arch()?, available())?;
         Ok(Box::new(executor))
     }

@@ -38,8 +38,16 @@ fn bad_batches_are_refused() {
     }
     // And goes on.
     let ticket = executor.submit(&good).unwrap();
+    assert!(matches!(
+        executor.wait(ticket),
+        Err(ExecError::NotSampled(_))
+    ));
     executor.sample(ticket, &Masks::default()).unwrap();
     assert_eq!(executor.wait(ticket).unwrap().rows.len(), 3);
+    assert!(matches!(
+        executor.sample(ticket, &Masks::default()),
+        Err(ExecError::BadTicket(_))
+    ));
     assert!(matches!(
         executor.wait(ticket),
         Err(ExecError::BadTicket(_))

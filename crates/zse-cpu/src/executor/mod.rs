@@ -53,7 +53,10 @@ pub(crate) struct CpuExecutor {
     plan: BufferPlan,
     kv: KvStore,
     memory: Memory,
+    /// The newest step.
     ticket: Ticket,
+    /// Whether nobody has waited for it.
+    in_flight: bool,
     wants: Vec<Want>,
     outputs: Option<Outputs>,
 }
@@ -102,6 +105,7 @@ impl CpuExecutor {
                 ..Memory::default()
             },
             ticket: Ticket(0),
+            in_flight: false,
             wants: Vec::new(),
             outputs: None,
         })
@@ -115,7 +119,7 @@ impl CpuExecutor {
     }
 
     fn check_ticket(&self, ticket: Ticket) -> Result<(), ExecError> {
-        if ticket == self.ticket {
+        if self.in_flight && ticket == self.ticket {
             Ok(())
         } else {
             Err(ExecError::BadTicket(ticket))
@@ -127,6 +131,7 @@ impl Executor for CpuExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
         batch.check(&self.model.program, &self.budget)?;
         self.ticket.0 += 1;
+        self.in_flight = true;
         self.outputs = None;
         self.wants = batch.outputs.iter().map(|o| o.want.clone()).collect();
         for &op in &batch.kv_ops {
@@ -170,7 +175,9 @@ impl Executor for CpuExecutor {
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
         self.check_ticket(ticket)?;
-        self.outputs.take().ok_or(ExecError::BadTicket(ticket))
+        let outputs = self.outputs.take().ok_or(ExecError::NotSampled(ticket))?;
+        self.in_flight = false;
+        Ok(outputs)
     }
 
     fn memory(&self) -> MemoryReport {

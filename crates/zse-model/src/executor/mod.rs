@@ -27,7 +27,8 @@ use crate::sampler::SampleError;
 
 /// A kind of device that models can be compiled for.
 pub trait Backend {
-    /// What it can run.
+    /// Its name, and what does not depend on a model; whether it can run a model's operations,
+    /// [`compile`](Self::compile) says.
     fn caps(&self) -> Caps;
 
     /// What an executor of `model` within `budget` will use: [`Executor::memory`] once it has run a
@@ -40,20 +41,42 @@ pub trait Backend {
     /// Prepares `model` within `budget`: packs or uploads weights, allocates the KV blocks.
     ///
     /// # Errors
-    /// If an operation or type is beyond [`Backend::caps`], or memory does not suffice.
+    /// If it cannot run an operation or a type, the budget contradicts itself, or memory does not
+    /// suffice.
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError>;
 }
 
-/// What a [`Backend`] can run.
+/// What a [`Backend`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// Name for people, such as `cpu (avx512-vnni)`.
+    /// Name for people, such as `cpu (avx512)`.
     pub name: String,
     /// Types in which keys and values can be kept.
     pub kv_types: Vec<KvType>,
 }
 
+impl Caps {
+    /// Checks that keys and values can be kept as `budget` asks.
+    ///
+    /// # Errors
+    /// [`LoadError::Unsupported`] if they cannot.
+    pub fn check(&self, budget: &Budget) -> Result<(), LoadError> {
+        if self.kv_types.contains(&budget.kv_type) {
+            return Ok(());
+        }
+        Err(LoadError::Unsupported {
+            device: self.name.clone(),
+            what: format!("keys and values cannot be {}", budget.kv_type),
+        })
+    }
+}
+
 /// A model on a device, with the KV blocks of the sequences that it serves.
+///
+/// One step is in flight at a time: from its `submit` to its `wait`, or to the next `submit`, which
+/// drops it. A step that fails in `sample` or `wait` has written its keys and values nevertheless.
+/// That does no harm: the same tokens may be submitted again at the same positions, alone or beside
+/// others, and write the same over them.
 pub trait Executor: Send {
     /// Starts a forward pass. KV operations of the batch happen first, in their order.
     ///
@@ -61,16 +84,19 @@ pub trait Executor: Send {
     /// If the batch is malformed ([`ExecError::BadBatch`]) or the device fails.
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError>;
 
-    /// Draws tokens for the rows of `ticket` that want one, under `masks`.
+    /// Draws tokens for the rows of `ticket` that want one, under `masks`. After an error the step
+    /// is still in flight and may be sampled again, under other masks.
     ///
     /// # Errors
-    /// If `ticket` is not the newest or the device fails.
+    /// If `ticket` is not in flight, the logits of a row are not finite, nothing can be drawn from
+    /// a row, or the device fails.
     fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError>;
 
-    /// Waits for the results of `ticket`.
+    /// Waits for the results of `ticket`, which then is no longer in flight.
     ///
     /// # Errors
-    /// If `ticket` is not the newest or the device failed.
+    /// If `ticket` is not in flight, its rows were not sampled ([`ExecError::NotSampled`]; a
+    /// program that pools has none to sample), or the device failed.
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError>;
 
     /// Bytes in use.
@@ -124,9 +150,12 @@ pub enum ExecError {
     /// A mistake of the caller: a token beyond the vocabulary, a block beyond the budget.
     #[error("malformed batch: {0}")]
     BadBatch(String),
-    /// A ticket that is not the newest.
+    /// A ticket that is not the newest, or that was waited for already.
     #[error("ticket {} is not the step in flight", .0.0)]
     BadTicket(Ticket),
+    /// A step that was waited for before [`Executor::sample`] succeeded.
+    #[error("ticket {} was not sampled", .0.0)]
+    NotSampled(Ticket),
     /// The logits of a row are not numbers: damaged weights, or a fault of the device.
     #[error("the logits of output row {row} are not finite; the model file may be damaged")]
     NotFinite {

@@ -1,6 +1,8 @@
 //! Batches and budgets that executors refuse.
 
-use super::{Backend, Budget, ExecError, KvType, LoadError, OutputRow, TokenSource, Want};
+use super::{
+    Backend, Budget, Caps, ExecError, KvType, LoadError, Masks, OutputRow, TokenSource, Want,
+};
 use crate::conformance::{DecoderSpec, batch, decoder, op_cases};
 use crate::reference::Reference;
 use zse_quant::GgmlType;
@@ -83,6 +85,50 @@ fn a_program_that_needs_whole_sequences_is_given_no_parts() {
             other => panic!("{}: {other:?}", case.name),
         }
     }
+}
+
+#[test]
+fn a_step_is_sampled_before_it_is_waited_for_and_once() {
+    let model = decoder(&DecoderSpec::small(GgmlType::F32), 1).unwrap();
+    let budget = Budget::for_context(64, 1, 16);
+    let mut executor = Reference.compile(model.clone(), &budget).unwrap();
+    let masks = Masks::default();
+    let batch = batch(&model, &budget, &[(&[1, 2, 3], 0)]);
+    let first = executor.submit(&batch).unwrap();
+    assert!(matches!(
+        executor.wait(first),
+        Err(ExecError::NotSampled(_))
+    ));
+    // Dropped for the next, which writes the same keys and values again.
+    let ticket = executor.submit(&batch).unwrap();
+    assert!(matches!(
+        executor.sample(first, &masks),
+        Err(ExecError::BadTicket(_))
+    ));
+    executor.sample(ticket, &masks).unwrap();
+    assert_eq!(executor.wait(ticket).unwrap().rows.len(), 3);
+    assert!(matches!(
+        executor.wait(ticket),
+        Err(ExecError::BadTicket(_))
+    ));
+    assert!(matches!(
+        executor.sample(ticket, &masks),
+        Err(ExecError::BadTicket(_))
+    ));
+}
+
+#[test]
+fn a_kv_type_that_a_backend_does_not_keep_is_refused() {
+    let caps = Caps {
+        name: "abacus".to_owned(),
+        kv_types: vec![KvType::F32],
+    };
+    let budget = Budget::for_context(64, 1, 16);
+    let error = caps.check(&budget).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "abacus cannot run this model: keys and values cannot be f16"
+    );
 }
 
 #[test]

@@ -32,6 +32,7 @@ impl Backend for Reference {
     }
 
     fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
+        self.caps().check(budget)?;
         let program = &model.program;
         budget.check(program)?;
         let numbers = |t: &Tensor| t.experts * t.rows * t.cols;
@@ -53,6 +54,7 @@ impl Backend for Reference {
     }
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
+        self.caps().check(budget)?;
         let checkpoint = model.weights.checkpoint();
         let weights = (0..model.program.tensors.len())
             .map(|i| {
@@ -80,6 +82,7 @@ impl Backend for Reference {
             ropes,
             kv,
             ticket: Ticket(0),
+            in_flight: false,
             logits: Vec::new(),
             values: 0,
             outputs: None,
@@ -95,7 +98,10 @@ struct ReferenceExecutor {
     /// By rope: angle a position of each pair, and magnitude.
     ropes: Vec<(Vec<f32>, f32)>,
     kv: KvStore,
+    /// The newest step.
     ticket: Ticket,
+    /// Whether nobody has waited for it.
+    in_flight: bool,
     /// `[n_outputs, vocab]` of the step in flight.
     logits: Vec<f32>,
     /// The most numbers that the values of a step were.
@@ -111,6 +117,7 @@ impl Executor for ReferenceExecutor {
             self.kv.apply(op);
         }
         self.ticket.0 += 1;
+        self.in_flight = true;
         self.wants = batch.outputs.iter().map(|o| o.want.clone()).collect();
         self.outputs = None;
         let result = self.forward(batch);
@@ -130,9 +137,7 @@ impl Executor for ReferenceExecutor {
     }
 
     fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
-        if ticket != self.ticket {
-            return Err(ExecError::BadTicket(ticket));
-        }
+        self.check_ticket(ticket)?;
         if self.outputs.is_none() {
             let vocab = self
                 .model
@@ -153,10 +158,10 @@ impl Executor for ReferenceExecutor {
     }
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
-        if ticket != self.ticket {
-            return Err(ExecError::BadTicket(ticket));
-        }
-        self.outputs.take().ok_or(ExecError::BadTicket(ticket))
+        self.check_ticket(ticket)?;
+        let outputs = self.outputs.take().ok_or(ExecError::NotSampled(ticket))?;
+        self.in_flight = false;
+        Ok(outputs)
     }
 
     fn memory(&self) -> MemoryReport {
@@ -170,6 +175,14 @@ impl Executor for ReferenceExecutor {
 }
 
 impl ReferenceExecutor {
+    fn check_ticket(&self, ticket: Ticket) -> Result<(), ExecError> {
+        if self.in_flight && ticket == self.ticket {
+            Ok(())
+        } else {
+            Err(ExecError::BadTicket(ticket))
+        }
+    }
+
     /// Runs every node; returns the output value.
     fn forward(&mut self, batch: &Batch) -> Vec<f32> {
         let model = Arc::clone(&self.model);
