@@ -2,7 +2,9 @@
 
 use zse_model::executor::{Batch, TokenSource};
 use zse_model::passes::{BufferPlan, GroupKind, Step};
-use zse_model::program::{EmbedIndex, NodeId, Op, Program, Rows, StateId, TensorId, ValueId};
+use zse_model::program::{
+    EmbedIndex, NodeId, Op, Program, Rows, Scoring, StateId, TensorId, ValueId,
+};
 
 use super::load::Weights;
 use super::{CpuExecutor, Memory};
@@ -232,9 +234,9 @@ impl<'a> Run<'a> {
             Op::MoeRoute {
                 logits,
                 top_k,
+                scoring: Scoring::Softmax,
                 normalize,
                 scale,
-                ..
             } => {
                 let router = Router {
                     experts: self.cols(logits),

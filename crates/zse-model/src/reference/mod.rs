@@ -14,7 +14,7 @@ use crate::executor::{
     Output, Outputs, Ticket, TokenSource, Want, finish,
 };
 use crate::model::Model;
-use crate::program::{EmbedIndex, Op, ProgramOutput, Rows, Tensor, TensorId, ValueId};
+use crate::program::{EmbedIndex, Op, ProgramOutput, Rows, Scoring, Tensor, TensorId, ValueId};
 use crate::rope;
 
 use kv::KvStore;
@@ -276,9 +276,9 @@ impl ReferenceExecutor {
             Op::MoeRoute {
                 logits,
                 top_k,
+                scoring: Scoring::Softmax,
                 normalize,
                 scale,
-                ..
             } => ops::moe_route(value(logits), cols(logits), top_k, normalize, scale),
             Op::MoeFfn {
                 x,
