@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use zse_cpu::{CpuBackend, Isa};
-use zse_model::conformance::{DecoderSpec, batch, decoder};
+use zse_model::conformance::{DecoderSpec, batch, decoder, op_cases};
 use zse_model::executor::{Backend, Budget, ExecError, KvType, LoadError, Masks, Ticket};
+use zse_model::program::ProgramOutput;
 use zse_quant::GgmlType;
 
 fn budget() -> Budget {
@@ -74,6 +75,23 @@ fn two_tokens_in_one_slot_are_no_race() {
     let ticket = executor.submit(&both).unwrap();
     executor.sample(ticket, &Masks::default()).unwrap();
     assert_eq!(executor.wait(ticket).unwrap().rows.len(), 60);
+}
+
+#[test]
+fn a_batch_may_want_no_output() {
+    for model in op_cases(3).unwrap().into_iter().map(|c| c.model) {
+        if !matches!(model.program.output, ProgramOutput::Logits(_)) {
+            continue;
+        }
+        let mut executor = CpuBackend::default()
+            .compile(Arc::clone(&model), &budget())
+            .unwrap();
+        let mut none = batch(&model, &budget(), &[(&[1, 2, 3], 0)]);
+        none.outputs.clear();
+        let ticket = executor.submit(&none).unwrap();
+        executor.sample(ticket, &Masks::default()).unwrap();
+        assert_eq!(executor.wait(ticket).unwrap().rows, []);
+    }
 }
 
 #[test]

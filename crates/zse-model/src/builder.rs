@@ -10,6 +10,7 @@ use std::sync::Arc;
 use zse_format::Checkpoint;
 
 use crate::error::ModelError;
+use crate::passes::gather_early;
 use crate::program::{
     Act, EmbedIndex, LinearSlot, Mask, Node, Op, Paged, PoolKind, Program, ProgramOutput, Rope,
     RopeId, Scoring, State, StateId, StateKind, Tensor, TensorId, ValueId,
@@ -360,7 +361,9 @@ impl Builder {
             Some(e) => Err(e),
             None => {
                 self.program.check()?;
-                Ok(self.program)
+                let program = gather_early(&self.program);
+                program.check()?;
+                Ok(program)
             }
         }
     }

@@ -249,7 +249,7 @@ impl Program {
                     ));
                 }
                 Value {
-                    rows: tokens(logits)?.rows,
+                    rows: value(logits).rows,
                     cols: top_k.saturating_mul(2),
                 }
             }
@@ -262,7 +262,7 @@ impl Program {
                 ..
             } => {
                 let [g, u, d] = [gate, up, down].map(|t| self.tensor(t));
-                want("input columns", tokens(x)?.cols, g.cols)?;
+                want("input columns", value(x).cols, g.cols)?;
                 want("up columns", u.cols, g.cols)?;
                 want("up rows", u.rows, g.rows)?;
                 want("down columns", d.cols, g.rows)?;
@@ -276,8 +276,11 @@ impl Program {
                     Some(experts) => want("number of routed experts", experts, g.experts)?,
                     None => return Err(format!("%{} is no route", route.0)),
                 }
+                if value(x).rows != value(route).rows {
+                    return Err(format!("%{} routes other rows than %{}", route.0, x.0));
+                }
                 Value {
-                    rows: Rows::Tokens,
+                    rows: value(x).rows,
                     cols: d.rows,
                 }
             }

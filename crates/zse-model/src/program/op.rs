@@ -223,10 +223,10 @@ pub enum Op {
         /// Bound of the magnitude.
         cap: f32,
     },
-    /// The experts of each token: `[n_tokens, 2 * top_k]`, first the expert numbers (small
+    /// The experts of each row: `[rows, 2 * top_k]`, first the expert numbers (small
     /// integers, best first, ties to the lower number), then their weights.
     MoeRoute {
-        /// Router logits, `[n_tokens, experts]`.
+        /// Router logits, `[rows, experts]`.
         logits: ValueId,
         /// Experts a token uses.
         top_k: usize,
@@ -240,7 +240,7 @@ pub enum Op {
     /// `sum_e weight_e * down_e(act(gate_e(x)) * up_e(x))` over the routed experts, added in the
     /// order of the route.
     MoeFfn {
-        /// `[n_tokens, in]`.
+        /// `[rows, in]`.
         x: ValueId,
         /// From [`Op::MoeRoute`].
         route: ValueId,
@@ -292,7 +292,12 @@ impl Op {
 
     /// The values it reads, in a fixed order.
     pub fn inputs(&self) -> Vec<ValueId> {
-        match *self {
+        self.clone().inputs_mut().into_iter().map(|v| *v).collect()
+    }
+
+    /// The values it reads, to put others in their place.
+    pub fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
+        match self {
             Self::Embed { .. } => vec![],
             Self::RmsNorm { x, .. }
             | Self::LayerNorm { x, .. }
@@ -309,6 +314,29 @@ impl Op {
             Self::Glu { gate, up, .. } => vec![gate, up],
             Self::Add { a, b } => vec![a, b],
             Self::MoeFfn { x, route, .. } => vec![x, route],
+        }
+    }
+
+    /// Whether each row of the result is made of the same row of the inputs and nothing else of
+    /// the batch.
+    pub fn is_row_wise(&self) -> bool {
+        match self {
+            Self::RmsNorm { .. }
+            | Self::LayerNorm { .. }
+            | Self::Linear { .. }
+            | Self::Glu { .. }
+            | Self::Activation { .. }
+            | Self::Add { .. }
+            | Self::Scale { .. }
+            | Self::SoftCap { .. }
+            | Self::MoeRoute { .. }
+            | Self::MoeFfn { .. } => true,
+            Self::Embed { .. }
+            | Self::Rope { .. }
+            | Self::KvWrite { .. }
+            | Self::Attention { .. }
+            | Self::GatherRows { .. }
+            | Self::Pool { .. } => false,
         }
     }
 
