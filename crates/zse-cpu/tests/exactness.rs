@@ -2,11 +2,12 @@
 //! sequences, in chunks of any size, in any blocks, on a prefix computed earlier, on any number
 //! of threads, fused or not, under any instruction set.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use zse_cpu::{CpuBackend, Isa};
 use zse_model::Model;
-use zse_model::conformance::{DecoderSpec, Fill, Golden, Rng, decoder};
+use zse_model::conformance::{DecoderSpec, Fill, Golden, Rng, decoder, op_cases};
 use zse_model::executor::{
     Backend, Batch, BlockId, Budget, Executor, Fuse, KvOp, KvType, Masks, Output, OutputRow,
     SeqSpan, TokenSource, Want,
@@ -17,6 +18,10 @@ use zse_quant::GgmlType;
 /// Blocks of every budget here.
 const BLOCKS: usize = 256;
 
+/// Tokens of a sequence that [`Way::wide`] computes enough of in one chunk for kernels that take
+/// many columns at once.
+const WIDE: usize = 60;
+
 /// One way to compute a sequence.
 #[derive(Clone, Debug)]
 struct Way {
@@ -25,12 +30,14 @@ struct Way {
     fuse: Fuse,
     kv_type: KvType,
     block_len: usize,
-    /// Longest chunk of a prompt.
-    max_chunk: usize,
+    /// Tokens of a chunk of the prompt.
+    chunk: RangeInclusive<usize>,
     /// Other sequences in each step.
     neighbours: usize,
     /// Tokens whose keys and values another sequence computed.
     prefix: usize,
+    /// Whether the prefix is read where the other sequence has it, not from copied blocks.
+    shared: bool,
     seed: u64,
 }
 
@@ -43,23 +50,44 @@ impl Way {
             fuse: Fuse::None,
             kv_type,
             block_len: 32,
-            max_chunk: 1,
+            chunk: 1..=1,
             neighbours: 0,
             prefix: 0,
+            shared: false,
             seed: 0,
         }
     }
 
+    /// All at once, beside others, on shared blocks: nothing is as in [`Way::plain`].
+    fn wide(isa: Isa, kv_type: KvType, len: usize) -> Self {
+        Self {
+            isa,
+            threads: 4,
+            fuse: Fuse::All,
+            kv_type,
+            block_len: 16,
+            chunk: len..=len,
+            neighbours: 3,
+            prefix: 16,
+            shared: true,
+            seed: 1,
+        }
+    }
+
     fn random(rng: &mut Rng, isa: Isa, kv_type: KvType, len: usize) -> Self {
+        let block_len = rng.pick(&[16, 32, 64, 7]);
+        let any = rng.below(len);
+        let prefix = rng.pick(&[0, any, any / block_len * block_len]);
         Self {
             isa,
             threads: 1 + rng.below(4),
             fuse: rng.pick(&[Fuse::All, Fuse::None]),
             kv_type,
-            block_len: rng.pick(&[16, 32, 64, 7]),
-            max_chunk: rng.pick(&[1, 3, 17, 64, len]),
+            block_len,
+            chunk: 1..=rng.pick(&[1, 3, 17, 64, len]),
             neighbours: rng.below(4),
-            prefix: rng.pick(&[0, rng.clone().below(len)]),
+            prefix,
+            shared: prefix.is_multiple_of(block_len) && rng.below(2) == 0,
             seed: rng.bits(),
         }
     }
@@ -74,6 +102,8 @@ struct Session<'a> {
     executor: Box<dyn Executor>,
     rng: Rng,
     free: Vec<BlockId>,
+    /// Blocks of strangers, free again after the step.
+    lent: Vec<BlockId>,
     block_len: usize,
 }
 
@@ -102,14 +132,24 @@ impl<'a> Session<'a> {
             executor,
             rng,
             free,
+            lent: Vec::new(),
             block_len: way.block_len,
         }
     }
 
-    /// Blocks for `len` tokens.
-    fn tables(&mut self, len: usize) -> Tables {
-        let n = len.div_ceil(self.block_len);
-        let table = self.free.split_off(self.free.len() - n);
+    /// `n` blocks.
+    fn blocks(&mut self, n: usize) -> Vec<BlockId> {
+        self.free.split_off(self.free.len() - n)
+    }
+
+    /// Blocks for `len` tokens, after those of `shared`.
+    fn tables(&mut self, shared: &[BlockId], len: usize) -> Tables {
+        let n = len.div_ceil(self.block_len) - shared.len();
+        let table = [shared, &self.blocks(n)].concat();
+        self.in_all_groups(table)
+    }
+
+    fn in_all_groups(&self, table: Vec<BlockId>) -> Tables {
         vec![table; self.model.program.kv_groups().len()]
     }
 
@@ -132,12 +172,9 @@ impl<'a> Session<'a> {
     fn push_stranger(&mut self, batch: &mut Batch) {
         let len = 1 + self.rng.below(20);
         let ids = self.rng.ids(len, self.model.info.vocab);
-        let tables = self.tables(len);
-        self.push(batch, &ids, 0, &tables);
-        for table in tables.into_iter().take(1) {
-            // Its blocks are used again: what it left there must not matter.
-            self.free.extend(table);
-        }
+        let blocks = self.blocks(len.div_ceil(self.block_len));
+        self.lent.extend(&blocks);
+        self.push(batch, &ids, 0, &self.in_all_groups(blocks));
     }
 
     /// Logits of tokens `rows` of the batch, or the embedding of sequence `rows.start`.
@@ -156,6 +193,8 @@ impl<'a> Session<'a> {
             .sample(ticket, &Masks::default())
             .expect("finite logits");
         let outputs = self.executor.wait(ticket).expect("the step's results").rows;
+        // What strangers left in their blocks must not matter.
+        self.free.append(&mut self.lent);
         outputs
             .into_iter()
             .map(|row| match row {
@@ -169,27 +208,39 @@ impl<'a> Session<'a> {
 /// Bits of the logits of each token of `ids`; none for a prefix that another sequence computed.
 fn logits(model: &Arc<Model>, ids: &[u32], way: &Way) -> Vec<Option<Vec<u32>>> {
     let mut s = Session::new(model, way);
-    let tables = s.tables(ids.len());
-    let mut all = vec![None; way.prefix];
     let mut batch = Batch::default();
+    if way.neighbours > 0 {
+        // Blocks that are not as they were made.
+        (0..way.neighbours).for_each(|_| s.push_stranger(&mut batch));
+        s.step(std::mem::take(&mut batch), 0..0);
+    }
+    let mut all = vec![None; way.prefix];
+    let shared = if way.shared {
+        s.blocks(way.prefix / s.block_len)
+    } else {
+        Vec::new()
+    };
+    let tables = s.tables(&shared, ids.len());
     if way.prefix > 0 {
-        // Another sequence with the same start; its blocks are copied or shared.
-        let theirs = s.tables(way.prefix + 1);
+        // Another sequence with the same start, which goes on in its own way.
+        let theirs = s.tables(&shared, way.prefix + 5);
         s.push(&mut batch, &ids[..way.prefix], 0, &theirs);
         s.step(std::mem::take(&mut batch), 0..0);
         for (group, (theirs, ours)) in theirs.iter().zip(&tables).enumerate() {
-            let used = theirs
-                .iter()
-                .zip(ours)
-                .take(way.prefix.div_ceil(s.block_len));
+            let used = theirs.iter().zip(ours);
+            let used = used.take(way.prefix.div_ceil(s.block_len));
+            let copied = used.filter(|(from, to)| from != to);
             batch
                 .kv_ops
-                .extend(used.map(|(&from, &to)| KvOp::Copy { group, from, to }));
+                .extend(copied.map(|(&from, &to)| KvOp::Copy { group, from, to }));
         }
+        let other = s.rng.ids(5, model.info.vocab);
+        s.push(&mut batch, &other, way.prefix, &theirs);
     }
     let mut at = way.prefix;
     while at < ids.len() {
-        let len = (1 + s.rng.below(way.max_chunk)).min(ids.len() - at);
+        let spread = way.chunk.end() - way.chunk.start();
+        let len = (way.chunk.start() + s.rng.below(spread + 1)).min(ids.len() - at);
         let before = s.rng.below(way.neighbours + 1);
         (0..before).for_each(|_| s.push_stranger(&mut batch));
         let start = batch.tokens.len();
@@ -212,12 +263,15 @@ fn assert_same(name: &str, expected: &[Option<Vec<u32>>], got: &[Option<Vec<u32>
     }
 }
 
-/// Compares `ways` random ways on each instruction set (one on the scalar one, which is slow) with
-/// the plain one.
-fn check(name: &str, model: &Arc<Model>, ids: &[u32], kv_type: KvType, ways: usize) {
-    let mut rng = Rng::new(ids.len() as u64);
+/// Compares with the plain way, on each instruction set, the wide one and `ways` random ones (one
+/// on the scalar one, which is slow).
+fn check(name: &str, model: &Arc<Model>, ids: &[u32], kv_type: KvType, ways: usize, seed: u64) {
+    assert!(ids.len() >= WIDE);
+    let mut rng = Rng::new(seed);
     let expected = logits(model, ids, &Way::plain(kv_type));
     for isa in Isa::available() {
+        let wide = Way::wide(isa, kv_type, ids.len());
+        assert_same(name, &expected, &logits(model, ids, &wide), &wide);
         for _ in 0..if isa == Isa::Scalar { 1 } else { ways } {
             let way = Way::random(&mut rng, isa, kv_type, ids.len());
             assert_same(name, &expected, &logits(model, ids, &way), &way);
@@ -234,8 +288,22 @@ fn every_weight_type_is_exact() {
             ..DecoderSpec::small(ty)
         };
         let model = decoder(&spec, rng.bits()).expect("the suite builds its models");
-        let ids = rng.ids(24, spec.vocab);
-        check(ty.name(), &model, &ids, KvType::F16, 3);
+        let ids = rng.ids(WIDE, spec.vocab);
+        check(ty.name(), &model, &ids, KvType::F16, 3, rng.bits());
+    }
+}
+
+/// Among them mixtures of experts of every weight type, and shapes with tails.
+#[test]
+fn every_operation_is_exact() {
+    let mut rng = Rng::new(10);
+    for case in op_cases(3).expect("the suite builds its cases") {
+        let program = &case.model.program;
+        if program.is_causal() && matches!(program.output, ProgramOutput::Logits(_)) {
+            let ids = rng.ids(WIDE, case.model.info.vocab);
+            let kv_type = case.budget.kv_type;
+            check(&case.name, &case.model, &ids, kv_type, 2, rng.bits());
+        }
     }
 }
 
@@ -249,13 +317,8 @@ fn every_kv_type_is_exact_over_several_spans() {
     };
     let model = decoder(&spec, 1).expect("the suite builds its models");
     for kv_type in KvType::ALL {
-        check(
-            kv_type.name(),
-            &model,
-            &rng.ids(300, spec.vocab),
-            kv_type,
-            3,
-        );
+        let ids = rng.ids(300, spec.vocab);
+        check(kv_type.name(), &model, &ids, kv_type, 3, rng.bits());
     }
 }
 
@@ -266,8 +329,15 @@ fn every_architecture_is_exact() {
         let golden = Golden::open(&file).expect("a good fixture");
         // Programs that pool see whole sequences only.
         if golden.model.program.is_causal() {
-            let ids = rng.ids(40, golden.model.info.vocab);
-            check(&golden.name, &golden.model, &ids, KvType::F32, 3);
+            let ids = rng.ids(WIDE, golden.model.info.vocab);
+            check(
+                &golden.name,
+                &golden.model,
+                &ids,
+                KvType::F32,
+                3,
+                rng.bits(),
+            );
         }
     }
 }
@@ -282,7 +352,7 @@ fn pooled_embeddings_are_exact() {
         let ids = Rng::new(8).ids(40, golden.model.info.vocab);
         let embedding = |way: &Way| {
             let mut s = Session::new(&golden.model, way);
-            let (tables, mut batch) = (s.tables(ids.len()), Batch::default());
+            let (tables, mut batch) = (s.tables(&[], ids.len()), Batch::default());
             (0..way.neighbours).for_each(|_| s.push_stranger(&mut batch));
             s.push(&mut batch, &ids, 0, &tables);
             s.step(batch, 0..0).swap_remove(way.neighbours)
