@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zse_quant::GgmlType;
 
+use super::synth::OUTLIER;
 use super::{Case, Fill, Rng, Synth, batch, tolerance};
 use crate::builder::{AttentionSpec, Builder, TOP};
 use crate::error::ModelError;
@@ -18,6 +19,9 @@ use crate::weights::Weights;
 /// Rows of every embedding table.
 const VOCAB: usize = 61;
 
+/// Most tokens of a sequence.
+const CONTEXT: usize = 2048;
+
 /// A case for every operation, type, activation and mask, with shapes drawn from `seed`.
 ///
 /// # Errors
@@ -27,7 +31,13 @@ pub fn op_cases(seed: u64) -> Result<Vec<Case>, ModelError> {
     let mut cases = vec![
         norms(&mut rng)?,
         elementwise(&mut rng)?,
-        layer_norm(&mut rng)?,
+        layer_norm(&mut rng, true)?,
+        layer_norm(&mut rng, false)?,
+        partial_rope(&mut rng, RopeStyle::Interleaved)?,
+        partial_rope(&mut rng, RopeStyle::Halves)?,
+        big_mixture(&mut rng)?,
+        long_attention(&mut rng, Mask::Causal)?,
+        long_attention(&mut rng, Mask::Window(70))?,
     ];
     for &ty in GgmlType::WEIGHTS {
         for fill in [Fill::Normal(1.0), Fill::Outliers(1.0)] {
@@ -93,6 +103,19 @@ impl Draft {
         rng: &mut Rng,
         describe: impl FnOnce(&mut Builder) -> ProgramOutput,
     ) -> Result<Case, ModelError> {
+        let lens = [1, 1 + rng.below(40), 60 + rng.below(50)];
+        self.finish_with(rng, &lens, &[1, 17, 1], describe)
+    }
+
+    /// As [`Draft::finish`], with a step of a sequence of each of `lens` tokens, and one in which
+    /// each goes on for as many tokens as `next` says.
+    fn finish_with(
+        self,
+        rng: &mut Rng,
+        lens: &[usize],
+        next: &[usize],
+        describe: impl FnOnce(&mut Builder) -> ProgramOutput,
+    ) -> Result<Case, ModelError> {
         let checkpoint = self.synth.finish()?;
         let mut builder = Builder::new(&self.name, Arc::clone(&checkpoint));
         let output = describe(&mut builder);
@@ -103,8 +126,8 @@ impl Draft {
             layers: 1,
             width: program.value(output.value()).cols,
             vocab: VOCAB,
-            context: 512,
-            trained_context: 512,
+            context: CONTEXT,
+            trained_context: CONTEXT,
         };
         let weights = Weights::new(checkpoint, &program)?;
         let model = Arc::new(Model {
@@ -112,20 +135,20 @@ impl Draft {
             program,
             weights,
         });
+        let longest = lens.iter().zip(next).map(|(a, b)| a + b).max().unwrap_or(0);
         let budget = Budget {
             kv_type: self.kv_type,
-            ..Budget::for_context(256, 3, 512)
+            ..Budget::for_context(longest, lens.len(), lens.iter().sum())
         };
-        let lens = [1, 1 + rng.below(40), 60 + rng.below(50)];
         let ids: Vec<Vec<u32>> = lens.iter().map(|&n| rng.ids(n, VOCAB)).collect();
         let first: Vec<_> = ids.iter().map(|ids| (ids.as_slice(), 0)).collect();
         let mut batches = vec![batch(&model, &budget, &first)];
         if !model.program.takes_whole_sequences() {
-            let next: Vec<Vec<u32>> = [1, 17, 1].iter().map(|&n| rng.ids(n, VOCAB)).collect();
+            let next: Vec<Vec<u32>> = next.iter().map(|&n| rng.ids(n, VOCAB)).collect();
             let second: Vec<_> = next
                 .iter()
                 .zip(lens)
-                .map(|(ids, len)| (ids.as_slice(), len))
+                .map(|(ids, &len)| (ids.as_slice(), len))
                 .collect();
             batches.push(batch(&model, &budget, &second));
         }
@@ -150,7 +173,8 @@ fn logits(b: &mut Builder, x: ValueId) -> ProgramOutput {
 }
 
 fn norms(rng: &mut Rng) -> Result<Case, ModelError> {
-    let (heads, head) = (1 + rng.below(5), 1 + rng.below(70));
+    let head = 1 + rng.below(70);
+    let heads = OUTLIER / head + 1 + rng.below(5);
     let cols = heads * head;
     let mut d = Draft::new(format!("rms_norm {heads}x{head}"), rng);
     d.table("x", cols, Fill::Outliers(2.0))?;
@@ -167,13 +191,16 @@ fn norms(rng: &mut Rng) -> Result<Case, ModelError> {
     })
 }
 
-fn layer_norm(rng: &mut Rng) -> Result<Case, ModelError> {
+fn layer_norm(rng: &mut Rng, bias: bool) -> Result<Case, ModelError> {
     let cols = 1 + rng.below(300);
-    let mut d = Draft::new(format!("layer_norm {cols}"), rng);
+    let with = if bias { "with" } else { "without" };
+    let mut d = Draft::new(format!("layer_norm {cols} {with} bias"), rng);
     d.table("x", cols, Fill::Normal(3.0))?;
     d.tensor("ln", GgmlType::F32, &[cols], Fill::NearOne)?;
-    d.synth
-        .tensor("ln.bias", GgmlType::F32, &[cols], Fill::Normal(0.5))?;
+    if bias {
+        d.synth
+            .tensor("ln.bias", GgmlType::F32, &[cols], Fill::Normal(0.5))?;
+    }
     d.finish(rng, |b| {
         let x = rows(b, "x", cols);
         let y = b.layer_norm(x, TOP, "ln", 1e-5);
@@ -208,8 +235,18 @@ fn odd_cols(rng: &mut Rng, ty: GgmlType) -> usize {
     }
 }
 
+/// As [`odd_cols`], but enough that [`Fill::Outliers`] has one.
+fn odd_cols_with_outlier(rng: &mut Rng, ty: GgmlType) -> usize {
+    let block = ty.block_len();
+    (odd_cols(rng, ty) + OUTLIER).next_multiple_of(block)
+}
+
 fn linear(rng: &mut Rng, ty: GgmlType, fill: Fill) -> Result<Case, ModelError> {
-    let (out, cols) = (1 + rng.below(70), odd_cols(rng, ty));
+    let cols = match fill {
+        Fill::Outliers(_) => odd_cols_with_outlier(rng, ty),
+        _ => odd_cols(rng, ty),
+    };
+    let out = 1 + rng.below(70);
     let mut d = Draft::new(
         format!("linear {} [{out}, {cols}] {fill:?}", ty.name()),
         rng,
@@ -237,20 +274,45 @@ fn linear(rng: &mut Rng, ty: GgmlType, fill: Fill) -> Result<Case, ModelError> {
     })
 }
 
-fn mixture(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
-    let (experts, top_k) = (2 + rng.below(6), 1 + rng.below(2));
-    let (cols, ff) = (odd_cols(rng, ty), odd_cols(rng, ty));
-    let mut d = Draft::new(
-        format!("moe {} {experts}x[{ff}, {cols}] top {top_k}", ty.name()),
-        rng,
-    );
-    d.tolerance = 2.0 * tolerance(ty);
-    d.table("x", cols, Fill::Normal(1.0))?;
-    d.tensor("router", GgmlType::F32, &[cols, experts], Fill::Normal(1.0))?;
-    d.tensor("gate", ty, &[cols, ff, experts], Fill::Normal(0.3))?;
-    d.tensor("up", ty, &[cols, ff, experts], Fill::Normal(0.3))?;
-    d.tensor("down", ty, &[ff, cols, experts], Fill::Normal(0.3))?;
-    d.finish(rng, |b| {
+/// The shape of a mixture.
+struct Mixture {
+    ty: GgmlType,
+    experts: usize,
+    top_k: usize,
+    cols: usize,
+    ff: usize,
+}
+
+impl Mixture {
+    fn draft(&self, rng: &mut Rng) -> Result<Draft, ModelError> {
+        let Self {
+            ty,
+            experts,
+            top_k,
+            cols,
+            ff,
+        } = *self;
+        let mut d = Draft::new(
+            format!("moe {} {experts}x[{ff}, {cols}] top {top_k}", ty.name()),
+            rng,
+        );
+        d.tolerance = 2.0 * tolerance(ty);
+        d.table("x", cols, Fill::Normal(1.0))?;
+        d.tensor("router", GgmlType::F32, &[cols, experts], Fill::Normal(1.0))?;
+        d.tensor("gate", ty, &[cols, ff, experts], Fill::Normal(0.3))?;
+        d.tensor("up", ty, &[cols, ff, experts], Fill::Normal(0.3))?;
+        d.tensor("down", ty, &[ff, cols, experts], Fill::Normal(0.3))?;
+        Ok(d)
+    }
+
+    fn describe(&self, b: &mut Builder) -> ProgramOutput {
+        let Self {
+            experts,
+            top_k,
+            cols,
+            ff,
+            ..
+        } = *self;
         let x = rows(b, "x", cols);
         let scores = b.linear(x, TOP, "router", experts);
         let route = b.moe_route(scores, top_k, true, 1.0);
@@ -259,7 +321,33 @@ fn mixture(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
         let down = b.experts(TOP, "down", experts, [cols, ff]);
         let y = b.moe_ffn(x, route, [gate, up, down], Act::Silu);
         logits(b, y)
-    })
+    }
+}
+
+fn mixture(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
+    let mixture = Mixture {
+        ty,
+        experts: 2 + rng.below(6),
+        top_k: 1 + rng.below(2),
+        cols: odd_cols(rng, ty),
+        ff: odd_cols(rng, ty),
+    };
+    let draft = mixture.draft(rng)?;
+    draft.finish(rng, |b| mixture.describe(b))
+}
+
+/// More pairs of a token and an expert than an executor may want to hold at once.
+fn big_mixture(rng: &mut Rng) -> Result<Case, ModelError> {
+    let mixture = Mixture {
+        ty: GgmlType::Q8_0,
+        experts: 5,
+        top_k: 2,
+        cols: 64,
+        ff: 32,
+    };
+    let draft = mixture.draft(rng)?;
+    let lens = [1050 + rng.below(100)];
+    draft.finish_with(rng, &lens, &[1], |b| mixture.describe(b))
 }
 
 fn embedding(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
@@ -273,42 +361,68 @@ fn embedding(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
     })
 }
 
-fn attention(rng: &mut Rng, kv_type: KvType, mask: Mask) -> Result<Case, ModelError> {
-    let block = kv_type.ggml().block_len().max(2);
-    let (kv_heads, group) = (1 + rng.below(3), 1 + rng.below(4));
-    let (k_dim, v_dim) = (block * (1 + rng.below(3)), block * (1 + rng.below(3)));
-    let heads = kv_heads * group;
-    let name = format!("attention {kv_type} {mask:?} {heads}/{kv_heads} heads of {k_dim}, {v_dim}");
-    let mut d = Draft::new(name, rng);
-    // The reference keeps its probabilities and queries unrounded; quantized caches may not.
-    d.tolerance = if matches!(kv_type, KvType::Q8_0 | KvType::Q4_0) {
-        1e-3
-    } else {
-        1e-7
-    };
-    d.kv_type = kv_type;
-    d.table("q", heads * k_dim, Fill::Normal(1.0))?;
-    d.table("k", kv_heads * k_dim, Fill::Normal(1.0))?;
-    d.table("v", kv_heads * v_dim, Fill::Normal(1.0))?;
-    let rope = Rope {
-        dims: k_dim,
-        style: rng.pick(&[RopeStyle::Interleaved, RopeStyle::Halves]),
-        base: 10_000.0,
-        scaling: RopeScaling::None,
-        factors: None,
-        magnitude: 1.0,
-    };
-    let softcap = rng.pick(&[None, Some(10.0)]);
-    let window = match mask {
-        Mask::Window(n) => Some(n),
-        _ => None,
-    };
-    d.finish(rng, |b| {
+/// The shape of an attention.
+struct Heads {
+    kv_type: KvType,
+    mask: Mask,
+    kv_heads: usize,
+    /// Query heads of a KV head.
+    group: usize,
+    k_dim: usize,
+    v_dim: usize,
+    rope: Rope,
+    softcap: Option<f32>,
+}
+
+impl Heads {
+    fn draft(&self, rng: &mut Rng) -> Result<Draft, ModelError> {
+        let Self {
+            kv_type,
+            mask,
+            kv_heads,
+            group,
+            k_dim,
+            v_dim,
+            ..
+        } = *self;
+        let heads = kv_heads * group;
+        let name =
+            format!("attention {kv_type} {mask:?} {heads}/{kv_heads} heads of {k_dim}, {v_dim}");
+        let mut d = Draft::new(name, rng);
+        // The reference keeps its probabilities and queries unrounded; quantized caches may not.
+        d.tolerance = if matches!(kv_type, KvType::Q8_0 | KvType::Q4_0) {
+            1e-3
+        } else {
+            1e-7
+        };
+        d.kv_type = kv_type;
+        d.table("q", heads * k_dim, Fill::Normal(1.0))?;
+        d.table("k", kv_heads * k_dim, Fill::Normal(1.0))?;
+        d.table("v", kv_heads * v_dim, Fill::Normal(1.0))?;
+        Ok(d)
+    }
+
+    fn describe(self, b: &mut Builder) -> ProgramOutput {
+        let Self {
+            mask,
+            kv_heads,
+            group,
+            k_dim,
+            v_dim,
+            rope,
+            softcap,
+            ..
+        } = self;
+        let heads = kv_heads * group;
         let q = rows(b, "q", heads * k_dim);
         let k = rows(b, "k", kv_heads * k_dim);
         let v = rows(b, "v", kv_heads * v_dim);
         let rope = b.rope_spec(rope);
         let (q, k) = (b.rope(q, k_dim, rope), b.rope(k, k_dim, rope));
+        let window = match mask {
+            Mask::Window(n) => Some(n),
+            _ => None,
+        };
         let state = b.paged_state(
             "kv".to_owned(),
             Paged {
@@ -332,6 +446,68 @@ fn attention(rng: &mut Rng, kv_type: KvType, mask: Mask) -> Result<Case, ModelEr
             },
         );
         logits(b, out)
+    }
+}
+
+/// Plain rotary embeddings of the first `dims` numbers of a head.
+fn plain_rope(dims: usize, style: RopeStyle) -> Rope {
+    Rope {
+        dims,
+        style,
+        base: 10_000.0,
+        scaling: RopeScaling::None,
+        factors: None,
+        magnitude: 1.0,
+    }
+}
+
+fn attention(rng: &mut Rng, kv_type: KvType, mask: Mask) -> Result<Case, ModelError> {
+    let block = kv_type.ggml().block_len().max(2);
+    let (kv_heads, group) = (1 + rng.below(3), 1 + rng.below(4));
+    let (k_dim, v_dim) = (block * (1 + rng.below(3)), block * (1 + rng.below(3)));
+    let style = rng.pick(&[RopeStyle::Interleaved, RopeStyle::Halves]);
+    let heads = Heads {
+        kv_type,
+        mask,
+        kv_heads,
+        group,
+        k_dim,
+        v_dim,
+        rope: plain_rope(k_dim, style),
+        softcap: rng.pick(&[None, Some(10.0)]),
+    };
+    let draft = heads.draft(rng)?;
+    draft.finish(rng, |b| heads.describe(b))
+}
+
+/// More keys than an executor may want to take at once, with few and with many queries.
+fn long_attention(rng: &mut Rng, mask: Mask) -> Result<Case, ModelError> {
+    let heads = Heads {
+        kv_type: KvType::F32,
+        mask,
+        kv_heads: 1,
+        group: 2,
+        k_dim: 6,
+        v_dim: 10,
+        rope: plain_rope(6, RopeStyle::Halves),
+        softcap: None,
+    };
+    let draft = heads.draft(rng)?;
+    let lens = [580 + rng.below(50), 3];
+    draft.finish_with(rng, &lens, &[17, 1], |b| heads.describe(b))
+}
+
+/// Rotary embeddings of the first half of each head, by themselves.
+fn partial_rope(rng: &mut Rng, style: RopeStyle) -> Result<Case, ModelError> {
+    let (heads, dims) = (1 + rng.below(4), 2 * (1 + rng.below(40)));
+    let head = 2 * dims;
+    let mut d = Draft::new(format!("rope {style:?} {dims} of {heads}x{head}"), rng);
+    d.table("x", heads * head, Fill::Normal(1.0))?;
+    d.finish(rng, |b| {
+        let x = rows(b, "x", heads * head);
+        let rope = b.rope_spec(plain_rope(dims, style));
+        let y = b.rope(x, head, rope);
+        logits(b, y)
     })
 }
 

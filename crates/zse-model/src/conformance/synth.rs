@@ -18,6 +18,9 @@ pub enum Fill {
     NearOne,
 }
 
+/// The column of 256 that [`Fill::Outliers`] makes larger.
+pub(super) const OUTLIER: usize = 77;
+
 /// Collects tensors, then makes a [`Checkpoint`] of them.
 pub struct Synth {
     rng: Rng,
@@ -45,6 +48,9 @@ impl Synth {
     ///
     /// # Errors
     /// If the rows are no whole number of blocks.
+    ///
+    /// # Panics
+    /// If `fill` asks for outliers and the rows are too short to have one.
     pub fn tensor(
         &mut self,
         name: &str,
@@ -55,6 +61,10 @@ impl Synth {
         let shape64: Vec<u64> = shape.iter().map(|&d| d as u64).collect();
         self.writer.declare(name, ty, &shape64)?;
         let (n, cols) = (shape.iter().product::<usize>(), shape[0]);
+        assert!(
+            !matches!(fill, Fill::Outliers(_)) || cols > OUTLIER,
+            "{name}: rows of {cols} have no outlier"
+        );
         let data = if ty.is_quantized() {
             let pool = self.block_pool(ty, fill);
             let blocks = pool.len() / ty.block_bytes();
@@ -87,7 +97,7 @@ impl Synth {
     fn value(&mut self, fill: Fill, col: usize) -> f32 {
         match fill {
             Fill::Normal(std) => std * self.rng.normal(),
-            Fill::Outliers(std) if col % 256 == 77 => 100.0 * std * self.rng.normal(),
+            Fill::Outliers(std) if col % 256 == OUTLIER => 100.0 * std * self.rng.normal(),
             Fill::Outliers(std) => std * self.rng.normal(),
             Fill::NearOne => 1.0 + 0.1 * self.rng.normal(),
         }
