@@ -9,8 +9,9 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// How long a worker spins for the next region before it sleeps.
@@ -37,10 +38,13 @@ struct Shared {
     job: UnsafeCell<Option<Job>>,
     /// The first panic of the region.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Workers that sleep or are about to.
-    sleepers: AtomicUsize,
-    lock: Mutex<()>,
-    wake: Condvar,
+}
+
+/// A worker, as those see it who may have to wake it.
+struct Worker {
+    /// Whether it sleeps or is about to.
+    asleep: Arc<AtomicBool>,
+    thread: Thread,
 }
 
 // SAFETY: `job` is the only field that is not `Sync` by itself. It is written by the one thread
@@ -53,15 +57,17 @@ unsafe impl Send for Shared {}
 /// The process's worker threads.
 pub(crate) struct Pool {
     shared: &'static Shared,
-    /// Workers started so far; held for the length of a step.
-    workers: Mutex<usize>,
+    /// Workers started so far, from number 1 on; held for the length of a step.
+    workers: Mutex<Vec<Worker>>,
 }
 
 /// The right to run regions, on up to `threads` threads, until dropped.
 pub(crate) struct Step<'a> {
     shared: &'static Shared,
     threads: usize,
-    _workers: MutexGuard<'a, usize>,
+    /// Whether a region is running.
+    busy: AtomicBool,
+    workers: MutexGuard<'a, Vec<Worker>>,
 }
 
 /// How many threads this process may run at once, by affinity and cgroup limits.
@@ -80,11 +86,8 @@ impl Pool {
                 done: AtomicUsize::new(0),
                 job: UnsafeCell::new(None),
                 panic: Mutex::new(None),
-                sleepers: AtomicUsize::new(0),
-                lock: Mutex::new(()),
-                wake: Condvar::new(),
             })),
-            workers: Mutex::new(0),
+            workers: Mutex::new(Vec::new()),
         })
     }
 
@@ -93,19 +96,22 @@ impl Pool {
     /// step runs on fewer.
     pub(crate) fn step(&self, threads: usize) -> Step<'_> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        while *workers + 1 < threads {
-            let (shared, index) = (self.shared, *workers + 1);
-            let name = format!("zse-cpu-{index}");
-            let worker = std::thread::Builder::new().name(name);
-            if worker.spawn(move || shared.work(index)).is_err() {
+        while workers.len() + 1 < threads {
+            let (shared, index) = (self.shared, workers.len() + 1);
+            let asleep = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&asleep);
+            let worker = std::thread::Builder::new().name(format!("zse-cpu-{index}"));
+            let Ok(handle) = worker.spawn(move || shared.work(index, &seen)) else {
                 break;
-            }
-            *workers += 1;
+            };
+            let thread = handle.thread().clone();
+            workers.push(Worker { asleep, thread });
         }
         Step {
             shared: self.shared,
             threads: threads.clamp(1, u32::MAX as usize),
-            _workers: workers,
+            busy: AtomicBool::new(false),
+            workers,
         }
     }
 }
@@ -120,22 +126,24 @@ impl Step<'_> {
     /// all calls have.
     ///
     /// # Panics
-    /// With the panic of a call, after all others have returned.
+    /// With the panic of a call, after all others have returned; if a region of several chunks is
+    /// running, as it is for whoever is called by one.
     pub(crate) fn run(&self, chunks: usize, run: &(dyn Fn(usize) + Sync)) {
         if chunks <= 1 || self.threads == 1 {
             (0..chunks).for_each(run);
             return;
         }
         assert!(chunks < 1 << CHUNK_BITS, "too many chunks in a region");
+        let _region = Region::enter(&self.busy);
         let run: *const (dyn Fn(usize) + Sync + '_) = run;
         // SAFETY: only the lifetime changes. The pointer is used by threads that have claimed a
         // chunk, and this function returns only when all claimed chunks are done.
         let run: *const (dyn Fn(usize) + Sync + 'static) = unsafe { std::mem::transmute(run) };
-        // SAFETY: this thread holds the step, and the last region has ended: no chunk is open or
-        // being worked on, so nobody reads `job`.
+        // SAFETY: there is one step at a time, and `_region` is its only region: no chunk is open
+        // or being worked on, so nobody reads or writes `job`.
         unsafe { *self.shared.job.get() = Some(Job { chunks, run }) };
         self.shared.done.store(0, Ordering::Relaxed);
-        self.shared.publish(self.threads, chunks);
+        self.publish(chunks);
         while self.shared.claim(0) {}
         let mut spins = 0u32;
         while self.shared.done.load(Ordering::Acquire) != chunks {
@@ -157,21 +165,39 @@ impl Step<'_> {
             resume_unwind(panic);
         }
     }
+
+    /// Opens a region's chunks and wakes those workers of the step that sleep.
+    fn publish(&self, chunks: usize) {
+        let open = ((self.threads as u64) << CHUNK_BITS) | chunks as u64;
+        // In one total order with `asleep`: either a worker sees the chunks, or it is seen to
+        // sleep here.
+        self.shared.open.store(open, Ordering::SeqCst);
+        for worker in self.workers.iter().take(self.threads - 1) {
+            if worker.asleep.load(Ordering::SeqCst) {
+                worker.thread.unpark();
+            }
+        }
+    }
+}
+
+/// The one region of a step that runs, until dropped.
+struct Region<'a>(&'a AtomicBool);
+
+impl<'a> Region<'a> {
+    fn enter(busy: &'a AtomicBool) -> Self {
+        let other = busy.swap(true, Ordering::Acquire);
+        assert!(!other, "a region within or beside another of the same step");
+        Self(busy)
+    }
+}
+
+impl Drop for Region<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl Shared {
-    /// Opens a region's chunks and wakes sleeping workers.
-    fn publish(&self, threads: usize, chunks: usize) {
-        let open = ((threads as u64) << CHUNK_BITS) | chunks as u64;
-        // In one total order with `sleepers`: either a worker sees the chunks, or it is seen to
-        // sleep here.
-        self.open.store(open, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.wake.notify_all();
-        }
-    }
-
     /// Whether worker `index` could claim a chunk now.
     fn has_work(&self, index: usize) -> bool {
         let open = self.open.load(Ordering::SeqCst);
@@ -215,13 +241,13 @@ impl Shared {
     }
 
     /// The life of worker `index`.
-    fn work(&self, index: usize) -> ! {
+    fn work(&self, index: usize, asleep: &AtomicBool) -> ! {
         loop {
             while self.claim(index) {}
             let idle = Instant::now();
             while !self.has_work(index) {
                 if idle.elapsed() > SPIN {
-                    self.sleep(index);
+                    self.sleep(index, asleep);
                     break;
                 }
                 for _ in 0..32 {
@@ -232,16 +258,13 @@ impl Shared {
     }
 
     /// Sleeps until there is work for worker `index`.
-    fn sleep(&self, index: usize) {
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
+    fn sleep(&self, index: usize, asleep: &AtomicBool) {
+        asleep.store(true, Ordering::SeqCst);
         while !self.has_work(index) {
-            guard = self
-                .wake
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner);
+            // Returns at once if this thread was woken since it last slept.
+            std::thread::park();
         }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        asleep.store(false, Ordering::Relaxed);
     }
 }
 
@@ -277,6 +300,20 @@ mod tests {
             });
             assert_eq!(sum.into_inner(), 4950);
         }
+    }
+
+    #[test]
+    fn a_region_within_or_beside_another_is_refused() {
+        let step = Pool::global().step(3);
+        let inner = || catch_unwind(AssertUnwindSafe(|| step.run(2, &|_| {})));
+        let refused = AtomicUsize::new(0);
+        step.run(20, &|_| {
+            refused.fetch_add(usize::from(inner().is_err()), Ordering::Relaxed);
+            // By itself a chunk needs nobody.
+            step.run(1, &|_| {});
+        });
+        assert_eq!(refused.into_inner(), 20);
+        assert!(inner().is_ok());
     }
 
     #[test]
