@@ -5,6 +5,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, __get_cpuid_max, _xgetbv};
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
@@ -37,6 +38,11 @@ impl Sums {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amx(Avx512);
 
+thread_local! {
+    /// Whether this thread has [`Registers`].
+    static IN_USE: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Tile registers set up on this thread, until dropped.
 pub(crate) struct Registers {
     /// They are the thread's.
@@ -59,6 +65,9 @@ impl Amx {
     }
 
     /// Sets up the tile registers of this thread.
+    ///
+    /// # Panics
+    /// If they are in use: who drops the one would take them from the other.
     pub(crate) fn registers(self) -> Registers {
         /// As the instruction reads it: palette, first row, then bytes a row and rows by register.
         #[repr(C, align(64))]
@@ -69,6 +78,7 @@ impl Amx {
             row_bytes: [u16; 16],
             rows: [u8; 16],
         }
+        assert!(!IN_USE.replace(true), "tile registers are in use");
         let mut config = Config {
             palette: 1,
             start: 0,
@@ -101,6 +111,7 @@ impl Drop for Registers {
     fn drop(&mut self) {
         // SAFETY: the registers were set up on this thread, so the CPU has the instruction.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+        IN_USE.set(false);
     }
 }
 
@@ -108,8 +119,9 @@ impl Registers {
     /// The dot products of 16 columns with 16 rows over 32 k.
     #[inline(always)]
     pub(crate) fn dot(&self, left: &Left, right: &Right, sums: &mut Sums) {
-        // SAFETY: `self` proves that the registers are set up on this thread: 0 as 16 rows of 64
-        // bytes, 2 as 16 of 32, 3 as 8 of 64, which are read and written within the structs.
+        // SAFETY: `self` proves that the registers are set up on this thread, and for nobody else:
+        // 0 as 16 rows of 64 bytes, 2 as 16 of 32, 3 as 8 of 64, which are read and written within
+        // the structs.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -206,4 +218,25 @@ fn request_tiles() -> bool {
 #[cfg(not(target_os = "linux"))]
 fn request_tiles() -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_has_its_registers_once() {
+        let Some(amx) = Amx::detect() else {
+            return;
+        };
+        let first = amx.registers();
+        assert!(std::panic::catch_unwind(|| drop(amx.registers())).is_err());
+        // They are as they were.
+        let (left, right) = (Left([[1; 32]; COLUMNS]), Right([[1; 64]; 8]));
+        let mut sums = Sums::ZERO;
+        first.dot(&left, &right, &mut sums);
+        assert_eq!(sums.0[0][..4], 32i32.to_le_bytes());
+        drop(first);
+        drop(amx.registers());
+    }
 }
