@@ -318,7 +318,8 @@ impl<'a> Run<'a> {
             .iter()
             .zip(&shared)
             .map(|((linear, _), out)| self.product(linear, None, out));
-        products(&self.ctx, &parts.collect::<Vec<_>>());
+        // SAFETY: each product has an `out` of its own and names each of its rows once.
+        unsafe { products(&self.ctx, &parts.collect::<Vec<_>>()) };
         drop(shared);
         for ((_, id), out) in linears.iter().zip(outs) {
             self.memory.buffers[self.plan.of_value[id.index()]] = out;
@@ -339,7 +340,8 @@ impl<'a> Run<'a> {
         self.define(out, |run, out| {
             let up = run.weight(&up);
             let out = SharedSlice::new(out);
-            products(&run.ctx, &[run.product(&gate, Some((act, up)), &out)]);
+            // SAFETY: the one product names each row of `out` once.
+            unsafe { products(&run.ctx, &[run.product(&gate, Some((act, up)), &out)]) };
         });
     }
 

@@ -244,7 +244,8 @@ fn part(
         to: &pairs_of[e],
         out: &shared,
     });
-    products(ctx, &gated.collect::<Vec<_>>());
+    // SAFETY: each pair is of one expert, and among its pairs once.
+    unsafe { products(ctx, &gated.collect::<Vec<_>>()) };
 
     if down.ty().is_quantized() {
         hidden_rounded.round(ctx, hidden, ff);
@@ -261,7 +262,8 @@ fn part(
         to: &pairs_of[e],
         out: &shared,
     });
-    products(ctx, &lowered.collect::<Vec<_>>());
+    // SAFETY: as above.
+    unsafe { products(ctx, &lowered.collect::<Vec<_>>()) };
 
     ctx.rows(out, width, |first, out| {
         ctx.arch.run(Combine {

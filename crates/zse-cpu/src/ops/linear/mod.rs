@@ -78,11 +78,13 @@ fn with_unpacker(ty: GgmlType, visitor: impl Visit) {
     }
 }
 
-/// Hands the generic unpacker of `ty` to `visitor`; does nothing for types that are not
-/// quantized.
+/// Hands the generic unpacker of `ty` to `visitor`.
+///
+/// # Panics
+/// If `ty` has no contract: it is not quantized, and its products are made elsewhere.
 fn with_generic(ty: GgmlType, visitor: impl Visit) {
     let Some(Contract { halves, has_min }) = contract_of(ty) else {
-        return;
+        unreachable!("{ty} has no contract of quantized products");
     };
     match (halves, has_min) {
         (Halves::Uniform, false) => visitor.visit(Generic::<false, false>(ty)),
@@ -125,9 +127,12 @@ pub(crate) struct Product<'a> {
     pub(crate) out: &'a SharedSlice<'a, f32>,
 }
 
-/// Products that run in one parallel region. Their outputs must not overlap: each row of each
-/// `out` belongs to one product.
-pub(crate) fn products(ctx: &Ctx<'_>, products: &[Product<'_>]) {
+/// Products that run in one parallel region.
+///
+/// # Safety
+/// Nobody else writes or reads the rows of [`Product::out`] that are named: those of one product
+/// differ, and products that share an `out` name none in common.
+pub(crate) unsafe fn products(ctx: &Ctx<'_>, products: &[Product<'_>]) {
     // Units: a tile times a block of columns. Product p has those up to ends[p].
     let mut total = 0;
     let ends: Vec<usize> = products
@@ -151,7 +156,9 @@ pub(crate) fn products(ctx: &Ctx<'_>, products: &[Product<'_>]) {
         for unit in i * chunk..total.min((i + 1) * chunk) {
             let p = ends.partition_point(|&end| end <= unit);
             let first = if p == 0 { 0 } else { ends[p - 1] };
-            products[p].unit(ctx.arch, unit - first, &mut scratch);
+            // SAFETY: each unit is in one chunk, and chunks are handed out once; the caller keeps
+            // rows apart.
+            unsafe { products[p].unit(ctx.arch, unit - first, &mut scratch) };
         }
     });
 }
@@ -199,7 +206,10 @@ impl Product<'_> {
 
     /// Computes and writes unit `unit`: blocks of columns within bands of tiles, so that the
     /// bytes of the tiles are fetched once.
-    fn unit(&self, arch: Arch, unit: usize, scratch: &mut Scratch) {
+    ///
+    /// # Safety
+    /// As of [`products`], and nobody else computes this unit.
+    unsafe fn unit(&self, arch: Arch, unit: usize, scratch: &mut Scratch) {
         let (band, block) = (unit / self.blocks(), unit % self.blocks());
         let first_tile = band * self.band(arch);
         let tiles = first_tile..self.tiles().min(first_tile + self.band(arch));
@@ -223,8 +233,8 @@ impl Product<'_> {
         for (tile, out) in tiles.zip(out.chunks_exact(len)) {
             let width = TILE_ROWS.min(rows - tile * TILE_ROWS);
             for (values, &row) in out.iter().zip(&self.to[first..]) {
-                // SAFETY: rows of `to` differ, and each tile of a row is in one unit, which is
-                // computed once; products do not overlap.
+                // SAFETY: no row is named twice, by the caller, and each tile of a row is in one
+                // unit, which is computed once.
                 let to = unsafe { self.out.part(row as usize * rows + tile * TILE_ROWS, width) };
                 to.copy_from_slice(&values[..width]);
             }
@@ -327,12 +337,13 @@ impl Visit for Quantized<'_> {
             columns,
             out,
         } = self;
-        let mut out: Vec<&mut Products> = out.chunks_exact_mut(columns.len()).collect();
-        let mut rest = columns;
+        let len = columns.len();
+        let rest = columns;
         #[cfg(target_arch = "x86_64")]
-        if let Arch::Amx(amx) = arch
+        let rest = if let Arch::Amx(amx) = arch
             && let (columns @ [_, ..], last) = columns.as_chunks()
         {
+            let mut out: Vec<&mut Products> = out.chunks_exact_mut(len).collect();
             let bands = tiles.chunks(amx::BAND * tile_bytes);
             for (tiles, out) in bands.zip(out.chunks_mut(amx::BAND)) {
                 arch.run(amx::Multiply {
@@ -345,13 +356,16 @@ impl Visit for Quantized<'_> {
                     out,
                 });
             }
-            rest = last;
-        }
+            last
+        } else {
+            rest
+        };
         if rest.is_empty() {
             return;
         }
-        let done = columns.len() - rest.len();
-        for (tile, out) in tiles.chunks_exact(tile_bytes).zip(out) {
+        let done = len - rest.len();
+        let outs = out.chunks_exact_mut(len);
+        for (tile, out) in tiles.chunks_exact(tile_bytes).zip(outs) {
             arch.run(quantized::Multiply {
                 unpacker,
                 tile,
