@@ -1,17 +1,22 @@
 //! Every unpacker and multiplier against the contract's scalar code, bit for bit.
 
-use zse_model::conformance::Rng;
+use zse_model::conformance::{DecoderSpec, Rng, decoder};
+use zse_model::program::{Act, TensorId};
 use zse_quant::contract::{Contract, Halves, QuantizedColumn, contract_of, dot, dot_float};
 use zse_quant::pack::{TILE_ROWS, pack_rows, tile_bytes};
 use zse_quant::{GgmlType, decode};
 
 use super::tile::{Form, Sink, Tile, Unpack};
-use super::{Quantized, Visit, float, with_unpacker};
+use super::{
+    Input, Product, Quantized, Visit, Weight, float, products, with_generic, with_unpacker,
+};
 use crate::isa::{Arch, Isa};
 use crate::ops::Ctx;
 use crate::ops::activations::Activations;
+use crate::par::SharedSlice;
 use crate::pool::Pool;
 use crate::simd::{LANES, Scalar};
+use crate::weights::Matrix;
 
 /// Rows of random blocks that decode to finite numbers of any size.
 fn random_rows(rng: &mut Rng, ty: GgmlType, rows: usize, cols: usize) -> Vec<u8> {
@@ -47,33 +52,52 @@ fn same_bits(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
 }
 
-/// Products of `columns` with a tile of `rows` rows on `arch`.
-fn products(
-    arch: Arch,
+/// Tiles of a matrix, packed.
+#[derive(Clone, Copy)]
+struct Packed<'a> {
     ty: GgmlType,
-    tile: &[u8],
+    tiles: &'a [u8],
+    tile_bytes: usize,
+}
+
+/// Products of `columns` with each of some tiles on `arch`, by the type's own unpacker or by the
+/// generic one.
+fn multiply(
+    arch: Arch,
+    matrix: Packed<'_>,
     x: &[f32],
     k: usize,
     columns: &[u32],
+    generic: bool,
 ) -> Vec<[f32; LANES]> {
-    let mut out = vec![[f32::NAN; LANES]; columns.len()];
+    let Packed {
+        ty,
+        tiles,
+        tile_bytes,
+    } = matrix;
+    let mut out = vec![[f32::NAN; LANES]; tiles.len() / tile_bytes * columns.len()];
     if ty.is_quantized() {
         let mut rounded = Activations::default();
         let step = Pool::global().step(2);
         rounded.round(&Ctx { arch, step: &step }, x, k);
-        with_unpacker(
-            ty,
-            Quantized {
-                arch,
-                tiles: tile,
-                tile_bytes: tile.len(),
-                input: &rounded,
-                columns,
-                out: &mut out,
-            },
-        );
+        let quantized = Quantized {
+            arch,
+            tiles,
+            tile_bytes,
+            input: &rounded,
+            columns,
+            out: &mut out,
+        };
+        if generic {
+            with_generic(ty, quantized);
+        } else {
+            with_unpacker(ty, quantized);
+        }
     } else {
-        float(arch, ty, tile, x, k, columns, &mut out);
+        let outs = out.chunks_exact_mut(columns.len());
+        for (tile, out) in tiles.chunks_exact(tile_bytes).zip(outs) {
+            float(arch, ty, tile, x, k, columns, out);
+        }
     }
     out
 }
@@ -83,37 +107,125 @@ fn products_have_the_bits_of_the_contract() {
     let mut rng = Rng::new(1);
     for &ty in GgmlType::WEIGHTS {
         let cell = ty.block_len();
-        for blocks in [1, 2, 3, 1 + rng.below(if cell == 1 { 300 } else { 20 })] {
-            let (k, rows) = (blocks * cell, 1 + rng.below(TILE_ROWS));
+        for (i, max_tiles) in [1, 9, 9, 3].into_iter().enumerate() {
+            let blocks = [1, 2, 3, 1 + rng.below(if cell == 1 { 300 } else { 20 })][i];
+            let k = blocks * cell;
+            let (tiles, last) = (1 + rng.below(max_tiles), 1 + rng.below(TILE_ROWS));
+            let rows = (tiles - 1) * TILE_ROWS + last;
             let bytes = random_rows(&mut rng, ty, rows, k);
-            let mut tile = vec![0; tile_bytes(ty, k).unwrap()];
-            pack_rows(ty, rows, k, &bytes, &mut tile).unwrap();
+            let tile_bytes = tile_bytes(ty, k).unwrap();
+            let mut packed = vec![0; tiles * tile_bytes];
+            let parts = bytes.chunks(TILE_ROWS * (bytes.len() / rows));
+            for (rows_bytes, tile) in parts.zip(packed.chunks_exact_mut(tile_bytes)) {
+                let rows = rows_bytes.len() / (bytes.len() / rows);
+                pack_rows(ty, rows, k, rows_bytes, tile).unwrap();
+            }
+            let matrix = Packed {
+                ty,
+                tiles: &packed,
+                tile_bytes,
+            };
             let n = 1 + rng.below(40);
             let mut x = random_columns(&mut rng, n, k);
             if rng.below(2) == 0 {
                 x[rng.below(n * k)] = f32::NAN;
             }
             let columns: Vec<u32> = (0..n as u32).rev().collect();
-            for isa in Isa::available() {
-                let arch = Arch::of(isa).unwrap();
-                let all = products(arch, ty, &tile, &x, k, &columns);
-                for (i, &c) in columns.iter().enumerate() {
+            let expected: Vec<Vec<f32>> = columns
+                .iter()
+                .map(|&c| {
                     let column = &x[c as usize * k..][..k];
-                    let alone = products(arch, ty, &tile, &x, k, &[c]);
-                    for (row, bytes) in bytes.chunks_exact(bytes.len() / rows).enumerate() {
-                        let expected = if ty.is_quantized() {
-                            dot(ty, bytes, &QuantizedColumn::new(column).blocks()).unwrap()
+                    let rounded = QuantizedColumn::new(column);
+                    let rows = bytes.chunks_exact(bytes.len() / rows);
+                    rows.map(|row| {
+                        if ty.is_quantized() {
+                            dot(ty, row, &rounded.blocks()).unwrap()
                         } else {
-                            dot_float(ty, bytes, column).unwrap()
-                        };
-                        for (how, got) in [("all", all[i][row]), ("alone", alone[0][row])] {
+                            dot_float(ty, row, column).unwrap()
+                        }
+                    })
+                    .collect()
+                })
+                .collect();
+            let check = |how: &str, got: &[[f32; LANES]], expected: &[Vec<f32>]| {
+                for (tile, got) in got.chunks_exact(expected.len()).enumerate() {
+                    for (got, expected) in got.iter().zip(expected) {
+                        let expected = &expected[tile * TILE_ROWS..];
+                        for (row, (got, expected)) in got.iter().zip(expected).enumerate() {
                             assert!(
-                                same_bits(got, expected),
-                                "{isa} {ty} k {k} {n} columns ({how}), row {row}: {got} is not {expected}"
+                                same_bits(*got, *expected),
+                                "{how} {ty} k {k}, tile {tile} of {tiles}, {n} columns, \
+                                 row {row}: {got} is not {expected}"
                             );
                         }
                     }
                 }
+            };
+            for isa in Isa::available() {
+                let arch = Arch::of(isa).unwrap();
+                let got = multiply(arch, matrix, &x, k, &columns, false);
+                check(&format!("{isa}"), &got, &expected);
+                let got = multiply(arch, matrix, &x, k, &columns, true);
+                check(&format!("{isa} generic"), &got, &expected);
+                let i = rng.below(n);
+                let got = multiply(arch, matrix, &x, k, &columns[i..=i], false);
+                check(&format!("{isa} alone"), &got, &expected[i..=i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_in_place_give_the_bits_of_packed_ones() {
+    let mut rng = Rng::new(3);
+    for &ty in GgmlType::WEIGHTS {
+        let spec = DecoderSpec {
+            layers: 1,
+            vocab: 85,
+            ..DecoderSpec::small(ty)
+        };
+        let model = decoder(&spec, rng.bits()).unwrap();
+        let tensors = &model.program.tensors;
+        let id = tensors.iter().position(|t| t.name == "output.weight");
+        let id = TensorId(id.unwrap() as u32);
+        let step = Pool::global().step(2);
+        let packed = Matrix::pack(&model, id, &step).unwrap();
+        let in_place = Matrix::in_place(&model, id).unwrap();
+
+        let (rows, k, n) = (spec.vocab, spec.width, 1 + rng.below(150));
+        let x = random_columns(&mut rng, n, k);
+        let bias: Vec<f32> = (0..rows).map(|_| rng.normal()).collect();
+        let columns: Vec<u32> = (0..n as u32).collect();
+        for isa in Isa::available() {
+            let arch = Arch::of(isa).unwrap();
+            let ctx = Ctx { arch, step: &step };
+            let mut rounded = Activations::default();
+            rounded.round(&ctx, &x, k);
+            let product = |matrix| {
+                let weight = Weight {
+                    matrix,
+                    expert: 0,
+                    bias: Some(&bias),
+                };
+                let mut out = vec![0.0; n * rows];
+                let product = Product {
+                    weight,
+                    gated: Some((Act::Silu, weight)),
+                    input: Input {
+                        x: &x,
+                        rounded: &rounded,
+                    },
+                    columns: &columns,
+                    to: &columns,
+                    out: &SharedSlice::new(&mut out),
+                };
+                // SAFETY: the one product names each row of `out` once.
+                unsafe { products(&ctx, &[product]) };
+                out
+            };
+            let (got, expected) = (product(&in_place), product(&packed));
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                assert!(same_bits(*got, *expected), "{isa} {ty} {n} columns, {i}");
             }
         }
     }
