@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use zse_cpu::{CpuBackend, Isa};
 use zse_model::conformance::{DecoderSpec, batch, decoder, op_cases};
-use zse_model::executor::{Backend, Budget, ExecError, KvType, LoadError, Masks, Ticket};
+use zse_model::executor::{
+    Backend, Budget, ExecError, Executor, KvType, LoadError, Masks, Output, Ticket,
+};
 use zse_model::program::ProgramOutput;
 use zse_quant::GgmlType;
 
@@ -62,19 +64,43 @@ fn bad_batches_are_refused() {
 #[test]
 fn two_tokens_in_one_slot_are_no_race() {
     let model = decoder(&DecoderSpec::small(GgmlType::Q4_0), 1).unwrap();
-    let budget = Budget {
-        threads: Some(4),
-        ..budget()
+    // Sequences of as many tokens as are written in a chunk, so that each chunk meets all others;
+    // the last has one token, which a second thread would be done with before the token before it.
+    let ids: Vec<Vec<u32>> = (0..15).map(|i| (5 * i..5 * i + 8).collect()).collect();
+    let mut parts: Vec<_> = ids.iter().map(|ids| (ids.as_slice(), 0)).collect();
+    parts.push((&[90], 7));
+    let mut all = batch(&model, &budget(), &parts);
+    let table = all.seqs[0].tables.clone();
+    all.seqs
+        .iter_mut()
+        .for_each(|seq| seq.tables = table.clone());
+    let compile = |threads| {
+        let budget = Budget {
+            threads: Some(threads),
+            max_tokens: 128,
+            max_outputs: 128,
+            ..budget()
+        };
+        CpuBackend::default()
+            .compile(Arc::clone(&model), &budget)
+            .unwrap()
     };
-    let mut executor = CpuBackend::default()
-        .compile(Arc::clone(&model), &budget)
-        .unwrap();
-    let ids: Vec<u32> = (0..30).collect();
-    let mut both = batch(&model, &budget, &[(&ids, 0), (&ids, 0)]);
-    both.seqs[1].tables = both.seqs[0].tables.clone();
-    let ticket = executor.submit(&both).unwrap();
-    executor.sample(ticket, &Masks::default()).unwrap();
-    assert_eq!(executor.wait(ticket).unwrap().rows.len(), 60);
+    let logits = |executor: &mut dyn Executor| -> Vec<Vec<u32>> {
+        let ticket = executor.submit(&all).unwrap();
+        executor.sample(ticket, &Masks::default()).unwrap();
+        let rows = executor.wait(ticket).unwrap().rows.into_iter();
+        rows.map(|row| match row {
+            Output::Logits(row) => row.iter().map(|x| x.to_bits()).collect(),
+            other => panic!("unexpected {other:?}"),
+        })
+        .collect()
+    };
+    let expected = logits(compile(1).as_mut());
+    assert_eq!(expected.len(), 121);
+    let mut executor = compile(4);
+    for _ in 0..50 {
+        assert!(logits(executor.as_mut()) == expected);
+    }
 }
 
 #[test]
