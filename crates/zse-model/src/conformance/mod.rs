@@ -1,9 +1,10 @@
-//! The suite that holds every executor to the [`Reference`]: operations one by one and whole
-//! decoders, on random shapes with odd tails, on random weights of every type, and on activations
-//! with outlier channels.
+//! The suite that holds every executor to the [`Reference`](crate::reference::Reference):
+//! operations one by one and whole decoders, on random shapes with odd tails, on random weights of
+//! every type, and on activations with outlier channels.
 //!
-//! An executor's tests call [`op_cases`] and [`decoder_cases`] with fresh seeds and
-//! [`Case::compare`] each; the same cases time kernels in benchmarks.
+//! An executor's tests call [`op_cases`] and [`decoder_cases`] with fresh seeds, [`Case::run`] each
+//! on the reference and on the executor, and compare the [`nmse`]; the same cases time kernels in
+//! benchmarks.
 
 mod cases;
 mod decoders;
@@ -28,7 +29,6 @@ use crate::executor::{
 };
 use crate::model::Model;
 use crate::program::ProgramOutput;
-use crate::reference::Reference;
 
 /// A model, batches for it, and how near an executor must come.
 pub struct Case {
@@ -44,16 +44,7 @@ pub struct Case {
     pub tolerance: f64,
 }
 
-/// What a comparison found.
-#[derive(Clone, Copy, Debug)]
-pub struct Comparison {
-    /// `sum((a - b)^2) / sum(b^2)` over all outputs, `b` being the reference's.
-    pub nmse: f64,
-    /// Time of the executor in its steps.
-    pub time: Duration,
-}
-
-/// Why a case could not be compared.
+/// Why a case could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
     /// The backend refused the model.
@@ -65,19 +56,6 @@ pub enum CaseError {
 }
 
 impl Case {
-    /// Runs the case on `backend` and on the reference.
-    ///
-    /// # Errors
-    /// If either refuses the model or fails.
-    pub fn compare(&self, backend: &dyn Backend) -> Result<Comparison, CaseError> {
-        let (expected, _) = self.run(&Reference)?;
-        let (got, time) = self.run(backend)?;
-        Ok(Comparison {
-            nmse: nmse(&got, &expected),
-            time,
-        })
-    }
-
     /// All outputs of `backend`, and the time of its steps.
     ///
     /// # Errors
