@@ -88,6 +88,7 @@ impl Activations {
     }
 }
 
+/// Rounds groups, 16 at a time: what is one number for a group is a lane here.
 struct Round<'a> {
     x: &'a [[f32; GROUP]],
     q: &'a mut [[u8; GROUP]],
@@ -101,29 +102,108 @@ impl Kernel for Round<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let magnitude = s.splat_i32(i32::MAX);
-        let out = self.q.iter_mut().zip(self.scale).zip(self.sums);
-        for (x, ((q, scale), sums)) in self.x.iter().zip(out) {
-            let halves = x.as_chunks::<LANES>().0;
-            let x = [s.load(&halves[0]), s.load(&halves[1])];
+        let out = self
+            .q
+            .chunks_mut(LANES)
+            .zip(self.scale.chunks_mut(LANES))
+            .zip(self.sums.chunks_mut(LANES));
+        for (x, ((q, scale), sums)) in self.x.chunks(LANES).zip(out) {
             // As bit patterns, of which NaN and infinity are the greatest.
-            let bits: [S::I; 2] = array!(s.to_bits(x[0]); h => s.and(s.to_bits(x[h]), magnitude));
-            let amax = s
-                .to_i32_array(s.max_i32(bits[0], bits[1]))
-                .into_iter()
-                .fold(0, i32::max);
-            let amax = f32::from_bits(amax as u32);
-            let inv = 127.0 / amax;
-            if !amax.is_finite() || !inv.is_finite() {
-                *q = [0; GROUP];
-                *sums = [0; 2];
-                *scale = if amax.is_finite() { 0.0 } else { f32::NAN };
-                continue;
+            let mut amax = [s.zero(); LANES];
+            for (x, amax) in x.iter().zip(&mut amax) {
+                let halves = x.as_chunks::<LANES>().0;
+                let bits: [S::I; 2] = array!(magnitude; h =>
+                    s.and(s.to_bits(s.load(&halves[h])), magnitude));
+                *amax = s.from_bits(s.max_i32(bits[0], bits[1]));
             }
-            *scale = amax / 127.0;
-            for (h, half) in q.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                let rounded = s.round(s.mul(x[h], s.splat(inv)));
-                sums[h] = s.to_i32_array(rounded).iter().sum();
-                s.store_low_bytes(rounded, half);
+            let lanes = s.transpose(amax);
+            let mut amax = s.to_bits(lanes[0]);
+            for lane in &lanes[1..] {
+                amax = s.max_i32(amax, s.to_bits(*lane));
+            }
+            let amax = s.from_bits(amax);
+            let inv = s.to_array(s.div(s.splat(127.0), amax));
+            let scales = s.to_array(s.div(amax, s.splat(127.0)));
+            let amax = s.to_array(amax);
+
+            let mut rounded = [[s.zero(); LANES]; 2];
+            for (g, (x, q)) in x.iter().zip(&mut *q).enumerate() {
+                let (halves, q) = (x.as_chunks::<LANES>().0, q.as_chunks_mut::<LANES>().0);
+                for h in 0..2 {
+                    let r = s.round(s.mul(s.load(&halves[h]), s.splat(inv[g])));
+                    rounded[h][g] = s.from_bits(r);
+                    s.store_low_bytes(r, &mut q[h]);
+                }
+            }
+            let totals: [[i32; LANES]; 2] = array!([0; LANES]; h => {
+                let lanes = s.transpose(rounded[h]);
+                let mut total = s.to_bits(lanes[0]);
+                for lane in &lanes[1..] {
+                    total = s.add_i32(total, s.to_bits(*lane));
+                }
+                s.to_i32_array(total)
+            });
+
+            for (g, (scale, sums)) in scale.iter_mut().zip(sums).enumerate() {
+                if amax[g].is_finite() && inv[g].is_finite() {
+                    *scale = scales[g];
+                    *sums = [totals[0][g], totals[1][g]];
+                } else {
+                    q[g] = [0; GROUP];
+                    *sums = [0; 2];
+                    *scale = if amax[g].is_finite() { 0.0 } else { f32::NAN };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zse_model::conformance::Rng;
+    use zse_quant::contract::QuantizedColumn;
+
+    use super::*;
+    use crate::isa::{Arch, Isa};
+    use crate::pool::Pool;
+
+    #[test]
+    fn rounded_as_the_contract_says() {
+        let mut rng = Rng::new(4);
+        for groups in [1, 15, 16, 17, 40] {
+            let (n, k) = (1 + rng.below(3), groups * GROUP);
+            let mut x: Vec<f32> = (0..n * k).map(|_| rng.normal()).collect();
+            for x in x.chunks_exact_mut(GROUP) {
+                let at = rng.below(GROUP);
+                match rng.below(8) {
+                    0 => x.fill(0.0),
+                    1 => x.iter_mut().for_each(|x| *x *= 1e-40),
+                    2 => x[at] = f32::NAN,
+                    3 => x[at] = f32::NEG_INFINITY,
+                    4 => x[at] *= 100.0,
+                    _ => {}
+                }
+            }
+            for isa in Isa::available() {
+                let ctx = Ctx {
+                    arch: Arch::of(isa).unwrap(),
+                    step: &Pool::global().step(2),
+                };
+                let mut rounded = Activations::default();
+                rounded.round(&ctx, &x, k);
+                for (i, x) in x.chunks_exact(k).enumerate() {
+                    let (got, expected) = (rounded.column(i), QuantizedColumn::new(x));
+                    let expected = expected.blocks();
+                    let q = got.q.as_flattened().iter().map(|&q| q as i8);
+                    assert!(q.eq(expected.q.iter().copied()), "{isa} {groups}");
+                    assert_eq!(got.sums.as_flattened(), expected.sums, "{isa} {groups}");
+                    let bits = |x: &[f32]| -> Vec<u32> {
+                        x.iter()
+                            .map(|x| if x.is_nan() { u32::MAX } else { x.to_bits() })
+                            .collect()
+                    };
+                    assert_eq!(bits(got.scale), bits(expected.scale), "{isa} {groups}");
+                }
             }
         }
     }
