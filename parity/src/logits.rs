@@ -15,6 +15,7 @@ use crate::engine::{self, Engine};
 use crate::llama::{Context, Load, Model};
 use crate::section::{Section, Table};
 use crate::stats::relative_error;
+use crate::stem;
 
 /// Tokens of a sequence. llama.cpp rounds contexts up to a multiple of 256, and LongRoPE depends
 /// on the context.
@@ -44,11 +45,7 @@ pub(crate) fn section(files: &[PathBuf], threads: usize, seed: u64) -> Result<Se
     );
     let mut table = Table::new(&["model", "reference", "CPU executor", "note"]);
     for file in files {
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = stem(file);
         let errors = compare(file, threads, seed).with_context(|| name.clone())?;
         let has_gelu = GELU.iter().any(|start| name.starts_with(start));
         let (tolerance, note) = if has_gelu {

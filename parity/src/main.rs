@@ -159,17 +159,18 @@ impl Args {
 
     /// The model in F32, written into `folder`.
     fn in_full(&self, folder: &Path) -> Result<PathBuf> {
-        let name = self
-            .model
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .replace("-f16", "");
+        let name = stem(&self.model).replace("-f16", "");
         let full = folder.join(format!("{name}-f32.gguf"));
         quants::in_full(&self.model, &full, self.threads())
             .with_context(|| format!("cannot write {} in F32", self.model.display()))?;
         Ok(full)
     }
+}
+
+/// The name of `file` without its ending.
+fn stem(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
 }
 
 /// The GGUF files in `folder`, sorted; none if there is no such folder.

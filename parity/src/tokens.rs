@@ -9,6 +9,7 @@ use zse_text::{TokenKind, Tokenizer};
 
 use crate::llama::{Load, Model};
 use crate::section::{Section, Table};
+use crate::stem;
 use crate::text;
 
 /// Texts that were written for this, one below another.
@@ -55,11 +56,7 @@ pub(crate) fn section(files: &[PathBuf], generated: usize, seed: u64) -> Result<
     );
     let mut table = Table::new(&["vocabulary", "texts", "tokens", "texts that differ", "note"]);
     for file in files {
-        let name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = stem(file);
         let outcome = compare(file, generated, seed).with_context(|| name.clone())?;
         let differing = outcome.differing.len();
         let departure = DEPARTURES.iter().find(|d| name.starts_with(d.vocabulary));

@@ -45,21 +45,10 @@ impl Matrix {
         let packed = &mut data[start..][..tiles * tile_bytes];
 
         let tiles_of_expert = view.rows.div_ceil(TILE_ROWS);
-        let row_bytes = view.row_bytes();
-        // The shapes were checked above and by the model; packing cannot fail halfway.
         for_parts(step, packed, tile_bytes, |first, part| {
             let tile = first / tile_bytes;
-            let (expert, row) = (tile / tiles_of_expert, tile % tiles_of_expert * TILE_ROWS);
-            let rows = TILE_ROWS.min(view.rows - row);
-            let from = (expert * view.rows + row) * row_bytes;
-            pack_rows(
-                view.ty,
-                rows,
-                view.cols,
-                &view.data[from..][..rows * row_bytes],
-                part,
-            )
-            .expect("the shapes of a checked weight fit");
+            let (expert, tile) = (tile / tiles_of_expert, tile % tiles_of_expert);
+            pack_tile(&view, expert, tile, part);
         });
         release(model.weights.checkpoint(), &view);
         Ok(Self::new(&view, tile_bytes, Source::Packed(data)))
@@ -129,11 +118,7 @@ impl Matrix {
                 let view = model.weights.get(*id);
                 scratch.resize(len, 0);
                 for (tile, packed) in tiles.zip(scratch.chunks_exact_mut(self.tile_bytes)) {
-                    let rows = TILE_ROWS.min(self.rows - tile * TILE_ROWS);
-                    let from = (expert * self.rows + tile * TILE_ROWS) * view.row_bytes();
-                    let bytes = &view.data[from..][..rows * view.row_bytes()];
-                    pack_rows(self.ty, rows, self.cols, bytes, packed)
-                        .expect("the shapes of a checked weight fit");
+                    pack_tile(&view, expert, tile, packed);
                 }
                 scratch
             }
@@ -167,6 +152,18 @@ impl Matrix {
             Source::InPlace(model, id) => (0, model.weights.get(*id).data.len() as u64),
         }
     }
+}
+
+/// Packs the rows of tile `tile` of matrix `expert`.
+///
+/// # Panics
+/// If the rows do not fill `packed`: the sizes of both come from one view, whose shape its program
+/// was checked against, and whose type [`tile_bytes`] took.
+fn pack_tile(view: &WeightView<'_>, expert: usize, tile: usize, packed: &mut [u8]) {
+    let rows = TILE_ROWS.min(view.rows - tile * TILE_ROWS);
+    let from = (expert * view.rows + tile * TILE_ROWS) * view.row_bytes();
+    let bytes = &view.data[from..][..rows * view.row_bytes()];
+    pack_rows(view.ty, rows, view.cols, bytes, packed).expect("the shapes of a checked weight fit");
 }
 
 /// Offset of the first multiple of [`ALIGN`].

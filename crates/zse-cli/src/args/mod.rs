@@ -58,18 +58,26 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
 }
 
+/// What the model is told before the conversation.
 #[derive(Args, Debug, Default)]
-pub(crate) struct ChatArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArg,
+pub(crate) struct SystemArg {
     /// System prompt
     #[arg(
-        long,
+        id = "system",
+        long = "system",
         visible_alias = "system-prompt",
         value_name = "TEXT",
         allow_hyphen_values = true
     )]
-    pub(crate) system: Option<String>,
+    pub(crate) prompt: Option<String>,
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    #[command(flatten)]
+    pub(crate) system: SystemArg,
     /// Functions that the model may call: a JSON file with an array of OpenAI's tool objects
     #[arg(long, value_name = "FILE")]
     pub(crate) tools: Option<PathBuf>,
@@ -101,14 +109,8 @@ pub(crate) struct RunArgs {
     /// Answer every line of a file: `{"messages": [...], "tools": [...]}` (`-` for standard input)
     #[arg(long, value_name = "FILE", group = "input", conflicts_with_all = ["raw", "system"])]
     pub(crate) messages: Option<PathBuf>,
-    /// System prompt
-    #[arg(
-        long,
-        visible_alias = "system-prompt",
-        value_name = "TEXT",
-        allow_hyphen_values = true
-    )]
-    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) system: SystemArg,
     /// Continue the prompt as it is, without the chat template
     #[arg(long, visible_alias = "no-template", conflicts_with = "system")]
     pub(crate) raw: bool,
@@ -138,40 +140,20 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     /// Prompt tokens; several separated by commas; 0: no such test
-    #[arg(
-        short = 'p',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "512"
-    )]
+    #[arg(short = 'p', long, value_name = "N", default_value = "512")]
+    #[arg(value_delimiter = ',')]
     pub(crate) n_prompt: Vec<usize>,
     /// Tokens to generate; several separated by commas; 0: no such test
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "128"
-    )]
+    #[arg(short = 'n', long, value_name = "N", default_value = "128")]
+    #[arg(value_delimiter = ',')]
     pub(crate) n_gen: Vec<usize>,
     /// Tokens that are in the context before the test
-    #[arg(
-        short = 'd',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "0"
-    )]
+    #[arg(short = 'd', long, value_name = "N", default_value = "0")]
+    #[arg(value_delimiter = ',')]
     pub(crate) n_depth: Vec<usize>,
     /// Sequences that are computed together
-    #[arg(
-        short = 'b',
-        long,
-        value_name = "N",
-        value_delimiter = ',',
-        default_value = "1"
-    )]
+    #[arg(short = 'b', long, value_name = "N", default_value = "1")]
+    #[arg(value_delimiter = ',')]
     pub(crate) batch: Vec<usize>,
     /// Repetitions
     #[arg(short, long, value_name = "N", default_value = "5")]

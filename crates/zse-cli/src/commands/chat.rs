@@ -42,7 +42,7 @@ pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(tools) = tools {
         session.set_tools(tools);
     }
-    if let Some(system) = args.system {
+    if let Some(system) = args.system.prompt {
         session.set_system(Some(system));
     }
     let mut input = Input::new(is_interactive)?;

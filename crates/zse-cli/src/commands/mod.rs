@@ -10,8 +10,10 @@ pub(crate) mod quantize;
 pub(crate) mod run;
 pub(crate) mod tokenize;
 
+use std::io::{self, Read};
 use std::time::Instant;
 
+use anyhow::Context;
 use zse::{Engine, LoadOptions, ModelSource};
 
 use crate::{log, term};
@@ -44,4 +46,13 @@ fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Erro
         term::bytes(plan.activations),
     ));
     Ok(engine)
+}
+
+/// All of standard input, which has to be text.
+fn standard_input() -> anyhow::Result<String> {
+    let mut text = String::new();
+    io::stdin()
+        .read_to_string(&mut text)
+        .context("cannot read standard input as text")?;
+    Ok(text)
 }

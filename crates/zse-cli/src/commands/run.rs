@@ -3,7 +3,7 @@
 mod batch;
 
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 use serde_json::json;
@@ -53,13 +53,7 @@ fn prompt(args: &RunArgs) -> anyhow::Result<String> {
             let hint = "there is no prompt: give one with -p, or pipe it in (`zse chat` talks)";
             return Err(Usage(hint.to_owned()).into());
         }
-        None => {
-            let mut text = String::new();
-            io::stdin()
-                .read_to_string(&mut text)
-                .context("cannot read standard input as text")?;
-            text
-        }
+        None => super::standard_input()?,
     };
     // The line end that an editor or `echo` adds is no part of a question.
     Ok(if args.raw {
@@ -76,12 +70,13 @@ fn start(
     prompt: &str,
     settings: &Generate,
 ) -> Result<Generation, zse::Error> {
-    let is_chat = !args.raw && (engine.has_chat_template() || args.system.is_some());
+    let is_chat = !args.raw && (engine.has_chat_template() || args.system.prompt.is_some());
     if !is_chat {
         return engine.generate(prompt, settings);
     }
     let system = args
         .system
+        .prompt
         .as_deref()
         .map(|text| Message::new(Role::System, text));
     let messages = system

@@ -1,8 +1,7 @@
 //! `zse tokenize`: the tokens of a text.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-use anyhow::Context;
 use serde_json::json;
 use zse::Tokenizer;
 
@@ -13,13 +12,7 @@ pub(crate) fn run(args: &TokenizeArgs) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
     let text = match &args.prompt {
         Some(text) => text.clone(),
-        None => {
-            let mut text = String::new();
-            io::stdin()
-                .read_to_string(&mut text)
-                .context("cannot read standard input as text")?;
-            text
-        }
+        None => super::standard_input()?,
     };
     let ids = tokenizer.encode(&text, !args.no_bos, !args.no_parse_special);
     let mut out = io::stdout().lock();

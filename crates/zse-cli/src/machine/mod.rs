@@ -61,7 +61,10 @@ impl Machine {
             cores: linux::cores(),
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             caches: linux::caches(),
-            features: features(),
+            features: features()
+                .into_iter()
+                .filter_map(|(name, has)| has.then_some(name))
+                .collect(),
             isa: zse::Isa::available()[0].name(),
             memory: memory.total,
             available: memory.available,
@@ -71,10 +74,10 @@ impl Machine {
     }
 }
 
-/// The instruction sets among those that matter which this CPU has.
+/// The instruction sets that matter, and whether this CPU has them.
 #[cfg(target_arch = "x86_64")]
-fn features() -> Vec<&'static str> {
-    let all = [
+fn features() -> [(&'static str, bool); 11] {
+    [
         ("sse4.2", is_x86_feature_detected!("sse4.2")),
         ("avx", is_x86_feature_detected!("avx")),
         ("f16c", is_x86_feature_detected!("f16c")),
@@ -86,18 +89,14 @@ fn features() -> Vec<&'static str> {
         ("avx512-vnni", is_x86_feature_detected!("avx512vnni")),
         ("avx512-bf16", is_x86_feature_detected!("avx512bf16")),
         ("avx512-fp16", is_x86_feature_detected!("avx512fp16")),
-    ];
-    all.into_iter()
-        .filter(|(_, has)| *has)
-        .map(|(name, _)| name)
-        .collect()
+    ]
 }
 
-/// The instruction sets among those that matter which this CPU has.
+/// The instruction sets that matter, and whether this CPU has them.
 #[cfg(target_arch = "aarch64")]
-fn features() -> Vec<&'static str> {
+fn features() -> [(&'static str, bool); 7] {
     use std::arch::is_aarch64_feature_detected as has;
-    let all = [
+    [
         ("neon", has!("neon")),
         ("fp16", has!("fp16")),
         ("dotprod", has!("dotprod")),
@@ -105,15 +104,11 @@ fn features() -> Vec<&'static str> {
         ("bf16", has!("bf16")),
         ("sve", has!("sve")),
         ("sve2", has!("sve2")),
-    ];
-    all.into_iter()
-        .filter(|(_, has)| *has)
-        .map(|(name, _)| name)
-        .collect()
+    ]
 }
 
-/// The instruction sets among those that matter which this CPU has.
+/// The instruction sets that matter, and whether this CPU has them.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn features() -> Vec<&'static str> {
-    Vec::new()
+fn features() -> [(&'static str, bool); 0] {
+    []
 }

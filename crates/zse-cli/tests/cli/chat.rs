@@ -1,8 +1,8 @@
 //! `zse chat`, piped.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::common::{zse, zse_with_input};
+use crate::common::{calculator, zse, zse_with_input};
 
 const GREEDY: [&str; 4] = ["--temp", "0", "-n", "24"];
 
@@ -91,10 +91,7 @@ fn tools_are_called_and_told_what_they_gave() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (tools, file) = (path("tools.json"), path("talk.json"));
-    let parameters =
-        json!({ "type": "object", "properties": { "expression": { "type": "string" } } });
-    let calculator = json!({ "name": "calculator", "parameters": parameters });
-    let list = json!([{ "type": "function", "function": calculator }]);
+    let list = calculator();
     std::fs::write(&tools, list.to_string()).unwrap();
     let args = ["chat", "--temp", "0", "--tools", &tools];
     let out = zse_with_input(&args, &format!("What is 37 * 12?\n444\n/save {file}\n")).ok();

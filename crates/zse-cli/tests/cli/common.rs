@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a command gave.
 pub(crate) struct Done {
@@ -61,4 +61,12 @@ pub(crate) fn zse_with_input(args: &[&str], input: &str) -> Done {
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     Done::new(child.wait_with_output().expect("it ends"))
+}
+
+/// OpenAI's list of tools, of one that the built-in model knows how to call.
+pub(crate) fn calculator() -> Value {
+    let parameters =
+        json!({ "type": "object", "properties": { "expression": { "type": "string" } } });
+    let calculator = json!({ "name": "calculator", "parameters": parameters });
+    json!([{ "type": "function", "function": calculator }])
 }

@@ -74,31 +74,14 @@ fn a_piped_prompt_is_the_prompt() {
 
 #[test]
 fn limits_and_stop_strings_end_the_text() {
-    let long = run(&[
-        "-p",
-        "Tell me a story.",
-        "--temp",
-        "0",
-        "-n",
-        "30",
-        "--ignore-eos",
-    ]);
+    let args = ["-p", "Tell me a story.", "--temp", "0"];
+    let args = [&args[..], &["-n", "30", "--ignore-eos"]].concat();
+    let long = run(&args);
     assert_eq!(long["finish_reason"], "length");
     assert_eq!(long["usage"]["completion_tokens"], 30);
     let text = long["text"].as_str().unwrap();
     let word = text.split_whitespace().nth(4).unwrap();
-    let args = [
-        "-p",
-        "Tell me a story.",
-        "--temp",
-        "0",
-        "-n",
-        "30",
-        "--ignore-eos",
-        "--stop",
-        word,
-    ];
-    let stopped = run(&args);
+    let stopped = run(&[&args[..], &["--stop", word]].concat());
     assert_eq!(stopped["finish_reason"], "stop");
     assert_eq!(
         stopped["text"].as_str().unwrap(),

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
 
-use crate::common::{command, zse};
+use crate::common::{calculator, command, zse};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,11 +135,7 @@ fn a_call_whose_result_does_not_come_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (tools, file) = (path("tools.json"), path("talk.json"));
-    let parameters =
-        json!({ "type": "object", "properties": { "expression": { "type": "string" } } });
-    let calculator = json!({ "name": "calculator", "parameters": parameters });
-    let list = json!([{ "type": "function", "function": calculator }]);
-    std::fs::write(&tools, list.to_string()).unwrap();
+    std::fs::write(&tools, calculator().to_string()).unwrap();
     let mut chat = Terminal::new(&["chat", "--temp", "0", "--tools", &tools]);
     chat.enter("What is 37 * 12?");
     chat.wait_for("result of calculator> ");
