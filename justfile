@@ -46,6 +46,8 @@ check-neon *args:
 # What must pass before a push, without the fuzzing
 check: tidy lint doc test
     cargo fmt --all --check
+    cargo fmt --manifest-path parity/Cargo.toml --check
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 # Everything that CI runs
 ci:

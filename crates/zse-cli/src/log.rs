@@ -9,11 +9,17 @@ use clap::ValueEnum;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[repr(u8)]
 pub(crate) enum Level {
+    /// Nothing but the error that ends a command, which is always told
     Off,
+    /// The same
     Error,
+    /// What may not be as it was meant
     Warn,
+    /// What happens, and how long it took
     Info,
+    /// Details, such as the plan of memory
     Debug,
+    /// The same
     Trace,
 }
 
@@ -25,7 +31,7 @@ pub(crate) fn set(level: Level) {
 }
 
 /// Whether messages of this level are wanted.
-pub(crate) fn enabled(level: Level) -> bool {
+fn enabled(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as u8
 }
 

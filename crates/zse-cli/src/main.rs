@@ -71,7 +71,7 @@ fn explain(error: &anyhow::Error) -> ExitCode {
     let is_usage = error.is::<Usage>()
         || matches!(
             error.downcast_ref::<zse::Error>(),
-            Some(zse::Error::UnknownModel { .. } | zse::Error::Device { .. })
+            Some(zse::Error::UnknownModel { .. })
         );
     ExitCode::from(if is_usage { 2 } else { 1 })
 }

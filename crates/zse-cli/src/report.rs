@@ -75,6 +75,6 @@ pub(crate) fn millis(time: Duration) -> f64 {
 }
 
 /// Tokens a second; `None` where no time was spent.
-fn rate(tokens: usize, time: Duration) -> Option<f64> {
+pub(crate) fn rate(tokens: usize, time: Duration) -> Option<f64> {
     (!time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }

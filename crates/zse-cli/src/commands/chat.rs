@@ -6,7 +6,6 @@ mod slash;
 
 use std::io::{self, Write};
 
-use anyhow::Context;
 use console::style;
 
 use crate::args::{ChatArgs, Global};
@@ -103,9 +102,4 @@ fn answer(session: &mut Session, input: &mut Input) -> anyhow::Result<bool> {
             session.tool_result(&call, result);
         }
     }
-}
-
-/// What stands in a file, as text.
-fn read_text(file: &std::path::Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

@@ -44,8 +44,7 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
                     .map(move |&(ty, bits)| (size, ty, needed(parameters, bits, kv)))
             })
             .map(|(size, ty, needed)| {
-                let fits = needed <= machine.available;
-                json!({ "size": size, "type": ty, "memory": needed, "fits": fits })
+                json!({ "size": size, "type": ty, "memory": needed, "fits": fits(needed, &machine) })
             })
             .collect();
         writeln!(out, "{:#}", json!({ "machine": machine, "models": fits }))?;
@@ -102,20 +101,25 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
             out,
             "\nModels that fit the available memory, with {CONTEXT} tokens of context:\n"
         )?;
-        write!(out, "{}", fits(&machine).plain())?;
+        write!(out, "{}", fitting(&machine).plain())?;
     }
     Ok(())
 }
 
-fn fits(machine: &Machine) -> Table {
+/// Whether so many bytes are available; `None` where the machine does not say.
+fn fits(needed: u64, machine: &Machine) -> Option<bool> {
+    (machine.available > 0).then_some(needed <= machine.available)
+}
+
+fn fitting(machine: &Machine) -> Table {
     let mut table = Table::new(["size", TYPES[0].0, TYPES[1].0, TYPES[2].0]);
     for (size, parameters, kv) in SIZES {
         let cell = |(_, bits): (&str, f64)| {
             let needed = needed(parameters, bits, kv);
-            let verdict = if needed <= machine.available {
-                "fits"
-            } else {
-                "no"
+            let verdict = match fits(needed, machine) {
+                Some(true) => "fits",
+                Some(false) => "no",
+                None => "unknown",
             };
             format!("{verdict} ({})", bytes(needed))
         };

@@ -10,7 +10,9 @@ pub(crate) mod quantize;
 pub(crate) mod run;
 pub(crate) mod tokenize;
 
+use std::fs;
 use std::io::{self, Read};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -46,6 +48,11 @@ fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Erro
         term::bytes(plan.activations),
     ));
     Ok(engine)
+}
+
+/// What stands in a file, as text.
+fn read_text(file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {} as text", file.display()))
 }
 
 /// All of standard input, which has to be text.

@@ -1,10 +1,9 @@
 //! `zse perplexity`: how well a model predicts a text.
 
-use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::json;
 use zse::LoadOptions;
 
@@ -15,8 +14,7 @@ use crate::{interrupt, log, report, term};
 const CHUNK: usize = 512;
 
 pub(crate) fn run(args: &PerplexityArgs, global: &Global) -> anyhow::Result<()> {
-    let text = fs::read_to_string(&args.file)
-        .with_context(|| format!("cannot read {} as text", args.file.display()))?;
+    let text = super::read_text(&args.file)?;
     let source = args.model.source()?;
     let options = global.options(&source)?;
     let chunk = options.context.unwrap_or(CHUNK);

@@ -2,7 +2,6 @@
 
 mod batch;
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
@@ -47,8 +46,7 @@ fn prompt(args: &RunArgs) -> anyhow::Result<String> {
         return Ok(text.clone());
     }
     let text = match &args.file {
-        Some(file) => fs::read_to_string(file)
-            .with_context(|| format!("cannot read {} as text", file.display()))?,
+        Some(file) => super::read_text(file)?,
         None if io::stdin().is_terminal() => {
             let hint = "there is no prompt: give one with -p, or pipe it in (`zse chat` talks)";
             return Err(Usage(hint.to_owned()).into());

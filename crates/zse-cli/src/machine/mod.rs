@@ -76,7 +76,7 @@ impl Machine {
 
 /// The instruction sets that matter, and whether this CPU has them.
 #[cfg(target_arch = "x86_64")]
-fn features() -> [(&'static str, bool); 11] {
+fn features() -> [(&'static str, bool); 12] {
     [
         ("sse4.2", is_x86_feature_detected!("sse4.2")),
         ("avx", is_x86_feature_detected!("avx")),
@@ -89,6 +89,7 @@ fn features() -> [(&'static str, bool); 11] {
         ("avx512-vnni", is_x86_feature_detected!("avx512vnni")),
         ("avx512-bf16", is_x86_feature_detected!("avx512bf16")),
         ("avx512-fp16", is_x86_feature_detected!("avx512fp16")),
+        ("amx", zse::Isa::available().contains(&zse::Isa::Amx)),
     ]
 }
 

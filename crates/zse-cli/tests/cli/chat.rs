@@ -108,6 +108,22 @@ fn tools_are_called_and_told_what_they_gave() {
 }
 
 #[test]
+fn a_call_of_a_tool_that_was_not_given_is_text() {
+    let system = format!(
+        "You are ZSE, a small and helpful assistant.\n\n# Tools\n\n\
+         Call a function when the request needs one.\n<tools>\n{}\n</tools>\n\
+         A call looks like this:\n<tool_call>\n\
+         {{\"name\": <function-name>, \"arguments\": <args-json-object>}}\n</tool_call>",
+        calculator()[0]
+    );
+    let args = ["chat", "--temp", "0", "--system", &system];
+    let out = zse_with_input(&args, "What is 37 * 12?\n/stats\n").ok();
+    assert!(out.starts_with("<tool_call>"), "{out}");
+    assert!(!out.contains("calls calculator("), "{out}");
+    assert!(out.contains("all 1 answers"), "{out}");
+}
+
+#[test]
 fn what_no_longer_fits_the_context_is_not_sent_but_saved() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("talk.json").display().to_string();

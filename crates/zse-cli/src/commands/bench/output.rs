@@ -63,8 +63,8 @@ pub(super) fn csv(subject: &Subject, runs: &[Run], machine: &Machine) -> String 
     for run in runs {
         let mut record = record(subject, run, machine);
         record.retain(|_, value| !value.is_array());
-        if let Some(Value::Object(machine)) = record.insert("machine".to_owned(), Value::Null) {
-            record.insert("machine".to_owned(), machine["cpu"].clone());
+        if let Some(machine) = record.get_mut("machine") {
+            *machine = machine["cpu"].take();
         }
         if lines.is_empty() {
             lines.push(record.keys().cloned().collect::<Vec<_>>().join(","));

@@ -15,7 +15,6 @@ use zse::{
     ToolCall, parse_tool_calls,
 };
 
-use super::read_text;
 use crate::args::{GenerateArgs, SamplingArgs, random_seed, settings};
 use crate::{Usage, interrupt, log, report};
 
@@ -187,14 +186,20 @@ impl Session {
             }
         }
         write!(out, "{}", visible.finish())?;
-        let (content, mut calls) = parse_tool_calls(&text);
-        if let (true, Some(at)) = (
-            calls.is_empty() && !self.tools.is_empty(),
-            text.find(TOOL_CALL),
-        ) {
-            // No call after all.
-            write!(out, "{}", &text[at..])?;
-        }
+        // Without tools, what looks like a call is text, and was shown.
+        let (content, mut calls) = match self.tools.is_empty() {
+            true => (text, Vec::new()),
+            false => {
+                let (content, calls) = parse_tool_calls(&text);
+                if calls.is_empty()
+                    && let Some(at) = text.find(TOOL_CALL)
+                {
+                    // No call after all.
+                    write!(out, "{}", &text[at..])?;
+                }
+                (content, calls)
+            }
+        };
         writeln!(out)?;
         if let Some(finished) = generation.finished().first() {
             self.count(finished);
@@ -334,7 +339,7 @@ impl Session {
             return "nothing was said yet".to_owned();
         };
         let t = &self.totals;
-        let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
+        let rate = |tokens, time| report::rate(tokens, time).unwrap_or(0.0);
         format!(
             "last answer: {}\nall {} answers: {} prompt tokens, {:.1} t/s; {} tokens generated, \
              {:.1} t/s\ncontext: {} of {} tokens",
@@ -362,7 +367,7 @@ impl Session {
         let Saved {
             mut messages,
             tools,
-        } = serde_json::from_str(&read_text(file)?)
+        } = serde_json::from_str(&super::super::read_text(file)?)
             .with_context(|| format!("{} is no saved conversation", file.display()))?;
         let has_system = messages.first().is_some_and(|m| m.role == Role::System);
         self.system = match has_system {
@@ -381,7 +386,7 @@ impl Session {
 
 /// The functions in a file: an array of OpenAI's tool objects.
 pub(super) fn read_tools(file: &Path) -> anyhow::Result<Vec<Value>> {
-    serde_json::from_str(&read_text(file)?)
+    serde_json::from_str(&super::super::read_text(file)?)
         .with_context(|| format!("{} is no JSON array of tools", file.display()))
 }
 
