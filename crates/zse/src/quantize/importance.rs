@@ -62,8 +62,13 @@ impl Importance {
         let Some(found) = self.columns.get(tensor.name) else {
             return Ok(None);
         };
-        let experts = tensor.shape.get(2).copied().unwrap_or(1);
-        let expected = (tensor.shape[0] * experts) as usize;
+        // One row for each matrix, as `encode::tensor` takes them; a count that does not fit equals
+        // no length.
+        let matrices = tensor.shape.iter().skip(2);
+        let expected = matrices
+            .fold(tensor.shape[0], |n, &dim| n.saturating_mul(dim))
+            .try_into()
+            .unwrap_or(usize::MAX);
         if found.len() != expected {
             return Err(QuantizeError::ImportanceShape {
                 tensor: tensor.name.to_owned(),

@@ -278,31 +278,138 @@ fn a_cancelled_quantization_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// A GGUF file of these tensors: name, type, shape and bytes.
+fn write(path: &Path, kind: &str, tensors: &[(String, GgmlType, &[u64], Vec<u8>)]) {
+    let mut writer = GgufWriter::new();
+    writer.set("general.type", kind).unwrap();
+    for (name, ty, shape, _) in tensors {
+        writer.declare(name, *ty, shape).unwrap();
+    }
+    let mut body = writer.create(path).unwrap();
+    for (name, .., bytes) in tensors {
+        body.write(name, bytes).unwrap();
+    }
+    body.finish().unwrap();
+}
+
+fn f32s(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+/// An importance matrix that speaks of the tensor `name`, read from a file in `dir`.
+fn importance(
+    dir: &Path,
+    name: &str,
+    shape: &[u64],
+    counts: &[f32],
+    sum: impl Fn(u64) -> f32,
+) -> Importance {
+    let path = dir.join("imatrix.gguf");
+    let sums = f32s((0..shape.iter().product()).map(sum));
+    let experts = [counts.len() as u64];
+    let tensors = [
+        (format!("{name}.in_sum2"), F32, shape, sums),
+        (
+            format!("{name}.counts"),
+            F32,
+            &experts[..],
+            f32s(counts.iter().copied()),
+        ),
+    ];
+    write(&path, "imatrix", &tensors);
+    Importance::open(&path).unwrap()
+}
+
+#[test]
+fn each_expert_has_an_importance_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "blk.0.ffn_up_exps.weight";
+    let source = model(&Shape {
+        layers: 1,
+        experts: 3,
+        ..SMALL
+    });
+    // Column 3 is all that matters to the first expert, column 9 to the third. The second saw
+    // nothing, and so all of its columns matter alike.
+    let importance = importance(dir.path(), name, &[256, 3], &[2.0, 0.0, 4.0], |k| match k {
+        3 | 521 => 1e6,
+        _ => 1e-6,
+    });
+    let tensor = source.tensor(name).unwrap();
+    let columns = importance.of(&tensor).unwrap().unwrap();
+    assert_eq!((columns[3], columns[521]), (5e5, 2.5e5));
+    assert!(columns[256..512].iter().all(|&c| c == 1.0));
+
+    let encoded = |importance: Option<&[f32]>| {
+        let mut values = vec![0.0; tensor.elements() as usize];
+        let mut bytes = Vec::new();
+        encode::tensor(&tensor, Q4_0, importance, 1, |part, _| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })
+        .unwrap();
+        zse_quant::decode(Q4_0, &bytes, &mut values).unwrap();
+        values
+    };
+    let (weighted, alike) = (encoded(Some(columns)), encoded(Some(&vec![1.0; 3 * 256])));
+    let mut plain = vec![0.0; weighted.len()];
+    zse_quant::decode(F32, tensor.data, &mut plain).unwrap();
+    // Rows are [256], of which each expert has two.
+    let error = |values: &[f32], expert: usize, col: usize| -> f32 {
+        [0, 1]
+            .map(|row| (2 * expert + row) * 256 + col)
+            .map(|at| (values[at] - plain[at]).abs())
+            .iter()
+            .sum()
+    };
+    for (expert, col) in [(0, 3), (2, 9)] {
+        assert!(error(&weighted, expert, col) < 0.5 * error(&alike, expert, col));
+    }
+    assert_eq!(weighted[2 * 256..4 * 256], alike[2 * 256..4 * 256]);
+}
+
+#[test]
+fn importance_of_a_tensor_of_four_dimensions_is_one_row_for_each_matrix() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "blk.0.attn_q.weight";
+    let path = dir.path().join("model.gguf");
+    let values = f32s((0..64 * 2 * 3 * 5).map(|k| (k as f32 * 0.7).sin()));
+    write(
+        &path,
+        "model",
+        &[(name.to_owned(), F32, &[64, 2, 3, 5], values)],
+    );
+    let source = Checkpoint::open(&path).unwrap();
+    let quantized = |experts: u64| {
+        let counts = vec![1.0; experts as usize];
+        let importance = importance(dir.path(), name, &[64, experts], &counts, |_| 1.0);
+        let options = QuantizeOptions {
+            importance: Some(Arc::new(importance)),
+            ..QuantizeOptions::new(Mixture::parse("Q4_0").unwrap())
+        };
+        let out = dir.path().join("out.gguf");
+        quantize(&source, &out, &options, |_| ControlFlow::Continue(()))
+    };
+    let error = quantized(3).unwrap_err();
+    let (found, expected) = match error {
+        QuantizeError::ImportanceShape {
+            found, expected, ..
+        } => (found, expected),
+        other => panic!("{other}"),
+    };
+    assert_eq!((found, expected), (64 * 3, 64 * 3 * 5));
+    quantized(15).unwrap();
+}
+
 #[test]
 fn importance_is_read_and_used() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("imatrix.gguf");
     let name = "blk.0.attn_q.weight";
-    let mut writer = GgufWriter::new();
-    writer.set("general.type", "imatrix").unwrap();
-    writer
-        .declare(&format!("{name}.in_sum2"), F32, &[256])
-        .unwrap();
-    writer
-        .declare(&format!("{name}.counts"), F32, &[1])
-        .unwrap();
-    let mut body = writer.create(&path).unwrap();
-    // Column 7 is all that matters.
-    let sums = (0..256).map(|k| if k == 7 { 1e6f32 } else { 1e-6 });
-    body.write(
-        &format!("{name}.in_sum2"),
-        &sums.flat_map(f32::to_le_bytes).collect::<Vec<_>>(),
-    )
-    .unwrap();
-    body.write(&format!("{name}.counts"), &2f32.to_le_bytes())
-        .unwrap();
-    body.finish().unwrap();
-
+    let importance = importance(dir.path(), name, &[256], &[2.0], |k| match k {
+        // Column 7 is all that matters.
+        7 => 1e6,
+        _ => 1e-6,
+    });
     let source = model(&Shape { layers: 1, ..SMALL });
     let error_of_column_7 = |importance: Option<Arc<Importance>>| {
         let out = dir.path().join("out.gguf");
@@ -320,9 +427,8 @@ fn importance_is_read_and_used() {
         zse_quant::decode(F32, source.tensor(name).unwrap().data, &mut plain).unwrap();
         (decoded[7] - plain[7]).abs() + (decoded[256 + 7] - plain[256 + 7]).abs()
     };
-    let importance = Arc::new(Importance::open(&path).unwrap());
     assert_eq!(importance.len(), 1);
-    assert!(error_of_column_7(Some(importance)) < 0.5 * error_of_column_7(None));
+    assert!(error_of_column_7(Some(Arc::new(importance))) < 0.5 * error_of_column_7(None));
 
     let other = dir.path().join("model.gguf");
     quantize(
