@@ -127,8 +127,20 @@ pub enum QuantizeError {
     /// A file that is no importance matrix.
     #[error("{file} is not an importance matrix in GGUF; make one with llama-imatrix")]
     NotImportance {
-        /// The file, or the tensor in it.
+        /// The file.
         file: String,
+    },
+    /// An importance matrix with a tensor that makes no sense.
+    #[error(
+        "tensor '{tensor}' of {file} is malformed: {why}; make the file anew with llama-imatrix"
+    )]
+    ImportanceTensor {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// An importance matrix of another model.
     #[error(

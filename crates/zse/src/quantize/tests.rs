@@ -402,6 +402,48 @@ fn importance_of_a_tensor_of_four_dimensions_is_one_row_for_each_matrix() {
 }
 
 #[test]
+fn malformed_importance_is_named_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("imatrix.gguf");
+    let part = |end: &str| format!("blk.0.attn_q.weight.{end}");
+    let sums = (part("in_sum2"), F32, &[4, 3][..], f32s([1.0; 12]));
+    let counts = (part("counts"), F32, &[3][..], f32s([1.0; 3]));
+    let halves = vec![0; 24];
+    let cases = [
+        (
+            vec![sums.clone(), (part("counts"), F32, &[2], f32s([1.0; 2]))],
+            "in_sum2",
+            "sums of 3 experts and counts of 2",
+        ),
+        (
+            vec![sums.clone()],
+            "in_sum2",
+            "there is no 'blk.0.attn_q.weight.counts'",
+        ),
+        (
+            vec![(part("in_sum2"), F16, &[4, 3], halves.clone()), counts],
+            "in_sum2",
+            "its type is f16",
+        ),
+        (
+            vec![sums, (part("counts"), F16, &[12], halves)],
+            "counts",
+            "its type is f16",
+        ),
+    ];
+    for (tensors, end, expected) in cases {
+        write(&path, "imatrix", &tensors);
+        match Importance::open(&path).unwrap_err() {
+            QuantizeError::ImportanceTensor { tensor, file, why } => {
+                assert_eq!((tensor, file), (part(end), path.display().to_string()));
+                assert!(why.contains(expected), "{why}");
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
 fn importance_is_read_and_used() {
     let dir = tempfile::tempdir().unwrap();
     let name = "blk.0.attn_q.weight";
