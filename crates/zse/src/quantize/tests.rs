@@ -268,6 +268,23 @@ fn a_quantized_source_is_refused_unless_allowed() {
 }
 
 #[test]
+fn more_threads_than_engines_take_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = model(&Shape { layers: 1, ..SMALL });
+    let out = dir.path().join("out.gguf");
+    let mut options = QuantizeOptions::new(Mixture::parse("Q8_0").unwrap());
+    for most in [Budget::MAX_THREADS + 1, usize::MAX] {
+        options.threads = Some(most);
+        let error = quantize(&source, &out, &options, |_| ControlFlow::Continue(())).unwrap_err();
+        match error {
+            QuantizeError::TooManyThreads { threads } => assert_eq!(threads, most),
+            other => panic!("{other}"),
+        }
+        assert!(!out.exists());
+    }
+}
+
+#[test]
 fn a_cancelled_quantization_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let options = QuantizeOptions::new(Mixture::parse("Q8_0").unwrap());
