@@ -145,7 +145,7 @@ pub(crate) fn section(setup: &Setup<'_>) -> Result<Section> {
     section.add("### Files as people use them");
     let mut table = Table::new(&HEADS);
     for (name, kind) in MIXED {
-        for (writer, row) in run.compare(&mut table, name, kind, false)? {
+        for (writer, row) in run.compare(&mut section, &mut table, name, kind, false)? {
             section.promise(
                 row.change().abs() <= TOLERANCE || !PROMISED.contains(&kind.name),
                 || {
@@ -163,7 +163,7 @@ pub(crate) fn section(setup: &Setup<'_>) -> Result<Section> {
     section.add("### Files of one type");
     let mut table = Table::new(&HEADS);
     for (name, kind) in PURE {
-        run.compare(&mut table, name, kind, true)?;
+        run.compare(&mut section, &mut table, name, kind, true)?;
     }
     section.add(&table);
     Ok(section)
@@ -208,9 +208,11 @@ impl<'a> Run<'a> {
     }
 
     /// Measures the file of this kind that llama.cpp writes, and ZSE's where it can write one with
-    /// other weights. Adds them to `table` as `name`, and gives them with who wrote them.
+    /// other weights. Adds them to `table` as `name`, and gives them with who wrote them. Promises
+    /// in `section` that both quantizers chose the same types.
     fn compare(
         &self,
+        section: &mut Section,
         table: &mut Table,
         name: &str,
         kind: &Kind,
@@ -230,6 +232,11 @@ impl<'a> Run<'a> {
         }
         let importance = kind.weighted.then(|| Arc::clone(&self.ours));
         quantize(model, &ours, kind.name, pure, importance, threads)?;
+        let differing = differing_types(&theirs, &ours)?;
+        section.promise(differing.is_empty(), || {
+            let form = if pure { " in one type" } else { "" };
+            format!("{name}{form}: other types by ZSE: {}", differing.join(", "))
+        });
         if same_weights(&theirs, &ours)? {
             return Ok(vec![self.measure(table, name, "both alike", &theirs)?]);
         }
@@ -293,6 +300,21 @@ fn quantize(
 /// If it cannot be read or written.
 pub(crate) fn in_full(model: &Path, to: &Path, threads: usize) -> Result<()> {
     quantize(model, to, "F32", false, None, threads)
+}
+
+/// The tensors that only one of two files has, or that have another type in `b` than in `a`.
+fn differing_types(a: &Path, b: &Path) -> Result<Vec<String>> {
+    let (a, b) = (Checkpoint::open(a)?, Checkpoint::open(b)?);
+    let mut names: Vec<_> = a.tensors().chain(b.tensors()).map(|t| t.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let ty = |file: &Checkpoint, name: &str| file.tensor(name).map(|tensor| tensor.ty);
+    let shown = |ty: Option<GgmlType>| ty.map_or("none", GgmlType::name);
+    let types = names.iter().map(|name| (name, ty(&a, name), ty(&b, name)));
+    Ok(types
+        .filter(|(_, a, b)| a != b)
+        .map(|(name, a, b)| format!("`{name}` {} for {}", shown(b), shown(a)))
+        .collect())
 }
 
 /// Whether all tensors of two files have the same types and bytes.

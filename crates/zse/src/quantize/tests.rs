@@ -78,8 +78,13 @@ fn model(shape: &Shape) -> Checkpoint {
 }
 
 fn choices(shape: &Shape, mixture: &str) -> HashMap<String, GgmlType> {
+    choices_with(shape, mixture, false)
+}
+
+fn choices_with(shape: &Shape, mixture: &str, has_importance: bool) -> HashMap<String, GgmlType> {
     let checkpoint = model(shape);
-    let chooser = Chooser::new(&checkpoint, Mixture::parse(mixture).unwrap(), false, false);
+    let mixture = Mixture::parse(mixture).unwrap();
+    let chooser = Chooser::new(&checkpoint, mixture, false, has_importance);
     checkpoint
         .tensors()
         .map(|t| (t.name.to_owned(), chooser.choose(&t).ty))
@@ -142,6 +147,85 @@ fn other_mixtures_follow_their_rules() {
         (types["output.weight"], types["output_norm.weight"]),
         (F16, F32)
     );
+}
+
+#[test]
+fn q3_k_l_gives_more_bits_to_all_layers() {
+    let types = choices(&SMALL, "Q3_K_L");
+    for part in ["attn_v", "attn_output", "ffn_down"] {
+        assert_eq!(layers_with(&types, part, Q5K).len(), 32, "{part}");
+    }
+    for part in ["attn_q", "attn_k", "ffn_gate", "ffn_up"] {
+        assert_eq!(layers_with(&types, part, Q3K).len(), 32, "{part}");
+    }
+    assert_eq!(types["output.weight"], Q6K);
+    let types = choices(
+        &Shape {
+            experts: 8,
+            ..SMALL
+        },
+        "Q3_K_L",
+    );
+    assert_eq!(layers_with(&types, "attn_v", Q8_0).len(), 32);
+    assert_eq!(layers_with(&types, "attn_output", Q3K).len(), 32);
+    assert_eq!(layers_with(&types, "ffn_down_exps", Q5K).len(), 32);
+}
+
+#[test]
+fn importance_changes_what_the_first_eighth_of_ffn_down_gets() {
+    // The mixture, the type that it is mostly of, and that of the first layers with and without
+    // importance.
+    let cases = [
+        ("Q4_0", Q4_0, Q4_1, Q4_0),
+        ("Q5_0", Q5_0, Q5_1, Q5_0),
+        ("IQ4_XS", Iq4Xs, Iq4Xs, Q5K),
+        ("IQ4_NL", Iq4Nl, Iq4Nl, Q5K),
+    ];
+    for (mixture, base, weighted, unweighted) in cases {
+        for (has_importance, first) in [(true, weighted), (false, unweighted)] {
+            let types = choices_with(&SMALL, mixture, has_importance);
+            for l in 0..32 {
+                let expected = if l < 4 { first } else { base };
+                let found = types[&format!("blk.{l}.ffn_down.weight")];
+                assert_eq!(found, expected, "{mixture} {has_importance} {l}");
+            }
+            for part in ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_up"] {
+                assert_eq!(
+                    layers_with(&types, part, base).len(),
+                    32,
+                    "{mixture} {part}"
+                );
+            }
+            assert_eq!(types["output.weight"], Q6K);
+        }
+    }
+    let shared = Shape {
+        kv_heads: 2,
+        ..SMALL
+    };
+    let types = choices_with(&shared, "IQ4_XS", true);
+    assert_eq!(layers_with(&types, "attn_v", Q5K).len(), 32);
+}
+
+#[test]
+fn values_of_a_70b_get_at_least_q5_k() {
+    let large = |kv_heads| Shape {
+        layers: 80,
+        kv_heads,
+        ..SMALL
+    };
+    for mixture in ["Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S"] {
+        let types = choices(&large(2), mixture);
+        assert_eq!(layers_with(&types, "attn_v", Q5K).len(), 80, "{mixture}");
+    }
+    // 40 of 80 layers get more bits, as 16 of 32 do.
+    let types = choices(&large(2), "Q4_K_M");
+    assert_eq!(layers_with(&types, "attn_v", Q6K).len(), 40);
+    assert_eq!(layers_with(&types, "attn_v", Q5K).len(), 40);
+    assert_eq!(layers_with(&types, "ffn_down", Q4K).len(), 40);
+    // Where heads share nothing, 80 layers are Llama 65B, which has no such rule.
+    let types = choices(&large(8), "Q3_K_S");
+    assert_eq!(layers_with(&types, "attn_v", Q3K).len(), 80);
 }
 
 #[test]
