@@ -75,6 +75,9 @@ pub enum Error {
     /// A request failed while it ran.
     #[error("the request failed: {0}")]
     Failed(String),
+    /// A continuation to wait for that had ended, and was read to its end, before.
+    #[error("nothing is left of the first continuation: it was read to its end already")]
+    AlreadyRead,
     /// More tokens than the context holds.
     #[error("{tokens} tokens are needed, the model's context holds {context}")]
     TooLong {
