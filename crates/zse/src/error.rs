@@ -8,6 +8,7 @@ use zse_model::ModelError;
 use zse_model::executor::{ExecError, LoadError};
 use zse_text::TextError;
 
+use crate::Perplexity;
 use crate::quantize::QuantizeError;
 
 /// Why something could not be done. Messages are for people: they name the file, the tensor or the
@@ -79,7 +80,10 @@ pub enum Error {
     #[error("nothing is left of the first continuation: it was read to its end already")]
     AlreadyRead,
     /// More tokens than the context holds.
-    #[error("{tokens} tokens are needed, the model's context holds {context}")]
+    #[error(
+        "{tokens} tokens are needed, the context holds {context}: give a larger context (--ctx) or a \
+         smaller test or prompt"
+    )]
     TooLong {
         /// Tokens needed.
         tokens: usize,
@@ -88,11 +92,21 @@ pub enum Error {
     },
     /// A text too short for what is to be measured.
     #[error(
-        "the text has {tokens} tokens, a chunk needs {chunk}: give a longer text or a smaller context"
+        "the text has {tokens} tokens, a chunk needs {chunk}: give a longer text or a smaller \
+         context (--ctx)"
     )]
     TextTooShort {
         /// Tokens of the text.
         tokens: usize,
+        /// Tokens of a chunk.
+        chunk: usize,
+    },
+    /// Chunks so short that none of their tokens would be scored.
+    #[error(
+        "chunks need at least {} tokens, not {chunk}: give a larger context (--ctx)",
+        Perplexity::MIN_CHUNK
+    )]
+    ChunkTooShort {
         /// Tokens of a chunk.
         chunk: usize,
     },
