@@ -90,6 +90,25 @@ pub enum Error {
         /// Tokens that fit.
         context: usize,
     },
+    /// A bench test of no sequences.
+    #[error("test {test} has 0 sequences: give at least 1")]
+    NoSequences {
+        /// The test's name.
+        test: String,
+    },
+    /// A bench test that needs more room than the tests did for which the model was loaded.
+    #[error(
+        "test {test} does not fit {sequences} sequences of {context} tokens, for which the model \
+         was loaded: load it with this test among the others"
+    )]
+    NotLoadedFor {
+        /// The test's name.
+        test: String,
+        /// Tokens that a sequence may grow to.
+        context: usize,
+        /// Sequences that there may be.
+        sequences: usize,
+    },
     /// A text too short for what is to be measured.
     #[error(
         "the text has {tokens} tokens, a chunk needs {chunk}: give a longer text or a smaller \
