@@ -23,10 +23,12 @@ pub(crate) fn section(weights: usize, seed: u64) -> Result<Section> {
     );
     let mut table = Table::new(&["type", "weights", "mismatches"]);
     let mut rng = Rng::new(seed);
-    let (mut all, mut skipped) = (0, Vec::new());
+    let mut all = 0;
     for &ty in GgmlType::WEIGHTS {
         let Some(mismatches) = mismatches(ty, weights.div_ceil(ROW), &mut rng)? else {
-            skipped.push(format!("`{ty}`"));
+            section.promise(ty == GgmlType::F32, || {
+                format!("{ty}: not compared, as ggml has no decoder for it")
+            });
             continue;
         };
         let count = weights.div_ceil(ROW) * ROW;
@@ -38,8 +40,8 @@ pub(crate) fn section(weights: usize, seed: u64) -> Result<Section> {
     }
     section.add(&table);
     section.add(format!(
-        "{all} weights in all. Not compared, because there is nothing to decode: {}.",
-        skipped.join(", ")
+        "{all} weights in all. Not compared, because there is nothing to decode: `{}`.",
+        GgmlType::F32
     ));
     Ok(section)
 }

@@ -33,7 +33,8 @@ struct Args {
     /// The model for `tokens`, `logits` and `quants`, in F16 or F32.
     #[arg(long, global = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/builtin/zse-builtin-f16.gguf"))]
     model: PathBuf,
-    /// A folder of vocabularies for `tokens`; passed over if there is none.
+    /// A folder of vocabularies for `tokens`: llama.cpp's `models/ggml-vocab-*.gguf`, each with its
+    /// `.inp`. Where there is none, `tokens` passes over it and `report` fails.
     #[arg(long, global = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vocab"))]
     vocabularies: PathBuf,
     /// Weights of each type to decode.
@@ -126,9 +127,14 @@ impl Args {
     }
 
     fn tokens(&self) -> Result<Section> {
-        let mut files = vec![self.model.clone()];
-        files.extend(gguf_files(&self.vocabularies));
-        tokens::section(&files, self.texts, self.seed)
+        let vocabularies = gguf_files(&self.vocabularies);
+        let files = [vec![self.model.clone()], vocabularies].concat();
+        let mut section = tokens::section(&files, self.texts, self.seed)?;
+        if files.len() == 1 {
+            let is_report = matches!(self.part, Part::Report { .. });
+            tokens::lacks_vocabularies(&mut section, &self.vocabularies, is_report);
+        }
+        Ok(section)
     }
 
     fn logits(&self) -> Result<Section> {

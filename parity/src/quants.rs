@@ -1,7 +1,7 @@
 //! The built-in model in every type of weights, in both engines.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -145,7 +145,7 @@ pub(crate) fn section(setup: &Setup<'_>) -> Result<Section> {
     section.add("### Files as people use them");
     let mut table = Table::new(&HEADS);
     for (name, kind) in MIXED {
-        for (writer, row) in run.compare(&mut table, name, kind, false)? {
+        for (writer, row) in run.compare(&mut section, &mut table, name, kind, false)? {
             section.promise(
                 row.change().abs() <= TOLERANCE || !PROMISED.contains(&kind.name),
                 || {
@@ -159,11 +159,16 @@ pub(crate) fn section(setup: &Setup<'_>) -> Result<Section> {
         }
     }
     section.add(&table);
+    let count = run.compare_types(&mut section)?;
+    section.add(format!(
+        "The types that both quantizers choose for each tensor are compared in {count} files: every \
+         kind that both write, with importance and without."
+    ));
 
     section.add("### Files of one type");
     let mut table = Table::new(&HEADS);
     for (name, kind) in PURE {
-        run.compare(&mut table, name, kind, true)?;
+        run.compare(&mut section, &mut table, name, kind, true)?;
     }
     section.add(&table);
     Ok(section)
@@ -211,11 +216,48 @@ impl<'a> Run<'a> {
     /// other weights. Adds them to `table` as `name`, and gives them with who wrote them.
     fn compare(
         &self,
+        section: &mut Section,
         table: &mut Table,
         name: &str,
         kind: &Kind,
         pure: bool,
     ) -> Result<Vec<(&'static str, Measured)>> {
+        let (theirs, ours) = self.write(section, kind, pure)?;
+        let Some(ours) = ours else {
+            return Ok(vec![self.measure(table, name, "llama.cpp", &theirs)?]);
+        };
+        if same_weights(&theirs, &ours)? {
+            return Ok(vec![self.measure(table, name, "both alike", &theirs)?]);
+        }
+        Ok(vec![
+            self.measure(table, name, "llama.cpp", &theirs)?,
+            self.measure(table, name, "ZSE", &ours)?,
+        ])
+    }
+
+    /// Promises in `section` that both quantizers choose the same types in all files that both
+    /// write, with importance and without; measures none. Returns how many files that are.
+    fn compare_types(&self, section: &mut Section) -> Result<usize> {
+        // llama.cpp writes MXFP4 for experts alone.
+        let mixtures = Mixture::ALL.iter().filter(|m| m.name != "MXFP4");
+        let kinds =
+            mixtures.flat_map(|m| [kind(m.name, m.file_type), weighted(m.name, m.file_type)]);
+        let mut count = 0;
+        for kind in kinds {
+            self.write(section, &kind, false)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Writes files of this kind with llama.cpp and, where it can, with ZSE. Promises in `section`
+    /// that both chose the same types.
+    fn write(
+        &self,
+        section: &mut Section,
+        kind: &Kind,
+        pure: bool,
+    ) -> Result<(PathBuf, Option<PathBuf>)> {
         let Setup {
             model,
             folder,
@@ -226,17 +268,21 @@ impl<'a> Run<'a> {
         let importance = kind.weighted.then_some(&self.theirs);
         llama::quantize(model, &theirs, kind.file_type, pure, importance, threads)?;
         if Mixture::parse(kind.name).is_err() {
-            return Ok(vec![self.measure(table, name, "llama.cpp", &theirs)?]);
+            return Ok((theirs, None));
         }
         let importance = kind.weighted.then(|| Arc::clone(&self.ours));
         quantize(model, &ours, kind.name, pure, importance, threads)?;
-        if same_weights(&theirs, &ours)? {
-            return Ok(vec![self.measure(table, name, "both alike", &theirs)?]);
-        }
-        Ok(vec![
-            self.measure(table, name, "llama.cpp", &theirs)?,
-            self.measure(table, name, "ZSE", &ours)?,
-        ])
+        let differing = differing_types(&theirs, &ours)?;
+        section.promise(differing.is_empty(), || {
+            let form = if pure { ", all of one type" } else { "" };
+            let importance = if kind.weighted { ", weighted" } else { "" };
+            let differing = differing.join(", ");
+            format!(
+                "{}{importance}{form}: other types by ZSE: {differing}",
+                kind.name
+            )
+        });
+        Ok((theirs, Some(ours)))
     }
 
     /// Measures `file` and adds its row to `table`.
@@ -295,6 +341,21 @@ pub(crate) fn in_full(model: &Path, to: &Path, threads: usize) -> Result<()> {
     quantize(model, to, "F32", false, None, threads)
 }
 
+/// The tensors that only one of two files has, or that have another type in `b` than in `a`.
+fn differing_types(a: &Path, b: &Path) -> Result<Vec<String>> {
+    let (a, b) = (Checkpoint::open(a)?, Checkpoint::open(b)?);
+    let mut names: Vec<_> = a.tensors().chain(b.tensors()).map(|t| t.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let ty = |file: &Checkpoint, name: &str| file.tensor(name).map(|tensor| tensor.ty);
+    let shown = |ty: Option<GgmlType>| ty.map_or("none", GgmlType::name);
+    let types = names.iter().map(|name| (name, ty(&a, name), ty(&b, name)));
+    Ok(types
+        .filter(|(_, a, b)| a != b)
+        .map(|(name, a, b)| format!("`{name}` {} for {}", shown(b), shown(a)))
+        .collect())
+}
+
 /// Whether all tensors of two files have the same types and bytes.
 fn same_weights(a: &Path, b: &Path) -> Result<bool> {
     let (a, b) = (Checkpoint::open(a)?, Checkpoint::open(b)?);
@@ -303,4 +364,40 @@ fn same_weights(a: &Path, b: &Path) -> Result<bool> {
             b.tensor(x.name)
                 .is_some_and(|y| x.ty == y.ty && x.data == y.data)
         }))
+}
+
+#[cfg(test)]
+mod tests {
+    use zse_format::GgufWriter;
+
+    use super::*;
+
+    #[test]
+    fn tensors_of_other_types_and_missing_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, tensors: &[(&str, GgmlType)]| {
+            let path = folder.path().join(name);
+            let mut writer = GgufWriter::new();
+            for (tensor, ty) in tensors {
+                writer.declare(tensor, *ty, &[32]).unwrap();
+            }
+            let mut body = writer.create(&path).unwrap();
+            for (tensor, ty) in tensors {
+                body.write(tensor, &vec![0; ty.row_bytes(32).unwrap()])
+                    .unwrap();
+            }
+            body.finish().unwrap();
+            path
+        };
+        use GgmlType::{F16, Q4_0, Q8_0};
+        let a = file("a.gguf", &[("same", F16), ("other", Q8_0), ("gone", F16)]);
+        let b = file("b.gguf", &[("same", F16), ("other", Q4_0), ("new", F16)]);
+        assert!(differing_types(&a, &a).unwrap().is_empty());
+        let expected = [
+            "`gone` none for f16",
+            "`new` f16 for none",
+            "`other` q4_0 for q8_0",
+        ];
+        assert_eq!(differing_types(&a, &b).unwrap(), expected);
+    }
 }

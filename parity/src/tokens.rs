@@ -89,6 +89,20 @@ pub(crate) fn section(files: &[PathBuf], generated: usize, seed: u64) -> Result<
     Ok(section)
 }
 
+/// Says that there were no vocabularies in `folder`. In a report that is a broken promise: rows
+/// that are just missing would go unnoticed.
+pub(crate) fn lacks_vocabularies(section: &mut Section, folder: &Path, is_report: bool) {
+    let missing = format!(
+        "not compared: no folder of vocabularies at {}",
+        folder.display()
+    );
+    if is_report {
+        section.promise(false, || missing);
+    } else {
+        section.add(missing);
+    }
+}
+
 #[derive(Default)]
 struct Outcome {
     texts: usize,
@@ -130,4 +144,20 @@ fn compare(file: &Path, generated: usize, seed: u64) -> Result<Outcome> {
     }
     outcome.differing.sort_by_key(String::len);
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_report_fails_without_vocabularies() {
+        for is_report in [false, true] {
+            let mut section = Section::new("Tokens", "");
+            lacks_vocabularies(&mut section, Path::new("/absent"), is_report);
+            let said = "not compared: no folder of vocabularies at /absent";
+            assert!(section.to_string().contains(said), "{section}");
+            assert_eq!(section.failures.len(), usize::from(is_report));
+        }
+    }
 }

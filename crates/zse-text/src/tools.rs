@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::chat::{FunctionCall, ToolCall};
 
-const OPEN: &str = "<tool_call>";
+/// What a tool call begins with in a model's text: who shows the text while it is written may hold
+/// it back from here on, and ask [`parse_tool_calls`] once all of it is there.
+pub const TOOL_CALL_OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
 /// Takes the tool calls out of a model's complete answer. Returns the text around them, without the
@@ -24,8 +26,8 @@ pub fn parse_tool_calls(text: &str) -> (String, Vec<ToolCall>) {
     // Up to where the text is dealt with, and where the next closing tag was found.
     let (mut done, mut close) = (0, 0);
     let mut from = 0;
-    while let Some(open) = text[from..].find(OPEN).map(|at| from + at) {
-        let body = open + OPEN.len();
+    while let Some(open) = text[from..].find(TOOL_CALL_OPEN).map(|at| from + at) {
+        let body = open + TOOL_CALL_OPEN.len();
         if close < body {
             close = text[body..].find(CLOSE).map_or(text.len(), |at| body + at);
         }

@@ -257,6 +257,7 @@ fn a_blank_template_counts_as_none() {
         let tokenizer = Tokenizer::from_metadata(file.metadata()).unwrap();
         let template = ChatTemplate::from_metadata(file.metadata(), &tokenizer).unwrap();
         assert_eq!(template.source("default"), Some(default));
+        assert_eq!(template.is_fallback(), default == CHATML);
         assert!(template.names().eq(names.iter().copied()));
     }
 }

@@ -186,14 +186,9 @@ impl Engine {
         &self.shared.model
     }
 
-    /// Whether the model brings a chat template of its own.
+    /// Whether the model brings a chat template of its own; a blank one is none.
     pub fn has_chat_template(&self) -> bool {
-        self.model()
-            .weights
-            .checkpoint()
-            .metadata()
-            .get("tokenizer.chat_template")
-            .is_some()
+        !self.shared.template.is_fallback()
     }
 
     /// Whether it gives embeddings ([`embed`](Self::embed)) and not next tokens.
@@ -237,26 +232,38 @@ mod tests {
     use super::*;
     use crate::{Message, Role};
 
-    /// The built-in model, changed to ask for BOS and EOS around every text.
-    fn eager() -> ModelSource {
+    /// The built-in model with metadata that `change` sets.
+    fn changed(change: impl Fn(&mut GgufWriter)) -> ModelSource {
         let builtin = ModelSource::Builtin.open().unwrap();
         let mut writer = GgufWriter::new();
         writer.set_all(builtin.metadata()).unwrap();
-        for end in ["bos", "eos"] {
-            let key = format!("tokenizer.ggml.add_{end}_token");
-            writer.set(&key, true).unwrap();
-        }
+        change(&mut writer);
         for tensor in builtin.tensors() {
             writer
                 .declare(tensor.name, tensor.ty, tensor.shape)
                 .unwrap();
         }
-        let mut file = writer.begin(Vec::new(), "eager").unwrap();
+        let mut file = writer.begin(Vec::new(), "changed").unwrap();
         for tensor in builtin.tensors() {
             file.write(tensor.name, tensor.data).unwrap();
         }
         let bytes = file.finish().unwrap();
-        ModelSource::Checkpoint(Arc::new(Checkpoint::from_bytes(bytes, "eager").unwrap()))
+        ModelSource::Checkpoint(Arc::new(Checkpoint::from_bytes(bytes, "changed").unwrap()))
+    }
+
+    #[test]
+    fn a_blank_chat_template_is_none_of_the_model() {
+        let options = LoadOptions {
+            context: Some(64),
+            ..LoadOptions::default()
+        };
+        for (template, expected) in [("", false), (" \n", false), ("{{ messages }}", true)] {
+            let source = changed(|writer| writer.set("tokenizer.chat_template", template).unwrap());
+            let engine = Engine::load(&source, &options).unwrap();
+            assert_eq!(engine.has_chat_template(), expected, "{template:?}");
+        }
+        let engine = Engine::load(&ModelSource::Builtin, &options).unwrap();
+        assert!(engine.has_chat_template());
     }
 
     #[test]
@@ -265,7 +272,14 @@ mod tests {
             context: Some(256),
             ..LoadOptions::default()
         };
-        let engine = Engine::load(&eager(), &options).unwrap();
+        // One that asks for BOS and EOS around every text.
+        let eager = changed(|writer| {
+            for end in ["bos", "eos"] {
+                let key = format!("tokenizer.ggml.add_{end}_token");
+                writer.set(&key, true).unwrap();
+            }
+        });
+        let engine = Engine::load(&eager, &options).unwrap();
         let tokenizer = engine.tokenizer();
         let (bos, eos) = (tokenizer.bos().unwrap(), tokenizer.eos().unwrap());
         let bare = tokenizer.encode("Hello", false, true);

@@ -8,6 +8,7 @@ use zse_model::ModelError;
 use zse_model::executor::{ExecError, LoadError};
 use zse_text::TextError;
 
+use crate::Perplexity;
 use crate::quantize::QuantizeError;
 
 /// Why something could not be done. Messages are for people: they name the file, the tensor or the
@@ -75,21 +76,56 @@ pub enum Error {
     /// A request failed while it ran.
     #[error("the request failed: {0}")]
     Failed(String),
+    /// A continuation to wait for that had ended, and was read to its end, before.
+    #[error("nothing is left of the first continuation: it was read to its end already")]
+    AlreadyRead,
     /// More tokens than the context holds.
-    #[error("{tokens} tokens are needed, the model's context holds {context}")]
+    #[error(
+        "{tokens} tokens are needed, the context holds {context}: give a larger context (--ctx) or a \
+         smaller test or prompt"
+    )]
     TooLong {
         /// Tokens needed.
         tokens: usize,
         /// Tokens that fit.
         context: usize,
     },
+    /// A bench test of no sequences.
+    #[error("test {test} has 0 sequences: give at least 1")]
+    NoSequences {
+        /// The test's name.
+        test: String,
+    },
+    /// A bench test that needs more room than the tests did for which the model was loaded.
+    #[error(
+        "test {test} does not fit {sequences} sequences of {context} tokens, for which the model \
+         was loaded: load it with this test among the others"
+    )]
+    NotLoadedFor {
+        /// The test's name.
+        test: String,
+        /// Tokens that a sequence may grow to.
+        context: usize,
+        /// Sequences that there may be.
+        sequences: usize,
+    },
     /// A text too short for what is to be measured.
     #[error(
-        "the text has {tokens} tokens, a chunk needs {chunk}: give a longer text or a smaller context"
+        "the text has {tokens} tokens, a chunk needs {chunk}: give a longer text or a smaller \
+         context (--ctx)"
     )]
     TextTooShort {
         /// Tokens of the text.
         tokens: usize,
+        /// Tokens of a chunk.
+        chunk: usize,
+    },
+    /// Chunks so short that none of their tokens would be scored.
+    #[error(
+        "chunks need at least {} tokens, not {chunk}: give a larger context (--ctx)",
+        Perplexity::MIN_CHUNK
+    )]
+    ChunkTooShort {
         /// Tokens of a chunk.
         chunk: usize,
     },

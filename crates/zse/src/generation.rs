@@ -106,20 +106,26 @@ impl Generation {
         self.finished.len() > before
     }
 
-    /// Waits for the whole first continuation.
+    /// Waits for all continuations, and gives the first (choice 0): all of it, or what is left where
+    /// pieces of it were read before.
     ///
     /// # Errors
-    /// If the request failed.
+    /// If any of the continuations failed, or [`Error::AlreadyRead`] if the first had ended before
+    /// and was read to its end.
     pub fn complete(self) -> Result<Completion, Error> {
-        let first = self.completions()?.into_iter().next();
-        first.ok_or_else(stopped)
+        let mut all = self.completions()?.into_iter();
+        all.find(|c| c.finished.choice == 0)
+            .ok_or(Error::AlreadyRead)
     }
 
-    /// Waits for all continuations, in order of choice.
+    /// Waits for all continuations, and gives them in order of choice. Where pieces were read
+    /// before, it gives the remainder: what is left of each, and nothing of those that had ended
+    /// ([`finished`](Self::finished) has them).
     ///
     /// # Errors
-    /// If one of them failed.
+    /// If any of the continuations failed, be it before.
     pub fn completions(self) -> Result<Vec<Completion>, Error> {
+        self.finished.iter().try_for_each(check)?;
         let before = self.finished.len();
         let all = self.stream.completions();
         all.iter().try_for_each(|c| check(&c.finished))?;
@@ -154,14 +160,17 @@ pub(crate) fn check(finished: &Finished) -> Result<(), Error> {
     }
 }
 
+/// Why a continuation that the engine leaves without an end has failed.
+const STOPPED: &str = "the engine has stopped";
+
 fn stopped() -> Error {
-    Error::Failed("the engine has stopped".to_owned())
+    Error::Failed(STOPPED.to_owned())
 }
 
 fn gone(choice: u32) -> Finished {
     Finished {
         choice,
-        reason: FinishReason::Failed("the engine has stopped".to_owned()),
+        reason: FinishReason::Failed(STOPPED.to_owned()),
         usage: Default::default(),
         timings: Default::default(),
     }
@@ -239,7 +248,7 @@ mod tests {
         assert_eq!(generation(6).completions().unwrap().len(), 3);
         for tokens in [0, 3, 4] {
             let why = generation(tokens).completions().unwrap_err().to_string();
-            assert!(why.contains("the engine has stopped"), "{why}");
+            assert!(why.contains(STOPPED), "{why}");
             assert!(generation(tokens).complete().is_err());
             let mut streamed = generation(tokens);
             let results: Vec<_> = streamed.by_ref().collect();
@@ -251,6 +260,40 @@ mod tests {
                 streamed.finished().iter().filter(failed).count(),
                 3 - tokens / 2
             );
+            let why = streamed.complete().unwrap_err().to_string();
+            assert!(why.contains(STOPPED), "{why}");
         }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_the_remainder_of_what_was_read() {
+        let mut read = generation(6);
+        let first = read.next().unwrap().unwrap();
+        let rest = read.completions().unwrap();
+        let tokens = |choice| {
+            let rest = rest.iter().find(|c| c.finished.choice == choice);
+            rest.unwrap().tokens.len()
+        };
+        for choice in 0..3 {
+            let before = if choice == first.choice { 1 } else { 0 };
+            assert_eq!(tokens(choice), 2 - before);
+        }
+
+        // Once a continuation has ended, waiting gives the others, and the first no more.
+        let mut read = generation(6);
+        while read.finished().is_empty() {
+            read.next().unwrap().unwrap();
+        }
+        let ended = read.finished()[0].choice;
+        let rest = read.completions().unwrap();
+        let choices: Vec<u32> = rest.iter().map(|c| c.finished.choice).collect();
+        assert!(choices.iter().all(|&c| c != ended), "{choices:?}");
+
+        let mut read = generation(6);
+        assert!(read.by_ref().all(|piece| piece.is_ok()));
+        assert!(matches!(read.complete(), Err(Error::AlreadyRead)));
+        let mut read = generation(6);
+        assert!(read.by_ref().all(|piece| piece.is_ok()));
+        assert_eq!(read.completions().unwrap(), []);
     }
 }

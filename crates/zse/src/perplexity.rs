@@ -19,6 +19,11 @@ pub struct Perplexity {
     pub chunks: usize,
 }
 
+impl Perplexity {
+    /// Tokens that a chunk has at least: of fewer, nothing would be left to score.
+    pub const MIN_CHUNK: usize = 4;
+}
+
 /// Where a measurement stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PerplexityProgress {
@@ -71,20 +76,23 @@ impl Engine {
     /// `progress` is told after each chunk, and may end the measurement there.
     ///
     /// # Errors
-    /// If the text is shorter than a chunk, or a chunk does not fit the context.
+    /// If a chunk is shorter than [`Perplexity::MIN_CHUNK`], longer than the text, or does not fit
+    /// the context.
     pub fn perplexity(
         &self,
         text: &str,
         chunk: usize,
         mut progress: impl FnMut(PerplexityProgress) -> ControlFlow<()>,
     ) -> Result<Perplexity, Error> {
+        if chunk < Perplexity::MIN_CHUNK {
+            return Err(Error::ChunkTooShort { chunk });
+        }
         let tokens = self.open_tokens(text, false);
-        let chunks = tokens.len().checked_div(chunk).unwrap_or(0);
-        // Below 4 tokens nothing is left to score.
-        if chunks == 0 || chunk < 4 {
+        let chunks = tokens.len() / chunk;
+        if chunks == 0 {
             return Err(Error::TextTooShort {
                 tokens: tokens.len(),
-                chunk: chunk.max(4),
+                chunk,
             });
         }
         let bos = self
@@ -124,5 +132,34 @@ mod tests {
         assert_eq!((result.nll, result.tokens, result.chunks), (2.0, 4, 2));
         assert!((result.perplexity - 2f64.exp()).abs() < 1e-12);
         assert!((result.nll_error - (0.5f64 / 3.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[cfg(feature = "builtin")]
+    #[test]
+    fn chunks_and_texts_that_are_too_short_are_told_apart() {
+        let options = crate::LoadOptions {
+            context: Some(64),
+            ..crate::LoadOptions::default()
+        };
+        let engine = Engine::load(&crate::ModelSource::Builtin, &options).unwrap();
+        let text = "One and two and three and four and five. ".repeat(20);
+        let measure =
+            |text: &str, chunk| engine.perplexity(text, chunk, |_| ControlFlow::Break(()));
+        for chunk in 0..Perplexity::MIN_CHUNK {
+            let error = measure(&text, chunk).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains("at least 4 tokens"), "{message}");
+            assert!(message.contains("larger context (--ctx)"), "{message}");
+            match error {
+                Error::ChunkTooShort { chunk: found } => assert_eq!(found, chunk),
+                other => panic!("{other}"),
+            }
+        }
+        let error = measure("One", 32).unwrap_err();
+        assert!(
+            matches!(error, Error::TextTooShort { chunk: 32, .. }),
+            "{error}"
+        );
+        assert!(measure(&text, Perplexity::MIN_CHUNK).unwrap().tokens > 0);
     }
 }

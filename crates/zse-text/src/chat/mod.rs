@@ -50,6 +50,7 @@ pub struct ChatTemplate {
     /// Names of special tokens as templates know them, and their spelling; and `adds_bos`, whether
     /// the tokenizer puts `bos_token` before a text.
     tokens: Map<String, Value>,
+    is_fallback: bool,
 }
 
 /// What a chat template is rendered with.
@@ -70,8 +71,9 @@ pub struct ChatInput<'a> {
 }
 
 impl ChatTemplate {
-    /// The templates in a GGUF file's metadata. A model without one, or with a blank one, gets [`CHATML`] if its
-    /// vocabulary has ChatML's tokens, and [`PLAIN`] otherwise.
+    /// The templates in a GGUF file's metadata. A model without one, or with a blank one, gets
+    /// [`CHATML`] if its vocabulary has ChatML's tokens, and [`PLAIN`] otherwise; see
+    /// [`is_fallback`](Self::is_fallback).
     ///
     /// # Errors
     /// [`TextError::Template`] and [`TextError::TemplateLimit`] for templates that do not parse or
@@ -97,13 +99,17 @@ impl ChatTemplate {
                 sources.insert(name.to_owned(), source.to_owned());
             }
         }
+        let is_fallback = !sources.contains_key(DEFAULT);
         sources.entry(DEFAULT.to_owned()).or_insert_with(|| {
             let chatml = ["<|im_start|>", "<|im_end|>"]
                 .iter()
                 .all(|t| tokenizer.token_id(t).is_some());
             if chatml { CHATML } else { PLAIN }.to_owned()
         });
-        Self::new(sources, tokenizer)
+        Ok(Self {
+            is_fallback,
+            ..Self::new(sources, tokenizer)?
+        })
     }
 
     /// The template `source` alone, without special tokens.
@@ -116,6 +122,7 @@ impl ChatTemplate {
         Ok(Self {
             sources,
             tokens: Map::new(),
+            is_fallback: false,
         })
     }
 
@@ -153,7 +160,17 @@ impl ChatTemplate {
         });
         let mut tokens: Map<String, Value> = spelled.into_iter().collect();
         tokens.insert("adds_bos".to_owned(), tokenizer.adds_bos().into());
-        Ok(Self { sources, tokens })
+        Ok(Self {
+            sources,
+            tokens,
+            is_fallback: false,
+        })
+    }
+
+    /// Whether `default` is [`CHATML`] or [`PLAIN`] because the model brings none of its own, or a
+    /// blank one; see [`from_metadata`](Self::from_metadata).
+    pub fn is_fallback(&self) -> bool {
+        self.is_fallback
     }
 
     /// The names of all templates; `default` is one of them.

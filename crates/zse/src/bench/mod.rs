@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use zse_format::Checkpoint;
 use zse_model::Model;
-use zse_model::executor::Budget;
+use zse_model::executor::{Budget, Fuse};
 
-use crate::{Error, LoadOptions};
+use crate::{Device, Error, LoadOptions};
 use driver::Driver;
 pub use statistics::Statistics;
 
@@ -27,7 +27,7 @@ pub struct BenchTest {
     pub n_gen: usize,
     /// Tokens that each sequence has before.
     pub n_depth: usize,
-    /// Sequences.
+    /// Sequences; at least 1.
     pub n_batch_seqs: usize,
 }
 
@@ -50,12 +50,23 @@ impl BenchTest {
 
     /// Tokens that a sequence grows to.
     fn context(&self) -> usize {
-        self.n_depth + self.n_prompt + self.n_gen
+        self.n_depth
+            .saturating_add(self.n_prompt)
+            .saturating_add(self.n_gen)
     }
 
     /// Tokens that are computed while time is taken.
     fn tokens(&self) -> usize {
-        (self.n_prompt + self.n_gen) * self.n_batch_seqs
+        self.n_prompt
+            .saturating_add(self.n_gen)
+            .saturating_mul(self.n_batch_seqs)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match self.n_batch_seqs {
+            0 => Err(Error::NoSequences { test: self.name() }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -78,31 +89,27 @@ pub struct Bench {
     driver: Driver,
     model: Arc<Model>,
     backend: String,
-    max_context: usize,
+    /// Tokens of each sequence that there is room for.
+    context: usize,
+    /// Sequences that there is room for.
+    sequences: usize,
+    batch_tokens: usize,
+    fuse: Fuse,
 }
 
 impl Bench {
     /// Loads the model of `checkpoint` with room for `tests`.
     ///
     /// # Errors
-    /// If the model cannot be loaded, or a test is longer than its context.
+    /// If the model cannot be loaded, a test is longer than its context, or has no sequences.
     pub fn load(
         checkpoint: Arc<Checkpoint>,
         options: &LoadOptions,
         tests: &[BenchTest],
     ) -> Result<Self, Error> {
-        let context = tests
-            .iter()
-            .map(BenchTest::context)
-            .max()
-            .unwrap_or(0)
-            .max(1);
-        let sequences = tests
-            .iter()
-            .map(|t| t.n_batch_seqs)
-            .max()
-            .unwrap_or(0)
-            .max(1);
+        tests.iter().try_for_each(BenchTest::check)?;
+        let most = |of: fn(&BenchTest) -> usize| tests.iter().map(of).max().unwrap_or(0).max(1);
+        let (context, sequences) = (most(BenchTest::context), most(|t| t.n_batch_seqs));
         let model = LoadOptions {
             context: options.context.or(Some(context)),
             ..options.clone()
@@ -115,11 +122,15 @@ impl Bench {
                 context: max_context,
             });
         }
+        let batch_tokens = options.batch_tokens.max(sequences);
+        let single = Budget::for_context(context, 1, batch_tokens);
         let budget = Budget {
+            // More than can be counted is refused as more than there is.
+            kv_blocks: single.kv_blocks.saturating_mul(sequences),
             kv_type: options.kv_type,
             threads: options.threads,
             fuse: options.fuse,
-            ..Budget::for_context(context, sequences, options.batch_tokens.max(sequences))
+            ..single
         };
         let backend = options.device.backend();
         let executor = backend.compile(Arc::clone(&model), &budget)?;
@@ -127,7 +138,13 @@ impl Bench {
             driver: Driver::new(executor, &model, &budget, context),
             backend: backend.caps().name,
             model,
-            max_context,
+            context,
+            sequences,
+            batch_tokens,
+            fuse: match options.device {
+                Device::Reference => Fuse::None,
+                Device::Auto | Device::Cpu => options.fuse,
+            },
         })
     }
 
@@ -141,20 +158,36 @@ impl Bench {
         &self.backend
     }
 
+    /// Most tokens of a forward pass: [`LoadOptions::batch_tokens`], or one for each sequence where
+    /// a test has more sequences than that.
+    pub fn batch_tokens(&self) -> usize {
+        self.batch_tokens
+    }
+
+    /// Which operations were fused: those that [`LoadOptions::fuse`] asked for, or none on a device
+    /// that fuses none.
+    pub fn fuse(&self) -> Fuse {
+        self.fuse
+    }
+
     /// Runs `test` once to warm up and then `repetitions` times; `progress` is told after each.
     ///
     /// # Errors
-    /// If the test is longer than the context, or the executor fails.
+    /// If the test has no sequences, or needs more room than those that the model was loaded for, or
+    /// the executor fails.
     pub fn run(
         &mut self,
         test: BenchTest,
         repetitions: usize,
         mut progress: impl FnMut(usize),
     ) -> Result<BenchResult, Error> {
-        if test.context() > self.max_context {
-            return Err(Error::TooLong {
-                tokens: test.context(),
-                context: self.max_context,
+        test.check()?;
+        // Blocks of KV were dealt to so many sequences, of so many tokens each.
+        if test.context() > self.context || test.n_batch_seqs > self.sequences {
+            return Err(Error::NotLoadedFor {
+                test: test.name(),
+                context: self.context,
+                sequences: self.sequences,
             });
         }
         self.once(&test, &mut Vec::new())?;
@@ -211,5 +244,125 @@ mod tests {
         };
         assert_eq!(test.name(), "tg128 @ d4096 b8");
         assert_eq!((test.context(), test.tokens()), (4224, 1024));
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_counted_are_the_largest() {
+        let test = BenchTest {
+            n_prompt: usize::MAX,
+            n_gen: 2,
+            n_depth: 3,
+            n_batch_seqs: usize::MAX,
+        };
+        assert_eq!((test.context(), test.tokens()), (usize::MAX, usize::MAX));
+    }
+
+    #[cfg(feature = "builtin")]
+    mod builtin {
+        use super::*;
+        use crate::ModelSource;
+
+        const TEST: BenchTest = BenchTest {
+            n_prompt: 3,
+            n_gen: 2,
+            n_depth: 4,
+            n_batch_seqs: 2,
+        };
+
+        fn load(options: &LoadOptions, tests: &[BenchTest]) -> Result<Bench, Error> {
+            Bench::load(ModelSource::Builtin.open().unwrap(), options, tests)
+        }
+
+        #[test]
+        fn a_test_runs_only_in_the_room_that_was_loaded() {
+            let options = LoadOptions {
+                // The model's context, which is more than the tests were given.
+                context: Some(64),
+                ..LoadOptions::default()
+            };
+            let mut bench = load(&options, &[TEST]).unwrap();
+            let result = bench.run(TEST, 2, |_| {}).unwrap();
+            assert_eq!(result.samples.len(), 2);
+            assert_eq!(result.latency_ms.samples().len(), 2 * TEST.n_gen);
+            let longer = BenchTest { n_depth: 5, ..TEST };
+            let longest = BenchTest {
+                n_depth: usize::MAX,
+                ..TEST
+            };
+            let wider = BenchTest {
+                n_batch_seqs: 3,
+                ..TEST
+            };
+            for test in [longer, longest, wider] {
+                match bench.run(test, 1, |_| {}).unwrap_err() {
+                    Error::NotLoadedFor {
+                        context, sequences, ..
+                    } => assert_eq!((context, sequences), (9, 2)),
+                    other => panic!("{other}"),
+                }
+            }
+            bench.run(TEST, 1, |_| {}).unwrap();
+        }
+
+        #[test]
+        fn tests_that_cannot_be_are_refused() {
+            let options = LoadOptions::default();
+            let none = BenchTest {
+                n_batch_seqs: 0,
+                ..TEST
+            };
+            assert!(matches!(
+                load(&options, &[TEST, none]),
+                Err(Error::NoSequences { .. })
+            ));
+            let mut bench = load(&options, &[TEST]).unwrap();
+            assert!(matches!(
+                bench.run(none, 1, |_| {}),
+                Err(Error::NoSequences { .. })
+            ));
+            let options = LoadOptions {
+                context: Some(8),
+                ..options
+            };
+            let error = load(&options, &[TEST]).err().unwrap();
+            assert!(
+                matches!(
+                    error,
+                    Error::TooLong {
+                        tokens: 9,
+                        context: 8
+                    }
+                ),
+                "{error}"
+            );
+            assert!(error.to_string().contains("(--ctx)"), "{error}");
+            let options = LoadOptions::default();
+            let most = BenchTest {
+                n_batch_seqs: usize::MAX,
+                ..TEST
+            };
+            assert!(matches!(load(&options, &[most]), Err(Error::Load(_))));
+        }
+
+        #[test]
+        fn it_says_what_it_computes_at_once() {
+            let options = LoadOptions {
+                batch_tokens: 1,
+                ..LoadOptions::default()
+            };
+            let bench = load(&options, &[TEST]).unwrap();
+            assert_eq!((bench.batch_tokens(), bench.fuse()), (2, Fuse::All));
+            let options = LoadOptions {
+                fuse: Fuse::None,
+                ..LoadOptions::default()
+            };
+            let bench = load(&options, &[TEST]).unwrap();
+            assert_eq!((bench.batch_tokens(), bench.fuse()), (512, Fuse::None));
+            let options = LoadOptions {
+                device: Device::Reference,
+                ..LoadOptions::default()
+            };
+            assert_eq!(load(&options, &[TEST]).unwrap().fuse(), Fuse::None);
+        }
     }
 }

@@ -36,8 +36,10 @@ pub(super) fn tensor(
     let rows = tensor.shape.get(1).map_or(1, |&rows| rows as usize);
     let matrices = tensor.data.chunks_exact(rows * from_row).enumerate();
     let chunk_rows = CHUNK.div_ceil(cols);
-    let slab_rows = chunk_rows * CHUNKS_PER_THREAD * threads.max(1);
-    let mut out = vec![0; to_row * slab_rows.min(rows)];
+    let slab_rows = chunk_rows
+        .saturating_mul(CHUNKS_PER_THREAD * threads)
+        .min(rows);
+    let mut out = vec![0; to_row * slab_rows];
     for (i, matrix) in matrices {
         let weights = importance.map(|w| &w[i * cols..][..cols]);
         for slab in matrix.chunks(slab_rows * from_row) {
@@ -51,7 +53,10 @@ pub(super) fn tensor(
                 cols,
                 importance: weights,
             };
-            spread(parts, threads, |(src, dst)| conversion.apply(src, dst)).map_err(failed)?;
+            spread(parts, threads, thread::Builder::new, |(src, dst)| {
+                conversion.apply(src, dst)
+            })
+            .map_err(failed)?;
             sink(out, slab.len())?;
         }
     }
@@ -76,10 +81,12 @@ impl Conversion<'_> {
     }
 }
 
-/// Runs `work` on every part, on up to `threads` threads; the first error ends it.
+/// Runs `work` on every part, on up to `threads` threads; the first error ends it. Threads begin as
+/// `builder` says; where the system refuses one, those that there are do its part.
 fn spread<T: Send, E: Send>(
     parts: impl Iterator<Item = T> + Send,
     threads: usize,
+    builder: impl Fn() -> thread::Builder,
     work: impl Fn(T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
     let queue = Mutex::new(parts);
@@ -98,7 +105,9 @@ fn spread<T: Send, E: Send>(
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(worker);
+            if builder().spawn_scoped(scope, worker).is_err() {
+                break;
+            }
         }
         worker();
     });
@@ -106,4 +115,28 @@ fn spread<T: Send, E: Send>(
         .into_inner()
         .unwrap_or_else(|e| e.into_inner())
         .map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn threads_that_the_system_refuses_are_done_without() {
+        // No system gives a stack of this size.
+        let huge = || thread::Builder::new().stack_size(1 << (usize::BITS - 4));
+        for builder in [thread::Builder::new, huge] {
+            let sum = AtomicUsize::new(0);
+            let add = |part| {
+                sum.fetch_add(part, Ordering::Relaxed);
+                Ok::<(), usize>(())
+            };
+            spread(1..=100, 4, builder, add).unwrap();
+            assert_eq!(sum.into_inner(), 5050);
+            let refuse = |part| if part == 7 { Err(part) } else { Ok(()) };
+            assert_eq!(spread(0..100, 4, builder, refuse), Err(7));
+        }
+    }
 }

@@ -24,7 +24,7 @@ impl Importance {
     /// is `[cols, experts]` sums of squares, `<name>.counts` how many rows went into each expert's.
     ///
     /// # Errors
-    /// If the file cannot be read, or is no importance matrix.
+    /// If the file cannot be read, is no importance matrix, or one of its tensors is malformed.
     pub fn open(path: &Path) -> Result<Self, QuantizeError> {
         let file = Checkpoint::open(path)?;
         if file.metadata().str("general.type")? != Some("imatrix") {
@@ -32,17 +32,24 @@ impl Importance {
                 file: path.display().to_string(),
             });
         }
+        let malformed = |tensor: &TensorView<'_>, why: String| QuantizeError::ImportanceTensor {
+            tensor: tensor.name.to_owned(),
+            file: path.display().to_string(),
+            why,
+        };
+        let floats = |tensor: &TensorView<'_>| floats(tensor).map_err(|why| malformed(tensor, why));
         let mut columns = HashMap::new();
         for sums in file.tensors() {
             let Some(name) = sums.name.strip_suffix(SUMS) else {
                 continue;
             };
-            let counts = file.tensor(&format!("{name}{COUNTS}")).ok_or_else(|| {
-                QuantizeError::NotImportance {
-                    file: path.display().to_string(),
-                }
-            })?;
-            columns.insert(name.to_owned(), means(&sums, &counts)?);
+            let counts = file
+                .tensor(&format!("{name}{COUNTS}"))
+                .ok_or_else(|| malformed(&sums, format!("there is no '{name}{COUNTS}'")))?;
+            let cols = sums.shape[0] as usize;
+            let means = means(cols, floats(&sums)?, &floats(&counts)?)
+                .map_err(|why| malformed(&sums, why))?;
+            columns.insert(name.to_owned(), means);
         }
         Ok(Self { columns })
     }
@@ -62,8 +69,13 @@ impl Importance {
         let Some(found) = self.columns.get(tensor.name) else {
             return Ok(None);
         };
-        let experts = tensor.shape.get(2).copied().unwrap_or(1);
-        let expected = (tensor.shape[0] * experts) as usize;
+        // One row for each matrix, as `encode::tensor` takes them; a count that does not fit equals
+        // no length.
+        let matrices = tensor.shape.iter().skip(2);
+        let expected = matrices
+            .fold(tensor.shape[0], |n, &dim| n.saturating_mul(dim))
+            .try_into()
+            .unwrap_or(usize::MAX);
         if found.len() != expected {
             return Err(QuantizeError::ImportanceShape {
                 tensor: tensor.name.to_owned(),
@@ -75,32 +87,28 @@ impl Importance {
     }
 }
 
-/// `sums / counts` for each expert; all 1 for an expert that saw nothing.
-fn means(sums: &TensorView<'_>, counts: &TensorView<'_>) -> Result<Vec<f32>, QuantizeError> {
-    let mut values = floats(sums)?;
-    let counts = floats(counts)?;
-    let cols = sums.shape[0] as usize;
-    if values.len() != cols * counts.len() {
-        return Err(QuantizeError::ImportanceShape {
-            tensor: sums.name.to_owned(),
-            found: values.len(),
-            expected: cols * counts.len(),
-        });
+/// `sums / counts` for each expert, of `cols` columns; all 1 for an expert that saw nothing. The
+/// error says what is wrong with the sums.
+fn means(cols: usize, mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>, String> {
+    let (found, experts) = (sums.len() / cols, counts.len());
+    if found != experts {
+        return Err(format!(
+            "it has sums of {found} experts and counts of {experts}"
+        ));
     }
-    for (row, &count) in values.chunks_exact_mut(cols).zip(&counts) {
+    for (row, &count) in sums.chunks_exact_mut(cols).zip(counts) {
         match count > 0.0 {
             true => row.iter_mut().for_each(|v| *v /= count),
             false => row.fill(1.0),
         }
     }
-    Ok(values)
+    Ok(sums)
 }
 
-fn floats(tensor: &TensorView<'_>) -> Result<Vec<f32>, QuantizeError> {
+/// The values of a tensor, or what is wrong with it.
+fn floats(tensor: &TensorView<'_>) -> Result<Vec<f32>, String> {
     if tensor.ty != GgmlType::F32 {
-        return Err(QuantizeError::NotImportance {
-            file: tensor.name.to_owned(),
-        });
+        return Err(format!("its type is {}, not f32", tensor.ty));
     }
     let bytes = tensor.data.as_chunks::<4>().0;
     Ok(bytes.iter().map(|b| f32::from_le_bytes(*b)).collect())

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zse_format::{Checkpoint, FormatError, GgufFile, GgufWriter, TensorView};
+use zse_model::executor::Budget;
 use zse_quant::{GgmlType, QuantError};
 
 pub use importance::Importance;
@@ -33,7 +34,8 @@ pub struct QuantizeOptions {
     pub allow_requantize: bool,
     /// How much columns matter.
     pub importance: Option<Arc<Importance>>,
-    /// Threads; `None`: as many as the process may use.
+    /// Threads, at most [`Budget::MAX_THREADS`]; `None`: as many as the process may use. Fewer work
+    /// where the system does not give as many.
     pub threads: Option<usize>,
 }
 
@@ -127,8 +129,26 @@ pub enum QuantizeError {
     /// A file that is no importance matrix.
     #[error("{file} is not an importance matrix in GGUF; make one with llama-imatrix")]
     NotImportance {
-        /// The file, or the tensor in it.
+        /// The file.
         file: String,
+    },
+    /// An importance matrix with a tensor that makes no sense.
+    #[error(
+        "tensor '{tensor}' of {file} is malformed: {why}; make the file anew with llama-imatrix"
+    )]
+    ImportanceTensor {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// More threads than [`Budget::MAX_THREADS`].
+    #[error("{threads} threads, at most {}; ask for fewer", Budget::MAX_THREADS)]
+    TooManyThreads {
+        /// What was asked for.
+        threads: usize,
     },
     /// An importance matrix of another model.
     #[error(
@@ -158,14 +178,15 @@ struct Job<'a> {
 /// behind.
 ///
 /// # Errors
-/// If the source is quantized already (and that is not allowed), a weight is not finite, a file
-/// cannot be read or written, or `progress` ended the work.
+/// If the source is quantized already (and that is not allowed), a weight is not finite, too many
+/// threads are asked for, a file cannot be read or written, or `progress` ended the work.
 pub fn quantize(
     source: &Checkpoint,
     out: &Path,
     options: &QuantizeOptions,
     mut progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
 ) -> Result<QuantizeReport, QuantizeError> {
+    let threads = threads(options)?;
     let chooser = Chooser::new(
         source,
         options.mixture,
@@ -202,9 +223,6 @@ pub fn quantize(
         *report.types.entry(to.name()).or_default() += 1;
         jobs.push(Job { tensor, to });
     }
-    let threads = options
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let mut file = writer.create(out)?;
     let mut done = 0;
     for job in &jobs {
@@ -228,6 +246,19 @@ pub fn quantize(
     }
     file.finish()?;
     Ok(report)
+}
+
+/// The threads that `options` ask for.
+fn threads(options: &QuantizeOptions) -> Result<usize, QuantizeError> {
+    match options.threads {
+        Some(threads) if threads > Budget::MAX_THREADS => {
+            Err(QuantizeError::TooManyThreads { threads })
+        }
+        Some(threads) => Ok(threads.max(1)),
+        None => Ok(std::thread::available_parallelism()
+            .map_or(1, std::num::NonZero::get)
+            .min(Budget::MAX_THREADS)),
+    }
 }
 
 /// Writes one tensor, encoded or copied, and returns its bytes.
