@@ -59,7 +59,9 @@ pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
             bytes: weights(bench.model()).map(|t| t.data.len() as u64).sum(),
             parameters: weights(bench.model()).map(|t| t.elements()).sum(),
             backend: bench.backend().to_owned(),
-            options: options.clone(),
+            kv_type: options.kv_type,
+            batch_tokens: bench.batch_tokens(),
+            fuse: bench.fuse(),
         });
     }
     bar.finish_and_clear();

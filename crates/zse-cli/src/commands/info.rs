@@ -74,11 +74,10 @@ fn default_template(
     checkpoint: &Checkpoint,
     tokenizer: &Tokenizer,
 ) -> Result<Option<&'static str>, zse::Error> {
-    let metadata = checkpoint.metadata();
-    if metadata.get("tokenizer.chat_template").is_some() {
+    let template = ChatTemplate::from_metadata(checkpoint.metadata(), tokenizer)?;
+    if !template.is_fallback() {
         return Ok(None);
     }
-    let template = ChatTemplate::from_metadata(metadata, tokenizer)?;
     Ok(Some(match template.source("default") == Some(CHATML) {
         true => "ChatML",
         false => "plain headings",

@@ -42,9 +42,17 @@ fn bench_json_has_llama_benchs_fields() {
         ] {
             assert!(run[field].is_number(), "{field}");
         }
+        assert_eq!(run["fuse"], true);
         assert!(run["commit"].is_string() && run["machine"]["cpu"].is_string());
         assert!(run["peak_rss"].as_u64().is_some_and(|n| n > 0) || !cfg!(target_os = "linux"));
     }
+}
+
+#[test]
+fn bench_tells_that_nothing_was_fused() {
+    let args = ["bench", "-p", "4", "-n", "0", "-r", "1", "-o", "json"];
+    let runs = zse(&[&args[..], &["--no-fuse"]].concat()).json();
+    assert_eq!(runs[0]["fuse"], false);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Results as a table, JSON or CSV. Field names are llama-bench's where it has the field.
 
 use serde_json::{Map, Value, json};
-use zse::LoadOptions;
 use zse::bench::BenchResult;
+use zse::{Fuse, KvType};
 
 use crate::machine::Machine;
 use crate::term::{Table, bytes, count};
@@ -15,7 +15,10 @@ pub(super) struct Subject {
     pub(super) bytes: u64,
     pub(super) parameters: u64,
     pub(super) backend: String,
-    pub(super) options: LoadOptions,
+    pub(super) kv_type: KvType,
+    /// Most tokens of a step.
+    pub(super) batch_tokens: usize,
+    pub(super) fuse: Fuse,
 }
 
 /// One test and what it gave.
@@ -102,9 +105,10 @@ fn record(subject: &Subject, run: &Run, machine: &Machine) -> Map<String, Value>
         "model_size": subject.bytes,
         "model_n_params": subject.parameters,
         "n_threads": threads,
-        "n_ubatch": subject.options.batch_tokens,
-        "type_k": subject.options.kv_type.name(),
-        "type_v": subject.options.kv_type.name(),
+        "n_ubatch": subject.batch_tokens,
+        "type_k": subject.kv_type.name(),
+        "type_v": subject.kv_type.name(),
+        "fuse": subject.fuse != Fuse::None,
         "n_prompt": test.n_prompt,
         "n_gen": test.n_gen,
         "n_depth": test.n_depth,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zse::{
     ChatRequest, Engine, FinishReason, Finished, Generate, Message, Progress, Role, StopMatcher,
-    ToolCall, parse_tool_calls,
+    TOOL_CALL_OPEN, ToolCall, parse_tool_calls,
 };
 
 use crate::args::{GenerateArgs, SamplingArgs, random_seed, settings};
@@ -88,9 +88,6 @@ pub(super) struct Session {
     totals: Totals,
     last: Option<Finished>,
 }
-
-/// What a model's call of a tool begins with.
-const TOOL_CALL: &str = "<tool_call>";
 
 /// How often to look whether Ctrl-C was pressed.
 const LOOK: Duration = Duration::from_millis(50);
@@ -170,7 +167,7 @@ impl Session {
         };
         let mut text = String::new();
         // Calls of tools are shown by whoever answers them, not as the model spells them.
-        let mut visible = StopMatcher::new((!self.tools.is_empty()).then_some(TOOL_CALL));
+        let mut visible = StopMatcher::new((!self.tools.is_empty()).then_some(TOOL_CALL_OPEN));
         loop {
             if interrupt::take() {
                 generation.cancel();
@@ -192,7 +189,7 @@ impl Session {
             false => {
                 let (content, calls) = parse_tool_calls(&text);
                 if calls.is_empty()
-                    && let Some(at) = text.find(TOOL_CALL)
+                    && let Some(at) = text.find(TOOL_CALL_OPEN)
                 {
                     // No call after all.
                     write!(out, "{}", &text[at..])?;
