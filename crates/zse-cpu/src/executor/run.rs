@@ -56,6 +56,7 @@ impl<'a> Run<'a> {
                 resize(buffer, len, 0.0);
             }
         }
+        // The budget was checked: a batch has no more tokens than 32 bits count.
         let known = memory.identity.len() as u32;
         let columns = known..batch.tokens.len() as u32;
         memory.identity.reserve_exact(columns.len());

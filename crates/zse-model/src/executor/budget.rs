@@ -114,7 +114,7 @@ impl Budget {
     /// Enough for `sequences` sequences of `context` tokens and batches of `max_tokens`.
     pub fn for_context(context: usize, sequences: usize, max_tokens: usize) -> Self {
         Self {
-            kv_blocks: context.div_ceil(Self::BLOCK_LEN) * sequences,
+            kv_blocks: context.div_ceil(Self::BLOCK_LEN).saturating_mul(sequences),
             block_len: Self::BLOCK_LEN,
             kv_type: KvType::default(),
             max_tokens,
@@ -137,8 +137,8 @@ impl Budget {
     pub fn kv_bytes(&self, program: &Program) -> Option<u64> {
         program.states.iter().try_fold(0u64, |sum, state| {
             let StateKind::Paged(p) = state.kind;
-            let token = p.kv_heads as u64
-                * (self.kv_type.head_bytes(p.k_dim)? + self.kv_type.head_bytes(p.v_dim)?) as u64;
+            let [k, v] = [p.k_dim, p.v_dim].map(|dim| self.kv_type.head_bytes(dim));
+            let token = k?.checked_add(v?)?.checked_mul(p.kv_heads)? as u64;
             let tokens = (self.kv_blocks as u64).checked_mul(self.block_len as u64)?;
             sum.checked_add(token.checked_mul(tokens)?)
         })
@@ -178,7 +178,8 @@ pub struct MemoryReport {
     pub mapped: u64,
     /// KV blocks.
     pub kv: u64,
-    /// Intermediate results.
+    /// Intermediate results that are kept between steps; what one operation allocates and frees is
+    /// not counted.
     pub activations: u64,
 }
 

@@ -21,6 +21,16 @@ impl Budget {
                 return fail(format!("{name} is 0"));
             }
         }
+        for (name, n) in [
+            ("max_tokens", self.max_tokens),
+            ("max_outputs", self.max_outputs),
+        ] {
+            if u32::try_from(n).is_err() {
+                return fail(format!(
+                    "{name} is {n}, but columns are numbered in 32 bits"
+                ));
+            }
+        }
         if let Some(n) = self.threads.filter(|&n| n > Self::MAX_THREADS) {
             return fail(format!("{n} threads, at most {}", Self::MAX_THREADS));
         }
@@ -87,12 +97,13 @@ impl Batch {
         ensure(!pooled || self.outputs.is_empty(), &|| {
             "outputs of a program that pools".into()
         })?;
-        ensure(self.outputs.len() <= budget.max_outputs, &|| {
-            format!(
-                "{} outputs, at most {}",
-                self.outputs.len(),
-                budget.max_outputs
-            )
+        let n_outputs = if pooled {
+            self.seqs.len()
+        } else {
+            self.outputs.len()
+        };
+        ensure(n_outputs <= budget.max_outputs, &|| {
+            format!("{n_outputs} outputs, at most {}", budget.max_outputs)
         })?;
         ensure(self.outputs.is_sorted_by(|a, b| a.token < b.token), &|| {
             "outputs not in rising order of their tokens".into()

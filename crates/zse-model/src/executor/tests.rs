@@ -4,6 +4,7 @@ use super::{
     Backend, Budget, Caps, ExecError, KvType, LoadError, Masks, OutputRow, TokenSource, Want,
 };
 use crate::conformance::{DecoderSpec, batch, decoder, op_cases};
+use crate::program::{ProgramOutput, StateKind};
 use crate::reference::Reference;
 use zse_quant::GgmlType;
 
@@ -45,6 +46,28 @@ fn each_index_out_of_range_is_refused_by_name() {
 }
 
 #[test]
+fn an_output_beyond_the_budget_is_refused_whether_it_is_pooled_or_not() {
+    for case in op_cases(1).unwrap() {
+        let batch = &case.batches[0];
+        let n = match case.model.program.output {
+            ProgramOutput::Logits(_) => batch.outputs.len(),
+            ProgramOutput::Pooled(_) => batch.seqs.len(),
+        };
+        let within = |max_outputs| {
+            let budget = Budget {
+                max_outputs,
+                ..case.budget.clone()
+            };
+            batch.check(&case.model.program, &budget)
+        };
+        within(n).unwrap();
+        let error = within(n - 1).unwrap_err().to_string();
+        let expected = format!("malformed batch: {n} outputs, at most {}", n - 1);
+        assert_eq!(error, expected, "{}", case.name);
+    }
+}
+
+#[test]
 fn a_cache_beyond_memory_is_an_error_of_its_own() {
     let model = decoder(&DecoderSpec::small(GgmlType::F32), 1).unwrap();
     // Whose rounded type can still be counted, but not the reference's f32.
@@ -57,6 +80,43 @@ fn a_cache_beyond_memory_is_an_error_of_its_own() {
         let error = Reference.compile(model.clone(), &budget).err().unwrap();
         assert!(matches!(error, LoadError::OutOfMemory { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_cache_beyond_counting_is_refused() {
+    let mut program = decoder(&DecoderSpec::small(GgmlType::F32), 1)
+        .unwrap()
+        .program
+        .clone();
+    let budget = Budget::for_context(usize::MAX, usize::MAX, 16);
+    let error = budget.check(&program).unwrap_err().to_string();
+    assert!(error.contains("too many to address"), "{error}");
+
+    let budget = Budget::for_context(64, 1, 16);
+    let StateKind::Paged(state) = &mut program.states[0].kind;
+    state.kv_heads = usize::MAX;
+    assert_eq!(budget.kv_bytes(&program), None);
+}
+
+#[test]
+fn more_rows_than_can_be_numbered_are_refused() {
+    let model = decoder(&DecoderSpec::small(GgmlType::F32), 1).unwrap();
+    let most = u32::MAX as usize;
+    let check = |max_tokens, max_outputs| {
+        let budget = Budget {
+            max_outputs,
+            ..Budget::for_context(64, 1, max_tokens)
+        };
+        budget.check(&model.program).map_err(|e| e.to_string())
+    };
+    assert_eq!(check(most, most), Ok(()));
+    let refused = |name| {
+        Err(format!(
+            "{name} is 4294967296, but columns are numbered in 32 bits"
+        ))
+    };
+    assert_eq!(check(most + 1, 1), refused("max_tokens"));
+    assert_eq!(check(1, most + 1), refused("max_outputs"));
 }
 
 #[test]
