@@ -5,7 +5,8 @@
 
 use crate::program::{Node, Op, Program, ProgramOutput, Rows, Value, ValueId};
 
-/// `program` with its rows gathered as early as they can be.
+/// `program`, which must keep the rules of [`Program::check`], with its rows gathered as early as
+/// they can be.
 pub fn gather_early(program: &Program) -> Program {
     let narrow = narrow_values(program);
     let mut new = Program {
@@ -68,10 +69,13 @@ fn narrow_values(program: &Program) -> Vec<bool> {
     let mut narrow: Vec<bool> = of_tokens.collect();
     // From the last reader to the first.
     for Node { op, out, .. } in program.nodes.iter().rev() {
-        let narrowed = out.is_some_and(|v| {
-            narrow[v.index()] &= op.is_row_wise();
-            narrow[v.index()]
-        });
+        let narrowed = match out {
+            Some(v) => {
+                narrow[v.index()] &= op.is_row_wise();
+                narrow[v.index()]
+            }
+            None => false,
+        };
         if !narrowed && !matches!(op, Op::GatherRows { .. }) {
             op.inputs().iter().for_each(|v| narrow[v.index()] = false);
         }
@@ -113,9 +117,11 @@ mod tests {
 
     #[test]
     fn a_row_is_the_same_whichever_others_are_wanted() {
-        let mixture = op_cases(1).unwrap().into_iter();
-        let mixture = mixture.filter(|c| c.name.starts_with("moe f32"));
-        for model in mixture.map(|c| c.model).chain([small()]) {
+        let cases = op_cases(1).unwrap().into_iter();
+        let mixtures = cases.filter(|c| c.name.starts_with("moe f32"));
+        let models: Vec<_> = mixtures.map(|c| c.model).chain([small()]).collect();
+        assert_eq!(models.len(), 2, "a mixture and a decoder");
+        for model in models {
             let budget = Budget::for_context(64, 1, 16);
             let mut executor = Reference.compile(model.clone(), &budget).unwrap();
             let mut logits = |wanted: &[usize]| -> Vec<Output> {
