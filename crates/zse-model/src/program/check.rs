@@ -1,30 +1,32 @@
 //! The rules that every program keeps, checked once when it is built.
 
 use super::{
-    Mask, Node, NodeId, Op, Program, ProgramOutput, Rope, RopeId, Rows, StateId, TensorId, Value,
-    ValueId,
+    Mask, Node, NodeId, Op, Program, ProgramOutput, Rope, RopeId, Rows, StateId, Tensor, TensorId,
+    Value, ValueId,
 };
 
 /// A program that breaks a rule: a mistake in an architecture or a pass, never in a file.
 #[derive(Debug, thiserror::Error)]
 #[error("node {node} ({op}): {what}", node = node.0)]
 pub struct ProgramError {
-    /// The offending node.
+    /// The offending node; of what belongs to none, the number after the last.
     pub node: NodeId,
-    /// Its operation.
+    /// Its operation, or what else it is.
     pub op: &'static str,
     /// The rule that it breaks.
     pub what: String,
 }
 
 impl Program {
-    /// Checks that every index is in its table, that values are defined once and before use, and
-    /// that every shape fits.
+    /// Checks that every index is in its table, then that values are defined once and before use
+    /// and that every shape fits.
     ///
     /// # Errors
-    /// Names the first node that breaks a rule.
+    /// Names a node that breaks a rule: the first with a stray index or, if all are in their
+    /// tables, the first with another fault.
     pub fn check(&self) -> Result<(), ProgramError> {
         self.check_ids()?;
+        self.check_ropes()?;
         let mut defined = vec![false; self.values.len()];
         for (i, node) in self.nodes.iter().enumerate() {
             let fail = |what: String| ProgramError {
@@ -55,16 +57,22 @@ impl Program {
             ProgramOutput::Pooled(_) => Rows::Seqs,
         };
         if !defined[out.index()] || self.value(out).rows != rows {
-            return Err(ProgramError {
-                node: NodeId(self.nodes.len() as u32),
-                op: "output",
-                what: format!("%{} is not defined with rows {rows:?}", out.0),
-            });
+            let what = format!("%{} is not defined with rows {rows:?}", out.0);
+            return Err(self.beside_nodes("output", what));
         }
         Ok(())
     }
 
-    /// Checks that what nodes name exists, so that it can be looked up.
+    /// An error of what belongs to no node.
+    fn beside_nodes(&self, op: &'static str, what: String) -> ProgramError {
+        ProgramError {
+            node: NodeId(self.nodes.len() as u32),
+            op,
+            what,
+        }
+    }
+
+    /// Checks that what nodes, ropes and the output name exists, so that it can be looked up.
     fn check_ids(&self) -> Result<(), ProgramError> {
         let values = |ids: &[ValueId]| {
             let stray = ids.iter().find(|v| v.index() >= self.values.len());
@@ -83,9 +91,9 @@ impl Program {
             (id.index() >= self.states.len())
                 .then(|| format!("state {} of {}", id.0, self.states.len()))
         };
-        let rope = |id: RopeId| match self.ropes.get(id.index()) {
-            None => Some(format!("rope {} of {}", id.0, self.ropes.len())),
-            Some(rope) => tensors(rope.factors.as_slice()),
+        let rope = |id: RopeId| {
+            (id.index() >= self.ropes.len())
+                .then(|| format!("rope {} of {}", id.0, self.ropes.len()))
         };
         for (i, Node { op, out, .. }) in self.nodes.iter().enumerate() {
             let wrong = values(&op.inputs())
@@ -101,27 +109,42 @@ impl Program {
                 });
             }
         }
+        let factors = self.ropes.iter().flat_map(|r| r.factors);
+        if let Some(what) = tensors(&factors.collect::<Vec<_>>()) {
+            return Err(self.beside_nodes("rope", what));
+        }
         match values(&[self.output.value()]) {
             None => Ok(()),
-            Some(what) => Err(ProgramError {
-                node: NodeId(self.nodes.len() as u32),
-                op: "output",
-                what,
-            }),
+            Some(what) => Err(self.beside_nodes("output", what)),
         }
+    }
+
+    /// Checks that every rope, whether a node names it or not, has a factor for each pair: their
+    /// angles are computed for all.
+    fn check_ropes(&self) -> Result<(), ProgramError> {
+        let factors = self.ropes.iter().filter_map(|r| Some((r, r.factors?)));
+        for (rope, factors) in factors {
+            self.check_vector("number of factors", factors, rope.dims / 2)
+                .map_err(|what| self.beside_nodes("rope", what))?;
+        }
+        Ok(())
+    }
+
+    /// The shape of a tensor that is no stack.
+    fn single(&self, t: TensorId) -> Result<&Tensor, String> {
+        let t = self.tensor(t);
+        want("matrices stacked", t.experts, 1).map(|()| t)
+    }
+
+    fn check_vector(&self, what: &str, t: TensorId, cols: usize) -> Result<(), String> {
+        let t = self.single(t)?;
+        want(what, t.rows.saturating_mul(t.cols), cols)
     }
 
     /// The value that `op` defines (`None`: it only changes a state), or the rule that its inputs
     /// break.
     pub(crate) fn shape_of(&self, op: &Op) -> Result<Option<Value>, String> {
         let value = |id: ValueId| self.value(id);
-        let want = |what: &str, got: usize, expected: usize| {
-            if got == expected {
-                Ok(())
-            } else {
-                Err(format!("{what} is {got}, should be {expected}"))
-            }
-        };
         let tokens = |id: ValueId| {
             let v = value(id);
             if v.rows == Rows::Tokens {
@@ -130,18 +153,11 @@ impl Program {
                 Err(format!("%{} has rows {:?}", id.0, v.rows))
             }
         };
-        let single = |t: TensorId| {
-            let t = self.tensor(t);
-            want("matrices stacked", t.experts, 1).map(|()| t)
-        };
-        let vector = |what: &str, t: TensorId, cols: usize| {
-            let t = single(t)?;
-            want(what, t.rows.saturating_mul(t.cols), cols)
-        };
+        let vector = |what: &str, t: TensorId, cols: usize| self.check_vector(what, t, cols);
         let shape = match *op {
             Op::Embed { table, .. } => Value {
                 rows: Rows::Tokens,
-                cols: single(table)?.cols,
+                cols: self.single(table)?.cols,
             },
             Op::RmsNorm {
                 x, weight, group, ..
@@ -165,7 +181,7 @@ impl Program {
             Op::Linear {
                 x, weight, bias, ..
             } => {
-                let (x, w) = (value(x), single(weight)?);
+                let (x, w) = (value(x), self.single(weight)?);
                 want("input columns", x.cols, w.cols)?;
                 bias.map_or(Ok(()), |b| vector("bias length", b, w.rows))?;
                 Value {
@@ -174,7 +190,7 @@ impl Program {
                 }
             }
             Op::Rope { x, head_dim, rope } => {
-                let Rope { dims, factors, .. } = self.ropes[rope.index()];
+                let Rope { dims, .. } = self.ropes[rope.index()];
                 if head_dim == 0
                     || dims == 0
                     || value(x).cols % head_dim != 0
@@ -183,7 +199,6 @@ impl Program {
                 {
                     return Err(format!("cannot rotate {dims} of a head of {head_dim}"));
                 }
-                factors.map_or(Ok(()), |f| vector("number of factors", f, dims / 2))?;
                 tokens(x)?
             }
             Op::KvWrite { k, v, state } => {
@@ -297,5 +312,13 @@ impl Program {
             return Err("has no columns".to_owned());
         }
         Ok(Some(shape))
+    }
+}
+
+fn want(what: &str, got: usize, expected: usize) -> Result<(), String> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(format!("{what} is {got}, should be {expected}"))
     }
 }

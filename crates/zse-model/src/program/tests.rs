@@ -1,6 +1,6 @@
 //! Programs that break a rule, each of which `check` names.
 
-use super::{Mask, Op, Program, ProgramOutput, RopeId, StateId, TensorId, ValueId};
+use super::{Mask, Op, Program, ProgramOutput, Rope, RopeId, StateId, TensorId, ValueId};
 use crate::conformance::{DecoderSpec, decoder, op_cases};
 use zse_quant::GgmlType;
 
@@ -16,6 +16,13 @@ fn op<'p>(program: &'p mut Program, name: &str) -> &'p mut Op {
 /// The weight of the first linear.
 fn weight(program: &mut Program) -> TensorId {
     op(program, "linear").tensors()[0]
+}
+
+/// A rope that no node names.
+fn unused_rope(program: &mut Program) -> &mut Rope {
+    let rope = program.ropes[0].clone();
+    program.ropes.push(rope);
+    program.ropes.last_mut().unwrap()
 }
 
 fn each_is_refused(program: &Program, breaks: &[(&str, Break)]) {
@@ -66,6 +73,9 @@ fn indices_beyond_their_tables_are_refused() {
             ("(rope): tensor 994 of", |p| {
                 p.ropes[0].factors = Some(TensorId(994));
             }),
+            ("(rope): tensor 993 of", |p| {
+                unused_rope(p).factors = Some(TensorId(993));
+            }),
         ],
     );
 }
@@ -86,6 +96,11 @@ fn shapes_that_no_executor_could_run_are_refused() {
             }),
             ("number of factors is 256, should be 32", |p| {
                 p.ropes[0].factors = Some(op(p, "rms_norm").tensors()[0]);
+            }),
+            ("(rope): number of factors is 256, should be 16", |p| {
+                let factors = op(p, "rms_norm").tensors()[0];
+                let rope = unused_rope(p);
+                (rope.dims, rope.factors) = (32, Some(factors));
             }),
             ("cannot rotate 0", |p| p.ropes[0].dims = 0),
             ("query columns is 256, should be 0", |p| {
