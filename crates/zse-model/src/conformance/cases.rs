@@ -253,7 +253,7 @@ fn linear(rng: &mut Rng, ty: GgmlType, fill: Fill) -> Result<Case, ModelError> {
     );
     // Few rows, and a product of two of them: where the outlier meets small weights, its group's
     // rounding shows more than in a decoder's logits.
-    let spread = if ty.is_quantized() && fill != Fill::Normal(1.0) {
+    let spread = if ty.is_quantized() && matches!(fill, Fill::Outliers(_)) {
         4.0
     } else {
         1.0
