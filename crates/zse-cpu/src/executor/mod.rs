@@ -115,7 +115,7 @@ impl CpuExecutor {
     fn rows(&self) -> impl Iterator<Item = &[f32]> + Sync {
         let value = self.model.program.output.value();
         let cols = self.model.program.value(value).cols;
-        self.memory.buffers[self.plan.of_value[value.index()]].chunks_exact(cols)
+        self.memory.buffers[self.plan.buffer(value)].chunks_exact(cols)
     }
 
     fn check_ticket(&self, ticket: Ticket) -> Result<(), ExecError> {

@@ -87,7 +87,7 @@ impl<'a> Run<'a> {
 
     /// `[rows, cols]` of a value.
     fn value(&self, v: ValueId) -> &[f32] {
-        &self.memory.buffers[self.plan.of_value[v.index()]][..self.len(v)]
+        &self.memory.buffers[self.plan.buffer(v)][..self.len(v)]
     }
 
     fn len(&self, v: ValueId) -> usize {
@@ -105,13 +105,13 @@ impl<'a> Run<'a> {
 
     /// Computes value `v` by `f`. A result's buffer is never one of its inputs'.
     fn define(&mut self, v: ValueId, f: impl FnOnce(&mut Self, &mut [f32])) {
-        let (buffer, len) = (self.plan.of_value[v.index()], self.len(v));
+        let (buffer, len) = (self.plan.buffer(v), self.len(v));
         let mut out = std::mem::take(&mut self.memory.buffers[buffer]);
         f(self, &mut out[..len]);
         self.memory.buffers[buffer] = out;
     }
 
-    /// Runs a group; one of a kind without a kernel of its own, operation by operation.
+    /// Runs a group.
     fn group(&mut self, kind: GroupKind, nodes: &[NodeId]) {
         match kind {
             GroupKind::Linears => {
@@ -132,7 +132,6 @@ impl<'a> Run<'a> {
                 };
                 self.kv_write(x, v, state, Some(&self.rotations[rope.index()]));
             }
-            GroupKind::AddNorm => nodes.iter().for_each(|n| self.node(*n)),
         }
     }
 
@@ -289,7 +288,7 @@ impl<'a> Run<'a> {
     }
 
     fn kv_write(&mut self, k: ValueId, v: ValueId, state: StateId, rotations: Option<&Rotations>) {
-        let of = |id: ValueId| &self.memory.buffers[self.plan.of_value[id.index()]];
+        let of = |id: ValueId| &self.memory.buffers[self.plan.buffer(id)];
         let new = NewRows { k: of(k), v: of(v) };
         let rotation = rotations.map(|r| |token| r.of(token));
         self.kv
@@ -309,9 +308,7 @@ impl<'a> Run<'a> {
         self.round(&matrices);
         let mut outs: Vec<Vec<f32>> = linears
             .iter()
-            .map(|(_, out)| {
-                std::mem::take(&mut self.memory.buffers[self.plan.of_value[out.index()]])
-            })
+            .map(|(_, out)| std::mem::take(&mut self.memory.buffers[self.plan.buffer(*out)]))
             .collect();
         let shared: Vec<SharedSlice<'_, f32>> =
             outs.iter_mut().map(|out| SharedSlice::new(out)).collect();
@@ -323,7 +320,7 @@ impl<'a> Run<'a> {
         unsafe { products(&self.ctx, &parts.collect::<Vec<_>>()) };
         drop(shared);
         for ((_, id), out) in linears.iter().zip(outs) {
-            self.memory.buffers[self.plan.of_value[id.index()]] = out;
+            self.memory.buffers[self.plan.buffer(*id)] = out;
         }
     }
 

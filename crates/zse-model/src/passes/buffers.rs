@@ -18,9 +18,8 @@ pub struct Buffer {
 pub struct BufferPlan {
     /// The buffers.
     pub buffers: Vec<Buffer>,
-    /// For each value, its buffer; `usize::MAX` for values that no step stores
-    /// ([`Step::stores`]).
-    pub of_value: Vec<usize>,
+    /// For each value, its buffer; `None` for values that no step stores ([`Step::stores`]).
+    pub of_value: Vec<Option<usize>>,
 }
 
 impl BufferPlan {
@@ -37,23 +36,30 @@ impl BufferPlan {
 
         let mut plan = Self {
             buffers: Vec::new(),
-            of_value: vec![usize::MAX; program.values.len()],
+            of_value: vec![None; program.values.len()],
         };
         let mut free: Vec<usize> = Vec::new();
         for (at, step) in steps.iter().enumerate() {
             for v in step.stores(program) {
-                plan.of_value[v.index()] = plan.take(&mut free, program, v);
+                plan.of_value[v.index()] = Some(plan.take(&mut free, program, v));
             }
             let mut ended: Vec<usize> = step_values(program, step)
                 .filter(|v| last_use[v.index()] == at)
-                .map(|v| plan.of_value[v.index()])
-                .filter(|&buffer| buffer != usize::MAX)
+                .filter_map(|v| plan.of_value[v.index()])
                 .collect();
             ended.sort_unstable();
             ended.dedup();
             free.extend(ended);
         }
         plan
+    }
+
+    /// The buffer of `v`.
+    ///
+    /// # Panics
+    /// If no step stores it.
+    pub fn buffer(&self, v: ValueId) -> usize {
+        self.of_value[v.index()].expect("stored by a step")
     }
 
     /// The free buffer that fits best, widened if none is wide enough, or a new one.
@@ -110,20 +116,20 @@ mod tests {
                 for node in step.nodes() {
                     let node = &program.nodes[node.index()];
                     for v in node.op.inputs() {
-                        match owner.get(plan.of_value[v.index()]) {
-                            Some(owner) => assert_eq!(*owner, Some(v), "{node:?}"),
+                        match plan.of_value[v.index()] {
+                            Some(buffer) => assert_eq!(owner[buffer], Some(v), "{node:?}"),
                             None => assert!(within.contains(&v), "{node:?}"),
                         }
                     }
                     let Some(v) = node.out else { continue };
-                    if plan.of_value[v.index()] == usize::MAX {
+                    let Some(buffer) = plan.of_value[v.index()] else {
                         within.push(v);
-                    } else {
-                        owner[plan.of_value[v.index()]] = Some(v);
-                        let buffer = plan.buffers[plan.of_value[v.index()]];
-                        assert!(buffer.cols >= program.value(v).cols);
-                        assert_eq!(buffer.rows, program.value(v).rows);
-                    }
+                        continue;
+                    };
+                    owner[buffer] = Some(v);
+                    let buffer = plan.buffers[buffer];
+                    assert!(buffer.cols >= program.value(v).cols);
+                    assert_eq!(buffer.rows, program.value(v).rows);
                 }
                 hidden += within.len();
             }
@@ -131,7 +137,7 @@ mod tests {
             assert_eq!(hidden, if claim.is_empty() { 0 } else { 6 });
             widths.push(plan.buffers.iter().map(|b| b.cols).sum::<usize>());
             let out = program.output.value();
-            assert_eq!(owner[plan.of_value[out.index()]], Some(out));
+            assert_eq!(owner[plan.buffer(out)], Some(out));
         }
         assert!(widths[0] < widths[1], "fused {} {}", widths[0], widths[1]);
     }

@@ -16,18 +16,11 @@ pub enum GroupKind {
     GatedUp,
     /// Keys rotated on their way into the cache. Nodes: `Rope`, `KvWrite`.
     RopeKvWrite,
-    /// A sum and its norm. Nodes: `Add`, `RmsNorm`. No executor claims it yet.
-    AddNorm,
 }
 
 impl GroupKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [
-        Self::Linears,
-        Self::GatedUp,
-        Self::RopeKvWrite,
-        Self::AddNorm,
-    ];
+    pub const ALL: [Self; 3] = [Self::Linears, Self::GatedUp, Self::RopeKvWrite];
 
     /// Whether the result of `op` stays within a group of this kind: the kernel of the group never
     /// stores it, and nothing outside reads it.
@@ -35,7 +28,7 @@ impl GroupKind {
         match self {
             Self::GatedUp => matches!(op, Op::Linear { .. }),
             Self::RopeKvWrite => matches!(op, Op::Rope { .. }),
-            Self::Linears | Self::AddNorm => false,
+            Self::Linears => false,
         }
     }
 }
@@ -74,12 +67,12 @@ impl Step {
 pub fn schedule(program: &Program, claim: &[GroupKind]) -> Vec<Step> {
     let uses = Uses::of(program);
     let mut taken = vec![false; program.nodes.len()];
-    // Kinds in the order in which they pay: a norm goes to the projections before it goes to a sum.
-    let finders: [(GroupKind, Finder); 4] = [
+    // Kinds in the order in which they pay: two linears go to their product before they go to each
+    // other.
+    let finders: [(GroupKind, Finder); 3] = [
         (GroupKind::GatedUp, gated_up),
         (GroupKind::Linears, linears),
         (GroupKind::RopeKvWrite, rope_kv_write),
-        (GroupKind::AddNorm, add_norm),
     ];
     let mut groups: Vec<(GroupKind, Vec<NodeId>)> = Vec::new();
     for (kind, find) in finders.into_iter().filter(|(kind, _)| claim.contains(kind)) {
@@ -214,17 +207,6 @@ fn rope_kv_write(program: &Program, uses: &Uses, rope: NodeId) -> Option<Vec<Nod
     }
 }
 
-fn add_norm(program: &Program, uses: &Uses, add: NodeId) -> Option<Vec<NodeId>> {
-    let node = &program.nodes[add.index()];
-    let (Op::Add { .. }, Some(out)) = (&node.op, node.out) else {
-        return None;
-    };
-    let norm = uses.of_value(out).iter().copied().find(|n| {
-        matches!(program.nodes[n.index()].op, Op::RmsNorm { group, .. } if group == program.value(out).cols)
-    })?;
-    Some(vec![add, norm])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,7 +259,7 @@ mod tests {
         let program = program();
         for claim in [
             &GroupKind::ALL[..],
-            &[GroupKind::AddNorm],
+            &[GroupKind::GatedUp],
             &[GroupKind::RopeKvWrite],
         ] {
             let steps = schedule(&program, claim);
