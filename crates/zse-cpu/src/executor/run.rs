@@ -2,9 +2,7 @@
 
 use zse_model::executor::{Batch, TokenSource};
 use zse_model::passes::{BufferPlan, GroupKind, Step};
-use zse_model::program::{
-    EmbedIndex, NodeId, Op, Program, Rows, Scoring, StateId, TensorId, ValueId,
-};
+use zse_model::program::{EmbedIndex, NodeId, Op, Program, Scoring, StateId, TensorId, ValueId};
 
 use super::load::Weights;
 use super::{CpuExecutor, Memory};
@@ -51,7 +49,7 @@ impl<'a> Run<'a> {
             ..
         } = executor;
         for (buffer, planned) in memory.buffers.iter_mut().zip(&plan.buffers) {
-            let len = rows(planned.rows, batch) * planned.cols;
+            let len = batch.rows(planned.rows) * planned.cols;
             if buffer.len() < len {
                 resize(buffer, len, 0.0);
             }
@@ -92,7 +90,7 @@ impl<'a> Run<'a> {
 
     fn len(&self, v: ValueId) -> usize {
         let value = self.program.value(v);
-        rows(value.rows, self.batch) * value.cols
+        self.batch.rows(value.rows) * value.cols
     }
 
     fn cols(&self, v: ValueId) -> usize {
@@ -371,7 +369,7 @@ impl<'a> Run<'a> {
         gated: Option<(zse_model::program::Act, Weight<'p>)>,
         out: &'p SharedSlice<'p, f32>,
     ) -> Product<'p> {
-        let n = rows(self.program.value(linear.x).rows, self.batch);
+        let n = self.batch.rows(self.program.value(linear.x).rows);
         let all = &self.memory.identity[..n];
         let input = Input {
             x: self.value(linear.x),
@@ -404,14 +402,5 @@ impl Linear {
             } => Some(Self { x, weight, bias }),
             _ => None,
         }
-    }
-}
-
-/// Rows of a value for `batch`.
-fn rows(rows: Rows, batch: &Batch) -> usize {
-    match rows {
-        Rows::Tokens => batch.tokens.len(),
-        Rows::Outputs => batch.outputs.len(),
-        Rows::Seqs => batch.seqs.len(),
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::program::Rows;
 use crate::sampler::SampleParams;
 
 /// Number of a KV block within its group, below [`Budget::kv_blocks`](super::Budget::kv_blocks).
@@ -22,6 +23,17 @@ pub struct Batch {
     /// Tokens whose outputs are wanted, in rising order of their row. Empty for a program that
     /// pools: that gives one output for each sequence.
     pub outputs: Vec<OutputRow>,
+}
+
+impl Batch {
+    /// The rows that a value has for this batch.
+    pub fn rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens.len(),
+            Rows::Outputs => self.outputs.len(),
+            Rows::Seqs => self.seqs.len(),
+        }
+    }
 }
 
 /// Where a token comes from.

@@ -14,7 +14,7 @@ use crate::executor::{
     Output, Outputs, Ticket, TokenSource, Want, finish,
 };
 use crate::model::Model;
-use crate::program::{EmbedIndex, Op, ProgramOutput, Rows, Scoring, Tensor, TensorId, ValueId};
+use crate::program::{EmbedIndex, Op, ProgramOutput, Scoring, Tensor, TensorId, ValueId};
 use crate::rope;
 
 use kv::KvStore;
@@ -192,7 +192,7 @@ impl ReferenceExecutor {
             if let Some(out) = node.out {
                 debug_assert_eq!(
                     result.len(),
-                    rows(model.program.value(out).rows, batch) * model.program.value(out).cols
+                    batch.rows(model.program.value(out).rows) * model.program.value(out).cols
                 );
                 values[out.index()] = result;
             }
@@ -311,13 +311,5 @@ impl ReferenceExecutor {
                 })
                 .collect(),
         }
-    }
-}
-
-fn rows(rows: Rows, batch: &Batch) -> usize {
-    match rows {
-        Rows::Tokens => batch.tokens.len(),
-        Rows::Outputs => batch.outputs.len(),
-        Rows::Seqs => batch.seqs.len(),
     }
 }
