@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use zse_model::Model;
 use zse_model::executor::{
-    Batch, Budget, ExecError, Executor, Fuse, LoadError, Masks, MemoryReport, Output, Outputs,
-    Ticket, Want, finish,
+    Batch, Budget, ExecError, Executor, Flight, Fuse, LoadError, Masks, MemoryReport, Output,
+    Outputs, Ticket, finish,
 };
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
 use zse_model::program::ProgramOutput;
@@ -53,12 +53,7 @@ pub(crate) struct CpuExecutor {
     plan: BufferPlan,
     kv: KvStore,
     memory: Memory,
-    /// The newest step.
-    ticket: Ticket,
-    /// Whether nobody has waited for it.
-    in_flight: bool,
-    wants: Vec<Want>,
-    outputs: Option<Outputs>,
+    flight: Flight,
 }
 
 /// What a step works in; grows to what the largest batch needs.
@@ -104,10 +99,7 @@ impl CpuExecutor {
                 buffers,
                 ..Memory::default()
             },
-            ticket: Ticket(0),
-            in_flight: false,
-            wants: Vec::new(),
-            outputs: None,
+            flight: Flight::default(),
         })
     }
 
@@ -117,23 +109,12 @@ impl CpuExecutor {
         let cols = self.model.program.value(value).cols;
         self.memory.buffers[self.plan.buffer(value)].chunks_exact(cols)
     }
-
-    fn check_ticket(&self, ticket: Ticket) -> Result<(), ExecError> {
-        if self.in_flight && ticket == self.ticket {
-            Ok(())
-        } else {
-            Err(ExecError::BadTicket(ticket))
-        }
-    }
 }
 
 impl Executor for CpuExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
         batch.check(&self.model.program, &self.budget)?;
-        self.ticket.0 += 1;
-        self.in_flight = true;
-        self.outputs = None;
-        self.wants = batch.outputs.iter().map(|o| o.want.clone()).collect();
+        let ticket = self.flight.begin(batch);
         for &op in &batch.kv_ops {
             self.kv.apply(op);
         }
@@ -145,39 +126,34 @@ impl Executor for CpuExecutor {
         drop(pool);
         if let ProgramOutput::Pooled(_) = self.model.program.output {
             let rows = self.rows().take(batch.seqs.len());
-            self.outputs = Some(Outputs {
-                rows: rows.map(|r| Output::Pooled(r.to_vec())).collect(),
-            });
+            let rows = rows.map(|r| Output::Pooled(r.to_vec())).collect();
+            self.flight.finish(rows);
         }
-        Ok(self.ticket)
+        Ok(ticket)
     }
 
     fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
-        self.check_ticket(ticket)?;
-        if self.outputs.is_some() {
+        let Some(wants) = self.flight.wants(ticket)? else {
             return Ok(());
-        }
-        let logits: Vec<&[f32]> = self.rows().take(self.wants.len()).collect();
+        };
+        let logits: Vec<&[f32]> = self.rows().take(wants.len()).collect();
         let mut rows: Vec<Option<Result<Output, ExecError>>> = Vec::new();
-        rows.resize_with(self.wants.len(), || None);
+        rows.resize_with(wants.len(), || None);
         for_parts(
             &Pool::global().step(self.threads),
             &mut rows,
             1,
             |row, part| {
-                part[0] = Some(finish(row, &self.wants[row], logits[row], masks.get(row)));
+                part[0] = Some(finish(row, &wants[row], logits[row], masks.get(row)));
             },
         );
         let rows = rows.into_iter().flatten().collect::<Result<_, _>>()?;
-        self.outputs = Some(Outputs { rows });
+        self.flight.finish(rows);
         Ok(())
     }
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
-        self.check_ticket(ticket)?;
-        let outputs = self.outputs.take().ok_or(ExecError::NotSampled(ticket))?;
-        self.in_flight = false;
-        Ok(outputs)
+        self.flight.take(ticket)
     }
 
     fn memory(&self) -> MemoryReport {

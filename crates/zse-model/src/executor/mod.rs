@@ -10,6 +10,7 @@ mod batch;
 mod budget;
 mod check;
 mod finish;
+mod flight;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use batch::{
 };
 pub use budget::{Budget, Fuse, KvType, MemoryReport, try_reserve};
 pub use finish::finish;
+pub use flight::Flight;
 
 use std::sync::Arc;
 

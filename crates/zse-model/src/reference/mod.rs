@@ -10,8 +10,8 @@ mod ops;
 use std::sync::Arc;
 
 use crate::executor::{
-    Backend, Batch, Budget, Caps, ExecError, Executor, KvType, LoadError, Masks, MemoryReport,
-    Output, Outputs, Ticket, TokenSource, Want, finish,
+    Backend, Batch, Budget, Caps, ExecError, Executor, Flight, KvType, LoadError, Masks,
+    MemoryReport, Output, Outputs, Ticket, TokenSource, finish,
 };
 use crate::model::Model;
 use crate::program::{EmbedIndex, Op, ProgramOutput, Scoring, Tensor, TensorId, ValueId};
@@ -81,12 +81,9 @@ impl Backend for Reference {
             weights,
             ropes,
             kv,
-            ticket: Ticket(0),
-            in_flight: false,
+            flight: Flight::default(),
             logits: Vec::new(),
             values: 0,
-            outputs: None,
-            wants: Vec::new(),
         }))
     }
 }
@@ -98,16 +95,11 @@ struct ReferenceExecutor {
     /// By rope: angle a position of each pair, and magnitude.
     ropes: Vec<(Vec<f32>, f32)>,
     kv: KvStore,
-    /// The newest step.
-    ticket: Ticket,
-    /// Whether nobody has waited for it.
-    in_flight: bool,
+    flight: Flight,
     /// `[n_outputs, vocab]` of the step in flight.
     logits: Vec<f32>,
     /// The most numbers that the values of a step were.
     values: usize,
-    wants: Vec<Want>,
-    outputs: Option<Outputs>,
 }
 
 impl Executor for ReferenceExecutor {
@@ -116,10 +108,7 @@ impl Executor for ReferenceExecutor {
         for op in &batch.kv_ops {
             self.kv.apply(op);
         }
-        self.ticket.0 += 1;
-        self.in_flight = true;
-        self.wants = batch.outputs.iter().map(|o| o.want.clone()).collect();
-        self.outputs = None;
+        let ticket = self.flight.begin(batch);
         let result = self.forward(batch);
         match self.model.program.output {
             ProgramOutput::Logits(_) => self.logits = result,
@@ -128,40 +117,28 @@ impl Executor for ReferenceExecutor {
                 let rows = result
                     .chunks_exact(width)
                     .map(|r| Output::Pooled(r.to_vec()));
-                self.outputs = Some(Outputs {
-                    rows: rows.collect(),
-                });
+                self.flight.finish(rows.collect());
             }
         }
-        Ok(self.ticket)
+        Ok(ticket)
+                .enumerate()
     }
 
     fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
-        self.check_ticket(ticket)?;
-        if self.outputs.is_none() {
-            let vocab = self
-                .model
-                .program
-                .value(self.model.program.output.value())
-                .cols;
-            let rows = self
-                .wants
-                .iter()
-                .zip(self.logits.chunks_exact(vocab))
-                .enumerate();
+        if let Some(wants) = self.flight.wants(ticket)? {
+            let program = &self.model.program;
+            let vocab = program.value(program.output.value()).cols;
+            let rows = wants.iter().zip(self.logits.chunks_exact(vocab));
             let rows = rows
                 .map(|(row, (want, logits))| finish(row, want, logits, masks.get(row)))
                 .collect::<Result<_, _>>()?;
-            self.outputs = Some(Outputs { rows });
+            self.flight.finish(rows);
         }
         Ok(())
     }
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
-        self.check_ticket(ticket)?;
-        let outputs = self.outputs.take().ok_or(ExecError::NotSampled(ticket))?;
-        self.in_flight = false;
-        Ok(outputs)
+        self.flight.take(ticket)
     }
 
     fn memory(&self) -> MemoryReport {
@@ -175,14 +152,6 @@ impl Executor for ReferenceExecutor {
 }
 
 impl ReferenceExecutor {
-    fn check_ticket(&self, ticket: Ticket) -> Result<(), ExecError> {
-        if self.in_flight && ticket == self.ticket {
-            Ok(())
-        } else {
-            Err(ExecError::BadTicket(ticket))
-        }
-    }
-
     /// Runs every node; returns the output value.
     fn forward(&mut self, batch: &Batch) -> Vec<f32> {
         let model = Arc::clone(&self.model);
