@@ -23,14 +23,18 @@ struct StateStore {
     v: Vec<f32>,
 }
 
+/// What the store takes for `budget`: whatever type they are rounded to, keys and values are kept
+/// as f32.
+pub(super) fn kept(budget: &Budget) -> Budget {
+    Budget {
+        kv_type: KvType::F32,
+        ..budget.clone()
+    }
+}
+
 impl KvStore {
     pub(super) fn new(program: &Program, budget: &Budget) -> Result<Self, LoadError> {
-        budget.check(program)?;
-        let numbers = Budget {
-            kv_type: KvType::F32,
-            ..budget.clone()
-        };
-        try_reserve("keys and values", numbers.kv_bytes(program))?;
+        try_reserve("keys and values", kept(budget).kv_bytes(program))?;
         let groups = program.kv_groups();
         let tokens = budget.kv_blocks * budget.block_len;
         let states = (0..program.states.len())

@@ -39,11 +39,7 @@ impl Backend for Reference {
         let weights: usize = program.tensors.iter().map(numbers).sum();
         let values = program.values.iter();
         let values: usize = values.map(|v| budget.max_rows(v.rows) * v.cols).sum();
-        // Whatever type they are rounded to, keys and values are kept as f32.
-        let kept = Budget {
-            kv_type: KvType::F32,
-            ..budget.clone()
-        };
+        let kept = kv::kept(budget);
         kept.check(program)?;
         Ok(MemoryReport {
             weights: 4 * weights as u64,
@@ -55,7 +51,7 @@ impl Backend for Reference {
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
         self.caps().check(budget)?;
-        let checkpoint = model.weights.checkpoint();
+        budget.check(&model.program)?;
         let weights = (0..model.program.tensors.len())
             .map(|i| {
                 let view = model.weights.get(TensorId(i as u32));
