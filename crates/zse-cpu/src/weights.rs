@@ -3,18 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use zse_format::Checkpoint;
 use zse_model::executor::LoadError;
 use zse_model::program::TensorId;
 use zse_model::{Model, WeightView};
-use zse_quant::pack::{TILE_ROWS, gather_row, pack_rows, tile_bytes};
+use zse_quant::pack::{TILE_ROWS, gather_row, pack_rows, packed_bytes, tile_bytes};
 use zse_quant::{GgmlType, QuantError};
 
 use crate::par::for_parts;
 use crate::pool::Step;
 
 /// Bytes that one vector load takes; packed weights start at a multiple of it.
-pub(crate) const ALIGN: usize = 64;
+const ALIGN: usize = 64;
 
 /// A stack of matrices, `experts` x `[rows, cols]`, in tiles of 16 rows.
 pub(crate) struct Matrix {
@@ -38,11 +37,11 @@ impl Matrix {
     /// Packs tensor `id` of `model`, and lets go of the file's pages behind it.
     pub(crate) fn pack(model: &Model, id: TensorId, step: &Step<'_>) -> Result<Self, LoadError> {
         let view = model.weights.get(id);
-        let tiles = view.experts * view.rows.div_ceil(TILE_ROWS);
-        let tile_bytes = tile_bytes(view.ty, view.cols).map_err(failed(&view))?;
-        let mut data = vec![0; tiles * tile_bytes + ALIGN];
+        let tile_bytes = tile_bytes(view.ty, view.cols).map_err(LoadError::weight(view.name))?;
+        let len = packed_len(&view)?;
+        let mut data = vec![0; len];
         let start = aligned_start(&data);
-        let packed = &mut data[start..][..tiles * tile_bytes];
+        let packed = &mut data[start..][..len - ALIGN];
 
         let tiles_of_expert = view.rows.div_ceil(TILE_ROWS);
         for_parts(step, packed, tile_bytes, |first, part| {
@@ -50,14 +49,14 @@ impl Matrix {
             let (expert, tile) = (tile / tiles_of_expert, tile % tiles_of_expert);
             pack_tile(&view, expert, tile, part);
         });
-        release(model.weights.checkpoint(), &view);
+        model.weights.release(id);
         Ok(Self::new(&view, tile_bytes, Source::Packed(data)))
     }
 
     /// Leaves tensor `id` of `model` where it is.
     pub(crate) fn in_place(model: &Arc<Model>, id: TensorId) -> Result<Self, LoadError> {
         let view = model.weights.get(id);
-        let tile_bytes = tile_bytes(view.ty, view.cols).map_err(failed(&view))?;
+        let tile_bytes = tile_bytes(view.ty, view.cols).map_err(LoadError::weight(view.name))?;
         Ok(Self::new(
             &view,
             tile_bytes,
@@ -171,15 +170,19 @@ fn aligned_start(data: &[u8]) -> usize {
     data.as_ptr().align_offset(ALIGN)
 }
 
-fn failed(view: &WeightView<'_>) -> impl FnOnce(QuantError) -> LoadError + use<> {
-    let tensor = view.name.to_owned();
-    move |source| LoadError::Weight { tensor, source }
-}
-
-fn release(checkpoint: &Checkpoint, view: &WeightView<'_>) {
-    if let Some(tensor) = checkpoint.tensor(view.name) {
-        checkpoint.release_pages(&tensor);
-    }
+/// Bytes that [`Matrix::pack`] makes of `view`.
+///
+/// # Errors
+/// If its type cannot be packed, or on overflow.
+pub(crate) fn packed_len(view: &WeightView<'_>) -> Result<usize, LoadError> {
+    let WeightView { ty, rows, cols, .. } = *view;
+    packed_bytes(ty, rows, cols)
+        .and_then(|bytes| {
+            let all = bytes.checked_mul(view.experts);
+            all.and_then(|all| all.checked_add(ALIGN))
+                .ok_or(QuantError::Cols { ty, cols })
+        })
+        .map_err(LoadError::weight(view.name))
 }
 
 #[cfg(test)]

@@ -87,6 +87,13 @@ impl Weights {
         }
     }
 
+    /// Lets go of the file's pages behind `id`, for who has copied it.
+    pub fn release(&self, id: TensorId) {
+        if let Some(tensor) = self.checkpoint.tensor(&self.tensors[id.index()].name) {
+            self.checkpoint.release_pages(&tensor);
+        }
+    }
+
     /// The weight behind `id`.
     pub fn get(&self, id: TensorId) -> WeightView<'_> {
         let t = &self.tensors[id.index()];

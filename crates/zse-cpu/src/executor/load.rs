@@ -5,11 +5,10 @@ use std::sync::Arc;
 use zse_model::executor::{Budget, LoadError};
 use zse_model::program::{Op, Program, TensorId};
 use zse_model::{Model, rope};
-use zse_quant::pack::packed_bytes;
 
 use crate::ops::rope::Rotations;
 use crate::pool::Step;
-use crate::weights::Matrix;
+use crate::weights::{Matrix, packed_len};
 
 /// The weights by tensor, in the forms that are needed.
 pub(super) struct Weights {
@@ -49,9 +48,19 @@ pub(super) enum Place {
 ///
 /// Matrices are left in the file, and packed anew as they are used, where `available` bytes do not
 /// hold them beside the caches of `budget`.
-pub(super) fn forms(model: &Model, budget: &Budget, available: Option<u64>) -> Vec<Form> {
+///
+/// # Errors
+/// If the size of a matrix cannot be counted.
+pub(super) fn forms(
+    model: &Model,
+    budget: &Budget,
+    available: Option<u64>,
+) -> Result<Vec<Form>, LoadError> {
     let uses = uses(&model.program);
-    let pack = available.is_none_or(|available| fits(model, budget, &uses, available));
+    let pack = match available {
+        Some(available) => fits(model, budget, &uses, available)?,
+        None => true,
+    };
     let form = |uses: &Uses| Form {
         matrix: match uses {
             Uses { product: true, .. } if pack => Some(Place::Packed),
@@ -60,7 +69,7 @@ pub(super) fn forms(model: &Model, budget: &Budget, available: Option<u64>) -> V
         },
         vector: uses.vector,
     };
-    uses.iter().map(form).collect()
+    Ok(uses.iter().map(form).collect())
 }
 
 impl Weights {
@@ -81,11 +90,8 @@ impl Weights {
         let mut decoded = vec![None; forms.len()];
         for id in vectors {
             let view = model.weights.get(id);
-            let failed = |source| LoadError::Weight {
-                tensor: view.name.to_owned(),
-                source,
-            };
-            decoded[id.index()] = Some(view.to_f32().map_err(failed)?);
+            let numbers = view.to_f32().map_err(LoadError::weight(view.name))?;
+            decoded[id.index()] = Some(numbers);
         }
         Ok(Self {
             matrices,
@@ -155,17 +161,13 @@ fn uses(program: &Program) -> Vec<Uses> {
 
 /// Whether packed matrices and caches fit into `available` bytes. The file's own pages do not
 /// count: they are let go of as they are packed.
-fn fits(model: &Model, budget: &Budget, uses: &[Uses], available: u64) -> bool {
+fn fits(model: &Model, budget: &Budget, uses: &[Uses], available: u64) -> Result<bool, LoadError> {
     let products = (0..uses.len())
         .filter(|&i| uses[i].product)
-        .map(|i| TensorId(i as u32));
-    let packed: u64 = products
-        .map(|id| {
-            let view = model.weights.get(id);
-            let bytes = packed_bytes(view.ty, view.rows, view.cols).unwrap_or(0);
-            (bytes * view.experts) as u64
-        })
-        .sum();
-    let kv = budget.kv_bytes(&model.program).unwrap_or(u64::MAX);
-    packed.saturating_add(kv) <= available
+        .map(|i| model.weights.get(TensorId(i as u32)));
+    let mut needed = budget.kv_bytes(&model.program).unwrap_or(u64::MAX);
+    for view in products {
+        needed = needed.saturating_add(packed_len(&view)? as u64);
+    }
+    Ok(needed <= available)
 }

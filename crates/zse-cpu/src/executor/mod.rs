@@ -78,7 +78,7 @@ impl CpuExecutor {
     ) -> Result<Self, LoadError> {
         budget.check(&model.program)?;
         let threads = budget.threads.unwrap_or_else(available_threads).max(1);
-        let forms = load::forms(&model, budget, available);
+        let forms = load::forms(&model, budget, available)?;
         let weights = Weights::load(&model, &forms, &Pool::global().step(threads))?;
         let rotations = weights.rotations(&model.program);
         let steps = schedule(&model.program, claim(budget.fuse));

@@ -4,14 +4,13 @@ use zse_model::Model;
 use zse_model::executor::{Budget, LoadError, MemoryReport};
 use zse_model::passes::{BufferPlan, schedule};
 use zse_model::program::{Op, Rows, TensorId, ValueId};
-use zse_quant::pack::packed_bytes;
 
 use super::claim;
 use super::load::{Form, Place, forms};
 use crate::ops::activations::Activations;
 use crate::ops::moe::MoeSize;
 use crate::ops::rope::Rotations;
-use crate::weights::ALIGN;
+use crate::weights::packed_len;
 
 /// What an executor of `model` within `budget` uses once it has run the largest batch, where
 /// `available` bytes of memory are left before it is loaded (`None`: unknown).
@@ -22,7 +21,7 @@ pub(crate) fn plan(
 ) -> Result<MemoryReport, LoadError> {
     budget.check(&model.program)?;
     let kv = budget.kv_bytes(&model.program);
-    let (weights, in_place) = weights(model, &forms(model, budget, available))?;
+    let (weights, in_place) = weights(model, &forms(model, budget, available)?)?;
     Ok(MemoryReport {
         weights,
         mapped: model.weights.mapped_bytes(in_place),
@@ -37,14 +36,7 @@ fn weights(model: &Model, forms: &[Form]) -> Result<(u64, u64), LoadError> {
     for (i, form) in forms.iter().enumerate() {
         let view = model.weights.get(TensorId(i as u32));
         match form.matrix {
-            Some(Place::Packed) => {
-                let failed = |source| LoadError::Weight {
-                    tensor: view.name.to_owned(),
-                    source,
-                };
-                let packed = packed_bytes(view.ty, view.rows, view.cols).map_err(failed)?;
-                held += (view.experts * packed) as u64 + ALIGN as u64;
-            }
+            Some(Place::Packed) => held += packed_len(&view)? as u64,
             Some(Place::File) => in_place += view.data.len() as u64,
             None => {}
         }

@@ -24,6 +24,8 @@ pub use flight::Flight;
 
 use std::sync::Arc;
 
+use zse_quant::QuantError;
+
 use crate::model::Model;
 use crate::sampler::SampleError;
 
@@ -139,11 +141,19 @@ pub enum LoadError {
         /// Its name.
         tensor: String,
         /// Why.
-        source: zse_quant::QuantError,
+        source: QuantError,
     },
     /// The budget contradicts itself or the program.
     #[error("{0}")]
     Budget(String),
+}
+
+impl LoadError {
+    /// Makes the error of weight `tensor` of what is wrong with it.
+    pub fn weight(tensor: &str) -> impl FnOnce(QuantError) -> Self + use<> {
+        let tensor = tensor.to_owned();
+        move |source| Self::Weight { tensor, source }
+    }
 }
 
 /// Why a step failed.

@@ -33,6 +33,7 @@ pub(super) fn kept(budget: &Budget) -> Budget {
 }
 
 impl KvStore {
+    /// A store for a budget that was checked.
     pub(super) fn new(program: &Program, budget: &Budget) -> Result<Self, LoadError> {
         try_reserve("keys and values", kept(budget).kv_bytes(program))?;
         let groups = program.kv_groups();

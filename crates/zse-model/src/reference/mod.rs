@@ -54,14 +54,10 @@ impl Backend for Reference {
         budget.check(&model.program)?;
         let weights = (0..model.program.tensors.len())
             .map(|i| {
-                let view = model.weights.get(TensorId(i as u32));
-                let decoded = view.to_f32().map_err(|source| LoadError::Weight {
-                    tensor: view.name.to_owned(),
-                    source,
-                });
-                if let Some(tensor) = checkpoint.tensor(view.name) {
-                    checkpoint.release_pages(&tensor);
-                }
+                let id = TensorId(i as u32);
+                let view = model.weights.get(id);
+                let decoded = view.to_f32().map_err(LoadError::weight(view.name));
+                model.weights.release(id);
                 decoded
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -117,7 +113,6 @@ impl Executor for ReferenceExecutor {
             }
         }
         Ok(ticket)
-                .enumerate()
     }
 
     fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
@@ -126,6 +121,7 @@ impl Executor for ReferenceExecutor {
             let vocab = program.value(program.output.value()).cols;
             let rows = wants.iter().zip(self.logits.chunks_exact(vocab));
             let rows = rows
+                .enumerate()
                 .map(|(row, (want, logits))| finish(row, want, logits, masks.get(row)))
                 .collect::<Result<_, _>>()?;
             self.flight.finish(rows);
