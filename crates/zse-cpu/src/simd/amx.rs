@@ -29,6 +29,23 @@ pub(crate) struct Right(pub(crate) [[u8; 64]; 8]);
 #[repr(C, align(64))]
 pub(crate) struct Sums(pub(crate) [[u8; 64]; COLUMNS]);
 
+/// Shapes of the tile registers, as the instruction reads them: palette, first row, then bytes a
+/// row and rows by register.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start: u8,
+    unused: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+// The instructions read and write this much.
+const _: () = assert!(size_of::<Left>() == 512);
+const _: () = assert!(size_of::<Right>() == 512);
+const _: () = assert!(size_of::<Sums>() == 1024);
+const _: () = assert!(size_of::<Config>() == 64);
+
 impl Sums {
     pub(crate) const ZERO: Self = Self([[0; 64]; COLUMNS]);
 }
@@ -69,15 +86,6 @@ impl Amx {
     /// # Panics
     /// If they are in use: who drops the one would take them from the other.
     pub(crate) fn registers(self) -> Registers {
-        /// As the instruction reads it: palette, first row, then bytes a row and rows by register.
-        #[repr(C, align(64))]
-        struct Config {
-            palette: u8,
-            start: u8,
-            unused: [u8; 14],
-            row_bytes: [u16; 16],
-            rows: [u8; 16],
-        }
         assert!(!IN_USE.replace(true), "tile registers are in use");
         let mut config = Config {
             palette: 1,
@@ -93,11 +101,16 @@ impl Amx {
             config.row_bytes[i] = row_bytes;
         }
         // SAFETY: `self` proves that the instruction may be used; it reads the 64 bytes of
-        // `config`. No other code of this process uses tile registers.
+        // `config`. It zeroes all tile registers, which is said below. Registers and shapes are
+        // the callee's to change in the calling convention of x86-64, so no caller of ours relies
+        // on them. The shapes last as long as `Registers` does: there is one on this thread, and
+        // no foreign code runs while it lives.
         unsafe {
             asm!(
                 "ldtilecfg [{config}]",
                 config = in(reg) &raw const config,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack, readonly, preserves_flags),
             );
         }
@@ -109,8 +122,16 @@ impl Amx {
 
 impl Drop for Registers {
     fn drop(&mut self) {
-        // SAFETY: the registers were set up on this thread, so the CPU has the instruction.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+        // SAFETY: the registers were set up on this thread, so the CPU has the instruction. It
+        // zeroes them all and forgets their shapes; nobody relies on either, as said above.
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem, preserves_flags),
+            );
+        }
         IN_USE.set(false);
     }
 }
