@@ -129,12 +129,16 @@ impl Step<'_> {
     /// With the panic of a call, after all others have returned; if a region of several chunks is
     /// running, as it is for whoever is called by one.
     pub(crate) fn run(&self, chunks: usize, run: &(dyn Fn(usize) + Sync)) {
-        if chunks <= 1 || self.threads == 1 {
+        if chunks <= 1 {
             (0..chunks).for_each(run);
             return;
         }
         assert!(chunks < 1 << CHUNK_BITS, "too many chunks in a region");
         let _region = Region::enter(&self.busy);
+        if self.threads == 1 {
+            (0..chunks).for_each(run);
+            return;
+        }
         let run: *const (dyn Fn(usize) + Sync + '_) = run;
         // SAFETY: only the lifetime changes. The pointer is used by threads that have claimed a
         // chunk, and this function returns only when all claimed chunks are done.
@@ -304,16 +308,18 @@ mod tests {
 
     #[test]
     fn a_region_within_or_beside_another_is_refused() {
-        let step = Pool::global().step(3);
-        let inner = || catch_unwind(AssertUnwindSafe(|| step.run(2, &|_| {})));
-        let refused = AtomicUsize::new(0);
-        step.run(20, &|_| {
-            refused.fetch_add(usize::from(inner().is_err()), Ordering::Relaxed);
-            // By itself a chunk needs nobody.
-            step.run(1, &|_| {});
-        });
-        assert_eq!(refused.into_inner(), 20);
-        assert!(inner().is_ok());
+        for threads in [1, 3] {
+            let step = Pool::global().step(threads);
+            let inner = || catch_unwind(AssertUnwindSafe(|| step.run(2, &|_| {})));
+            let refused = AtomicUsize::new(0);
+            step.run(20, &|_| {
+                refused.fetch_add(usize::from(inner().is_err()), Ordering::Relaxed);
+                // By itself a chunk needs nobody.
+                step.run(1, &|_| {});
+            });
+            assert_eq!(refused.into_inner(), 20);
+            assert!(inner().is_ok());
+        }
     }
 
     #[test]
