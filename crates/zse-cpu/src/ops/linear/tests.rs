@@ -1,5 +1,8 @@
 //! Every unpacker and multiplier against the contract's scalar code, bit for bit.
 
+use std::sync::Arc;
+
+use zse_model::Model;
 use zse_model::conformance::{DecoderSpec, Rng, decoder};
 use zse_model::program::{Act, TensorId};
 use zse_quant::contract::{Contract, Halves, QuantizedColumn, contract_of, dot, dot_float};
@@ -13,6 +16,7 @@ use super::{
 use crate::isa::{Arch, Isa};
 use crate::ops::Ctx;
 use crate::ops::activations::Activations;
+use crate::ops::elementwise::glu;
 use crate::par::SharedSlice;
 use crate::pool::Pool;
 use crate::simd::{LANES, Scalar};
@@ -34,7 +38,7 @@ fn random_rows(rng: &mut Rng, ty: GgmlType, rows: usize, cols: usize) -> Vec<u8>
     bytes
 }
 
-/// Columns with outliers, zeros and one block that cannot be rounded.
+/// Columns with outliers, zeros and, one group in 256 numbers, numbers too small to be rounded.
 fn random_columns(rng: &mut Rng, n: usize, k: usize) -> Vec<f32> {
     let mut x: Vec<f32> = (0..n * k).map(|_| rng.normal()).collect();
     for (i, x) in x.iter_mut().enumerate() {
@@ -226,6 +230,97 @@ fn weights_in_place_give_the_bits_of_packed_ones() {
             let (got, expected) = (product(&in_place), product(&packed));
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 assert!(same_bits(*got, *expected), "{isa} {ty} {n} columns, {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gate_may_be_of_another_type_than_what_it_gates() {
+    let mut rng = Rng::new(4);
+    let step = Pool::global().step(2);
+    let (rows, most) = (85, 150);
+    let scalar = Arch::of(Isa::Scalar).unwrap();
+    for types in [
+        (GgmlType::Q4K, GgmlType::F16),
+        (GgmlType::F16, GgmlType::Q8_0),
+        (GgmlType::Q8_0, GgmlType::Q4_0),
+    ] {
+        let (gate_ty, up_ty) = types;
+        let [gate, up] = [gate_ty, up_ty].map(|ty| {
+            let spec = DecoderSpec {
+                layers: 1,
+                vocab: rows,
+                ..DecoderSpec::small(ty)
+            };
+            let model = decoder(&spec, rng.bits()).unwrap();
+            let tensors = &model.program.tensors;
+            let id = tensors.iter().position(|t| t.name == "output.weight");
+            let id = TensorId(id.unwrap() as u32);
+            assert_eq!(model.weights.get(id).ty, ty);
+            let bias: Vec<f32> = (0..rows).map(|_| rng.normal()).collect();
+            let packed = Matrix::pack(&model, id, &step).unwrap();
+            (model, id, packed, bias)
+        });
+        let k = gate.2.cols();
+        let x = random_columns(&mut rng, most, k);
+        // [most, rows] of one side, by the contract's own code.
+        let plain = |(model, id, _, bias): &(Arc<Model>, TensorId, Matrix, Vec<f32>)| {
+            let view = model.weights.get(*id);
+            let mut out = Vec::with_capacity(most * rows);
+            for column in x.chunks_exact(k) {
+                let rounded = QuantizedColumn::new(column);
+                out.extend((0..rows).map(|row| {
+                    let weights = view.row(0, row);
+                    let product = if view.ty.is_quantized() {
+                        dot(view.ty, weights, &rounded.blocks()).unwrap()
+                    } else {
+                        dot_float(view.ty, weights, column).unwrap()
+                    };
+                    product + bias[row]
+                }));
+            }
+            out
+        };
+        let mut expected = vec![0.0; most * rows];
+        let ctx = Ctx {
+            arch: scalar,
+            step: &step,
+        };
+        glu(&ctx, Act::Silu, &plain(&gate), &plain(&up), &mut expected);
+
+        for isa in Isa::available() {
+            let arch = Arch::of(isa).unwrap();
+            let ctx = Ctx { arch, step: &step };
+            let mut rounded = Activations::default();
+            rounded.round(&ctx, &x, k);
+            for n in [1, 17, most] {
+                let columns: Vec<u32> = (0..n as u32).collect();
+                let [gate, up] = [&gate, &up].map(|(_, _, matrix, bias)| Weight {
+                    matrix,
+                    expert: 0,
+                    bias: Some(bias),
+                });
+                let mut got = vec![f32::NAN; n * rows];
+                let product = Product {
+                    weight: gate,
+                    gated: Some((Act::Silu, up)),
+                    input: Input {
+                        x: &x,
+                        rounded: &rounded,
+                    },
+                    columns: &columns,
+                    to: &columns,
+                    out: &SharedSlice::new(&mut got),
+                };
+                // SAFETY: the one product names each row of `out` once.
+                unsafe { products(&ctx, &[product]) };
+                for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                    assert!(
+                        same_bits(*got, *expected),
+                        "{isa} {types:?} {n} columns, {i}: {got} is not {expected}"
+                    );
+                }
             }
         }
     }
