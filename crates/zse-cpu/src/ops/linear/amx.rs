@@ -7,14 +7,12 @@ use std::marker::PhantomData;
 use zse_quant::contract::GROUP;
 use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
+use super::quantized::{GROUPS, scaled};
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::Activations;
 pub(super) use crate::simd::amx::COLUMNS;
 use crate::simd::amx::{Amx, Left, Registers, Right, Sums};
 use crate::simd::{Kernel, LANES, Simd, array};
-
-/// Groups of 32 k that are unpacked at a time. A multiple of every type's groups in a cell.
-const GROUPS: usize = 8;
 
 /// Tiles of weights that meet the same activations, so that these are gathered once for all.
 pub(super) const BAND: usize = 4;
@@ -204,16 +202,8 @@ fn multiply<S: Simd, U: Unpack>(
         let w = [s.load(&weights.w[g][0]), s.load(&weights.w[g][1])];
         let m = [s.load(&weights.m[g][0]), s.load(&weights.m[g][1])];
         for (c, acc) in acc.iter_mut().enumerate() {
-            let mut t = s.mul(s.to_f32(s.load_bytes(&p0.0[c])), w[0]);
-            if U::SPLIT {
-                t = s.fma(s.to_f32(s.load_bytes(&p1.0[c])), w[1], t);
-            }
-            if U::MIN {
-                t = s.fma(s.splat(x.sums[g][0][c]), m[0], t);
-            }
-            if U::MIN && U::SPLIT {
-                t = s.fma(s.splat(x.sums[g][1][c]), m[1], t);
-            }
+            let p = [s.load_bytes(&p0.0[c]), s.load_bytes(&p1.0[c])];
+            let t = scaled::<S, U>(s, p, [x.sums[g][0][c], x.sums[g][1][c]], &w, &m);
             *acc = s.fma(t, s.splat(x.scale[g][c]), *acc);
         }
     }

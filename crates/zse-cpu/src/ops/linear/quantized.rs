@@ -12,7 +12,7 @@ use crate::simd::{Kernel, LANES, Simd, array};
 
 /// Groups of 32 k that are unpacked at a time for many columns: with 512 bytes a group they stay
 /// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
-const GROUPS: usize = 8;
+pub(super) const GROUPS: usize = 8;
 
 /// Multiplies a tile of 16 rows with some columns.
 pub(super) struct Multiply<'a, U> {
@@ -232,20 +232,34 @@ fn dot<S: Simd, U: Unpack, const N: usize>(s: S, tile: &Tile<S>, x: [Group<'_>; 
     }
     array!(s.zero(); c => {
         let ([p0, p1], [s0, s1]) = (p[c], *x[c].1);
-        if U::SPLIT {
-            let mut t = s.mul(s.to_f32(p0), tile.w[0]);
-            t = s.fma(s.to_f32(p1), tile.w[1], t);
-            if U::MIN {
-                t = s.fma(s.splat(s0 as f32), tile.m[0], t);
-                t = s.fma(s.splat(s1 as f32), tile.m[1], t);
-            }
-            t
+        let (p, sums) = if U::SPLIT {
+            ([p0, p1], [s0 as f32, s1 as f32])
         } else {
-            let mut t = s.mul(s.to_f32(s.add_i32(p0, p1)), tile.w[0]);
-            if U::MIN {
-                t = s.fma(s.splat((s0 + s1) as f32), tile.m[0], t);
-            }
-            t
-        }
+            ([s.add_i32(p0, p1), p1], [(s0 + s1) as f32, 0.0])
+        };
+        scaled::<S, U>(s, p, sums, &tile.w, &tile.m)
     })
+}
+
+/// The contract's `t` of 16 rows and a column: its products and sums over each half of a group,
+/// scaled. If the halves share a scale, the first are over both and the second are not read.
+#[inline(always)]
+pub(super) fn scaled<S: Simd, U: Unpack>(
+    s: S,
+    products: [S::I; 2],
+    sums: [f32; 2],
+    w: &[S::F; 2],
+    m: &[S::F; 2],
+) -> S::F {
+    let mut t = s.mul(s.to_f32(products[0]), w[0]);
+    if U::SPLIT {
+        t = s.fma(s.to_f32(products[1]), w[1], t);
+    }
+    if U::MIN {
+        t = s.fma(s.splat(sums[0]), m[0], t);
+    }
+    if U::MIN && U::SPLIT {
+        t = s.fma(s.splat(sums[1]), m[1], t);
+    }
+    t
 }
