@@ -34,7 +34,9 @@ const fn bytes<const N: usize, const LEN: usize>(
     let mut bytes = [[0; LEN]; N];
     let mut i = 0;
     while i < N * LEN {
-        bytes[i / LEN][i % LEN] = (by * grid[i / LEN][i % LEN] + plus) as u8;
+        let value = by * grid[i / LEN][i % LEN] + plus;
+        assert!(value >= 0);
+        bytes[i / LEN][i % LEN] = value as u8;
         i += 1;
     }
     bytes
@@ -44,6 +46,7 @@ const fn bytes<const N: usize, const LEN: usize>(
 /// power of two, has.
 #[inline(always)]
 pub(super) fn fours<S: Simd, const N: usize>(s: S, grid: &[[u8; 4]; N], index: S::I) -> S::I {
+    const { assert!(N.is_power_of_two()) };
     let index = s.to_i32_array(index);
     let mut bytes = [0; 4 * LANES];
     for (to, index) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(index) {
@@ -55,6 +58,7 @@ pub(super) fn fours<S: Simd, const N: usize>(s: S, grid: &[[u8; 4]; N], index: S
 /// As [`fours`], for eight weights of each row.
 #[inline(always)]
 pub(super) fn eights<S: Simd, const N: usize>(s: S, grid: &[[u8; 8]; N], index: S::I) -> [S::I; 2] {
+    const { assert!(N.is_power_of_two()) };
     let index = s.to_i32_array(index);
     let mut bytes = [[0; 4 * LANES]; 2];
     for row in 0..LANES {
