@@ -1,10 +1,10 @@
 //! One vocabulary of 16-lane vectors, one file for each instruction set.
 //!
-//! A kernel is written once, generic over [`Simd`], and run through [`Arch::run`](crate::isa::Arch::run), which enters a
-//! function compiled for the instruction set. A vector is always 16 lanes of 32 bits, whatever
-//! the registers: one on AVX-512, two on AVX2, four on NEON, an array in [`Scalar`]. All
-//! instruction sets therefore add in the same order and give the same bits, and every one of
-//! them is tested against [`Scalar`], lane by lane.
+//! A kernel is written once, generic over [`Simd`], and run through
+//! [`Arch::run`](crate::isa::Arch::run), which enters a function compiled for the instruction set.
+//! A vector is always 16 lanes of 32 bits, whatever the registers: one on AVX-512, two on AVX2,
+//! four on NEON, an array in [`Scalar`]. All instruction sets therefore add in the same order and
+//! give the same bits, and every one of them is tested against [`Scalar`], lane by lane.
 //!
 //! Proof of an instruction set is a value: [`Avx2`] and the like can only be had from a
 //! detection that succeeded, and methods on them may use its intrinsics.

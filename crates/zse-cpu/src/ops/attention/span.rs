@@ -74,7 +74,8 @@ impl Span<'_> {
     }
 
     /// Decodes the keys of positions `at .. at + 16` of the span and transposes them. Keys that
-    /// nobody sees may not exist; their lanes are never read.
+    /// nobody sees may not exist: their lanes hold whatever was there before, and the scores made
+    /// of them are overwritten by minus infinity.
     #[inline(always)]
     fn load_keys<S: Simd>(&mut self, s: S, keys: &HeadRows<'_>, at: usize, seen: &Range<usize>) {
         let padded = self.load_rows(s, keys, at, seen);

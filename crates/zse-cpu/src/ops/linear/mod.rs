@@ -5,7 +5,8 @@
 //! ([`tile::Unpack`], one for each type) turns packed bytes into small integers and scales; the
 //! *multiplier* ([`quantized`]) multiplies those with rounded activations. Both are written
 //! once over [`Simd`](crate::simd::Simd). For one column the multiplier works on the registers
-//! that the unpacker filled; for many it unpacks once, into the first-level cache.
+//! that the unpacker filled; for many it unpacks once, into the first-level cache. On AMX, many
+//! columns go through a second multiplier (`amx`), which gives the same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
