@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zse-format", &["zse-quant"]),
     ("zse-text", &["zse-format"]),
     ("zse-model", &["zse-quant", "zse-format"]),
-    ("zse-cpu", &["zse-quant", "zse-format", "zse-model"]),
+    ("zse-cpu", &["zse-quant", "zse-model"]),
     ("zse-cuda", &["zse-quant", "zse-format", "zse-model"]),
     ("zse-engine", &["zse-text", "zse-model"]),
     ("zse-store", &[]),
