@@ -169,9 +169,16 @@ impl Engine {
         self.executor.memory()
     }
 
-    /// Free KV blocks (of the group that has fewest); `None` for a model without keys and values.
+    /// KV blocks that no request holds, those of the prefix cache included, as they can be had;
+    /// `None` for a model without keys and values.
     pub fn free_blocks(&self) -> Option<usize> {
-        self.scheduler.free_blocks()
+        self.scheduler.blocks().free_blocks()
+    }
+
+    /// KV blocks that no request holds and that the prefix cache can give to one that asks for what
+    /// they hold.
+    pub fn cached_blocks(&self) -> usize {
+        self.scheduler.blocks().cached_blocks()
     }
 
     /// Whether no request is left.
@@ -225,6 +232,7 @@ impl Engine {
         let id = self.next_request;
         self.next_request += 1;
         let live = request.choices();
+        let salt = request.salt();
         for choice in 0..live {
             let goal = match &request.task {
                 Task::Generate(g) => Goal::Generate(Box::new(Generation::new(
@@ -243,8 +251,9 @@ impl Engine {
                 request: id,
                 choice,
             };
+            let (prompt, salt) = (request.prompt.clone(), salt.clone());
             self.scheduler
-                .push(Sequence::new(id, request.prompt.clone(), goal, now));
+                .push(Sequence::new(id, prompt, salt, goal, now));
         }
         self.requests.insert(id, Open { sink, live });
     }
@@ -316,6 +325,7 @@ impl Engine {
                 continue;
             };
             let event = seq.advance(part.tokens.end, results, now);
+            self.scheduler.keep(part.id, part.tokens.start);
             if let (Some(event), Some(open)) = (event, self.requests.get_mut(&part.id.request)) {
                 open.sink.push(event);
             }
@@ -328,6 +338,8 @@ impl Engine {
             ExecError::NotFinite { row } => {
                 let what = "the logits are not finite; the model file may be damaged";
                 self.fail(plan, Some(*row), what);
+                // Perhaps it was the keys and values that others would find.
+                self.scheduler.forget();
             }
             ExecError::Sample { row, source } => self.fail(plan, Some(*row), &source.to_string()),
             other => self.fail(plan, None, &other.to_string()),

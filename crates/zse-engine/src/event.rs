@@ -81,7 +81,8 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were shared with another continuation, not computed.
+    /// Tokens of the prompt that were not computed, because another request, or another
+    /// continuation of this one, had computed them: OpenAI's `cached_tokens`.
     pub shared_tokens: usize,
     /// Tokens that were drawn, those that end the generation included.
     pub completion_tokens: usize,

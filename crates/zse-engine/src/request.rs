@@ -1,5 +1,7 @@
 //! What callers ask for, and what is refused before it costs anything.
 
+use std::sync::Arc;
+
 use zse_model::sampler::{ParamError, SampleParams};
 
 /// A request: a prompt and what to do with it.
@@ -44,6 +46,12 @@ pub struct Generate {
     pub stop_tokens: Vec<u32>,
     /// How many independent continuations; at most [`Limits::choices`].
     pub n: u32,
+    /// Whether keys and values that earlier requests computed for the same beginning are used, and
+    /// those of this one kept for later ones. It changes time, never tokens.
+    pub cache: bool,
+    /// Only requests with the same salt find what each other computed. Give every tenant its own:
+    /// the time that a prompt takes then tells nobody what another tenant asked.
+    pub salt: String,
 }
 
 impl Default for Generate {
@@ -56,6 +64,8 @@ impl Default for Generate {
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             n: 1,
+            cache: true,
+            salt: String::new(),
         }
     }
 }
@@ -82,6 +92,15 @@ impl Request {
         Self {
             prompt,
             task: Task::Embed,
+        }
+    }
+
+    /// Whose part of the prefix cache it uses; `None`: it uses none.
+    pub(crate) fn salt(&self) -> Option<Arc<str>> {
+        match &self.task {
+            Task::Generate(g) => g.cache.then(|| g.salt.as_str().into()),
+            Task::Score { .. } => Some("".into()),
+            Task::Embed => None,
         }
     }
 

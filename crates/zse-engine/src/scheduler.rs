@@ -2,7 +2,7 @@
 //!
 //! A state machine without I/O, clocks, threads or devices. Sequences wait or run; oldest first,
 //! always. One that runs keeps its KV blocks, unless an older one needs them: then it gives way and
-//! later computes its tokens again, which gives the same results.
+//! later computes again what is not found in the prefix cache any more, which gives the same results.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -47,6 +47,16 @@ pub(crate) struct Scheduler {
     running: BTreeMap<SeqId, Sequence>,
     /// Copies that blocks need before the next step.
     copies: Vec<KvOp>,
+    prefix: PrefixCounts,
+}
+
+/// What the prefix cache was good for so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PrefixCounts {
+    /// Tokens of prompts that were looked up.
+    pub(crate) queried: u64,
+    /// Those that were found.
+    pub(crate) found: u64,
 }
 
 impl Scheduler {
@@ -57,6 +67,7 @@ impl Scheduler {
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
             copies: Vec::new(),
+            prefix: PrefixCounts::default(),
         }
     }
 
@@ -93,29 +104,59 @@ impl Scheduler {
         let Some(mut seq) = self.waiting.remove(&id) else {
             return true;
         };
-        let copies = self.copies.len();
+        let (copies, prefix) = (self.copies.len(), self.prefix);
         let tokens = seq.tokens_to_start();
-        let fits = self.share_prompt(&mut seq) && self.blocks.grow(&mut seq.tables, tokens);
+        let fits = self.take_over(&mut seq) && self.blocks.grow(&mut seq.table, tokens);
         if fits {
+            seq.note_start();
             self.running.insert(id, seq);
         } else {
             self.copies.truncate(copies);
-            self.blocks.release(&mut seq.tables);
+            self.prefix = prefix;
+            self.blocks.release(&mut seq.table);
             seq.restart();
             self.waiting.insert(id, seq);
         }
         fits
     }
 
-    /// Takes the prompt over from the first continuation of the request, where that has computed
-    /// it. False where blocks lack.
-    fn share_prompt(&mut self, seq: &mut Sequence) -> bool {
-        let (Some(tokens), Some(leader)) = (seq.shareable(), self.running.get(&leader(seq.id)))
-        else {
-            return true;
+    /// Takes over what others have computed: the prompt from the first continuation of the request,
+    /// or else as much as is in the prefix cache. False where blocks lack.
+    fn take_over(&mut self, seq: &mut Sequence) -> bool {
+        if let (Some(tokens), Some(leader)) = (seq.shareable(), self.running.get(&leader(seq.id))) {
+            let table = self.blocks.fork(&leader.table, tokens, &mut self.copies);
+            return table.map(|table| seq.adopt(table, tokens)).is_some();
+        }
+        if let (Some(salt), false) = (seq.salt(), self.budget.whole_prompts) {
+            let table = self.blocks.find(salt, &seq.tokens()[..seq.findable()]);
+            let tokens = table.as_slice().len() * self.blocks.block_len();
+            if seq.is_fresh() {
+                self.prefix.queried += seq.tokens().len() as u64;
+                self.prefix.found += tokens as u64;
+            }
+            seq.adopt(table, tokens);
+        }
+        true
+    }
+
+    /// Makes what a running sequence has computed, from token `from` on, known to the prefix cache.
+    pub(crate) fn keep(&mut self, id: SeqId, from: usize) {
+        let Some(seq) = self.running.get_mut(&id) else {
+            return;
         };
-        let tables = self.blocks.fork(&leader.tables, tokens, &mut self.copies);
-        tables.map(|tables| seq.adopt(tables, tokens)).is_some()
+        let Some(salt) = seq.salt().cloned() else {
+            return;
+        };
+        let mut table = std::mem::take(&mut seq.table);
+        let first = from / self.blocks.block_len();
+        let computed = &seq.tokens()[..seq.cached()];
+        self.blocks.keep(&mut table, first, &salt, computed);
+        seq.table = table;
+    }
+
+    /// Forgets the prefix cache: what it holds cannot be trusted any more.
+    pub(crate) fn forget(&mut self) {
+        self.blocks.forget();
     }
 
     /// Whether the first continuation of the request is about to compute what `seq` could share.
@@ -185,7 +226,7 @@ impl Scheduler {
     fn make_room(&mut self, id: SeqId) -> bool {
         while let Some(seq) = self.running.get_mut(&id) {
             let tokens = seq.cached() + 1;
-            if self.blocks.grow(&mut seq.tables, tokens) {
+            if self.blocks.grow(&mut seq.table, tokens) {
                 return true;
             }
             if let Some(youngest) = self.running.keys().next_back().copied() {
@@ -198,7 +239,7 @@ impl Scheduler {
     /// Takes the blocks of a running sequence away.
     fn preempt(&mut self, id: SeqId) {
         if let Some(mut seq) = self.running.remove(&id) {
-            self.blocks.release(&mut seq.tables);
+            self.blocks.release(&mut seq.table);
             seq.restart();
             self.waiting.insert(id, seq);
         }
@@ -209,6 +250,7 @@ impl Scheduler {
         while let Some(id) = self.running.keys().next_back().copied() {
             self.preempt(id);
         }
+        self.forget();
     }
 
     pub(crate) fn get(&self, id: SeqId) -> Option<&Sequence> {
@@ -242,7 +284,7 @@ impl Scheduler {
             );
         }
         for seq in &mut finished {
-            self.blocks.release(&mut seq.tables);
+            self.blocks.release(&mut seq.table);
         }
         finished
     }
@@ -252,9 +294,12 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Free blocks of the KV group that has fewest.
-    pub(crate) fn free_blocks(&self) -> Option<usize> {
-        self.blocks.free_blocks()
+    pub(crate) fn blocks(&self) -> &BlockManager {
+        &self.blocks
+    }
+
+    pub(crate) fn kv_groups(&self) -> usize {
+        self.blocks.groups()
     }
 }
 

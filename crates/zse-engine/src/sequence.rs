@@ -1,13 +1,14 @@
 //! One sequence: its tokens, how far they are computed, and what is wanted of them.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use zse_model::executor::{Output, Want};
 
 use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 use crate::generation::Generation;
-use crate::kv::BlockTables;
+use crate::kv::BlockTable;
 
 /// Names a sequence; in order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,14 +34,16 @@ pub(crate) struct Sequence {
     /// Its channel is full: not to be computed now.
     pub(crate) stalled: bool,
     /// Blocks of the KV cache, for at least `cached` tokens.
-    pub(crate) tables: BlockTables,
+    pub(crate) table: BlockTable,
+    /// Whose blocks of the prefix cache it finds, and who finds its own; `None`: nobody's.
+    salt: Option<Arc<str>>,
     /// The prompt, then what was drawn.
     tokens: Vec<u32>,
     prompt_len: usize,
     /// How many tokens are in the KV cache.
     cached: usize,
-    /// How many of them another sequence computed.
-    shared: usize,
+    /// How many of them were computed already when it started for the first time.
+    shared: Option<usize>,
     goal: Goal,
     finished: Option<FinishReason>,
     queued: Instant,
@@ -51,15 +54,22 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     /// A sequence that has computed nothing yet and arrived at `now`.
-    pub(crate) fn new(id: SeqId, prompt: Vec<u32>, goal: Goal, now: Instant) -> Self {
+    pub(crate) fn new(
+        id: SeqId,
+        prompt: Vec<u32>,
+        salt: Option<Arc<str>>,
+        goal: Goal,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             stalled: false,
-            tables: BlockTables::default(),
+            table: BlockTable::default(),
+            salt,
             prompt_len: prompt.len(),
             tokens: prompt,
             cached: 0,
-            shared: 0,
+            shared: None,
             goal,
             finished: None,
             queued: now,
@@ -109,17 +119,40 @@ impl Sequence {
         (self.id.choice > 0 && fresh && self.prompt_len > 1).then(|| self.prompt_len - 1)
     }
 
-    /// Takes over `tables`, which hold its first `tokens` tokens.
-    pub(crate) fn adopt(&mut self, tables: BlockTables, tokens: usize) {
-        self.tables = tables;
+    /// Whose part of the prefix cache it uses, if any.
+    pub(crate) fn salt(&self) -> Option<&Arc<str>> {
+        self.salt.as_ref()
+    }
+
+    /// How many of its tokens need not be computed if they are in the prefix cache: those whose
+    /// results nobody waits for. Never all.
+    pub(crate) fn findable(&self) -> usize {
+        match &self.goal {
+            Goal::Generate(_) => self.tokens.len() - 1,
+            Goal::Score { from, done } => from + done - 1,
+            Goal::Embed => 0,
+        }
+    }
+
+    /// Whether it has not started yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// Takes over `table`, which holds its first `tokens` tokens.
+    pub(crate) fn adopt(&mut self, table: BlockTable, tokens: usize) {
+        self.table = table;
         self.cached = tokens;
-        self.shared = tokens;
+    }
+
+    /// Notes that it starts with what it has taken over.
+    pub(crate) fn note_start(&mut self) {
+        self.shared.get_or_insert(self.cached);
     }
 
     /// Forgets what was computed, but nothing that was drawn.
     pub(crate) fn restart(&mut self) {
         self.cached = 0;
-        self.shared = 0;
     }
 
     /// How many results computing the tokens `range` gives.
@@ -262,7 +295,7 @@ impl Sequence {
             reason: self.finished.unwrap_or(FinishReason::Cancelled),
             usage: Usage {
                 prompt_tokens: self.prompt_len,
-                shared_tokens: self.shared.min(self.prompt_len),
+                shared_tokens: self.shared.unwrap_or_default(),
                 completion_tokens,
             },
             timings: Timings {

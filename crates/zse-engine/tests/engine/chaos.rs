@@ -48,7 +48,10 @@ struct Caller {
 
 impl Caller {
     fn submit(engine: &mut Engine, seed: u64, prompt: usize, tokens: usize, n: u32) -> Self {
-        let prompt = crate::common::prompt(seed, prompt);
+        // Some begin alike.
+        let (len, shared) = (prompt, seed as usize * 7 % 30);
+        let mut prompt = crate::common::prompt(seed % 2, shared.min(len));
+        prompt.extend(crate::common::prompt(seed, len - prompt.len()));
         let generate = Generate {
             params: SampleParams {
                 seed,
@@ -57,6 +60,7 @@ impl Caller {
             },
             max_tokens: Some(tokens),
             n,
+            cache: !seed.is_multiple_of(5),
             ..Generate::default()
         };
         let request = Request::generate(prompt.clone(), generate.clone());
@@ -142,5 +146,6 @@ proptest! {
         callers.iter().for_each(|c| c.check(limit));
         prop_assert!(engine.is_idle());
         prop_assert_eq!(engine.free_blocks(), Some(blocks));
+        prop_assert!(engine.cached_blocks() <= blocks);
     }
 }

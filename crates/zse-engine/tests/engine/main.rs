@@ -4,5 +4,6 @@ mod batching;
 mod chaos;
 mod common;
 mod lifecycle;
+mod prefix;
 mod reference;
 mod threads;
