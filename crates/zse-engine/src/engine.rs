@@ -15,9 +15,10 @@ use zse_text::Tokenizer;
 
 use crate::batch;
 use crate::channel::{EventStream, Sink, channel};
-use crate::event::{Event, FinishReason};
+use crate::event::{Event, FinishReason, Timings};
 use crate::generation::Generation;
 use crate::kv::BlockManager;
+use crate::queue::{Place, Queue};
 use crate::request::{Limits, Request, RequestError, Task};
 use crate::scheduler::{Plan, Scheduler, StepBudget};
 use crate::sequence::{Goal, SeqId, Sequence};
@@ -58,6 +59,9 @@ impl ModelShape {
 pub struct EngineConfig {
     /// Most sequences that run at the same time; more wait.
     pub max_sequences: usize,
+    /// Most requests that may wait for their first step; an [`EngineHandle`](crate::EngineHandle)
+    /// refuses more. An engine on the caller's own thread takes any number.
+    pub max_waiting: usize,
     /// Events that a request's channel holds; when it is full, the request pauses.
     pub channel_capacity: usize,
 }
@@ -66,6 +70,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_sequences: 64,
+            max_waiting: 1024,
             channel_capacity: 64,
         }
     }
@@ -78,6 +83,7 @@ pub struct Engine {
     tokenizer: Option<Tokenizer>,
     limits: Limits,
     channel_capacity: usize,
+    queue: Arc<Queue>,
     requests: BTreeMap<u64, Open>,
     next_request: u64,
 }
@@ -85,8 +91,24 @@ pub struct Engine {
 /// A request that has events to come.
 struct Open {
     sink: Sink,
+    priority: i32,
+    /// Whether its channel is full.
+    stalled: bool,
+    /// Until its first step.
+    place: Option<Place>,
     /// Sequences that have not ended.
     live: u32,
+}
+
+impl Open {
+    /// Its first continuation, where it is request `id`.
+    fn first(&self, id: u64) -> SeqId {
+        SeqId {
+            priority: self.priority,
+            request: id,
+            choice: 0,
+        }
+    }
 }
 
 impl Engine {
@@ -149,6 +171,7 @@ impl Engine {
             tokenizer,
             limits,
             channel_capacity: config.channel_capacity,
+            queue: Queue::new(config.max_waiting, step.sequences),
             requests: BTreeMap::new(),
             next_request: 0,
         }
@@ -162,6 +185,10 @@ impl Engine {
     /// Events that a request's channel holds.
     pub(crate) fn channel_capacity(&self) -> usize {
         self.channel_capacity
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     /// Bytes in use by the executor.
@@ -193,7 +220,7 @@ impl Engine {
     pub fn submit(&mut self, request: Request) -> Result<EventStream, RequestError> {
         self.limits.check(&request)?;
         let (sink, stream) = channel(self.channel_capacity, None);
-        self.open(request, sink);
+        self.open(request, sink, None);
         Ok(stream)
     }
 
@@ -226,13 +253,13 @@ impl Engine {
         }
     }
 
-    /// Takes in a request that was checked.
-    pub(crate) fn open(&mut self, request: Request, sink: Sink) {
+    /// Takes in a request that was checked, and that holds `place` until it starts.
+    pub(crate) fn open(&mut self, request: Request, sink: Sink, place: Option<Place>) {
         let now = Instant::now();
         let id = self.next_request;
         self.next_request += 1;
         let live = request.choices();
-        let salt = request.salt();
+        let (salt, priority) = (request.salt(), request.priority());
         for choice in 0..live {
             let goal = match &request.task {
                 Task::Generate(g) => Goal::Generate(Box::new(Generation::new(
@@ -248,6 +275,7 @@ impl Engine {
                 Task::Embed => Goal::Embed,
             };
             let id = SeqId {
+                priority,
                 request: id,
                 choice,
             };
@@ -255,7 +283,14 @@ impl Engine {
             self.scheduler
                 .push(Sequence::new(id, prompt, salt, goal, now));
         }
-        self.requests.insert(id, Open { sink, live });
+        let open = Open {
+            sink,
+            priority,
+            stalled: false,
+            place,
+            live,
+        };
+        self.requests.insert(id, open);
     }
 
     /// One step of everything that can run; false if nothing can.
@@ -289,7 +324,12 @@ impl Engine {
         for (&id, open) in &mut self.requests {
             let stalled = !open.sink.flush();
             let cancelled = open.sink.is_cancelled();
-            for seq in self.scheduler.of_request(id) {
+            // Most of those that wait in a long queue have nothing to tell.
+            if !cancelled && stalled == open.stalled {
+                continue;
+            }
+            open.stalled = stalled;
+            for seq in self.scheduler.of_request(open.first(id)) {
                 seq.stalled = stalled;
                 if cancelled {
                     seq.finish(FinishReason::Cancelled);
@@ -305,6 +345,9 @@ impl Engine {
         for part in &plan.parts {
             if let Some(seq) = self.scheduler.get_mut(part.id) {
                 seq.start(now);
+            }
+            if let Some(open) = self.requests.get_mut(&part.id.request) {
+                open.place = None;
             }
         }
         self.executor.submit(&batch::build(plan, &self.scheduler))
@@ -370,7 +413,12 @@ impl Engine {
         for seq in self.scheduler.take_finished() {
             if let Some(open) = self.requests.get_mut(&seq.id.request) {
                 open.live -= 1;
-                open.sink.push(Event::Finished(seq.into_finished()));
+                let finished = seq.into_finished();
+                if open.live == 0 && open.place.is_none() {
+                    let Timings { prompt, decode, .. } = finished.timings;
+                    self.queue.note_served(prompt + decode);
+                }
+                open.sink.push(Event::Finished(finished));
             }
         }
         self.requests

@@ -1,6 +1,8 @@
 //! An engine on a thread of its own.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 use std::{io, thread};
 
 use zse_model::executor::MemoryReport;
@@ -8,10 +10,11 @@ use zse_model::executor::MemoryReport;
 use crate::channel::{EventStream, Sink, Wake, channel};
 use crate::engine::Engine;
 use crate::event::{Event, FinishReason};
+use crate::queue::{Full, Place, Queue};
 use crate::request::{Limits, Request, RequestError};
 
 enum Command {
-    Open(Request, Sink),
+    Open(Request, Sink, Place),
     /// A caller read from a channel that was full, or cancelled.
     Look,
 }
@@ -24,6 +27,7 @@ pub struct EngineHandle {
     limits: Limits,
     memory: MemoryReport,
     channel_capacity: usize,
+    queue: Arc<Queue>,
 }
 
 /// Why a request gave no result.
@@ -32,12 +36,32 @@ pub enum EngineError {
     /// It was refused.
     #[error(transparent)]
     Refused(#[from] RequestError),
+    /// As many requests wait as may.
+    #[error(
+        "{waiting} requests wait already, which is as many as may: try again in {} s",
+        retry_after.as_secs()
+    )]
+    Busy {
+        /// Requests that wait for their first step.
+        waiting: usize,
+        /// When to try again: what it took lately to serve as many as wait, 1 s to 60 s.
+        retry_after: Duration,
+    },
     /// It failed on the way.
     #[error("{0}")]
     Failed(String),
     /// The engine is gone.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl From<Full> for EngineError {
+    fn from(full: Full) -> Self {
+        Self::Busy {
+            waiting: full.waiting,
+            retry_after: full.retry_after,
+        }
+    }
 }
 
 impl Engine {
@@ -52,6 +76,7 @@ impl Engine {
             limits: self.limits(),
             memory: self.memory(),
             channel_capacity: self.channel_capacity(),
+            queue: Arc::clone(self.queue()),
         };
         thread::Builder::new()
             .name("zse-engine".into())
@@ -75,7 +100,7 @@ impl Engine {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open(request, sink) => self.open(request, sink),
+            Command::Open(request, sink, place) => self.open(request, sink, Some(place)),
             // The next step looks at every channel.
             Command::Look => {}
         }
@@ -86,10 +111,11 @@ impl EngineHandle {
     /// Starts a request.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] if it can never be served, [`EngineError::Stopped`] if the engine
-    /// is gone.
+    /// [`EngineError::Refused`] if it can never be served, [`EngineError::Busy`] if too many wait,
+    /// [`EngineError::Stopped`] if the engine is gone.
     pub fn submit(&self, request: Request) -> Result<EventStream, EngineError> {
         self.limits.check(&request)?;
+        let place = self.queue.enter()?;
         let commands = self.commands.clone();
         let wake: Wake = Box::new(move || {
             // Without an engine there is nobody to wake.
@@ -97,7 +123,7 @@ impl EngineHandle {
         });
         let (sink, stream) = channel(self.channel_capacity, Some(wake));
         self.commands
-            .send(Command::Open(request, sink))
+            .send(Command::Open(request, sink, place))
             .map_err(|_| EngineError::Stopped)?;
         Ok(stream)
     }
@@ -117,6 +143,11 @@ impl EngineHandle {
     /// Those of [`submit`](Self::submit), and if the engine fails on the way.
     pub fn score(&self, prompt: Vec<u32>, from: usize) -> Result<Vec<f32>, EngineError> {
         self.values(Request::score(prompt, from))
+    }
+
+    /// Requests that wait for their first step.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
     }
 
     /// What it can take.

@@ -43,6 +43,7 @@ mod event;
 mod generation;
 mod handle;
 pub mod kv;
+mod queue;
 mod request;
 mod scheduler;
 mod sequence;

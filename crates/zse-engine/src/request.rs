@@ -52,6 +52,9 @@ pub struct Generate {
     /// Only requests with the same salt find what each other computed. Give every tenant its own:
     /// the time that a prompt takes then tells nobody what another tenant asked.
     pub salt: String,
+    /// Who goes first where not all can: the smaller, then the older. It may make one that is less
+    /// urgent give way and go on later, with the same tokens.
+    pub priority: i32,
 }
 
 impl Default for Generate {
@@ -66,6 +69,7 @@ impl Default for Generate {
             n: 1,
             cache: true,
             salt: String::new(),
+            priority: 0,
         }
     }
 }
@@ -101,6 +105,14 @@ impl Request {
             Task::Generate(g) => g.cache.then(|| g.salt.as_str().into()),
             Task::Score { .. } => Some("".into()),
             Task::Embed => None,
+        }
+    }
+
+    /// How urgent it is.
+    pub(crate) fn priority(&self) -> i32 {
+        match &self.task {
+            Task::Generate(g) => g.priority,
+            Task::Score { .. } | Task::Embed => 0,
         }
     }
 

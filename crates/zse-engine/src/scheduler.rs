@@ -1,8 +1,9 @@
 //! Which sequences run, and which of their tokens are in the next batch.
 //!
-//! A state machine without I/O, clocks, threads or devices. Sequences wait or run; oldest first,
-//! always. One that runs keeps its KV blocks, unless an older one needs them: then it gives way and
-//! later computes again what is not found in the prefix cache any more, which gives the same results.
+//! A state machine without I/O, clocks, threads or devices. Sequences wait or run; the most urgent
+//! first, the oldest of those that are equally urgent. One that runs keeps its KV blocks, unless one
+//! before it needs them: then it gives way and later computes again what is not found in the prefix
+//! cache any more, which gives the same results.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -84,19 +85,21 @@ impl Scheduler {
         let ids: Vec<SeqId> = ready.map(|s| s.id).take(self.budget.sequences).collect();
         for id in ids {
             while self.running.len() == self.budget.sequences || !self.start(id) {
-                // What nobody reads must not hold what others wait for.
-                match self
-                    .running
-                    .values()
-                    .rev()
-                    .find(|s| s.stalled)
-                    .map(|s| s.id)
-                {
-                    Some(stalled) => self.preempt(stalled),
+                match self.victim(id) {
+                    Some(victim) => self.preempt(victim),
                     None => return,
                 }
             }
         }
+    }
+
+    /// Who gives way to `id`, which waits: what nobody reads, as it must not hold what others wait
+    /// for, or else the last of those that are less urgent. One that only came later goes on.
+    fn victim(&self, id: SeqId) -> Option<SeqId> {
+        let stalled = self.running.values().rev().find(|s| s.stalled);
+        let last = || self.running.values().next_back();
+        let less_urgent = || last().filter(|s| s.id.priority > id.priority);
+        stalled.or_else(less_urgent).map(|s| s.id)
     }
 
     /// Moves a waiting sequence to the running ones, or changes nothing.
@@ -221,7 +224,7 @@ impl Scheduler {
         }
     }
 
-    /// Finds blocks for the next token of a running sequence: younger ones give way, and if there
+    /// Finds blocks for the next token of a running sequence: those behind it give way, and if there
     /// are none, it does so itself.
     fn make_room(&mut self, id: SeqId) -> bool {
         while let Some(seq) = self.running.get_mut(&id) {
@@ -229,8 +232,8 @@ impl Scheduler {
             if self.blocks.grow(&mut seq.table, tokens) {
                 return true;
             }
-            if let Some(youngest) = self.running.keys().next_back().copied() {
-                self.preempt(youngest);
+            if let Some(last) = self.running.keys().next_back().copied() {
+                self.preempt(last);
             }
         }
         false
@@ -261,12 +264,13 @@ impl Scheduler {
         self.running.get_mut(&id)
     }
 
-    /// All sequences of a request.
-    pub(crate) fn of_request(&mut self, request: u64) -> impl Iterator<Item = &mut Sequence> {
-        let ids = SeqId { request, choice: 0 }..=SeqId {
-            request,
+    /// All continuations of a request, given the first.
+    pub(crate) fn of_request(&mut self, first: SeqId) -> impl Iterator<Item = &mut Sequence> {
+        let last = SeqId {
             choice: u32::MAX,
+            ..first
         };
+        let ids = first..=last;
         let waiting = self.waiting.range_mut(ids.clone());
         waiting
             .chain(self.running.range_mut(ids))

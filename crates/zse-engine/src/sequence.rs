@@ -10,9 +10,11 @@ use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 use crate::generation::Generation;
 use crate::kv::BlockTable;
 
-/// Names a sequence; in order of arrival.
+/// Names a sequence; in order of urgency, then of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SeqId {
+    /// As [`Generate::priority`](crate::Generate::priority).
+    pub(crate) priority: i32,
     pub(crate) request: u64,
     pub(crate) choice: u32,
 }

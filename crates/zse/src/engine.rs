@@ -58,6 +58,7 @@ impl Engine {
         let memory = options.memory(&model)?;
         let config = EngineConfig {
             max_sequences: options.sequences,
+            max_waiting: options.max_waiting,
             ..EngineConfig::default()
         };
         let words = Some(tokenizer.clone());

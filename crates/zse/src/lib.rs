@@ -45,7 +45,10 @@ pub use source::ModelSource;
 pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};
-pub use zse_engine::{Completion, FinishReason, Finished, Generate, Timings, TokenInfo, Usage};
+pub use zse_engine::{
+    Completion, EngineError, FinishReason, Finished, Generate, RequestError, Timings, TokenInfo,
+    Usage,
+};
 /// Model files: metadata and tensors.
 pub use zse_format as format;
 pub use zse_model::executor::{Fuse, KvType, MemoryReport};

@@ -60,6 +60,7 @@ impl Caller {
             },
             max_tokens: Some(tokens),
             n,
+            priority: (seed / 3 % 3) as i32 - 1,
             cache: !seed.is_multiple_of(5),
             ..Generate::default()
         };
@@ -118,7 +119,7 @@ proptest! {
         max_sequences in 1..10usize,
         channel_capacity in 1..6usize,
     ) {
-        let config = EngineConfig { max_sequences, channel_capacity };
+        let config = EngineConfig { max_sequences, channel_capacity, ..EngineConfig::default() };
         let (mut engine, _) = watched(blocks, max_tokens, config);
         let limit = engine.limits().sequence();
         let mut callers: Vec<Caller> = Vec::new();
