@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use zse_model::Model;
@@ -18,6 +18,7 @@ use crate::channel::{EventStream, Sink, channel};
 use crate::event::{Event, FinishReason, Timings};
 use crate::generation::Generation;
 use crate::kv::BlockManager;
+use crate::metrics::Metrics;
 use crate::queue::{Place, Queue};
 use crate::request::{Limits, Request, RequestError, Task};
 use crate::scheduler::{Plan, Scheduler, StepBudget};
@@ -84,6 +85,10 @@ pub struct Engine {
     limits: Limits,
     channel_capacity: usize,
     queue: Arc<Queue>,
+    /// What is counted here; what others count is added when somebody asks.
+    counts: Metrics,
+    /// As of the end of the last step.
+    published: Arc<Mutex<Metrics>>,
     requests: BTreeMap<u64, Open>,
     next_request: u64,
 }
@@ -172,6 +177,8 @@ impl Engine {
             limits,
             channel_capacity: config.channel_capacity,
             queue: Queue::new(config.max_waiting, step.sequences),
+            counts: Metrics::default(),
+            published: Arc::default(),
             requests: BTreeMap::new(),
             next_request: 0,
         }
@@ -185,6 +192,29 @@ impl Engine {
     /// Events that a request's channel holds.
     pub(crate) fn channel_capacity(&self) -> usize {
         self.channel_capacity
+    }
+
+    /// What happened so far, and what is in use now.
+    pub fn metrics(&self) -> Metrics {
+        let (blocks, prefix) = (self.scheduler.blocks(), self.scheduler.prefix_counts());
+        let [waiting, running] = self.scheduler.counts();
+        Metrics {
+            waiting,
+            running,
+            kv_blocks: blocks.blocks(),
+            kv_blocks_used: blocks.blocks() - blocks.free_blocks().unwrap_or_default(),
+            kv_blocks_cached: blocks.cached_blocks(),
+            refused: self.queue.refused(),
+            prefix_queried_tokens: prefix.queried,
+            prefix_found_tokens: prefix.found,
+            preemptions: self.scheduler.preemptions(),
+            ..self.counts
+        }
+    }
+
+    /// Where its handle finds [`metrics`](Self::metrics) as of the last step.
+    pub(crate) fn published(&self) -> &Arc<Mutex<Metrics>> {
+        &self.published
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
@@ -256,6 +286,7 @@ impl Engine {
     /// Takes in a request that was checked, and that holds `place` until it starts.
     pub(crate) fn open(&mut self, request: Request, sink: Sink, place: Option<Place>) {
         let now = Instant::now();
+        self.counts.requests += 1;
         let id = self.next_request;
         self.next_request += 1;
         let live = request.choices();
@@ -295,11 +326,23 @@ impl Engine {
 
     /// One step of everything that can run; false if nothing can.
     pub fn step(&mut self) -> bool {
+        let worked = self.work();
+        let metrics = self.metrics();
+        // Nobody panics while holding it, and if somebody did: it is replaced as a whole.
+        *self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = metrics;
+        worked
+    }
+
+    fn work(&mut self) -> bool {
         self.admit();
         let plan = self.scheduler.plan();
         if plan.parts.is_empty() {
             return false;
         }
+        self.counts.steps += 1;
         let outputs = self
             .submit_plan(&plan)
             .and_then(|ticket| self.sample(ticket));
@@ -343,8 +386,13 @@ impl Engine {
     fn submit_plan(&mut self, plan: &Plan) -> Result<Ticket, ExecError> {
         let now = Instant::now();
         for part in &plan.parts {
-            if let Some(seq) = self.scheduler.get_mut(part.id) {
-                seq.start(now);
+            if let Some(seq) = self.scheduler.get_mut(part.id)
+                && let Some(waited) = seq.start(now)
+            {
+                self.counts.queue_time.observe(waited);
+                if part.id.choice == 0 {
+                    self.counts.prompt_tokens += seq.prompt_len() as u64;
+                }
             }
             if let Some(open) = self.requests.get_mut(&part.id.request) {
                 open.place = None;
@@ -367,7 +415,16 @@ impl Engine {
             let Some(seq) = self.scheduler.get_mut(part.id) else {
                 continue;
             };
+            let last = seq.last_result();
             let event = seq.advance(part.tokens.end, results, now);
+            if let Some(Event::Tokens { tokens, .. }) = &event {
+                let (histogram, since) = match last {
+                    Some(last) => (&mut self.counts.time_between_tokens, last),
+                    None => (&mut self.counts.time_to_first_token, seq.queued()),
+                };
+                histogram.observe(now.saturating_duration_since(since));
+                self.counts.generated_tokens += tokens.len() as u64;
+            }
             self.scheduler.keep(part.id, part.tokens.start);
             if let (Some(event), Some(open)) = (event, self.requests.get_mut(&part.id.request)) {
                 open.sink.push(event);
@@ -411,6 +468,12 @@ impl Engine {
     /// Lets go of what has ended: blocks at once, a channel once its last event is sent.
     fn retire(&mut self) {
         for seq in self.scheduler.take_finished() {
+            let count = match seq.finish_reason() {
+                Some(FinishReason::Cancelled) => &mut self.counts.cancelled,
+                Some(FinishReason::Failed(_)) => &mut self.counts.failed,
+                _ => &mut self.counts.completed,
+            };
+            *count += 1;
             if let Some(open) = self.requests.get_mut(&seq.id.request) {
                 open.live -= 1;
                 let finished = seq.into_finished();

@@ -1,7 +1,7 @@
 //! An engine on a thread of its own.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -10,6 +10,7 @@ use zse_model::executor::MemoryReport;
 use crate::channel::{EventStream, Sink, Wake, channel};
 use crate::engine::Engine;
 use crate::event::{Event, FinishReason};
+use crate::metrics::Metrics;
 use crate::queue::{Full, Place, Queue};
 use crate::request::{Limits, Request, RequestError};
 
@@ -28,6 +29,7 @@ pub struct EngineHandle {
     memory: MemoryReport,
     channel_capacity: usize,
     queue: Arc<Queue>,
+    metrics: Arc<Mutex<Metrics>>,
 }
 
 /// Why a request gave no result.
@@ -77,6 +79,7 @@ impl Engine {
             memory: self.memory(),
             channel_capacity: self.channel_capacity(),
             queue: Arc::clone(self.queue()),
+            metrics: Arc::clone(self.published()),
         };
         thread::Builder::new()
             .name("zse-engine".into())
@@ -143,6 +146,17 @@ impl EngineHandle {
     /// Those of [`submit`](Self::submit), and if the engine fails on the way.
     pub fn score(&self, prompt: Vec<u32>, from: usize) -> Result<Vec<f32>, EngineError> {
         self.values(Request::score(prompt, from))
+    }
+
+    /// What happened so far and what was in use after the last step. Those that wait are counted as
+    /// of now.
+    pub fn metrics(&self) -> Metrics {
+        let metrics = *self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        Metrics {
+            waiting: metrics.waiting.max(self.waiting()),
+            refused: self.queue.refused(),
+            ..metrics
+        }
     }
 
     /// Requests that wait for their first step.

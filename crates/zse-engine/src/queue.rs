@@ -17,6 +17,7 @@ pub(crate) struct Queue {
     sequences: u32,
     /// Running mean of the time that a request takes once it has started, in microseconds.
     service: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// A place in the queue; it is given up when dropped.
@@ -38,6 +39,7 @@ impl Queue {
             limit,
             sequences: sequences.clamp(1, u32::MAX as usize) as u32,
             service: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         })
     }
 
@@ -46,10 +48,13 @@ impl Queue {
         let enter = |waiting| (waiting < self.limit).then_some(waiting + 1);
         match self.waiting.fetch_update(Relaxed, Relaxed, enter) {
             Ok(_) => Ok(Place(Arc::clone(self))),
-            Err(waiting) => Err(Full {
-                waiting,
-                retry_after: self.retry_after(waiting),
-            }),
+            Err(waiting) => {
+                self.refused.fetch_add(1, Relaxed);
+                Err(Full {
+                    waiting,
+                    retry_after: self.retry_after(waiting),
+                })
+            }
         }
     }
 
@@ -61,6 +66,11 @@ impl Queue {
             mean => mean - mean / 8 + time / 8,
         };
         self.service.store(mean, Relaxed);
+    }
+
+    /// How many found no place.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 
     pub(crate) fn waiting(&self) -> usize {

@@ -49,6 +49,7 @@ pub(crate) struct Scheduler {
     /// Copies that blocks need before the next step.
     copies: Vec<KvOp>,
     prefix: PrefixCounts,
+    preemptions: u64,
 }
 
 /// What the prefix cache was good for so far.
@@ -69,6 +70,7 @@ impl Scheduler {
             running: BTreeMap::new(),
             copies: Vec::new(),
             prefix: PrefixCounts::default(),
+            preemptions: 0,
         }
     }
 
@@ -245,6 +247,7 @@ impl Scheduler {
             self.blocks.release(&mut seq.table);
             seq.restart();
             self.waiting.insert(id, seq);
+            self.preemptions += 1;
         }
     }
 
@@ -296,6 +299,20 @@ impl Scheduler {
     /// Whether no sequence is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Sequences that wait, and that run.
+    pub(crate) fn counts(&self) -> [usize; 2] {
+        [self.waiting.len(), self.running.len()]
+    }
+
+    /// How often a sequence gave way.
+    pub(crate) fn preemptions(&self) -> u64 {
+        self.preemptions
+    }
+
+    pub(crate) fn prefix_counts(&self) -> PrefixCounts {
+        self.prefix
     }
 
     pub(crate) fn blocks(&self) -> &BlockManager {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zse_model::executor::{Output, Want};
 
@@ -189,9 +189,26 @@ impl Sequence {
         }
     }
 
-    /// Notes that a step that computes some of its tokens begins at `now`.
-    pub(crate) fn start(&mut self, now: Instant) {
+    /// Notes that a step that computes some of its tokens begins at `now`: how long it waited, if it
+    /// is the first.
+    pub(crate) fn start(&mut self, now: Instant) -> Option<Duration> {
+        let is_first = self.started.is_none();
         self.started.get_or_insert(now);
+        is_first.then(|| now.saturating_duration_since(self.queued))
+    }
+
+    pub(crate) fn prompt_len(&self) -> usize {
+        self.prompt_len
+    }
+
+    /// When it came.
+    pub(crate) fn queued(&self) -> Instant {
+        self.queued
+    }
+
+    /// When it gave its last result.
+    pub(crate) fn last_result(&self) -> Option<Instant> {
+        self.last
     }
 
     /// Takes in the results of a step that computed the tokens up to `end`, as many as
@@ -278,6 +295,11 @@ impl Sequence {
 
     pub(crate) fn is_finished(&self) -> bool {
         self.finished.is_some()
+    }
+
+    /// Why it ended, if it has.
+    pub(crate) fn finish_reason(&self) -> Option<&FinishReason> {
+        self.finished.as_ref()
     }
 
     /// The last event of a sequence that has ended.

@@ -46,8 +46,8 @@ pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};
 pub use zse_engine::{
-    Completion, EngineError, FinishReason, Finished, Generate, RequestError, Timings, TokenInfo,
-    Usage,
+    Completion, EngineError, FinishReason, Finished, Generate, Histogram, Metrics, RequestError,
+    Timings, TokenInfo, Usage,
 };
 /// Model files: metadata and tensors.
 pub use zse_format as format;

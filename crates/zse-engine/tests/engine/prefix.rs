@@ -68,6 +68,17 @@ fn a_system_prompt_is_computed_once() {
     }
     let prompts = log.lock().unwrap().iter().filter(|s| s[0] > 1).count();
     assert_eq!(prompts, 6);
+    let metrics = engine.metrics();
+    assert_eq!((metrics.requests, metrics.completed), (6, 6));
+    assert_eq!(metrics.prompt_tokens, 6 * 47);
+    assert_eq!(metrics.prefix_queried_tokens, 6 * 47);
+    assert_eq!(metrics.prefix_found_tokens, 5 * 40);
+    assert_eq!(metrics.generated_tokens, 6 * 12);
+    assert_eq!(metrics.queue_time.count(), 6);
+    assert_eq!(metrics.time_to_first_token.count(), 6);
+    assert_eq!(metrics.time_between_tokens.count(), 6 * 11);
+    assert_eq!((metrics.kv_blocks, metrics.kv_blocks_used), (200, 0));
+    assert_eq!(metrics.kv_blocks_cached, engine.cached_blocks());
 }
 
 #[test]
