@@ -11,10 +11,11 @@ use zse_model::executor::{
     Backend, Budget, ExecError, Executor, LoadError, Masks, MemoryReport, Outputs, Ticket,
 };
 use zse_model::program::ProgramOutput;
-use zse_text::Tokenizer;
+use zse_text::{GrammarState, Tokenizer};
 
 use crate::batch;
 use crate::channel::{EventStream, Sink, channel};
+use crate::constraint::Constraints;
 use crate::event::{Event, FinishReason, Timings};
 use crate::generation::Generation;
 use crate::kv::BlockManager;
@@ -82,6 +83,7 @@ pub struct Engine {
     executor: Box<dyn Executor>,
     scheduler: Scheduler,
     tokenizer: Option<Tokenizer>,
+    constraints: Arc<Constraints>,
     limits: Limits,
     channel_capacity: usize,
     queue: Arc<Queue>,
@@ -173,6 +175,7 @@ impl Engine {
         Self {
             executor,
             scheduler: Scheduler::new(step, blocks),
+            constraints: Arc::new(Constraints::new(tokenizer.clone())),
             tokenizer,
             limits,
             channel_capacity: config.channel_capacity,
@@ -217,6 +220,10 @@ impl Engine {
         &self.published
     }
 
+    pub(crate) fn constraints(&self) -> &Arc<Constraints> {
+        &self.constraints
+    }
+
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.queue
     }
@@ -249,8 +256,9 @@ impl Engine {
     /// If it can never be served.
     pub fn submit(&mut self, request: Request) -> Result<EventStream, RequestError> {
         self.limits.check(&request)?;
+        let grammar = self.constraints.compile(&request)?;
         let (sink, stream) = channel(self.channel_capacity, None);
-        self.open(request, sink, None);
+        self.open(request, grammar, sink, None);
         Ok(stream)
     }
 
@@ -284,7 +292,13 @@ impl Engine {
     }
 
     /// Takes in a request that was checked, and that holds `place` until it starts.
-    pub(crate) fn open(&mut self, request: Request, sink: Sink, place: Option<Place>) {
+    pub(crate) fn open(
+        &mut self,
+        request: Request,
+        grammar: Option<GrammarState>,
+        sink: Sink,
+        place: Option<Place>,
+    ) {
         let now = Instant::now();
         self.counts.requests += 1;
         let id = self.next_request;
@@ -298,6 +312,7 @@ impl Engine {
                     &request.prompt,
                     self.tokenizer.as_ref(),
                     self.limits.sequence(),
+                    grammar.clone(),
                 ))),
                 Task::Score { from } => Goal::Score {
                     from: *from,
@@ -327,13 +342,16 @@ impl Engine {
     /// One step of everything that can run; false if nothing can.
     pub fn step(&mut self) -> bool {
         let worked = self.work();
+        self.publish();
+        worked
+    }
+
+    fn publish(&self) {
         let metrics = self.metrics();
         // Nobody panics while holding it, and if somebody did: it is replaced as a whole.
-        *self
-            .published
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = metrics;
-        worked
+        let published = self.published.lock();
+        let mut published = published.unwrap_or_else(PoisonError::into_inner);
+        *published = metrics;
     }
 
     fn work(&mut self) -> bool {
@@ -345,7 +363,7 @@ impl Engine {
         self.counts.steps += 1;
         let outputs = self
             .submit_plan(&plan)
-            .and_then(|ticket| self.sample(ticket));
+            .and_then(|ticket| self.sample(&plan, ticket));
         let wanted: usize = plan.parts.iter().map(|part| part.results).sum();
         match outputs {
             Ok(outputs) if outputs.rows.len() == wanted => self.emit(&plan, outputs),
@@ -401,9 +419,31 @@ impl Engine {
         self.executor.submit(&batch::build(plan, &self.scheduler))
     }
 
-    fn sample(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
-        self.executor.sample(ticket, &Masks::default())?;
+    /// Says which tokens may be drawn, found out while the device computes, and draws them.
+    fn sample(&mut self, plan: &Plan, ticket: Ticket) -> Result<Outputs, ExecError> {
+        let masks = self.masks(plan);
+        self.executor.sample(ticket, &masks)?;
         self.executor.wait(ticket)
+    }
+
+    /// The masks of the rows of `plan` that a grammar constrains. A sequence whose grammar cannot be
+    /// followed ends; what its row gives is dropped.
+    fn masks(&mut self, plan: &Plan) -> Masks {
+        let mut masks = Masks::default();
+        let mut row = 0;
+        for part in &plan.parts {
+            if part.results > 0
+                && let Some(seq) = self.scheduler.get_mut(part.id)
+            {
+                match seq.mask() {
+                    Some(Ok(mask)) => masks.rows.push((row, mask)),
+                    Some(Err(error)) => seq.finish(FinishReason::Failed(error.to_string())),
+                    None => {}
+                }
+            }
+            row += part.results;
+        }
+        masks
     }
 
     /// Hands each sequence its results, and each caller the events.
@@ -412,7 +452,8 @@ impl Engine {
         let mut rows = outputs.rows.into_iter();
         for part in &plan.parts {
             let results = rows.by_ref().take(part.results).collect();
-            let Some(seq) = self.scheduler.get_mut(part.id) else {
+            let seq = self.scheduler.get_mut(part.id);
+            let Some(seq) = seq.filter(|seq| !seq.is_finished()) else {
                 continue;
             };
             let last = seq.last_result();
@@ -484,6 +525,8 @@ impl Engine {
                 open.sink.push(Event::Finished(finished));
             }
         }
+        // Whoever hears of an end finds it counted.
+        self.publish();
         self.requests
             .retain(|_, open| !open.sink.flush() || open.live > 0);
     }

@@ -50,7 +50,8 @@ pub struct Finished {
 /// Why a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model drew this end-of-generation or stop token, or scores or embeddings are complete.
+    /// The model drew this end-of-generation or stop token; or, without one, the text is all that its
+    /// constraint allows, or scores or embeddings are complete.
     Stop(Option<u32>),
     /// This stop string came.
     StopString(String),

@@ -6,8 +6,10 @@ use std::time::Duration;
 use std::{io, thread};
 
 use zse_model::executor::MemoryReport;
+use zse_text::GrammarState;
 
 use crate::channel::{EventStream, Sink, Wake, channel};
+use crate::constraint::Constraints;
 use crate::engine::Engine;
 use crate::event::{Event, FinishReason};
 use crate::metrics::Metrics;
@@ -15,9 +17,17 @@ use crate::queue::{Full, Place, Queue};
 use crate::request::{Limits, Request, RequestError};
 
 enum Command {
-    Open(Request, Sink, Place),
+    Open(Box<Opening>),
     /// A caller read from a channel that was full, or cancelled.
     Look,
+}
+
+/// A request that was accepted.
+struct Opening {
+    request: Request,
+    grammar: Option<GrammarState>,
+    sink: Sink,
+    place: Place,
 }
 
 /// Hands requests to an engine that runs on a thread of its own. Clones serve the same engine, which
@@ -30,6 +40,7 @@ pub struct EngineHandle {
     channel_capacity: usize,
     queue: Arc<Queue>,
     metrics: Arc<Mutex<Metrics>>,
+    constraints: Arc<Constraints>,
 }
 
 /// Why a request gave no result.
@@ -80,6 +91,7 @@ impl Engine {
             channel_capacity: self.channel_capacity(),
             queue: Arc::clone(self.queue()),
             metrics: Arc::clone(self.published()),
+            constraints: Arc::clone(self.constraints()),
         };
         thread::Builder::new()
             .name("zse-engine".into())
@@ -103,7 +115,15 @@ impl Engine {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open(request, sink, place) => self.open(request, sink, Some(place)),
+            Command::Open(opening) => {
+                let Opening {
+                    request,
+                    grammar,
+                    sink,
+                    place,
+                } = *opening;
+                self.open(request, grammar, sink, Some(place));
+            }
             // The next step looks at every channel.
             Command::Look => {}
         }
@@ -119,14 +139,21 @@ impl EngineHandle {
     pub fn submit(&self, request: Request) -> Result<EventStream, EngineError> {
         self.limits.check(&request)?;
         let place = self.queue.enter()?;
+        let grammar = self.constraints.compile(&request)?;
         let commands = self.commands.clone();
         let wake: Wake = Box::new(move || {
             // Without an engine there is nobody to wake.
             let _ = commands.send(Command::Look);
         });
         let (sink, stream) = channel(self.channel_capacity, Some(wake));
+        let opening = Opening {
+            request,
+            grammar,
+            sink,
+            place,
+        };
         self.commands
-            .send(Command::Open(request, sink, place))
+            .send(Command::Open(Box::new(opening)))
             .map_err(|_| EngineError::Stopped)?;
         Ok(stream)
     }

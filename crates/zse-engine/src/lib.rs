@@ -38,6 +38,7 @@
 
 mod batch;
 mod channel;
+mod constraint;
 mod engine;
 mod event;
 mod generation;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use zse_model::sampler::{ParamError, SampleParams};
+use zse_text::{Constraint, GrammarError};
 
 /// A request: a prompt and what to do with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,9 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// Tokens that end the generation, beside those that the vocabulary marks.
     pub stop_tokens: Vec<u32>,
+    /// What the text must look like; it ends as soon as it is complete. A long schema takes
+    /// milliseconds to compile, on the thread that submits the request.
+    pub constraint: Option<Constraint>,
     /// How many independent continuations; at most [`Limits::choices`].
     pub n: u32,
     /// Whether keys and values that earlier requests computed for the same beginning are used, and
@@ -66,6 +70,7 @@ impl Default for Generate {
             ignore_eos: false,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            constraint: None,
             n: 1,
             cache: true,
             salt: String::new(),
@@ -272,6 +277,9 @@ pub enum RequestError {
         /// What it gives.
         model: &'static str,
     },
+    /// The constraint is beyond a limit, malformed or cannot be enforced.
+    #[error(transparent)]
+    Constraint(#[from] GrammarError),
     /// A sampling parameter is out of its range.
     #[error(transparent)]
     Param(#[from] ParamError),

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zse_model::executor::{Output, Want};
+use zse_model::executor::{Output, TokenMask, Want};
+use zse_text::GrammarError;
 
 use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 use crate::generation::Generation;
@@ -186,6 +187,14 @@ impl Sequence {
                 .map(|i| (i, Want::LogProb(self.tokens[i + 1])))
                 .collect(),
             Goal::Embed => Vec::new(),
+        }
+    }
+
+    /// Which tokens may be drawn next, if not all.
+    pub(crate) fn mask(&mut self) -> Option<Result<TokenMask, GrammarError>> {
+        match &mut self.goal {
+            Goal::Generate(g) => g.mask(),
+            Goal::Score { .. } | Goal::Embed => None,
         }
     }
 

@@ -145,6 +145,15 @@ impl Error {
         )
     }
 
+    /// Whether a request was refused because of its constraint
+    /// ([`Generate::constraint`](crate::Generate::constraint)).
+    pub fn is_constraint(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineError::Refused(RequestError::Constraint(_)))
+        )
+    }
+
     /// When to try again, where a request was refused because too many wait
     /// ([`LoadOptions::max_waiting`](crate::LoadOptions::max_waiting)).
     pub fn retry_after(&self) -> Option<Duration> {

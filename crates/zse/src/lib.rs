@@ -55,6 +55,6 @@ pub use zse_model::executor::{Fuse, KvType, MemoryReport};
 pub use zse_model::sampler::{Mirostat, SampleParams};
 pub use zse_model::{Model, ModelInfo, Program};
 pub use zse_text::{
-    CHATML, ChatTemplate, Message, Role, StopMatcher, TOOL_CALL_OPEN, Tokenizer, ToolCall,
-    parse_tool_calls,
+    CHATML, ChatTemplate, Constraint, Grammar, GrammarError, Message, Role, StopMatcher,
+    TOOL_CALL_OPEN, Tokenizer, ToolCall, parse_tool_calls,
 };

@@ -4,6 +4,7 @@ mod batching;
 mod cancel;
 mod chaos;
 mod common;
+mod constrained;
 mod lifecycle;
 mod prefix;
 mod reference;
