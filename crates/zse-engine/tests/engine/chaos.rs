@@ -108,6 +108,17 @@ impl Caller {
     }
 }
 
+/// No more runs than may, and every block is held, or free, of which some are cached. (The executor
+/// checks what a batch may hold.)
+fn check_budgets(engine: &Engine, blocks: usize, max_sequences: usize) {
+    let metrics = engine.metrics();
+    assert!(metrics.running <= max_sequences);
+    assert_eq!(metrics.kv_blocks, blocks);
+    let free = engine.free_blocks().unwrap();
+    assert_eq!(metrics.kv_blocks_used + free, blocks);
+    assert!(metrics.kv_blocks_cached <= free);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -130,6 +141,7 @@ proptest! {
                 }
                 Action::Step(n) => (0..n).for_each(|_| {
                     engine.step();
+                    check_budgets(&engine, blocks, max_sequences);
                 }),
                 Action::Read { of, events } if of < callers.len() => callers[of].read(events),
                 Action::Drop(i) if i < callers.len() => drop(callers.remove(i)),
@@ -140,6 +152,7 @@ proptest! {
         let mut idle = 0;
         while callers.iter().any(|c| !c.over) {
             idle = if engine.step() { 0 } else { idle + 1 };
+            check_budgets(&engine, blocks, max_sequences);
             prop_assert!(idle < 100, "nothing moves");
             callers.iter_mut().for_each(|c| c.read(3));
         }

@@ -14,8 +14,8 @@ const MAX_BYTES: usize = 64 << 10;
 /// Values within one another in a schema.
 const MAX_DEPTH: usize = 64;
 
-/// Properties of all objects of a schema together.
-const MAX_PROPERTIES: usize = 1000;
+/// Properties of an object: each is some items of the parser where another property may come.
+const MAX_PROPERTIES: usize = 400;
 
 /// Texts to choose from.
 const MAX_CHOICES: usize = 1000;
@@ -116,14 +116,13 @@ fn check_schema(schema: &Value) -> Result<(), GrammarError> {
     // First, because nothing else here is safe for a value of any depth.
     check_depth(schema, MAX_DEPTH)?;
     check_bytes(schema.to_string().len())?;
-    let mut properties = 0;
     let mut multiples = BTreeSet::new();
     let mut open = vec![schema];
     while let Some(value) = open.pop() {
         match value {
             Value::Object(map) => {
                 if let Some(Value::Object(named)) = map.get("properties") {
-                    properties += named.len();
+                    check("the number of properties", named.len(), MAX_PROPERTIES)?;
                 }
                 if let Some(Value::Number(multiple)) = map.get("multipleOf") {
                     multiples.insert(multiple.to_string());
@@ -140,8 +139,7 @@ fn check_schema(schema: &Value) -> Result<(), GrammarError> {
         "the number of digits of multipleOf",
         digits,
         MAX_MULTIPLE_DIGITS,
-    )?;
-    check("the number of properties", properties, MAX_PROPERTIES)
+    )
 }
 
 /// How many digits a number has, written without an exponent.

@@ -119,10 +119,10 @@ impl Grammars {
         let grammar = form::compile(&constraint.grammar, &self.tokenizer)?;
         let parser = self.factory.create_parser(grammar);
         let parser = parser.map_err(|e| GrammarError::Invalid(message(&e.to_string())))?;
-        let matcher = Matcher::new(Ok(parser));
-        if let Some(error) = matcher.get_error() {
-            return Err(GrammarError::Invalid(message(&error)));
-        }
+        let mut matcher = Matcher::new(Ok(parser));
+        // What is too ambiguous shows it at the start, as a rule, and then costs nobody a token.
+        let first = matcher.compute_mask();
+        first.map_err(|e| GrammarError::Invalid(message(&e.to_string())))?;
         let marker = constraint.after.as_ref().filter(|text| !text.is_empty());
         Ok(GrammarState {
             matcher,
