@@ -19,8 +19,8 @@
 //! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, up to
 //! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
 //! [`Generate`] asks for the form of a text, a priority, and whose keys and values it may find;
-//! [`Engine::metrics`] counts. [`LoadOptions::memory`] says beforehand what memory a model needs, [`mod@bench`] measures speed,
-//! [`quantize`] writes a model's weights in other types.
+//! [`Engine::metrics`] counts. [`LoadOptions::memory`] says beforehand what memory a model needs,
+//! [`mod@bench`] measures speed, [`quantize`] writes a model's weights in other types.
 //!
 //! Feature `builtin` (on by default) makes a small chat model part of the program.
 #![forbid(unsafe_code)]

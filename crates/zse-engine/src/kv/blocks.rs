@@ -35,12 +35,12 @@ pub struct BlockManager {
 }
 
 impl BlockManager {
-    /// `blocks` blocks, of `block_len` tokens each, in each of `groups` groups.
+    /// `blocks` blocks, of `block_len` tokens each (at least 1), in each of `groups` groups.
     pub fn new(groups: usize, blocks: usize, block_len: usize) -> Self {
         let blocks = if groups == 0 { 0 } else { blocks };
         Self {
             groups,
-            block_len,
+            block_len: block_len.max(1),
             holders: vec![0; blocks],
             // Low numbers are handed out first.
             free: (0..blocks as BlockId).rev().collect(),

@@ -99,7 +99,7 @@ pub struct Grammars {
 }
 
 impl Grammars {
-    /// Prepares the vocabulary of `tokenizer`: about a microsecond a token.
+    /// Prepares the vocabulary of `tokenizer`: some microseconds a token.
     ///
     /// # Errors
     /// [`GrammarError::Vocabulary`] if it has no token that ends a text, or is too large.
