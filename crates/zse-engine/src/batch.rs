@@ -25,7 +25,7 @@ pub(crate) fn build(plan: &Plan, scheduler: &Scheduler) -> Batch {
         batch.seqs.push(SeqSpan {
             tokens: row..batch.tokens.len(),
             first: part.tokens.start,
-            tables: seq.tables.as_slice().to_vec(),
+            tables: vec![seq.table.as_slice().to_vec(); scheduler.kv_groups()],
         });
         let wants = seq.wants(&part.tokens).into_iter();
         batch.outputs.extend(wants.map(|(i, want)| OutputRow {

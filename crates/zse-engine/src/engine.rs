@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use zse_model::Model;
@@ -11,13 +11,16 @@ use zse_model::executor::{
     Backend, Budget, ExecError, Executor, LoadError, Masks, MemoryReport, Outputs, Ticket,
 };
 use zse_model::program::ProgramOutput;
-use zse_text::Tokenizer;
+use zse_text::{GrammarState, Tokenizer};
 
 use crate::batch;
 use crate::channel::{EventStream, Sink, channel};
-use crate::event::{Event, FinishReason};
+use crate::constraint::Constraints;
+use crate::event::{Event, FinishReason, Timings};
 use crate::generation::Generation;
 use crate::kv::BlockManager;
+use crate::metrics::Metrics;
+use crate::queue::{Place, Queue};
 use crate::request::{Limits, Request, RequestError, Task};
 use crate::scheduler::{Plan, Scheduler, StepBudget};
 use crate::sequence::{Goal, SeqId, Sequence};
@@ -58,6 +61,9 @@ impl ModelShape {
 pub struct EngineConfig {
     /// Most sequences that run at the same time; more wait.
     pub max_sequences: usize,
+    /// Most requests that may wait for their first step; an [`EngineHandle`](crate::EngineHandle)
+    /// refuses more. An engine on the caller's own thread takes any number.
+    pub max_waiting: usize,
     /// Events that a request's channel holds; when it is full, the request pauses.
     pub channel_capacity: usize,
 }
@@ -66,6 +72,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_sequences: 64,
+            max_waiting: 1024,
             channel_capacity: 64,
         }
     }
@@ -76,8 +83,14 @@ pub struct Engine {
     executor: Box<dyn Executor>,
     scheduler: Scheduler,
     tokenizer: Option<Tokenizer>,
+    constraints: Arc<Constraints>,
     limits: Limits,
     channel_capacity: usize,
+    queue: Arc<Queue>,
+    /// What is counted here; what others count is added when somebody asks.
+    counts: Metrics,
+    /// As of the end of the last step.
+    published: Arc<Mutex<Metrics>>,
     requests: BTreeMap<u64, Open>,
     next_request: u64,
 }
@@ -85,8 +98,24 @@ pub struct Engine {
 /// A request that has events to come.
 struct Open {
     sink: Sink,
+    priority: i32,
+    /// Whether its channel is full.
+    stalled: bool,
+    /// Until its first step.
+    place: Option<Place>,
     /// Sequences that have not ended.
     live: u32,
+}
+
+impl Open {
+    /// Its first continuation, where it is request `id`.
+    fn first(&self, id: u64) -> SeqId {
+        SeqId {
+            priority: self.priority,
+            request: id,
+            choice: 0,
+        }
+    }
 }
 
 impl Engine {
@@ -146,9 +175,13 @@ impl Engine {
         Self {
             executor,
             scheduler: Scheduler::new(step, blocks),
+            constraints: Arc::new(Constraints::new(tokenizer.clone())),
             tokenizer,
             limits,
             channel_capacity: config.channel_capacity,
+            queue: Queue::new(config.max_waiting, step.sequences),
+            counts: Metrics::default(),
+            published: Arc::default(),
             requests: BTreeMap::new(),
             next_request: 0,
         }
@@ -164,14 +197,52 @@ impl Engine {
         self.channel_capacity
     }
 
+    /// What happened so far, and what is in use now.
+    pub fn metrics(&self) -> Metrics {
+        let (blocks, prefix) = (self.scheduler.blocks(), self.scheduler.prefix_counts());
+        let [waiting, running] = self.scheduler.counts();
+        Metrics {
+            waiting,
+            running,
+            kv_blocks: blocks.blocks(),
+            kv_blocks_used: blocks.blocks() - blocks.free_blocks().unwrap_or_default(),
+            kv_blocks_cached: blocks.cached_blocks(),
+            refused: self.queue.refused(),
+            prefix_queried_tokens: prefix.queried,
+            prefix_found_tokens: prefix.found,
+            preemptions: self.scheduler.preemptions(),
+            ..self.counts
+        }
+    }
+
+    /// Where its handle finds [`metrics`](Self::metrics) as of the last step.
+    pub(crate) fn published(&self) -> &Arc<Mutex<Metrics>> {
+        &self.published
+    }
+
+    pub(crate) fn constraints(&self) -> &Arc<Constraints> {
+        &self.constraints
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
     /// Bytes in use by the executor.
     pub fn memory(&self) -> MemoryReport {
         self.executor.memory()
     }
 
-    /// Free KV blocks (of the group that has fewest); `None` for a model without keys and values.
+    /// KV blocks that no request holds, those of the prefix cache included, as they can be had;
+    /// `None` for a model without keys and values.
     pub fn free_blocks(&self) -> Option<usize> {
-        self.scheduler.free_blocks()
+        self.scheduler.blocks().free_blocks()
+    }
+
+    /// KV blocks that no request holds and that the prefix cache can give to one that asks for what
+    /// they hold.
+    pub fn cached_blocks(&self) -> usize {
+        self.scheduler.blocks().cached_blocks()
     }
 
     /// Whether no request is left.
@@ -185,8 +256,9 @@ impl Engine {
     /// If it can never be served.
     pub fn submit(&mut self, request: Request) -> Result<EventStream, RequestError> {
         self.limits.check(&request)?;
+        let grammar = self.constraints.compile(&request)?;
         let (sink, stream) = channel(self.channel_capacity, None);
-        self.open(request, sink);
+        self.open(request, grammar, sink, None);
         Ok(stream)
     }
 
@@ -219,12 +291,20 @@ impl Engine {
         }
     }
 
-    /// Takes in a request that was checked.
-    pub(crate) fn open(&mut self, request: Request, sink: Sink) {
+    /// Takes in a request that was checked, and that holds `place` until it starts.
+    pub(crate) fn open(
+        &mut self,
+        request: Request,
+        grammar: Option<GrammarState>,
+        sink: Sink,
+        place: Option<Place>,
+    ) {
         let now = Instant::now();
+        self.counts.requests += 1;
         let id = self.next_request;
         self.next_request += 1;
         let live = request.choices();
+        let (salt, priority) = (request.salt(), request.priority());
         for choice in 0..live {
             let goal = match &request.task {
                 Task::Generate(g) => Goal::Generate(Box::new(Generation::new(
@@ -232,6 +312,7 @@ impl Engine {
                     &request.prompt,
                     self.tokenizer.as_ref(),
                     self.limits.sequence(),
+                    grammar.clone(),
                 ))),
                 Task::Score { from } => Goal::Score {
                     from: *from,
@@ -240,25 +321,49 @@ impl Engine {
                 Task::Embed => Goal::Embed,
             };
             let id = SeqId {
+                priority,
                 request: id,
                 choice,
             };
+            let (prompt, salt) = (request.prompt.clone(), salt.clone());
             self.scheduler
-                .push(Sequence::new(id, request.prompt.clone(), goal, now));
+                .push(Sequence::new(id, prompt, salt, goal, now));
         }
-        self.requests.insert(id, Open { sink, live });
+        let open = Open {
+            sink,
+            priority,
+            stalled: false,
+            place,
+            live,
+        };
+        self.requests.insert(id, open);
     }
 
     /// One step of everything that can run; false if nothing can.
     pub fn step(&mut self) -> bool {
+        let worked = self.work();
+        self.publish();
+        worked
+    }
+
+    fn publish(&self) {
+        let metrics = self.metrics();
+        // Nobody panics while holding it, and if somebody did: it is replaced as a whole.
+        let published = self.published.lock();
+        let mut published = published.unwrap_or_else(PoisonError::into_inner);
+        *published = metrics;
+    }
+
+    fn work(&mut self) -> bool {
         self.admit();
         let plan = self.scheduler.plan();
         if plan.parts.is_empty() {
             return false;
         }
+        self.counts.steps += 1;
         let outputs = self
             .submit_plan(&plan)
-            .and_then(|ticket| self.sample(ticket));
+            .and_then(|ticket| self.sample(&plan, ticket));
         let wanted: usize = plan.parts.iter().map(|part| part.results).sum();
         match outputs {
             Ok(outputs) if outputs.rows.len() == wanted => self.emit(&plan, outputs),
@@ -280,7 +385,12 @@ impl Engine {
         for (&id, open) in &mut self.requests {
             let stalled = !open.sink.flush();
             let cancelled = open.sink.is_cancelled();
-            for seq in self.scheduler.of_request(id) {
+            // Most of those that wait in a long queue have nothing to tell.
+            if !cancelled && stalled == open.stalled {
+                continue;
+            }
+            open.stalled = stalled;
+            for seq in self.scheduler.of_request(open.first(id)) {
                 seq.stalled = stalled;
                 if cancelled {
                     seq.finish(FinishReason::Cancelled);
@@ -294,16 +404,46 @@ impl Engine {
     fn submit_plan(&mut self, plan: &Plan) -> Result<Ticket, ExecError> {
         let now = Instant::now();
         for part in &plan.parts {
-            if let Some(seq) = self.scheduler.get_mut(part.id) {
-                seq.start(now);
+            if let Some(seq) = self.scheduler.get_mut(part.id)
+                && let Some(waited) = seq.start(now)
+            {
+                self.counts.queue_time.observe(waited);
+                if part.id.choice == 0 {
+                    self.counts.prompt_tokens += seq.prompt_len() as u64;
+                }
+            }
+            if let Some(open) = self.requests.get_mut(&part.id.request) {
+                open.place = None;
             }
         }
         self.executor.submit(&batch::build(plan, &self.scheduler))
     }
 
-    fn sample(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
-        self.executor.sample(ticket, &Masks::default())?;
+    /// Says which tokens may be drawn, found out while the device computes, and draws them.
+    fn sample(&mut self, plan: &Plan, ticket: Ticket) -> Result<Outputs, ExecError> {
+        let masks = self.masks(plan);
+        self.executor.sample(ticket, &masks)?;
         self.executor.wait(ticket)
+    }
+
+    /// The masks of the rows of `plan` that a grammar constrains. A sequence whose grammar cannot be
+    /// followed ends; what its row gives is dropped.
+    fn masks(&mut self, plan: &Plan) -> Masks {
+        let mut masks = Masks::default();
+        let mut row = 0;
+        for part in &plan.parts {
+            if part.results > 0
+                && let Some(seq) = self.scheduler.get_mut(part.id)
+            {
+                match seq.mask() {
+                    Some(Ok(mask)) => masks.rows.push((row, mask)),
+                    Some(Err(error)) => seq.finish(FinishReason::Failed(error.to_string())),
+                    None => {}
+                }
+            }
+            row += part.results;
+        }
+        masks
     }
 
     /// Hands each sequence its results, and each caller the events.
@@ -312,10 +452,21 @@ impl Engine {
         let mut rows = outputs.rows.into_iter();
         for part in &plan.parts {
             let results = rows.by_ref().take(part.results).collect();
-            let Some(seq) = self.scheduler.get_mut(part.id) else {
+            let seq = self.scheduler.get_mut(part.id);
+            let Some(seq) = seq.filter(|seq| !seq.is_finished()) else {
                 continue;
             };
+            let last = seq.last_result();
             let event = seq.advance(part.tokens.end, results, now);
+            if let Some(Event::Tokens { tokens, .. }) = &event {
+                let (histogram, since) = match last {
+                    Some(last) => (&mut self.counts.time_between_tokens, last),
+                    None => (&mut self.counts.time_to_first_token, seq.queued()),
+                };
+                histogram.observe(now.saturating_duration_since(since));
+                self.counts.generated_tokens += tokens.len() as u64;
+            }
+            self.scheduler.keep(part.id, part.tokens.start);
             if let (Some(event), Some(open)) = (event, self.requests.get_mut(&part.id.request)) {
                 open.sink.push(event);
             }
@@ -328,6 +479,8 @@ impl Engine {
             ExecError::NotFinite { row } => {
                 let what = "the logits are not finite; the model file may be damaged";
                 self.fail(plan, Some(*row), what);
+                // Perhaps it was the keys and values that others would find.
+                self.scheduler.forget();
             }
             ExecError::Sample { row, source } => self.fail(plan, Some(*row), &source.to_string()),
             other => self.fail(plan, None, &other.to_string()),
@@ -356,11 +509,24 @@ impl Engine {
     /// Lets go of what has ended: blocks at once, a channel once its last event is sent.
     fn retire(&mut self) {
         for seq in self.scheduler.take_finished() {
+            let count = match seq.finish_reason() {
+                Some(FinishReason::Cancelled) => &mut self.counts.cancelled,
+                Some(FinishReason::Failed(_)) => &mut self.counts.failed,
+                _ => &mut self.counts.completed,
+            };
+            *count += 1;
             if let Some(open) = self.requests.get_mut(&seq.id.request) {
                 open.live -= 1;
-                open.sink.push(Event::Finished(seq.into_finished()));
+                let finished = seq.into_finished();
+                if open.live == 0 && open.place.is_none() {
+                    let Timings { prompt, decode, .. } = finished.timings;
+                    self.queue.note_served(prompt + decode);
+                }
+                open.sink.push(Event::Finished(finished));
             }
         }
+        // Whoever hears of an end finds it counted.
+        self.publish();
         self.requests
             .retain(|_, open| !open.sink.flush() || open.live > 0);
     }

@@ -50,7 +50,8 @@ pub struct Finished {
 /// Why a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model drew this end-of-generation or stop token, or scores or embeddings are complete.
+    /// The model drew this end-of-generation or stop token; or, without one, the text is all that its
+    /// constraint allows, or scores or embeddings are complete.
     Stop(Option<u32>),
     /// This stop string came.
     StopString(String),
@@ -81,7 +82,8 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were shared with another continuation, not computed.
+    /// Tokens of the prompt that were not computed, because another request, or another
+    /// continuation of this one, had computed them: OpenAI's `cached_tokens`.
     pub shared_tokens: usize,
     /// Tokens that were drawn, those that end the generation included.
     pub completion_tokens: usize,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use zse_model::executor::{SampleJob, Sampled};
+use zse_model::executor::{SampleJob, Sampled, TokenMask};
 use zse_model::sampler::SampleParams;
-use zse_text::Tokenizer;
+use zse_text::{GrammarError, GrammarState, Tokenizer};
 
 use crate::event::FinishReason;
 use crate::request::Generate;
@@ -20,16 +20,20 @@ pub(crate) struct Generation {
     drawn: usize,
     mu: f32,
     text: TextOutput,
+    /// How far the text has come in the grammar that it must follow.
+    grammar: Option<GrammarState>,
 }
 
 impl Generation {
     /// The continuation of `prompt` to at most `limit` tokens in all. Without a tokenizer there is
-    /// no text, and no token ends the generation unless the request names it.
+    /// no text, and no token ends the generation unless the request names it. With a grammar, it ends
+    /// when that does.
     pub(crate) fn new(
         request: &Generate,
         prompt: &[u32],
         tokenizer: Option<&Tokenizer>,
         limit: usize,
+        grammar: Option<GrammarState>,
     ) -> Self {
         let eog = tokenizer.map_or(&[][..], Tokenizer::eog);
         let min_tokens = if request.ignore_eos {
@@ -52,6 +56,7 @@ impl Generation {
             drawn: 0,
             mu: request.params.initial_mu(),
             text: TextOutput::new(request, prompt, tokenizer),
+            grammar,
         }
     }
 
@@ -81,6 +86,11 @@ impl Generation {
         }
     }
 
+    /// Which tokens may be drawn next, if not all.
+    pub(crate) fn mask(&mut self) -> Option<Result<TokenMask, GrammarError>> {
+        self.grammar.as_mut().map(GrammarState::mask)
+    }
+
     /// Takes in a token that was drawn, the last of now `len`: the text that became certain, and
     /// why the generation ends with it, if it does.
     pub(crate) fn accept(
@@ -91,6 +101,14 @@ impl Generation {
         self.drawn += 1;
         self.mu = sampled.mu;
         let (mut text, mut reason) = self.text.push(sampled.token);
+        if reason.is_none()
+            && let Some(grammar) = &mut self.grammar
+        {
+            reason = match grammar.accept(sampled.token) {
+                Ok(()) => grammar.is_over().then_some(FinishReason::Stop(None)),
+                Err(error) => Some(FinishReason::Failed(error.to_string())),
+            };
+        }
         if reason.is_none() && self.max_tokens == Some(self.drawn) {
             reason = Some(FinishReason::Length);
         }
@@ -99,7 +117,7 @@ impl Generation {
         }
         if matches!(
             reason,
-            Some(FinishReason::Length | FinishReason::ContextFull)
+            Some(FinishReason::Length | FinishReason::ContextFull | FinishReason::Stop(None))
         ) {
             let (rest, stop) = self.text.flush();
             text.push_str(&rest);

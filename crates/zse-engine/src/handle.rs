@@ -1,19 +1,33 @@
 //! An engine on a thread of its own.
 
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{io, thread};
 
 use zse_model::executor::MemoryReport;
+use zse_text::GrammarState;
 
 use crate::channel::{EventStream, Sink, Wake, channel};
+use crate::constraint::Constraints;
 use crate::engine::Engine;
 use crate::event::{Event, FinishReason};
+use crate::metrics::Metrics;
+use crate::queue::{Full, Place, Queue};
 use crate::request::{Limits, Request, RequestError};
 
 enum Command {
-    Open(Request, Sink),
+    Open(Box<Opening>),
     /// A caller read from a channel that was full, or cancelled.
     Look,
+}
+
+/// A request that was accepted.
+struct Opening {
+    request: Request,
+    grammar: Option<GrammarState>,
+    sink: Sink,
+    place: Place,
 }
 
 /// Hands requests to an engine that runs on a thread of its own. Clones serve the same engine, which
@@ -24,6 +38,9 @@ pub struct EngineHandle {
     limits: Limits,
     memory: MemoryReport,
     channel_capacity: usize,
+    queue: Arc<Queue>,
+    metrics: Arc<Mutex<Metrics>>,
+    constraints: Arc<Constraints>,
 }
 
 /// Why a request gave no result.
@@ -32,12 +49,32 @@ pub enum EngineError {
     /// It was refused.
     #[error(transparent)]
     Refused(#[from] RequestError),
+    /// As many requests wait as may.
+    #[error(
+        "{waiting} requests wait already, which is as many as may: try again in {} s",
+        retry_after.as_secs()
+    )]
+    Busy {
+        /// Requests that wait for their first step.
+        waiting: usize,
+        /// When to try again: what it took lately to serve as many as wait, 1 s to 60 s.
+        retry_after: Duration,
+    },
     /// It failed on the way.
     #[error("{0}")]
     Failed(String),
     /// The engine is gone.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+impl From<Full> for EngineError {
+    fn from(full: Full) -> Self {
+        Self::Busy {
+            waiting: full.waiting,
+            retry_after: full.retry_after,
+        }
+    }
 }
 
 impl Engine {
@@ -52,6 +89,9 @@ impl Engine {
             limits: self.limits(),
             memory: self.memory(),
             channel_capacity: self.channel_capacity(),
+            queue: Arc::clone(self.queue()),
+            metrics: Arc::clone(self.published()),
+            constraints: Arc::clone(self.constraints()),
         };
         thread::Builder::new()
             .name("zse-engine".into())
@@ -75,7 +115,15 @@ impl Engine {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open(request, sink) => self.open(request, sink),
+            Command::Open(opening) => {
+                let Opening {
+                    request,
+                    grammar,
+                    sink,
+                    place,
+                } = *opening;
+                self.open(request, grammar, sink, Some(place));
+            }
             // The next step looks at every channel.
             Command::Look => {}
         }
@@ -86,18 +134,26 @@ impl EngineHandle {
     /// Starts a request.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] if it can never be served, [`EngineError::Stopped`] if the engine
-    /// is gone.
+    /// [`EngineError::Refused`] if it can never be served, [`EngineError::Busy`] if too many wait,
+    /// [`EngineError::Stopped`] if the engine is gone.
     pub fn submit(&self, request: Request) -> Result<EventStream, EngineError> {
         self.limits.check(&request)?;
+        let place = self.queue.enter()?;
+        let grammar = self.constraints.compile(&request)?;
         let commands = self.commands.clone();
         let wake: Wake = Box::new(move || {
             // Without an engine there is nobody to wake.
             let _ = commands.send(Command::Look);
         });
         let (sink, stream) = channel(self.channel_capacity, Some(wake));
+        let opening = Opening {
+            request,
+            grammar,
+            sink,
+            place,
+        };
         self.commands
-            .send(Command::Open(request, sink))
+            .send(Command::Open(Box::new(opening)))
             .map_err(|_| EngineError::Stopped)?;
         Ok(stream)
     }
@@ -117,6 +173,22 @@ impl EngineHandle {
     /// Those of [`submit`](Self::submit), and if the engine fails on the way.
     pub fn score(&self, prompt: Vec<u32>, from: usize) -> Result<Vec<f32>, EngineError> {
         self.values(Request::score(prompt, from))
+    }
+
+    /// What happened so far and what was in use after the last step. Those that wait are counted as
+    /// of now.
+    pub fn metrics(&self) -> Metrics {
+        let metrics = *self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        Metrics {
+            waiting: metrics.waiting.max(self.waiting()),
+            refused: self.queue.refused(),
+            ..metrics
+        }
+    }
+
+    /// Requests that wait for their first step.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
     }
 
     /// What it can take.

@@ -1,17 +1,21 @@
 //! The engine: many requests, one model, one step after another.
 //!
-//! [`Engine::step`] reads as: admit -> plan -> submit -> sample -> emit -> retire. Which sequences
-//! are in a step is decided by the scheduler, a state machine without I/O, clocks, threads or
-//! devices; which KV blocks they use by the [`kv`] block manager, which knows numbers of blocks and
-//! never their bytes. Everything else is a request's own: its text, its stop strings, its channel.
+//! [`Engine::step`] reads as: admit -> plan -> submit -> masks, sample -> emit -> retire. Which
+//! sequences are in a step is decided by the scheduler, a state machine without I/O, clocks, threads
+//! or devices; which KV blocks they use, and which of those of earlier requests they find again, by
+//! the [`kv`] block manager, which knows numbers of blocks and never their bytes. Everything else is a
+//! request's own: its text, its stop strings, its grammar, its channel.
 //!
 //! [`Engine::start`] moves an engine to a thread of its own and gives a handle that any number of
 //! threads may use; a caller with one request can drive the engine itself with
 //! [`Engine::complete`].
 //!
-//! The tokens of a request do not depend on what else runs, on how its prompt is cut into chunks
-//! or on whether it had to give way and start again: executors are exact whatever the batch, and
-//! draws are keyed by position.
+//! The tokens of a request do not depend on what else runs, on how its prompt is cut into chunks, on
+//! what of it was in the prefix cache, or on whether it had to give way and start again: executors are
+//! exact whatever the batch, and draws are keyed by position.
+//!
+//! [`EngineHandle::submit`] refuses what can never fit and what a full queue cannot take; who drops an
+//! [`EventStream`] is gone within a step. [`Metrics`] say how it goes.
 //!
 //! ```
 //! use zse_engine::{Engine, EngineConfig, FinishReason, Generate, Request};
@@ -38,11 +42,14 @@
 
 mod batch;
 mod channel;
+mod constraint;
 mod engine;
 mod event;
 mod generation;
 mod handle;
 pub mod kv;
+mod metrics;
+mod queue;
 mod request;
 mod scheduler;
 mod sequence;
@@ -52,4 +59,5 @@ pub use channel::EventStream;
 pub use engine::{Engine, EngineConfig, ModelShape};
 pub use event::{Completion, Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 pub use handle::{EngineError, EngineHandle};
+pub use metrics::{Histogram, Metrics};
 pub use request::{Generate, Limits, Request, RequestError, Task};

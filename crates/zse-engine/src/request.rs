@@ -1,6 +1,9 @@
 //! What callers ask for, and what is refused before it costs anything.
 
+use std::sync::Arc;
+
 use zse_model::sampler::{ParamError, SampleParams};
+use zse_text::{Constraint, GrammarError};
 
 /// A request: a prompt and what to do with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,8 +45,20 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// Tokens that end the generation, beside those that the vocabulary marks.
     pub stop_tokens: Vec<u32>,
+    /// What the text must look like; it ends as soon as it is complete. A long schema takes
+    /// milliseconds to compile, on the thread that submits the request.
+    pub constraint: Option<Constraint>,
     /// How many independent continuations; at most [`Limits::choices`].
     pub n: u32,
+    /// Whether keys and values that earlier requests computed for the same beginning are used, and
+    /// those of this one kept for later ones. It changes time, never tokens.
+    pub cache: bool,
+    /// Only requests with the same salt find what each other computed. Give every tenant its own:
+    /// the time that a prompt takes then tells nobody what another tenant asked.
+    pub salt: String,
+    /// Who goes first where not all can: the smaller, then the older. It may make one that is less
+    /// urgent give way and go on later, with the same tokens.
+    pub priority: i32,
 }
 
 impl Default for Generate {
@@ -55,7 +70,11 @@ impl Default for Generate {
             ignore_eos: false,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            constraint: None,
             n: 1,
+            cache: true,
+            salt: String::new(),
+            priority: 0,
         }
     }
 }
@@ -82,6 +101,23 @@ impl Request {
         Self {
             prompt,
             task: Task::Embed,
+        }
+    }
+
+    /// Whose part of the prefix cache it uses; `None`: it uses none.
+    pub(crate) fn salt(&self) -> Option<Arc<str>> {
+        match &self.task {
+            Task::Generate(g) => g.cache.then(|| g.salt.as_str().into()),
+            Task::Score { .. } => Some("".into()),
+            Task::Embed => None,
+        }
+    }
+
+    /// How urgent it is.
+    pub(crate) fn priority(&self) -> i32 {
+        match &self.task {
+            Task::Generate(g) => g.priority,
+            Task::Score { .. } | Task::Embed => 0,
         }
     }
 
@@ -241,6 +277,9 @@ pub enum RequestError {
         /// What it gives.
         model: &'static str,
     },
+    /// The constraint is beyond a limit, malformed or cannot be enforced.
+    #[error(transparent)]
+    Constraint(#[from] GrammarError),
     /// A sampling parameter is out of its range.
     #[error(transparent)]
     Param(#[from] ParamError),

@@ -1,8 +1,9 @@
 //! Which sequences run, and which of their tokens are in the next batch.
 //!
-//! A state machine without I/O, clocks, threads or devices. Sequences wait or run; oldest first,
-//! always. One that runs keeps its KV blocks, unless an older one needs them: then it gives way and
-//! later computes its tokens again, which gives the same results.
+//! A state machine without I/O, clocks, threads or devices. Sequences wait or run; the most urgent
+//! first, the oldest of those that are equally urgent. One that runs keeps its KV blocks, unless one
+//! before it needs them: then it gives way and later computes again what is not found in the prefix
+//! cache any more, which gives the same results.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -47,6 +48,17 @@ pub(crate) struct Scheduler {
     running: BTreeMap<SeqId, Sequence>,
     /// Copies that blocks need before the next step.
     copies: Vec<KvOp>,
+    prefix: PrefixCounts,
+    preemptions: u64,
+}
+
+/// What the prefix cache was good for so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PrefixCounts {
+    /// Tokens of prompts that were looked up.
+    pub(crate) queried: u64,
+    /// Those that were found.
+    pub(crate) found: u64,
 }
 
 impl Scheduler {
@@ -57,6 +69,8 @@ impl Scheduler {
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
             copies: Vec::new(),
+            prefix: PrefixCounts::default(),
+            preemptions: 0,
         }
     }
 
@@ -73,19 +87,21 @@ impl Scheduler {
         let ids: Vec<SeqId> = ready.map(|s| s.id).take(self.budget.sequences).collect();
         for id in ids {
             while self.running.len() == self.budget.sequences || !self.start(id) {
-                // What nobody reads must not hold what others wait for.
-                match self
-                    .running
-                    .values()
-                    .rev()
-                    .find(|s| s.stalled)
-                    .map(|s| s.id)
-                {
-                    Some(stalled) => self.preempt(stalled),
+                match self.victim(id) {
+                    Some(victim) => self.preempt(victim),
                     None => return,
                 }
             }
         }
+    }
+
+    /// Who gives way to `id`, which waits: what nobody reads, as it must not hold what others wait
+    /// for, or else the last of those that are less urgent. One that only came later goes on.
+    fn victim(&self, id: SeqId) -> Option<SeqId> {
+        let stalled = self.running.values().rev().find(|s| s.stalled);
+        let last = || self.running.values().next_back();
+        let less_urgent = || last().filter(|s| s.id.priority > id.priority);
+        stalled.or_else(less_urgent).map(|s| s.id)
     }
 
     /// Moves a waiting sequence to the running ones, or changes nothing.
@@ -93,29 +109,59 @@ impl Scheduler {
         let Some(mut seq) = self.waiting.remove(&id) else {
             return true;
         };
-        let copies = self.copies.len();
+        let (copies, prefix) = (self.copies.len(), self.prefix);
         let tokens = seq.tokens_to_start();
-        let fits = self.share_prompt(&mut seq) && self.blocks.grow(&mut seq.tables, tokens);
+        let fits = self.take_over(&mut seq) && self.blocks.grow(&mut seq.table, tokens);
         if fits {
+            seq.note_start();
             self.running.insert(id, seq);
         } else {
             self.copies.truncate(copies);
-            self.blocks.release(&mut seq.tables);
+            self.prefix = prefix;
+            self.blocks.release(&mut seq.table);
             seq.restart();
             self.waiting.insert(id, seq);
         }
         fits
     }
 
-    /// Takes the prompt over from the first continuation of the request, where that has computed
-    /// it. False where blocks lack.
-    fn share_prompt(&mut self, seq: &mut Sequence) -> bool {
-        let (Some(tokens), Some(leader)) = (seq.shareable(), self.running.get(&leader(seq.id)))
-        else {
-            return true;
+    /// Takes over what others have computed: the prompt from the first continuation of the request,
+    /// or else as much as is in the prefix cache. False where blocks lack.
+    fn take_over(&mut self, seq: &mut Sequence) -> bool {
+        if let (Some(tokens), Some(leader)) = (seq.shareable(), self.running.get(&leader(seq.id))) {
+            let table = self.blocks.fork(&leader.table, tokens, &mut self.copies);
+            return table.map(|table| seq.adopt(table, tokens)).is_some();
+        }
+        if let (Some(salt), false) = (seq.salt(), self.budget.whole_prompts) {
+            let table = self.blocks.find(salt, &seq.tokens()[..seq.findable()]);
+            let tokens = table.as_slice().len() * self.blocks.block_len();
+            if seq.is_fresh() {
+                self.prefix.queried += seq.tokens().len() as u64;
+                self.prefix.found += tokens as u64;
+            }
+            seq.adopt(table, tokens);
+        }
+        true
+    }
+
+    /// Makes what a running sequence has computed, from token `from` on, known to the prefix cache.
+    pub(crate) fn keep(&mut self, id: SeqId, from: usize) {
+        let Some(seq) = self.running.get_mut(&id) else {
+            return;
         };
-        let tables = self.blocks.fork(&leader.tables, tokens, &mut self.copies);
-        tables.map(|tables| seq.adopt(tables, tokens)).is_some()
+        let Some(salt) = seq.salt().cloned() else {
+            return;
+        };
+        let mut table = std::mem::take(&mut seq.table);
+        let first = from / self.blocks.block_len();
+        let computed = &seq.tokens()[..seq.cached()];
+        self.blocks.keep(&mut table, first, &salt, computed);
+        seq.table = table;
+    }
+
+    /// Forgets the prefix cache: what it holds cannot be trusted any more.
+    pub(crate) fn forget(&mut self) {
+        self.blocks.forget();
     }
 
     /// Whether the first continuation of the request is about to compute what `seq` could share.
@@ -180,16 +226,16 @@ impl Scheduler {
         }
     }
 
-    /// Finds blocks for the next token of a running sequence: younger ones give way, and if there
+    /// Finds blocks for the next token of a running sequence: those behind it give way, and if there
     /// are none, it does so itself.
     fn make_room(&mut self, id: SeqId) -> bool {
         while let Some(seq) = self.running.get_mut(&id) {
             let tokens = seq.cached() + 1;
-            if self.blocks.grow(&mut seq.tables, tokens) {
+            if self.blocks.grow(&mut seq.table, tokens) {
                 return true;
             }
-            if let Some(youngest) = self.running.keys().next_back().copied() {
-                self.preempt(youngest);
+            if let Some(last) = self.running.keys().next_back().copied() {
+                self.preempt(last);
             }
         }
         false
@@ -198,9 +244,10 @@ impl Scheduler {
     /// Takes the blocks of a running sequence away.
     fn preempt(&mut self, id: SeqId) {
         if let Some(mut seq) = self.running.remove(&id) {
-            self.blocks.release(&mut seq.tables);
+            self.blocks.release(&mut seq.table);
             seq.restart();
             self.waiting.insert(id, seq);
+            self.preemptions += 1;
         }
     }
 
@@ -209,6 +256,7 @@ impl Scheduler {
         while let Some(id) = self.running.keys().next_back().copied() {
             self.preempt(id);
         }
+        self.forget();
     }
 
     pub(crate) fn get(&self, id: SeqId) -> Option<&Sequence> {
@@ -219,12 +267,13 @@ impl Scheduler {
         self.running.get_mut(&id)
     }
 
-    /// All sequences of a request.
-    pub(crate) fn of_request(&mut self, request: u64) -> impl Iterator<Item = &mut Sequence> {
-        let ids = SeqId { request, choice: 0 }..=SeqId {
-            request,
+    /// All continuations of a request, given the first.
+    pub(crate) fn of_request(&mut self, first: SeqId) -> impl Iterator<Item = &mut Sequence> {
+        let last = SeqId {
             choice: u32::MAX,
+            ..first
         };
+        let ids = first..=last;
         let waiting = self.waiting.range_mut(ids.clone());
         waiting
             .chain(self.running.range_mut(ids))
@@ -242,7 +291,7 @@ impl Scheduler {
             );
         }
         for seq in &mut finished {
-            self.blocks.release(&mut seq.tables);
+            self.blocks.release(&mut seq.table);
         }
         finished
     }
@@ -252,9 +301,26 @@ impl Scheduler {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Free blocks of the KV group that has fewest.
-    pub(crate) fn free_blocks(&self) -> Option<usize> {
-        self.blocks.free_blocks()
+    /// Sequences that wait, and that run.
+    pub(crate) fn counts(&self) -> [usize; 2] {
+        [self.waiting.len(), self.running.len()]
+    }
+
+    /// How often a sequence gave way.
+    pub(crate) fn preemptions(&self) -> u64 {
+        self.preemptions
+    }
+
+    pub(crate) fn prefix_counts(&self) -> PrefixCounts {
+        self.prefix
+    }
+
+    pub(crate) fn blocks(&self) -> &BlockManager {
+        &self.blocks
+    }
+
+    pub(crate) fn kv_groups(&self) -> usize {
+        self.blocks.groups()
     }
 }
 

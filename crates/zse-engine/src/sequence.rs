@@ -1,17 +1,21 @@
 //! One sequence: its tokens, how far they are computed, and what is wanted of them.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use zse_model::executor::{Output, Want};
+use zse_model::executor::{Output, TokenMask, Want};
+use zse_text::GrammarError;
 
 use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 use crate::generation::Generation;
-use crate::kv::BlockTables;
+use crate::kv::BlockTable;
 
-/// Names a sequence; in order of arrival.
+/// Names a sequence; in order of urgency, then of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SeqId {
+    /// As [`Generate::priority`](crate::Generate::priority).
+    pub(crate) priority: i32,
     pub(crate) request: u64,
     pub(crate) choice: u32,
 }
@@ -33,14 +37,16 @@ pub(crate) struct Sequence {
     /// Its channel is full: not to be computed now.
     pub(crate) stalled: bool,
     /// Blocks of the KV cache, for at least `cached` tokens.
-    pub(crate) tables: BlockTables,
+    pub(crate) table: BlockTable,
+    /// Whose blocks of the prefix cache it finds, and who finds its own; `None`: nobody's.
+    salt: Option<Arc<str>>,
     /// The prompt, then what was drawn.
     tokens: Vec<u32>,
     prompt_len: usize,
     /// How many tokens are in the KV cache.
     cached: usize,
-    /// How many of them another sequence computed.
-    shared: usize,
+    /// How many of them were computed already when it started for the first time.
+    shared: Option<usize>,
     goal: Goal,
     finished: Option<FinishReason>,
     queued: Instant,
@@ -51,15 +57,22 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     /// A sequence that has computed nothing yet and arrived at `now`.
-    pub(crate) fn new(id: SeqId, prompt: Vec<u32>, goal: Goal, now: Instant) -> Self {
+    pub(crate) fn new(
+        id: SeqId,
+        prompt: Vec<u32>,
+        salt: Option<Arc<str>>,
+        goal: Goal,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             stalled: false,
-            tables: BlockTables::default(),
+            table: BlockTable::default(),
+            salt,
             prompt_len: prompt.len(),
             tokens: prompt,
             cached: 0,
-            shared: 0,
+            shared: None,
             goal,
             finished: None,
             queued: now,
@@ -109,17 +122,40 @@ impl Sequence {
         (self.id.choice > 0 && fresh && self.prompt_len > 1).then(|| self.prompt_len - 1)
     }
 
-    /// Takes over `tables`, which hold its first `tokens` tokens.
-    pub(crate) fn adopt(&mut self, tables: BlockTables, tokens: usize) {
-        self.tables = tables;
+    /// Whose part of the prefix cache it uses, if any.
+    pub(crate) fn salt(&self) -> Option<&Arc<str>> {
+        self.salt.as_ref()
+    }
+
+    /// How many of its tokens need not be computed if they are in the prefix cache: those whose
+    /// results nobody waits for. Never all.
+    pub(crate) fn findable(&self) -> usize {
+        match &self.goal {
+            Goal::Generate(_) => self.tokens.len() - 1,
+            Goal::Score { from, done } => from + done - 1,
+            Goal::Embed => 0,
+        }
+    }
+
+    /// Whether it has not started yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// Takes over `table`, which holds its first `tokens` tokens.
+    pub(crate) fn adopt(&mut self, table: BlockTable, tokens: usize) {
+        self.table = table;
         self.cached = tokens;
-        self.shared = tokens;
+    }
+
+    /// Notes that it starts with what it has taken over.
+    pub(crate) fn note_start(&mut self) {
+        self.shared.get_or_insert(self.cached);
     }
 
     /// Forgets what was computed, but nothing that was drawn.
     pub(crate) fn restart(&mut self) {
         self.cached = 0;
-        self.shared = 0;
     }
 
     /// How many results computing the tokens `range` gives.
@@ -154,9 +190,34 @@ impl Sequence {
         }
     }
 
-    /// Notes that a step that computes some of its tokens begins at `now`.
-    pub(crate) fn start(&mut self, now: Instant) {
+    /// Which tokens may be drawn next, if not all.
+    pub(crate) fn mask(&mut self) -> Option<Result<TokenMask, GrammarError>> {
+        match &mut self.goal {
+            Goal::Generate(g) => g.mask(),
+            Goal::Score { .. } | Goal::Embed => None,
+        }
+    }
+
+    /// Notes that a step that computes some of its tokens begins at `now`: how long it waited, if it
+    /// is the first.
+    pub(crate) fn start(&mut self, now: Instant) -> Option<Duration> {
+        let is_first = self.started.is_none();
         self.started.get_or_insert(now);
+        is_first.then(|| now.saturating_duration_since(self.queued))
+    }
+
+    pub(crate) fn prompt_len(&self) -> usize {
+        self.prompt_len
+    }
+
+    /// When it came.
+    pub(crate) fn queued(&self) -> Instant {
+        self.queued
+    }
+
+    /// When it gave its last result.
+    pub(crate) fn last_result(&self) -> Option<Instant> {
+        self.last
     }
 
     /// Takes in the results of a step that computed the tokens up to `end`, as many as
@@ -245,6 +306,11 @@ impl Sequence {
         self.finished.is_some()
     }
 
+    /// Why it ended, if it has.
+    pub(crate) fn finish_reason(&self) -> Option<&FinishReason> {
+        self.finished.as_ref()
+    }
+
     /// The last event of a sequence that has ended.
     pub(crate) fn into_finished(self) -> Finished {
         let (completion_tokens, scores) = match &self.goal {
@@ -262,7 +328,7 @@ impl Sequence {
             reason: self.finished.unwrap_or(FinishReason::Cancelled),
             usage: Usage {
                 prompt_tokens: self.prompt_len,
-                shared_tokens: self.shared.min(self.prompt_len),
+                shared_tokens: self.shared.unwrap_or_default(),
                 completion_tokens,
             },
             timings: Timings {

@@ -4,7 +4,7 @@
 //! file. It knows SentencePiece BPE, BPE over bytes with the splitting rules of every family that
 //! llama.cpp names, and BERT's WordPiece. [`DecodeStream`] turns generated tokens into text as they
 //! come, [`StopMatcher`] ends it at stop strings, and [`parse_tool_calls`] takes tool calls out of
-//! it. A [`ChatTemplate`] turns [`Message`]s into the text that a model continues, within limits
+//! it. [`Grammars`] say which tokens may come so that a text has a given form. A [`ChatTemplate`] turns [`Message`]s into the text that a model continues, within limits
 //! that hold for hostile templates too.
 //!
 //! ```no_run
@@ -30,6 +30,7 @@
 mod chat;
 mod error;
 mod families;
+mod grammar;
 mod merge;
 mod partition;
 mod pattern;
@@ -45,6 +46,7 @@ pub use chat::{
     CHATML, ChatInput, ChatTemplate, Content, FunctionCall, Message, PLAIN, Role, ToolCall,
 };
 pub use error::TextError;
+pub use grammar::{Constraint, Grammar, GrammarError, GrammarState, Grammars};
 pub use special::SpecialIds;
 pub use stop::StopMatcher;
 pub use string_table::StringTable;

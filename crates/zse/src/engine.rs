@@ -9,7 +9,7 @@ use zse_text::{ChatTemplate, Tokenizer};
 
 use crate::chat::ChatRequest;
 use crate::generation::Generation;
-use crate::{Error, LoadOptions, MemoryReport, ModelSource};
+use crate::{Error, LoadOptions, MemoryReport, Metrics, ModelSource};
 
 /// A loaded model. Cloning is cheap: clones share the model, and may be used from any number of
 /// threads; their requests are computed together, up to [`LoadOptions::sequences`] at a time.
@@ -58,6 +58,7 @@ impl Engine {
         let memory = options.memory(&model)?;
         let config = EngineConfig {
             max_sequences: options.sequences,
+            max_waiting: options.max_waiting,
             ..EngineConfig::default()
         };
         let words = Some(tokenizer.clone());
@@ -174,6 +175,11 @@ impl Engine {
     /// If there is nothing to score, or the tokens do not fit the context.
     pub fn score(&self, tokens: Vec<u32>, from: usize) -> Result<Vec<f32>, Error> {
         Ok(self.shared.handle.score(tokens, from)?)
+    }
+
+    /// What the engine counted and measured so far, and what was in use after its last step.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.handle.metrics()
     }
 
     /// The model's tokenizer.

@@ -1,6 +1,7 @@
 //! Everything that can go wrong, with what to do about it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use zse_engine::{EngineError, RequestError};
 use zse_format::FormatError;
@@ -142,5 +143,23 @@ impl Error {
             self,
             Self::Engine(EngineError::Refused(RequestError::TooLong { .. }))
         )
+    }
+
+    /// Whether a request was refused because of its constraint
+    /// ([`Generate::constraint`](crate::Generate::constraint)).
+    pub fn is_constraint(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineError::Refused(RequestError::Constraint(_)))
+        )
+    }
+
+    /// When to try again, where a request was refused because too many wait
+    /// ([`LoadOptions::max_waiting`](crate::LoadOptions::max_waiting)).
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Engine(EngineError::Busy { retry_after, .. }) => Some(*retry_after),
+            _ => None,
+        }
     }
 }

@@ -18,8 +18,9 @@
 //! ([`embed`](Engine::embed)) and scores ([`score`](Engine::score),
 //! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, up to
 //! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
-//! [`LoadOptions::memory`] says beforehand what memory a model needs, [`mod@bench`] measures speed,
-//! [`quantize`] writes a model's weights in other types.
+//! [`Generate`] asks for the form of a text, a priority, and whose keys and values it may find;
+//! [`Engine::metrics`] counts. [`LoadOptions::memory`] says beforehand what memory a model needs,
+//! [`mod@bench`] measures speed, [`quantize`] writes a model's weights in other types.
 //!
 //! Feature `builtin` (on by default) makes a small chat model part of the program.
 #![forbid(unsafe_code)]
@@ -45,13 +46,16 @@ pub use source::ModelSource;
 pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};
-pub use zse_engine::{Completion, FinishReason, Finished, Generate, Timings, TokenInfo, Usage};
+pub use zse_engine::{
+    Completion, EngineError, FinishReason, Finished, Generate, Histogram, Metrics, RequestError,
+    Timings, TokenInfo, Usage,
+};
 /// Model files: metadata and tensors.
 pub use zse_format as format;
 pub use zse_model::executor::{Fuse, KvType, MemoryReport};
 pub use zse_model::sampler::{Mirostat, SampleParams};
 pub use zse_model::{Model, ModelInfo, Program};
 pub use zse_text::{
-    CHATML, ChatTemplate, Message, Role, StopMatcher, TOOL_CALL_OPEN, Tokenizer, ToolCall,
-    parse_tool_calls,
+    CHATML, ChatTemplate, Constraint, Grammar, GrammarError, Message, Role, StopMatcher,
+    TOOL_CALL_OPEN, Tokenizer, ToolCall, parse_tool_calls,
 };

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use zse_cpu::CpuBackend;
+use zse_engine::EngineConfig;
 use zse_format::Checkpoint;
 use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport};
 use zse_model::reference::Reference;
@@ -78,6 +79,9 @@ pub struct LoadOptions {
     pub kv_type: KvType,
     /// Sequences of `context` tokens that are kept at the same time.
     pub sequences: usize,
+    /// Most requests that may wait for their first step; more are refused
+    /// ([`Error::retry_after`]).
+    pub max_waiting: usize,
     /// Most tokens of a forward pass: long prompts are computed in chunks of this size.
     pub batch_tokens: usize,
     /// Fusion.
@@ -92,6 +96,7 @@ impl Default for LoadOptions {
             context: None,
             kv_type: KvType::default(),
             sequences: 1,
+            max_waiting: EngineConfig::default().max_waiting,
             batch_tokens: 512,
             fuse: Fuse::default(),
         }

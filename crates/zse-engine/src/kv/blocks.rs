@@ -1,258 +1,214 @@
-//! Blocks of each KV group: handed out, shared, counted, given back.
+//! Blocks: handed out, shared, counted, given back, found again.
+
+use std::sync::Arc;
 
 use zse_model::executor::{BlockId, KvOp};
 
-/// The blocks of one sequence, a table for each KV group. Token `i` of the sequence is row
-/// `i % block_len` of block `i / block_len` of each table.
+use super::prefix::{Parent, PrefixTree};
+
+/// The blocks of one sequence. Token `i` of the sequence is row `i % block_len` of block
+/// `i / block_len`, in every KV group: all groups have as many blocks, and hold the same tokens.
 ///
 /// Only [`BlockManager`] fills and empties tables, so that a block cannot be given back twice.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct BlockTables(Vec<Vec<BlockId>>);
+pub struct BlockTable(pub(super) Vec<BlockId>);
 
-impl BlockTables {
-    /// Table by KV group; none while no block is held.
-    pub fn as_slice(&self) -> &[Vec<BlockId>] {
+impl BlockTable {
+    /// The blocks, in order.
+    pub fn as_slice(&self) -> &[BlockId] {
         &self.0
     }
 }
 
-/// The free blocks of one group, and how many tables hold each of its blocks.
-#[derive(Clone, Debug)]
-struct Pool {
-    holders: Vec<u32>,
-    free: Vec<BlockId>,
-}
-
-impl Pool {
-    fn new(blocks: usize) -> Self {
-        // Low numbers are handed out first.
-        Self {
-            holders: vec![0; blocks],
-            free: (0..blocks as BlockId).rev().collect(),
-        }
-    }
-
-    fn take(&mut self) -> Option<BlockId> {
-        let id = self.free.pop()?;
-        self.holders[id as usize] = 1;
-        Some(id)
-    }
-
-    fn share(&mut self, id: BlockId) -> BlockId {
-        self.holders[id as usize] += 1;
-        id
-    }
-
-    fn give_back(&mut self, id: BlockId) {
-        let holders = &mut self.holders[id as usize];
-        *holders -= 1;
-        if *holders == 0 {
-            self.free.push(id);
-        }
-    }
-}
-
-/// Hands out the blocks of every KV group.
+/// Hands out the blocks of a model's KV groups.
+///
+/// A block is *held* by the tables that name it, or *cached*: nobody holds it, but what it holds can
+/// be found again, until it is needed for something else, or *free*.
 #[derive(Clone, Debug)]
 pub struct BlockManager {
+    groups: usize,
     block_len: usize,
-    pools: Vec<Pool>,
+    /// By block: how many tables hold it.
+    pub(super) holders: Vec<u32>,
+    pub(super) free: Vec<BlockId>,
+    pub(super) tree: PrefixTree,
 }
 
 impl BlockManager {
-    /// `groups` groups of `blocks` blocks that hold `block_len` tokens each.
+    /// `blocks` blocks, of `block_len` tokens each (at least 1), in each of `groups` groups.
     pub fn new(groups: usize, blocks: usize, block_len: usize) -> Self {
+        let blocks = if groups == 0 { 0 } else { blocks };
         Self {
-            block_len,
-            pools: vec![Pool::new(blocks); groups],
+            groups,
+            block_len: block_len.max(1),
+            holders: vec![0; blocks],
+            // Low numbers are handed out first.
+            free: (0..blocks as BlockId).rev().collect(),
+            tree: PrefixTree::new(blocks),
         }
     }
 
-    /// Makes `tables` long enough for `tokens` tokens, or changes nothing and returns false where
-    /// too few blocks are free.
-    pub fn grow(&mut self, tables: &mut BlockTables, tokens: usize) -> bool {
+    /// KV groups.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// Tokens in a block.
+    pub fn block_len(&self) -> usize {
+        self.block_len
+    }
+
+    /// Makes `table` long enough for `tokens` tokens, or changes nothing and returns false where
+    /// too few blocks can be had.
+    pub fn grow(&mut self, table: &mut BlockTable, tokens: usize) -> bool {
+        if self.groups == 0 {
+            return true;
+        }
         let needed = tokens.div_ceil(self.block_len);
-        tables.0.resize_with(self.pools.len(), Vec::new);
-        let fits = |(pool, table): (&Pool, &Vec<BlockId>)| {
-            pool.free.len() >= needed.saturating_sub(table.len())
-        };
-        if !self.pools.iter().zip(&tables.0).all(fits) {
+        if self.unheld() < needed.saturating_sub(table.0.len()) {
             return false;
         }
-        for (pool, table) in self.pools.iter_mut().zip(&mut tables.0) {
-            while table.len() < needed {
-                table.extend(pool.take());
-            }
+        while table.0.len() < needed {
+            table.0.extend(self.take());
         }
         true
     }
 
-    /// Gives all blocks of `tables` back; those that other tables hold as well stay in use.
-    pub fn release(&mut self, tables: &mut BlockTables) {
-        for (pool, table) in self.pools.iter_mut().zip(tables.0.drain(..)) {
-            // The last blocks are handed out last.
-            table.into_iter().rev().for_each(|id| pool.give_back(id));
+    /// Gives all blocks of `table` back; those that other tables hold as well stay in use.
+    pub fn release(&mut self, table: &mut BlockTable) {
+        // The last blocks are handed out last, and of what is cached they go first.
+        while let Some(id) = table.0.pop() {
+            self.give_back(id);
         }
     }
 
-    /// Tables that hold the first `tokens` tokens of `parent`: full blocks are shared, the rows of
+    /// A table that holds the first `tokens` tokens of `parent`: full blocks are shared, the rows of
     /// a block that is not full are copied by the operations that are added to `ops`. `None`, and
-    /// nothing changed, where too few blocks are free.
+    /// nothing changed, where too few blocks can be had.
     ///
     /// # Panics
     /// If `parent` does not hold `tokens` tokens.
     pub fn fork(
         &mut self,
-        parent: &BlockTables,
+        parent: &BlockTable,
         tokens: usize,
         ops: &mut Vec<KvOp>,
-    ) -> Option<BlockTables> {
-        let (full, rest) = (tokens / self.block_len, tokens % self.block_len);
-        if rest > 0 && self.pools.iter().any(|pool| pool.free.is_empty()) {
-            return None;
+    ) -> Option<BlockTable> {
+        if self.groups == 0 {
+            return Some(BlockTable::default());
         }
-        let tables =
-            self.pools
-                .iter_mut()
-                .zip(&parent.0)
-                .enumerate()
-                .map(|(group, (pool, table))| {
-                    let mut fork: Vec<BlockId> =
-                        table[..full].iter().map(|&id| pool.share(id)).collect();
-                    if rest > 0
-                        && let Some(to) = pool.take()
-                    {
-                        ops.push(KvOp::Copy {
-                            group,
-                            from: table[full],
-                            to,
-                        });
-                        fork.push(to);
-                    }
-                    fork
-                });
-        Some(BlockTables(tables.collect()))
+        let (full, rest) = (tokens / self.block_len, tokens % self.block_len);
+        let last = match rest {
+            0 => None,
+            _ => Some((parent.0[full], self.take()?)),
+        };
+        let mut table = BlockTable(parent.0[..full].to_vec());
+        table.0.iter().for_each(|&id| self.hold(id));
+        if let Some((from, to)) = last {
+            ops.extend((0..self.groups).map(|group| KvOp::Copy { group, from, to }));
+            table.0.push(to);
+        }
+        Some(table)
     }
 
-    /// Free blocks of the group that has fewest; `None` for a model that keeps no keys and values.
+    /// A table of the blocks that are known to hold the beginning of `tokens`, as far as they do;
+    /// only whole blocks.
+    pub fn find(&mut self, salt: &Arc<str>, tokens: &[u32]) -> BlockTable {
+        let mut table = BlockTable::default();
+        for tokens in tokens.chunks_exact(self.block_len) {
+            match self.tree.find(parent(&table.0, salt), tokens) {
+                Some(id) => {
+                    self.hold(id);
+                    table.0.push(id);
+                }
+                None => break,
+            }
+        }
+        table
+    }
+
+    /// Makes the blocks of `table` from index `from` on known to hold `tokens`: those of the whole
+    /// sequence, each of them computed and final; the last block is left out if it is not full.
+    /// Where another block is known to hold the same, the table takes that one instead. Ends at a
+    /// block that somebody else holds as well, or whose parent is not known.
+    pub fn keep(&mut self, table: &mut BlockTable, from: usize, salt: &Arc<str>, tokens: &[u32]) {
+        let blocks = tokens.chunks_exact(self.block_len).enumerate().skip(from);
+        for (i, tokens) in blocks.take(table.0.len().saturating_sub(from)) {
+            let id = table.0[i];
+            let parent = parent(&table.0[..i], salt);
+            let is_unknown = matches!(parent, Parent::Block(b) if !self.tree.contains(b));
+            // A child may be held by nobody who does not hold its parent.
+            if is_unknown || self.holders[id as usize] != 1 || self.tree.contains(id) {
+                return;
+            }
+            match self.tree.find(parent.clone(), tokens) {
+                Some(same) => {
+                    self.hold(same);
+                    table.0[i] = same;
+                    self.give_back(id);
+                }
+                None => self.tree.insert(id, parent, tokens),
+            }
+        }
+    }
+
+    /// Forgets what blocks hold: it cannot be trusted any more. Tables keep theirs.
+    pub fn forget(&mut self) {
+        self.free.extend(self.tree.clear());
+    }
+
+    /// Blocks that no table holds: they can be had. `None` for a model that keeps no keys and
+    /// values.
     pub fn free_blocks(&self) -> Option<usize> {
-        self.pools.iter().map(|pool| pool.free.len()).min()
+        (self.groups > 0).then(|| self.unheld())
+    }
+
+    /// Those of [`free_blocks`](Self::free_blocks) that are known to hold something.
+    pub fn cached_blocks(&self) -> usize {
+        self.tree.unheld()
+    }
+
+    /// All blocks.
+    pub fn blocks(&self) -> usize {
+        self.holders.len()
+    }
+
+    fn unheld(&self) -> usize {
+        self.free.len() + self.tree.unheld()
+    }
+
+    /// A block for a new use, held once.
+    fn take(&mut self) -> Option<BlockId> {
+        let id = self.free.pop().or_else(|| self.tree.evict())?;
+        self.holders[id as usize] = 1;
+        Some(id)
+    }
+
+    /// Holds a block that is held or in the tree once more.
+    fn hold(&mut self, id: BlockId) {
+        if self.holders[id as usize] == 0 {
+            self.tree.hold(id);
+        }
+        self.holders[id as usize] += 1;
+    }
+
+    fn give_back(&mut self, id: BlockId) {
+        let holders = &mut self.holders[id as usize];
+        *holders -= 1;
+        if *holders > 0 {
+            return;
+        }
+        match self.tree.contains(id) {
+            true => self.tree.let_go(id),
+            false => self.free.push(id),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const BLOCKS: usize = 12;
-    const BLOCK_LEN: usize = 4;
-
-    #[derive(Clone, Debug)]
-    enum Action {
-        Grow(usize, usize),
-        Fork(usize, usize, usize),
-        Release(usize),
-    }
-
-    fn action() -> impl Strategy<Value = Action> {
-        prop_oneof![
-            (0..5usize, 0..40usize).prop_map(|(i, n)| Action::Grow(i, n)),
-            (0..5usize, 0..5usize, 0..40usize).prop_map(|(i, j, n)| Action::Fork(i, j, n)),
-            (0..5usize).prop_map(Action::Release),
-        ]
-    }
-
-    /// Every block is free or held, never both, and is counted once for each table that holds it.
-    fn check(manager: &BlockManager, tables: &[BlockTables]) {
-        for (group, pool) in manager.pools.iter().enumerate() {
-            let mut held = [0; BLOCKS];
-            for id in tables.iter().filter_map(|t| t.0.get(group)).flatten() {
-                held[*id as usize] += 1;
-            }
-            assert_eq!(pool.holders, held);
-            let mut free = pool.free.clone();
-            free.sort_unstable();
-            let unheld: Vec<BlockId> = (0..BLOCKS as u32)
-                .filter(|&b| held[b as usize] == 0)
-                .collect();
-            assert_eq!(free, unheld);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_block_leaks_or_is_held_twice(actions in prop::collection::vec(action(), 0..80)) {
-            let mut manager = BlockManager::new(2, BLOCKS, BLOCK_LEN);
-            let mut tables: Vec<BlockTables> = (0..5).map(|_| BlockTables::default()).collect();
-            for action in actions {
-                match action {
-                    Action::Grow(i, tokens) => {
-                        let before = tables[i].0.first().map_or(0, Vec::len);
-                        let needed = tokens.div_ceil(BLOCK_LEN);
-                        let free = manager.free_blocks().unwrap();
-                        let grown = manager.grow(&mut tables[i], tokens);
-                        prop_assert_eq!(grown, needed.saturating_sub(before) <= free);
-                        let after = tables[i].0[0].len();
-                        prop_assert_eq!(after, if grown { before.max(needed) } else { before });
-                    }
-                    Action::Fork(i, j, tokens) if i != j => {
-                        let held = tables[i].0.first().map_or(0, Vec::len) * BLOCK_LEN;
-                        let tokens = tokens.min(held);
-                        let mut ops = Vec::new();
-                        let parent = std::mem::take(&mut tables[i]);
-                        let fork = manager.fork(&parent, tokens, &mut ops);
-                        if let Some(fork) = fork {
-                            for (table, from) in fork.0.iter().zip(&parent.0) {
-                                prop_assert_eq!(table.len(), tokens.div_ceil(BLOCK_LEN));
-                                prop_assert_eq!(&table[..tokens / BLOCK_LEN], &from[..tokens / BLOCK_LEN]);
-                            }
-                            let copies = if tokens % BLOCK_LEN > 0 { parent.0.len() } else { 0 };
-                            prop_assert_eq!(ops.len(), copies);
-                            manager.release(&mut tables[j]);
-                            tables[j] = fork;
-                        } else {
-                            prop_assert_eq!(manager.free_blocks(), Some(0));
-                        }
-                        tables[i] = parent;
-                    }
-                    Action::Fork(..) => {}
-                    Action::Release(i) => manager.release(&mut tables[i]),
-                }
-                check(&manager, &tables);
-            }
-            tables.iter_mut().for_each(|t| manager.release(t));
-            prop_assert_eq!(manager.free_blocks(), Some(BLOCKS));
-        }
-    }
-
-    #[test]
-    fn a_fork_shares_full_blocks_and_copies_the_last() {
-        let mut manager = BlockManager::new(1, 10, 4);
-        let mut parent = BlockTables::default();
-        assert!(manager.grow(&mut parent, 11));
-        let mut ops = Vec::new();
-        let fork = manager.fork(&parent, 10, &mut ops).unwrap();
-        assert_eq!(parent.as_slice(), [[0, 1, 2]]);
-        assert_eq!(fork.as_slice(), [[0, 1, 3]]);
-        assert_eq!(
-            ops,
-            [KvOp::Copy {
-                group: 0,
-                from: 2,
-                to: 3
-            }]
-        );
-        manager.release(&mut parent);
-        assert_eq!(manager.free_blocks(), Some(7), "shared blocks stay");
-    }
-
-    #[test]
-    fn a_model_without_keys_and_values_needs_no_blocks() {
-        let mut manager = BlockManager::new(0, 0, 16);
-        let mut tables = BlockTables::default();
-        assert!(manager.grow(&mut tables, 1000));
-        assert_eq!(manager.free_blocks(), None);
-        manager.release(&mut tables);
+/// What is before the block that follows `blocks`.
+fn parent(blocks: &[BlockId], salt: &Arc<str>) -> Parent {
+    match blocks.last() {
+        Some(&id) => Parent::Block(id),
+        None => Parent::Root(Arc::clone(salt)),
     }
 }

@@ -189,6 +189,85 @@ fn continuations_share_the_prompt() {
     }
 }
 
+/// Whose tokens come in which step, of requests with these priorities that are submitted together.
+fn order(engine: &mut Engine, priorities: &[i32]) -> Vec<usize> {
+    let streams: Vec<_> = (0..)
+        .zip(priorities)
+        .map(|(i, &priority)| {
+            let generate = Generate {
+                max_tokens: Some(1),
+                priority,
+                ..Generate::default()
+            };
+            let request = Request::generate(prompt(i, 5), generate);
+            engine.submit(request).unwrap()
+        })
+        .collect();
+    let mut order = Vec::new();
+    while engine.step() {
+        let read = |i: &usize| matches!(streams[*i].try_recv(), Ok(Event::Tokens { .. }));
+        order.extend((0..streams.len()).filter(read));
+    }
+    order
+}
+
+#[test]
+fn the_urgent_go_first_and_the_others_in_order_of_arrival() {
+    let one = EngineConfig {
+        max_sequences: 1,
+        ..EngineConfig::default()
+    };
+    let mut engine = watched(100, 64, one).0;
+    let served = order(&mut engine, &[0, 5, -1, 0, i32::MIN, 5, -1, i32::MAX]);
+    assert_eq!(served, [4, 2, 6, 0, 3, 1, 5, 7]);
+}
+
+#[test]
+fn the_less_urgent_give_way_and_are_none_the_wiser() {
+    let config = EngineConfig {
+        max_sequences: 2,
+        channel_capacity: 1000,
+        ..EngineConfig::default()
+    };
+    // Places lack, or blocks.
+    for (blocks, max_sequences) in [(1000, 2), (14, 10)] {
+        let config = EngineConfig {
+            max_sequences,
+            ..config
+        };
+        let (mut engine, _) = watched(blocks, 64, config);
+        let request = |i: u64, priority| Generate {
+            params: SampleParams {
+                seed: i,
+                ..SampleParams::default()
+            },
+            max_tokens: Some(6),
+            ignore_eos: true,
+            priority,
+            ..Generate::default()
+        };
+        let submit = |engine: &mut Engine, i: u64, g: Generate| {
+            engine.submit(Request::generate(prompt(i, 20), g)).unwrap()
+        };
+        let calm: Vec<_> = (0..2)
+            .map(|i| submit(&mut engine, i, request(i, 1)))
+            .collect();
+        (0..3).for_each(|_| assert!(engine.step()));
+        let urgent = submit(&mut engine, 2, request(2, 0));
+        assert!(engine.step());
+        let event = urgent.try_recv();
+        assert!(matches!(event, Ok(Event::Tokens { .. })), "{event:?}");
+        run(&mut engine);
+        for (i, stream) in (0..).zip(calm) {
+            let alone = watched(1000, 64, config).0.start().unwrap();
+            let alone = alone.submit(Request::generate(prompt(i, 20), request(i, 0)));
+            let alone = alone.unwrap().completions().remove(0);
+            assert_eq!(ids(&stream.completions()[0]), ids(&alone));
+        }
+        assert_eq!(engine.free_blocks(), Some(blocks));
+    }
+}
+
 #[test]
 fn scores_do_not_depend_on_chunks() {
     let tokens = prompt(3, 50);

@@ -48,7 +48,10 @@ struct Caller {
 
 impl Caller {
     fn submit(engine: &mut Engine, seed: u64, prompt: usize, tokens: usize, n: u32) -> Self {
-        let prompt = crate::common::prompt(seed, prompt);
+        // Some begin alike.
+        let (len, shared) = (prompt, seed as usize * 7 % 30);
+        let mut prompt = crate::common::prompt(seed % 2, shared.min(len));
+        prompt.extend(crate::common::prompt(seed, len - prompt.len()));
         let generate = Generate {
             params: SampleParams {
                 seed,
@@ -57,6 +60,8 @@ impl Caller {
             },
             max_tokens: Some(tokens),
             n,
+            priority: (seed / 3 % 3) as i32 - 1,
+            cache: !seed.is_multiple_of(5),
             ..Generate::default()
         };
         let request = Request::generate(prompt.clone(), generate.clone());
@@ -103,6 +108,17 @@ impl Caller {
     }
 }
 
+/// No more runs than may, and every block is held, or free, of which some are cached. (The executor
+/// checks what a batch may hold.)
+fn check_budgets(engine: &Engine, blocks: usize, max_sequences: usize) {
+    let metrics = engine.metrics();
+    assert!(metrics.running <= max_sequences);
+    assert_eq!(metrics.kv_blocks, blocks);
+    let free = engine.free_blocks().unwrap();
+    assert_eq!(metrics.kv_blocks_used + free, blocks);
+    assert!(metrics.kv_blocks_cached <= free);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -114,7 +130,7 @@ proptest! {
         max_sequences in 1..10usize,
         channel_capacity in 1..6usize,
     ) {
-        let config = EngineConfig { max_sequences, channel_capacity };
+        let config = EngineConfig { max_sequences, channel_capacity, ..EngineConfig::default() };
         let (mut engine, _) = watched(blocks, max_tokens, config);
         let limit = engine.limits().sequence();
         let mut callers: Vec<Caller> = Vec::new();
@@ -125,6 +141,7 @@ proptest! {
                 }
                 Action::Step(n) => (0..n).for_each(|_| {
                     engine.step();
+                    check_budgets(&engine, blocks, max_sequences);
                 }),
                 Action::Read { of, events } if of < callers.len() => callers[of].read(events),
                 Action::Drop(i) if i < callers.len() => drop(callers.remove(i)),
@@ -135,6 +152,7 @@ proptest! {
         let mut idle = 0;
         while callers.iter().any(|c| !c.over) {
             idle = if engine.step() { 0 } else { idle + 1 };
+            check_budgets(&engine, blocks, max_sequences);
             prop_assert!(idle < 100, "nothing moves");
             callers.iter_mut().for_each(|c| c.read(3));
         }
@@ -142,5 +160,6 @@ proptest! {
         callers.iter().for_each(|c| c.check(limit));
         prop_assert!(engine.is_idle());
         prop_assert_eq!(engine.free_blocks(), Some(blocks));
+        prop_assert!(engine.cached_blocks() <= blocks);
     }
 }

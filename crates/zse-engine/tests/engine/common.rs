@@ -44,6 +44,8 @@ pub(crate) struct Fake {
     pools: bool,
     /// By group and row: the token written there.
     kv: Vec<Vec<Option<u32>>>,
+    /// The step in flight.
+    batch: Batch,
     results: Result<Outputs, ExecError>,
     pub(crate) log: Log,
     /// Steps, counted from 0, at which the device fails and forgets everything.
@@ -58,6 +60,7 @@ impl Fake {
             budget: budget.clone(),
             pools,
             kv: vec![vec![None; budget.kv_blocks * budget.block_len]; GROUPS],
+            batch: Batch::default(),
             results: Ok(Outputs::default()),
             log: Log::default(),
             broken_steps: Vec::new(),
@@ -65,7 +68,7 @@ impl Fake {
         }
     }
 
-    fn forward(&mut self, batch: &Batch) -> Result<Outputs, ExecError> {
+    fn write(&mut self, batch: &Batch) {
         assert!(!batch.tokens.is_empty() && batch.tokens.len() <= self.budget.max_tokens);
         assert!(batch.outputs.len() <= self.budget.max_outputs);
         let len = self.budget.block_len;
@@ -82,6 +85,10 @@ impl Fake {
                 }
             }
         }
+    }
+
+    fn rows(&self, masks: &Masks) -> Result<Outputs, ExecError> {
+        let (batch, len) = (&self.batch, self.budget.block_len);
         let prefix = |seq: usize, end: usize, group: usize| -> Vec<u32> {
             let table = &batch.seqs[seq].tables[group];
             let row = |i: usize| table[i / len] as usize * len + i % len;
@@ -112,7 +119,7 @@ impl Fake {
                     let end = batch.seqs[s].first + output.token - batch.seqs[s].tokens.start + 1;
                     let tokens = prefix(s, end, 0);
                     assert_eq!(tokens, prefix(s, end, 1));
-                    finish(row, &output.want, &logits(&tokens), None)
+                    finish(row, &output.want, &logits(&tokens), masks.get(row))
                 })
                 .collect::<Result<_, _>>()
         };
@@ -131,14 +138,17 @@ impl Executor for Fake {
             self.kv.iter_mut().for_each(|group| group.fill(None));
             return Err(ExecError::BadBatch("the device fell off".into()));
         }
-        self.results = self.forward(batch);
-        if let (true, Ok(outputs)) = (self.short_steps.contains(&step), &mut self.results) {
-            outputs.rows.pop();
-        }
+        self.write(batch);
+        self.batch = batch.clone();
         Ok(Ticket(0))
     }
 
-    fn sample(&mut self, _: Ticket, _: &Masks) -> Result<(), ExecError> {
+    fn sample(&mut self, _: Ticket, masks: &Masks) -> Result<(), ExecError> {
+        self.results = self.rows(masks);
+        let step = self.log.lock().unwrap().len() - 1;
+        if let (true, Ok(outputs)) = (self.short_steps.contains(&step), &mut self.results) {
+            outputs.rows.pop();
+        }
         Ok(())
     }
 

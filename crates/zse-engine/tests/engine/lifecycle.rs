@@ -283,6 +283,7 @@ fn what_nobody_reads_gives_way_to_what_waits() {
     let config = EngineConfig {
         channel_capacity: 2,
         max_sequences: 2,
+        ..EngineConfig::default()
     };
     let (mut engine, _) = watched(10, 64, config);
     let endless = Generate {

@@ -1,8 +1,11 @@
 //! What callers of an engine may rely on, tested through its public interface.
 
 mod batching;
+mod cancel;
 mod chaos;
 mod common;
+mod constrained;
 mod lifecycle;
+mod prefix;
 mod reference;
 mod threads;

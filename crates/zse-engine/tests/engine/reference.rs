@@ -1,8 +1,9 @@
-//! The engine over a real, if small, decoder and the reference executor.
+//! The engine over a real, if small, decoder, the reference executor and the CPU's.
 
 use std::sync::Arc;
 
 use crate::common::ids;
+use zse_cpu::CpuBackend;
 use zse_engine::{Engine, EngineConfig, Generate, Request};
 use zse_model::Model;
 use zse_model::conformance::{DecoderSpec, decoder};
@@ -33,8 +34,17 @@ fn budget(blocks: usize, max_tokens: usize) -> Budget {
 }
 
 fn engine(blocks: usize, max_tokens: usize) -> Engine {
+    engine_of(&Reference, blocks, max_tokens)
+}
+
+fn engine_of(backend: &dyn Backend, blocks: usize, max_tokens: usize) -> Engine {
     let budget = budget(blocks, max_tokens);
-    Engine::load(&Reference, model(), None, &budget, EngineConfig::default()).unwrap()
+    Engine::load(backend, model(), None, &budget, EngineConfig::default()).unwrap()
+}
+
+/// Every executor that the engine must be exact with.
+fn backends() -> [Box<dyn Backend>; 2] {
+    [Box::new(Reference), Box::new(CpuBackend::default())]
 }
 
 fn tokens(engine: &mut Engine, requests: &[(Vec<u32>, Generate)]) -> Vec<Vec<u32>> {
@@ -92,6 +102,58 @@ fn batches_chunks_and_restarts_give_the_same_tokens() {
         alone,
         "with too few blocks"
     );
+}
+
+/// Requests that begin alike after `turn` turns: a conversation, and others beside it.
+fn turns(conversation: &[u32], turn: u32) -> Vec<(Vec<u32>, Generate)> {
+    (0..3)
+        .map(|i| {
+            let mut prompt = conversation.to_vec();
+            prompt.extend((0..3 + i * 4).map(|j| (turn * 41 + i * 13 + j * 5) % 97));
+            let params = SampleParams {
+                seed: (turn + i).into(),
+                temperature: 1.2,
+                ..SampleParams::default()
+            };
+            let generate = Generate {
+                params,
+                max_tokens: Some(9),
+                ..Generate::default()
+            };
+            (prompt, generate)
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_found_in_the_cache_gives_the_same_tokens() {
+    for backend in backends() {
+        let mut cached = engine_of(&*backend, 64, 32);
+        let mut crowded = engine_of(&*backend, 18, 32);
+        let mut conversation: Vec<u32> = (0..21).map(|i| i * 11 % 97).collect();
+        for turn in 0..4 {
+            let requests = turns(&conversation, turn);
+            let alone: Vec<_> = requests
+                .iter()
+                .map(|r| {
+                    let mut fresh = engine_of(&*backend, 32, 64);
+                    tokens(&mut fresh, std::slice::from_ref(r)).remove(0)
+                })
+                .collect();
+            assert_eq!(tokens(&mut cached, &requests), alone);
+            assert_eq!(tokens(&mut crowded, &requests), alone, "blocks lack");
+            let (prompt, generate) = requests[0].clone();
+            let again = Request::generate(prompt.clone(), generate);
+            let stream = cached.submit(again).unwrap();
+            while cached.step() {}
+            let completion = stream.completions().remove(0);
+            assert_eq!(ids(&completion), alone[0]);
+            let found = completion.finished.usage.shared_tokens;
+            assert_eq!(found, (prompt.len() - 1) / 8 * 8, "all whole blocks");
+            conversation = prompt;
+            conversation.extend(&alone[0]);
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::*;
-use zse_engine::{EngineConfig, Event, FinishReason, Generate, Request};
+use zse_engine::{EngineConfig, EngineError, Event, FinishReason, Generate, Request};
 use zse_model::sampler::SampleParams;
 
 fn generate(seed: u64) -> Generate {
@@ -25,6 +25,7 @@ fn many_callers_get_their_own_tokens() {
     let config = EngineConfig {
         channel_capacity: 1,
         max_sequences: 5,
+        ..EngineConfig::default()
     };
     let (engine, _) = watched(60, 32, config);
     let handle = engine.start().unwrap();
@@ -102,6 +103,46 @@ fn a_dropped_stream_makes_room_for_others() {
         ids(&second.completions()[0]),
         expected(&prompt(2, 3), &generate(2), 0, 40)
     );
+}
+
+#[test]
+fn more_than_may_wait_are_refused_with_a_time_to_try_again() {
+    let config = EngineConfig {
+        max_sequences: 1,
+        max_waiting: 3,
+        channel_capacity: 1,
+    };
+    let (engine, log) = watched(50, 32, config);
+    let handle = engine.start().unwrap();
+    let request = |i| Request::generate(prompt(i, 5), generate(i));
+    let running = handle.submit(request(0)).unwrap();
+    assert!(matches!(running.recv(), Some(Event::Tokens { .. })));
+    assert_eq!(handle.waiting(), 0, "what runs does not wait");
+    // The executor stands still as long as nobody else may write its log.
+    let stop = log.lock().unwrap();
+    let mut accepted = vec![running];
+    let refused = loop {
+        match handle.submit(request(accepted.len() as u64)) {
+            Ok(stream) => accepted.push(stream),
+            Err(error) => break error,
+        }
+    };
+    let EngineError::Busy {
+        waiting,
+        retry_after,
+    } = refused
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(waiting, 3);
+    assert!((1..=60).contains(&retry_after.as_secs()));
+    drop(stop);
+    accepted.clear();
+    while handle.waiting() > 0 {
+        thread::yield_now();
+    }
+    let done = handle.submit(Request::generate(prompt(9, 4), generate(9)));
+    assert_eq!(done.unwrap().completions().len(), 1);
 }
 
 #[test]

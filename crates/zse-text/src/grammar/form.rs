@@ -1,0 +1,168 @@
+//! From a form to the library's grammar, within limits.
+
+use std::collections::BTreeSet;
+
+use llguidance::api::TopLevelGrammar;
+use serde_json::Value;
+
+use super::{Grammar, GrammarError};
+use crate::Tokenizer;
+
+/// Bytes of a grammar, or of a schema as JSON.
+const MAX_BYTES: usize = 64 << 10;
+
+/// Values within one another in a schema.
+const MAX_DEPTH: usize = 64;
+
+/// Properties of an object: each is some items of the parser where another property may come.
+const MAX_PROPERTIES: usize = 400;
+
+/// Texts to choose from.
+const MAX_CHOICES: usize = 1000;
+
+/// Digits of all the different values of `multipleOf` together: an automaton has a state for each
+/// remainder, by what they divide alike.
+const MAX_MULTIPLE_DIGITS: usize = 4;
+
+pub(super) fn compile(
+    grammar: &Grammar,
+    tokenizer: &Tokenizer,
+) -> Result<TopLevelGrammar, GrammarError> {
+    Ok(match grammar {
+        Grammar::JsonSchema(schema) => {
+            check_schema(schema)?;
+            TopLevelGrammar::from_json_schema(schema.clone())
+        }
+        Grammar::Regex(pattern) => {
+            check_bytes(pattern.len())?;
+            TopLevelGrammar::from_regex(pattern)
+        }
+        Grammar::Lark(text) => {
+            check_lark(text)?;
+            TopLevelGrammar::from_lark(text.clone())
+        }
+        Grammar::Choice(texts) => TopLevelGrammar::from_lark(choice(texts)?),
+        Grammar::Tagged {
+            open,
+            schema,
+            close,
+            repeat,
+        } => {
+            check_schema(schema)?;
+            check_bytes(open.len().saturating_add(close.len()))?;
+            let [open, close] = [open, close].map(|mark| literal(mark, tokenizer));
+            let repeat = if *repeat {
+                "call (\"\\n\" call)*"
+            } else {
+                "call"
+            };
+            let lark = format!("start: {repeat}\ncall: {open} json {close}\njson: %json {schema}");
+            TopLevelGrammar::from_lark(lark)
+        }
+    })
+}
+
+fn check_bytes(size: usize) -> Result<(), GrammarError> {
+    check("the size in bytes", size, MAX_BYTES)
+}
+
+fn check(what: &'static str, size: usize, limit: usize) -> Result<(), GrammarError> {
+    match size > limit {
+        true => Err(GrammarError::TooLarge { what, size, limit }),
+        false => Ok(()),
+    }
+}
+
+/// A schema within a grammar is not parsed here, so it may not hold what costs most.
+fn check_lark(text: &str) -> Result<(), GrammarError> {
+    check_bytes(text.len())?;
+    let costly = |word: &&str| text.contains("%json") && text.contains(*word);
+    match ["multipleOf", "\\u"].iter().find(|word| costly(word)) {
+        Some(word) => Err(GrammarError::Invalid(format!(
+            "{word} is not allowed in a Lark grammar with %json"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The grammar of one of `texts`.
+fn choice(texts: &[String]) -> Result<String, GrammarError> {
+    check("the number of choices", texts.len(), MAX_CHOICES)?;
+    let bytes = texts.iter().map(String::len);
+    check_bytes(bytes.fold(0, usize::saturating_add))?;
+    if texts.is_empty() || texts.iter().any(String::is_empty) {
+        let what = "a choice needs texts, none of them empty";
+        return Err(GrammarError::Invalid(what.to_owned()));
+    }
+    let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    Ok(format!("start: {}", texts.join(" | ")))
+}
+
+/// A text as Lark spells it.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// A mark as Lark spells it: the special token of that name, or text.
+fn literal(mark: &str, tokenizer: &Tokenizer) -> String {
+    match tokenizer.token_id(mark) {
+        Some(id) if tokenizer.is_special(id) => format!("<[{id}]>"),
+        _ if mark.is_empty() => String::new(),
+        _ => quoted(mark),
+    }
+}
+
+fn check_schema(schema: &Value) -> Result<(), GrammarError> {
+    // First, because nothing else here is safe for a value of any depth.
+    check_depth(schema, MAX_DEPTH)?;
+    check_bytes(schema.to_string().len())?;
+    let mut multiples = BTreeSet::new();
+    let mut open = vec![schema];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::Object(named)) = map.get("properties") {
+                    check("the number of properties", named.len(), MAX_PROPERTIES)?;
+                }
+                if let Some(Value::Number(multiple)) = map.get("multipleOf") {
+                    multiples.insert(multiple.to_string());
+                }
+                open.extend(map.values());
+            }
+            Value::Array(values) => open.extend(values),
+            _ => {}
+        }
+    }
+    let digits = multiples.iter().map(|number| digits(number));
+    let digits = digits.fold(0, usize::saturating_add);
+    check(
+        "the number of digits of multipleOf",
+        digits,
+        MAX_MULTIPLE_DIGITS,
+    )
+}
+
+/// How many digits a number has, written without an exponent.
+fn digits(number: &str) -> usize {
+    match number.contains(['e', 'E']) {
+        true => usize::MAX,
+        false => number.trim_start_matches(['-', '0', '.']).len().max(
+            number
+                .split_once('.')
+                .map_or(0, |(_, fraction)| fraction.len()),
+        ),
+    }
+}
+
+/// Checks that a value is at most `left` deep, going no deeper than that.
+fn check_depth(value: &Value, left: usize) -> Result<(), GrammarError> {
+    let Some(left) = left.checked_sub(1) else {
+        let (size, limit) = (MAX_DEPTH + 1, MAX_DEPTH);
+        return check("the depth", size, limit);
+    };
+    match value {
+        Value::Object(map) => map.values().try_for_each(|v| check_depth(v, left)),
+        Value::Array(values) => values.iter().try_for_each(|v| check_depth(v, left)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,278 @@
+//! Grammars over a small vocabulary.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{SpecialIds, StringTable, TokenKind, TokenizerModel, Vocab};
+
+const END: u32 = 0;
+const CALL: u32 = 2;
+
+fn table(strings: &[String]) -> StringTable {
+    StringTable::new("test", strings.iter().map(String::as_bytes)).unwrap()
+}
+
+/// Two ends, a mark, bytes, and some words.
+fn tokenizer() -> Tokenizer {
+    let mut tokens: Vec<String> = ["</s>", "<|eot|>", "<call>"].map(String::from).to_vec();
+    let mut kinds = vec![TokenKind::Control; tokens.len()];
+    tokens.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
+    kinds.resize(tokens.len(), TokenKind::Byte);
+    let words = [
+        "true",
+        "false",
+        "\"name\"",
+        "\":",
+        "yes",
+        "no",
+        "ye",
+        "12",
+        "{\"",
+        "</think>\n",
+    ];
+    tokens.extend(words.map(String::from));
+    kinds.resize(tokens.len(), TokenKind::Normal);
+    Tokenizer::new(Vocab {
+        model: TokenizerModel::SentencePiece,
+        pre: String::new(),
+        scores: Vec::new(),
+        merges: table(&[]),
+        special: SpecialIds {
+            eos: Some(END),
+            eot: Some(1),
+            ..SpecialIds::default()
+        },
+        flags: Default::default(),
+        name: String::new(),
+        tokens: table(&tokens),
+        kinds,
+    })
+    .unwrap()
+}
+
+fn allowed(mask: &[u64]) -> Vec<u32> {
+    let bits = (0..mask.len() as u32 * 64).filter(|i| mask[*i as usize / 64] >> (i % 64) & 1 == 1);
+    bits.collect()
+}
+
+/// A text that the grammar allows, drawn by a simple generator; at most 400 tokens of it.
+fn draw(grammars: &Grammars, constraint: &Constraint, seed: u64) -> Result<String, GrammarError> {
+    let mut state = grammars.compile(constraint)?;
+    let (mut text, mut random) = (Vec::new(), seed);
+    for _ in 0..400 {
+        if state.is_over() {
+            break;
+        }
+        let tokens = allowed(&state.mask()?);
+        random = random
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(seed | 1);
+        // Rather an end or a word than anything else.
+        let last = *tokens.last().unwrap();
+        let token = match tokens[0] {
+            end @ (0 | 1) => end,
+            _ if last >= 259 && random >> 62 > 0 => last,
+            _ => tokens[(random >> 33) as usize % tokens.len()],
+        };
+        if token < CALL {
+            break;
+        }
+        state.accept(token)?;
+        text.extend_from_slice(&grammars.tokenizer.token_bytes(token));
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn grammars() -> Grammars {
+    Grammars::new(&tokenizer()).unwrap()
+}
+
+#[test]
+fn a_text_has_the_form_that_is_asked_for() {
+    let grammars = grammars();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": { "enum": ["ada", "bob"] },
+            "age": { "type": "integer", "minimum": 3, "maximum": 40 },
+            "ok": { "type": "boolean" },
+        },
+        "required": ["name", "age", "ok"],
+        "additionalProperties": false,
+    });
+    let tagged = Grammar::Tagged {
+        open: "<call>".into(),
+        schema: schema.clone(),
+        close: "</call>".into(),
+        repeat: false,
+    };
+    let check_json = |text: &str| {
+        let value: Value = serde_json::from_str(text).expect(text);
+        assert!(["ada", "bob"].contains(&value["name"].as_str().unwrap()));
+        assert!((3..=40).contains(&value["age"].as_i64().unwrap()));
+        assert!(value["ok"].is_boolean());
+        assert_eq!(value.as_object().unwrap().len(), 3);
+    };
+    for seed in 1..40 {
+        let draw = |grammar: Grammar| draw(&grammars, &grammar.into(), seed).unwrap();
+        check_json(&draw(Grammar::JsonSchema(schema.clone())));
+        let text = draw(tagged.clone());
+        let inner = text
+            .strip_prefix("<call>")
+            .and_then(|t| t.strip_suffix("</call>"));
+        check_json(inner.expect(&text));
+        let text = draw(Grammar::Regex("[a-c]{2,5}-(yes|no)".into()));
+        let (letters, word) = text.split_once('-').expect(&text);
+        assert!((2..=5).contains(&letters.len()) && ["yes", "no"].contains(&word));
+        let text = draw(Grammar::Lark(
+            "start: \"a\" b+ \"c\"\nb: \"x\" | \"(\" b \")\"".into(),
+        ));
+        assert!(text.starts_with('a') && text.len() > 2);
+        let text = draw(Grammar::Choice(vec!["yes".into(), "no \"more\"\n".into()]));
+        assert!(["yes", "no \"more\"\n"].contains(&&*text), "{text:?}");
+    }
+}
+
+#[test]
+fn a_special_token_is_no_text() {
+    let grammars = grammars();
+    let text = Grammar::Regex("<call>".into());
+    let mut state = grammars.compile(&text.into()).unwrap();
+    assert!(!allowed(&state.mask().unwrap()).contains(&CALL));
+    let tagged = Grammar::Tagged {
+        open: "<call>".into(),
+        schema: json!({ "type": "boolean" }),
+        close: String::new(),
+        repeat: true,
+    };
+    let mut state = grammars.compile(&tagged.into()).unwrap();
+    assert_eq!(allowed(&state.mask().unwrap()), [CALL]);
+}
+
+#[test]
+fn the_end_comes_when_the_text_is_complete_and_not_before() {
+    let grammars = grammars();
+    let grammar = Grammar::Regex("ab?".into());
+    let mut state = grammars.compile(&grammar.into()).unwrap();
+    assert_eq!(allowed(&state.mask().unwrap()), [3 + u32::from(b'a')]);
+    state.accept(3 + u32::from(b'a')).unwrap();
+    assert_eq!(
+        allowed(&state.mask().unwrap()),
+        [END, 1, 3 + u32::from(b'b')]
+    );
+    assert!(!state.is_over());
+    let mut other = state.clone();
+    other.accept(3 + u32::from(b'b')).unwrap();
+    assert!(other.is_over());
+    assert_eq!(allowed(&other.mask().unwrap()), [END, 1]);
+    assert!(!state.is_over(), "a copy goes its own way");
+    assert!(matches!(state.accept(3), Err(GrammarError::Stuck(_))));
+}
+
+#[test]
+fn what_comes_before_the_marker_is_free() {
+    let grammars = grammars();
+    let constraint = Constraint {
+        grammar: Grammar::Choice(vec!["yes".into()]),
+        after: Some("</think>".into()),
+    };
+    let mut state = grammars.compile(&constraint).unwrap();
+    let thought = tokenizer().encode("no </thin </think", false, false);
+    for token in thought {
+        let mask = allowed(&state.mask().unwrap());
+        assert!(mask.contains(&token) && !mask.contains(&END) && !mask.contains(&1));
+        assert_eq!(mask.len(), grammars.tokenizer.vocab_size() - 2);
+        state.accept(token).unwrap();
+    }
+    state.accept(3 + u32::from(b'>')).unwrap();
+    let yes = state.mask().unwrap();
+    assert_eq!(allowed(&yes).first(), Some(&(3 + u32::from(b'y'))));
+    let mut state = grammars.compile(&constraint).unwrap();
+    state
+        .accept(grammars.tokenizer.token_id("</think>\n").unwrap())
+        .unwrap();
+    assert_eq!(state.mask().unwrap(), yes);
+}
+
+#[test]
+fn what_is_malformed_or_too_much_is_refused() {
+    let grammars = grammars();
+    let nested = |levels| (0..levels).fold(json!(true), |inner, _| json!({ "items": inner }));
+    let many = |n: usize| -> Value { (0..n).map(|i| (format!("k{i}"), json!({}))).collect() };
+    let parts = |key: &str| -> Vec<Value> {
+        let part = |i: usize| json!({ "properties": { format!("p{i}"): { "type": "null" } } });
+        (0..12)
+            .map(|i| json!({ key: (0..4).map(|j| part(4 * i + j)).collect::<Vec<_>>() }))
+            .collect()
+    };
+    let refused = [
+        Grammar::JsonSchema(json!({ "type": "elephant" })),
+        Grammar::JsonSchema(json!([1, 2])),
+        Grammar::JsonSchema(json!({ "$ref": "https://example.com/schema" })),
+        Grammar::JsonSchema(nested(100)),
+        Grammar::JsonSchema(json!({ "properties": many(401) })),
+        Grammar::JsonSchema(json!({ "enum": ["x".repeat(70_000)] })),
+        Grammar::JsonSchema(json!({ "type": "integer", "multipleOf": 1_000_003 })),
+        Grammar::JsonSchema(json!({ "type": "number", "multipleOf": 1e-9 })),
+        Grammar::JsonSchema(json!({ "allOf": [{ "multipleOf": 997 }, { "multipleOf": 991 }] })),
+        Grammar::JsonSchema(json!({ "allOf": parts("anyOf") })),
+        Grammar::JsonSchema(json!({ "allOf": parts("oneOf") })),
+        Grammar::Regex("(".into()),
+        Grammar::Regex("(?=a)b".into()),
+        Grammar::Regex("a".repeat(70_000)),
+        Grammar::Regex(format!("{}{}", "(".repeat(20_000), ")".repeat(20_000))),
+        Grammar::Lark("start: nothing".into()),
+        Grammar::Lark(String::new()),
+        Grammar::Lark(format!(
+            "start: {}\"a\"{}",
+            "(".repeat(9000),
+            ")".repeat(9000)
+        )),
+        Grammar::Lark("start: %json { \"multipleOf\": 1000003 }".into()),
+        Grammar::Choice(Vec::new()),
+        Grammar::Choice(vec![String::new()]),
+        Grammar::Choice(vec!["a".into(); 1001]),
+    ];
+    for grammar in refused {
+        let name: String = format!("{grammar:?}").chars().take(80).collect();
+        let error = grammars.compile(&grammar.into());
+        let error = error.expect_err(&name).to_string();
+        assert!(
+            error.len() < 500 && !error.contains("backtrace"),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_costly_to_follow_ends_with_an_error() {
+    let grammars = grammars();
+    for grammar in [
+        Grammar::Lark("start: a{1000}\na: b{1000}\nb: \"x\"{1000}".into()),
+        Grammar::Regex("((a{1,100}){1,100}){1,100}".into()),
+        Grammar::JsonSchema(json!({ "type": "array", "minItems": 1_000_000_000 })),
+        Grammar::JsonSchema(json!({ "type": "string", "minLength": 1_000_000_000 })),
+        Grammar::Lark("start: a\na: a a | \"x\" |".into()),
+    ] {
+        // Either is right; neither panics, hangs or eats the memory.
+        let _ = draw(&grammars, &grammar.into(), 1);
+    }
+}
+
+#[test]
+fn a_vocabulary_without_an_end_cannot_be_constrained() {
+    let vocab = |special| Vocab {
+        model: TokenizerModel::SentencePiece,
+        pre: String::new(),
+        scores: Vec::new(),
+        merges: table(&[]),
+        special,
+        flags: Default::default(),
+        name: String::new(),
+        tokens: table(&["a", "b"].map(String::from)),
+        kinds: Vec::new(),
+    };
+    let tokenizer = Tokenizer::new(vocab(SpecialIds::default())).unwrap();
+    let error = Grammars::new(&tokenizer).unwrap_err();
+    assert!(matches!(error, GrammarError::Vocabulary(_)));
+}
