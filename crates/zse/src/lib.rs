@@ -45,13 +45,16 @@ pub use source::ModelSource;
 pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};
-pub use zse_engine::{Completion, FinishReason, Finished, Generate, Timings, TokenInfo, Usage};
+pub use zse_engine::{
+    Completion, EngineError, FinishReason, Finished, Generate, Limits, RequestError, Timings,
+    TokenInfo, Usage,
+};
 /// Model files: metadata and tensors.
 pub use zse_format as format;
 pub use zse_model::executor::{Fuse, KvType, MemoryReport};
-pub use zse_model::sampler::{Mirostat, SampleParams};
+pub use zse_model::sampler::{Mirostat, ParamError, SampleParams};
 pub use zse_model::{Model, ModelInfo, Program};
 pub use zse_text::{
-    CHATML, ChatTemplate, Message, Role, StopMatcher, TOOL_CALL_OPEN, Tokenizer, ToolCall,
-    parse_tool_calls,
+    CHATML, ChatTemplate, Content, Message, Role, StopMatcher, TOOL_CALL_OPEN, TextError,
+    Tokenizer, ToolCall, parse_tool_calls,
 };
