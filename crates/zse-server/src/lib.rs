@@ -2,7 +2,7 @@
 //!
 //! [`Server::bind`] checks the settings and takes the port, [`Server::run`] serves until it is told
 //! to stop, and then lets what runs come to its end. Each endpoint is a file
-//! in `routes/`; whatever a request gets wrong becomes an [`ApiError`](error::ApiError), and so
+//! in `routes/`; whatever a request gets wrong becomes an `ApiError`, and so
 //! OpenAI's error object.
 //!
 //! Inside: `guard` decides who may ask at all, `request` reads a body and refuses what it does not
