@@ -16,7 +16,7 @@ use crate::state::{App, Slot};
 
 /// How long it may take until a client's going away is noticed while no token comes.
 const NOTICE: Duration = Duration::from_millis(100);
-/// How long to wait for one of several generations before looking at the others.
+/// How long to wait for one of several generations before looking at all of them again.
 const TURN: Duration = Duration::from_millis(2);
 
 /// Something that one of a request's generations gave.
@@ -90,38 +90,55 @@ impl Running {
                 self.gauges.count(&piece);
                 return Some(Ok(piece));
             }
-            let live = self.parts.iter().filter(|part| !part.is_over).count();
-            if live == 0 {
-                return None;
-            }
-            self.turn = (self.turn + 1) % self.parts.len();
-            let part = &mut self.parts[self.turn];
-            if part.is_over {
-                continue;
-            }
-            let patience = if live == 1 { NOTICE } else { TURN };
-            let progress = part.generation.wait(patience);
-            for finished in &part.generation.finished()[part.reported..] {
-                self.ready.push_back(Piece::Finished {
-                    prompt: self.turn,
-                    finished: finished.clone(),
-                });
-            }
-            part.reported = part.generation.finished().len();
-            match progress {
-                Ok(Progress::Chunk(chunk)) => self.ready.push_back(Piece::Chunk {
-                    prompt: self.turn,
-                    chunk,
-                }),
-                Ok(Progress::Waiting) => {}
-                Ok(Progress::End) => part.is_over = true,
-                Err(error) => {
-                    part.is_over = true;
-                    self.ready.iter().for_each(|piece| self.gauges.count(piece));
-                    return Some(Err(error.into()));
-                }
+            if let Err(error) = self.gather()? {
+                self.ready.iter().for_each(|piece| self.gauges.count(piece));
+                return Some(Err(error));
             }
         }
+    }
+
+    /// Collects what is there, or else waits a while; `None` if all are over.
+    fn gather(&mut self) -> Option<Result<(), ApiError>> {
+        let live = |part: &Part| !part.is_over;
+        let first = self.parts.iter().position(live)?;
+        if self.parts.iter().filter(|part| live(part)).count() == 1 {
+            return Some(self.wait(first, NOTICE));
+        }
+        // Those that wait for a place must not hold up those that run.
+        for i in first..self.parts.len() {
+            if let Err(error) = self.wait(i, Duration::ZERO) {
+                return Some(Err(error));
+            }
+        }
+        if !self.ready.is_empty() {
+            return Some(Ok(()));
+        }
+        self.turn = (self.turn + 1) % self.parts.len();
+        Some(self.wait(self.turn, TURN))
+    }
+
+    /// Waits for a piece of a generation, and collects it.
+    fn wait(&mut self, prompt: usize, patience: Duration) -> Result<(), ApiError> {
+        let part = &mut self.parts[prompt];
+        if part.is_over {
+            return Ok(());
+        }
+        let progress = part.generation.wait(patience);
+        for finished in &part.generation.finished()[part.reported..] {
+            let finished = finished.clone();
+            self.ready.push_back(Piece::Finished { prompt, finished });
+        }
+        part.reported = part.generation.finished().len();
+        match progress {
+            Ok(Progress::Chunk(chunk)) => self.ready.push_back(Piece::Chunk { prompt, chunk }),
+            Ok(Progress::Waiting) => {}
+            Ok(Progress::End) => part.is_over = true,
+            Err(error) => {
+                part.is_over = true;
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -69,6 +69,21 @@ fn several_prompts_give_choices_in_order() {
 }
 
 #[test]
+fn prompts_beyond_the_places_there_are_wait_their_turn() {
+    let server = serve(|_| {});
+    let prompts: Vec<String> = (0..40).map(|i| format!("Number {i}")).collect();
+    let body = json!({ "prompt": prompts, "max_tokens": 3, "ignore_eos": true, "stream": true });
+    let events = server.post(PATH, &body).events();
+    for index in 0..40 {
+        let own = |e: &&Value| e["choices"][0]["index"] == index;
+        let last = events.iter().rfind(own).unwrap();
+        assert_eq!(last["choices"][0]["finish_reason"], "length");
+    }
+    server.wait_until_idle();
+    assert_eq!(server.metric("zse_generated_tokens_total"), 120.0);
+}
+
+#[test]
 fn prompts_are_scored_by_echo() {
     let server = serve(|_| {});
     let body =
