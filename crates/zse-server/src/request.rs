@@ -11,7 +11,11 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, Visitor
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::job;
 use crate::state::App;
+
+/// Bytes of a body that take so long to parse that other connections should not wait for it.
+const LARGE: usize = 64 << 10;
 
 /// The parameters of a request that nobody has taken yet.
 #[derive(Debug)]
@@ -32,7 +36,10 @@ impl FromRequest<Arc<App>> for Fields {
         let body = body.map_err(|_| ApiError::slow_body())?;
         // Either too many bytes without a length, or a client that went away and will not read this.
         let body = body.map_err(|_| ApiError::too_large(limit))?;
-        Self::parse(&body)
+        match body.len() > LARGE {
+            true => job::blocking(move |_| Self::parse(&body)).await,
+            false => Self::parse(&body),
+        }
     }
 }
 
