@@ -163,8 +163,9 @@ impl Gauges {
     fn count(&mut self, piece: &Piece) {
         if !self.has_started {
             self.has_started = true;
-            self.metrics.waiting.fetch_sub(1, Relaxed);
+            // In this order: it is in one of the gauges at any time.
             self.metrics.running.fetch_add(1, Relaxed);
+            self.metrics.waiting.fetch_sub(1, Relaxed);
             self.metrics.kv_tokens.fetch_add(self.kv_tokens, Relaxed);
         }
         match piece {
@@ -184,8 +185,8 @@ impl Drop for Gauges {
         match self.has_started {
             false => less(&self.metrics.waiting, 1),
             true => {
-                less(&self.metrics.running, 1);
                 less(&self.metrics.kv_tokens, self.kv_tokens);
+                less(&self.metrics.running, 1);
             }
         }
     }

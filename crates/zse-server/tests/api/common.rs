@@ -141,27 +141,44 @@ impl Running {
         self.request("POST", path, "", &body.to_string())
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric, named with its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").body;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok())
-            .unwrap_or_else(|| panic!("no {name}: {text}"))
+        value(&self.get("/metrics").body, name)
     }
 
     /// Waits until nothing is generated any more.
     pub(crate) fn wait_until_idle(&self) {
         let start = Instant::now();
-        while self.metric("vllm:num_requests_running") + self.metric("vllm:num_requests_waiting")
-            > 0.0
-        {
-            assert!(start.elapsed() < Duration::from_secs(10), "still running");
+        loop {
+            // One look at all: a request may go from waiting to running between two.
+            let text = self.get("/metrics").body;
+            let gauges = [
+                "num_requests_waiting",
+                "num_requests_running",
+                "kv_cache_usage_perc",
+            ];
+            if gauges
+                .iter()
+                .all(|name| value(&text, &format!("vllm:{name}")) == 0.0)
+            {
+                return;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "still running: {text}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(self.metric("vllm:kv_cache_usage_perc"), 0.0);
     }
+}
+
+/// The value of a metric in Prometheus' text.
+fn value(text: &str, name: &str) -> f64 {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| panic!("no {name}: {text}"))
 }
 
 impl Drop for Running {
