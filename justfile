@@ -35,6 +35,10 @@ tidy:
 fuzz target="gguf" seconds="600":
     fuzz/run {{target}} {{seconds}}
 
+# Run real clients from PyPI and npm against `zse serve` (needs python3 and the registries)
+clients:
+    crates/zse-server/tests/clients/run
+
 # Compare with llama.cpp and write docs/parity.md (needs cmake and libclang; see parity/README.md)
 parity:
     cd parity && cargo run --release -- report ../docs/parity.md

@@ -35,6 +35,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or_else(|| Command::Chat(Box::default())) {
         Command::Chat(args) => commands::chat::run(*args, global),
         Command::Run(args) => commands::run::run(&args, global),
+        Command::Serve(args) => commands::serve::run(&args, global),
         Command::Bench(args) => commands::bench::run(&args, global),
         Command::Info(args) => commands::info::run(&args, global),
         Command::Tokenize(args) => commands::tokenize::run(&args),

@@ -13,7 +13,8 @@ use crate::chat::{FunctionCall, ToolCall};
 /// What a tool call begins with in a model's text: who shows the text while it is written may hold
 /// it back from here on, and ask [`parse_tool_calls`] once all of it is there.
 pub const TOOL_CALL_OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
+/// What it ends with.
+pub const TOOL_CALL_CLOSE: &str = "</tool_call>";
 
 /// Takes the tool calls out of a model's complete answer. Returns the text around them, without the
 /// spaces beside them, and the calls in order, named `call_0`, `call_1`, ...
@@ -29,7 +30,9 @@ pub fn parse_tool_calls(text: &str) -> (String, Vec<ToolCall>) {
     while let Some(open) = text[from..].find(TOOL_CALL_OPEN).map(|at| from + at) {
         let body = open + TOOL_CALL_OPEN.len();
         if close < body {
-            close = text[body..].find(CLOSE).map_or(text.len(), |at| body + at);
+            close = text[body..]
+                .find(TOOL_CALL_CLOSE)
+                .map_or(text.len(), |at| body + at);
         }
         from = body;
         if let Some(FunctionCall { name, arguments }) = call(&text[body..close]) {
@@ -39,7 +42,7 @@ pub fn parse_tool_calls(text: &str) -> (String, Vec<ToolCall>) {
                 arguments,
             ));
             append(&mut content, &text[done..open]);
-            from = (close + CLOSE.len()).min(text.len());
+            from = (close + TOOL_CALL_CLOSE.len()).min(text.len());
             done = from;
         }
     }

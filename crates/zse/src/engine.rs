@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zse_engine::{Engine as StepEngine, EngineConfig, EngineHandle, Generate, Request};
+use zse_engine::{Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits, Request};
 use zse_model::Model;
 use zse_model::program::ProgramOutput;
 use zse_text::{ChatTemplate, Tokenizer};
@@ -142,7 +142,7 @@ impl Engine {
 
     /// The tokens of a text that goes on: behind BOS if the model asks for it, once even where the
     /// text spells it (many chat templates do), and without EOS.
-    pub(crate) fn open_tokens(&self, text: &str, parse_special: bool) -> Vec<u32> {
+    pub fn open_tokens(&self, text: &str, parse_special: bool) -> Vec<u32> {
         let tokenizer = self.tokenizer();
         let mut tokens = tokenizer.encode(text, false, parse_special);
         if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
@@ -160,12 +160,20 @@ impl Engine {
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
         let mut embeddings = Vec::with_capacity(texts.len());
         for text in texts {
-            let tokens = self.tokenizer().encode(text, true, false);
-            let mut embedding = self.shared.handle.embed(tokens)?;
-            normalize(&mut embedding);
-            embeddings.push(embedding);
+            embeddings.push(self.embed_tokens(self.tokenizer().encode(text, true, false))?);
         }
         Ok(embeddings)
+    }
+
+    /// The embedding of tokens, of length 1; as in [`embed`](Self::embed), for callers that count
+    /// them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn embed_tokens(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
+        let mut embedding = self.shared.handle.embed(tokens)?;
+        normalize(&mut embedding);
+        Ok(embedding)
     }
 
     /// The natural log-probability of each of `tokens` from index `from` (at least 1) on, given
@@ -205,6 +213,11 @@ impl Engine {
     /// Tokens that a sequence may have.
     pub fn context(&self) -> usize {
         self.model().info.context
+    }
+
+    /// What a request may ask for.
+    pub fn limits(&self) -> Limits {
+        self.shared.handle.limits()
     }
 
     /// Where it runs, such as `cpu (avx512)`.

@@ -47,15 +47,15 @@ pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};
 pub use zse_engine::{
-    Completion, EngineError, FinishReason, Finished, Generate, Histogram, Metrics, RequestError,
-    Timings, TokenInfo, Usage,
+    Completion, EngineError, FinishReason, Finished, Generate, Histogram, Limits, Metrics,
+    RequestError, Timings, TokenInfo, Usage,
 };
 /// Model files: metadata and tensors.
 pub use zse_format as format;
 pub use zse_model::executor::{Fuse, KvType, MemoryReport};
-pub use zse_model::sampler::{Mirostat, SampleParams};
+pub use zse_model::sampler::{Mirostat, ParamError, SampleParams};
 pub use zse_model::{Model, ModelInfo, Program};
 pub use zse_text::{
-    CHATML, ChatTemplate, Constraint, Grammar, GrammarError, Message, Role, StopMatcher,
-    TOOL_CALL_OPEN, Tokenizer, ToolCall, parse_tool_calls,
+    CHATML, ChatTemplate, Constraint, Content, Grammar, GrammarError, Message, Role, StopMatcher,
+    TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TextError, Tokenizer, ToolCall, parse_tool_calls,
 };

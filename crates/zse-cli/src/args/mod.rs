@@ -2,6 +2,7 @@
 
 mod load;
 mod sampling;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use zse::quantize::Mixture;
 
 pub(crate) use load::{Global, ModelArg};
+pub(crate) use serve::ServeArgs;
+
 pub(crate) use sampling::{GenerateArgs, SamplingArgs, random_seed, settings};
 
 use crate::log::Level;
@@ -40,6 +43,8 @@ pub(crate) enum Command {
     Chat(Box<ChatArgs>),
     /// Answer one prompt, or a file of conversations
     Run(Box<RunArgs>),
+    /// Serve models over HTTP, with OpenAI's API
+    Serve(ServeArgs),
     /// Measure speed, with llama-bench's meanings
     #[command(alias = "benchmark")]
     Bench(BenchArgs),

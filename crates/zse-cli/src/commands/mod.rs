@@ -8,6 +8,7 @@ pub(crate) mod info;
 pub(crate) mod perplexity;
 pub(crate) mod quantize;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod tokenize;
 
 use std::fs;

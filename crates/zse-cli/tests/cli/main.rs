@@ -7,5 +7,6 @@ mod measure;
 mod memory;
 mod model;
 mod run;
+mod serve;
 mod terminal;
 mod usage;

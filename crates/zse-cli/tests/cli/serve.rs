@@ -1,0 +1,144 @@
+//! `zse serve`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use crate::common::{command, zse};
+
+/// A server that is ended with the test.
+struct Server {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+    address: String,
+    /// What it said before it listened.
+    said: String,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        let mut command = command(&["serve", "--port", "0"]);
+        command.args(args).env_remove("ZSE_API_KEY");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut server = Self {
+            child,
+            out,
+            address: String::new(),
+            said: String::new(),
+        };
+        while server.address.is_empty() {
+            let mut line = String::new();
+            let read = server.out.read_line(&mut line).expect("text");
+            assert_ne!(read, 0, "{}", server.said);
+            match line.strip_prefix("listening on http://") {
+                None => server.said.push_str(&line),
+                Some(rest) => {
+                    let address = rest.split(' ').next().expect("an address");
+                    server.address = address.to_owned();
+                }
+            }
+        }
+        server
+    }
+
+    fn get(&self, path: &str, headers: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_builtin_model_is_served_without_a_word_more() {
+    let server = Server::start(&[]);
+    assert!(
+        server
+            .said
+            .starts_with("builtin: context 2048 tokens, 4 at a time")
+    );
+    for part in ["mapped in", "packed in", "warmed up in"] {
+        assert!(server.said.contains(part), "{}", server.said);
+    }
+    assert!(server.get("/health", "").contains(r#"{"status":"ok"}"#));
+    assert!(server.get("/v1/models", "").contains(r#""id":"builtin""#));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_it_in_order() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::start(&[]);
+        let pid = Pid::from_raw(server.child.id() as i32);
+        // Once it answers, it also listens for signals.
+        server.get("/health", "");
+        kill(pid, signal).expect("it runs");
+        assert!(server.child.wait().expect("it ends").success());
+        let mut rest = String::new();
+        server.out.read_to_string(&mut rest).expect("text");
+        assert_eq!(rest, "");
+    }
+}
+
+#[test]
+fn keys_come_from_option_and_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys");
+    std::fs::write(&file, "# of the team\n\nfrom-file\n").unwrap();
+    let file = file.display().to_string();
+    let server = Server::start(&["--api-key", "from-option", "--api-key-file", &file]);
+    for key in ["from-file", "from-option"] {
+        let answer = server.get("/v1/models", &format!("authorization: Bearer {key}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert!(server.get("/v1/models", "").starts_with("HTTP/1.1 401"));
+    assert!(server.get("/health", "").starts_with("HTTP/1.1 200"));
+
+    std::fs::write(dir.path().join("keys"), "# none\n").unwrap();
+    let done = zse(&["serve", "--port", "0", "--api-key-file", &file]);
+    assert_eq!(done.code, 1);
+    assert!(done.err.contains("has no keys"), "{}", done.err);
+}
+
+#[test]
+fn others_are_not_let_in_without_a_key() {
+    for host in ["0.0.0.0", "::"] {
+        let mut command = command(&["serve", "--port", "0", "--host", host]);
+        let output = command
+            .env_remove("ZSE_API_KEY")
+            .output()
+            .expect("it starts");
+        let err = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains("--api-key"), "{err}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let server = Server::start(&[]);
+    let port = server.address.rsplit(':').next().expect("a port");
+    let done = zse(&["serve", "--port", port]);
+    assert_eq!(done.code, 1);
+    assert!(
+        done.err
+            .contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{}",
+        done.err
+    );
+}

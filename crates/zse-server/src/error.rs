@@ -1,0 +1,259 @@
+//! The one error of the API, in OpenAI's shape.
+
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use serde_json::{Value, json};
+use zse::{EngineError, RequestError, TextError};
+
+/// Why a request was not served, as its client is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    /// OpenAI's `type`.
+    kind: &'static str,
+    message: String,
+    /// The parameter that is wrong, if it is one.
+    param: Option<String>,
+    /// OpenAI's `code`, for programs.
+    code: Option<&'static str>,
+    /// What really happened, where a client must not know.
+    pub(crate) internal: Option<String>,
+    /// Seconds after which to try again, where that may help.
+    retry_after: u64,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            param: None,
+            code: None,
+            internal: None,
+            retry_after: 1,
+        }
+    }
+
+    /// A request that is wrong as a whole.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// A parameter that is wrong.
+    pub(crate) fn param(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            ..Self::invalid(message)
+        }
+    }
+
+    /// A parameter that has a meaning elsewhere, but not here.
+    pub(crate) fn unsupported(param: impl Into<String>, why: &str) -> Self {
+        let param = param.into();
+        Self {
+            code: Some("unsupported_parameter"),
+            ..Self::param(param.clone(), format!("'{param}' is not supported: {why}"))
+        }
+    }
+
+    /// A parameter that nobody knows.
+    pub(crate) fn unknown(param: &str) -> Self {
+        Self {
+            code: Some("unknown_parameter"),
+            ..Self::param(param, format!("unknown parameter: '{param}'"))
+        }
+    }
+
+    /// A prompt that can never fit.
+    pub(crate) fn too_long(tokens: usize, limit: usize) -> Self {
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::invalid(format!(
+                "this model's maximum context length is {limit} tokens, but the prompt has \
+                 {tokens} tokens: shorten it"
+            ))
+        }
+    }
+
+    pub(crate) fn no_model(name: &str) -> Self {
+        Self {
+            code: Some("model_not_found"),
+            param: Some("model".to_owned()),
+            ..Self::new(
+                StatusCode::NOT_FOUND,
+                "invalid_request_error",
+                format!("the model '{name}' does not exist; GET /v1/models lists those that do"),
+            )
+        }
+    }
+
+    pub(crate) fn no_route(path: &str) -> Self {
+        let message = format!("there is no '{path}' here");
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
+    }
+
+    pub(crate) fn method() -> Self {
+        let message = "this path does not take this method";
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self {
+            code: Some("invalid_api_key"),
+            ..Self::new(
+                StatusCode::UNAUTHORIZED,
+                "authentication_error",
+                "give a valid key in the header `Authorization: Bearer KEY`",
+            )
+        }
+    }
+
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_error", message)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            format!("the body is larger than {limit} bytes"),
+        )
+    }
+
+    pub(crate) fn slow_body() -> Self {
+        let message = "the body did not arrive in time";
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            message,
+        )
+    }
+
+    pub(crate) fn overloaded() -> Self {
+        Self {
+            code: Some("overloaded"),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                "too many requests are waiting already; try again later",
+            )
+        }
+    }
+
+    /// A failure of ours.
+    pub(crate) fn internal(why: impl Into<String>) -> Self {
+        Self {
+            internal: Some(why.into()),
+            ..Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "server_error",
+                "the server failed to process this request",
+            )
+        }
+    }
+
+    /// OpenAI's error object.
+    pub(crate) fn body(&self) -> Value {
+        json!({ "error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+impl From<zse::Error> for ApiError {
+    fn from(error: zse::Error) -> Self {
+        match &error {
+            zse::Error::Engine(EngineError::Refused(refused)) => refused.into(),
+            zse::Error::Engine(EngineError::Busy { retry_after, .. }) => Self {
+                retry_after: retry_after.as_secs(),
+                ..Self::overloaded()
+            },
+            zse::Error::Text(TextError::Refused { .. }) => {
+                Self::param("messages", error.to_string())
+            }
+            // A template that fails on a conversation mostly meets something it has no words for.
+            zse::Error::Text(TextError::Template { .. } | TextError::TemplateLimit { .. }) => {
+                Self {
+                    internal: Some(error.to_string()),
+                    ..Self::param(
+                        "messages",
+                        "the model's chat template cannot render this conversation",
+                    )
+                }
+            }
+            _ => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<&RequestError> for ApiError {
+    fn from(error: &RequestError) -> Self {
+        let message = error.to_string();
+        match error {
+            RequestError::EmptyPrompt => Self::param("prompt", message),
+            RequestError::UnknownToken { field, .. } => Self::param(*field, message),
+            // One token of those needed is the first that is drawn.
+            RequestError::TooLong { tokens, limit, .. } => Self::too_long(tokens - 1, *limit),
+            RequestError::WrongTask { .. } => Self::param("model", message),
+            RequestError::Param(zse::ParamError::Range { field, .. }) => {
+                // Mirostat's fields are three parameters here.
+                Self::param(field.replace(' ', "_"), message)
+            }
+            RequestError::Param(zse::ParamError::Bias { .. }) => Self::param("logit_bias", message),
+            RequestError::NoChoices | RequestError::TooManyChoices { .. } => {
+                Self::param("n", message)
+            }
+            RequestError::EmptyStop => Self::param("stop", message),
+            RequestError::Constraint(_) => Self::param("response_format", message),
+            RequestError::NothingToScore { .. } => Self::invalid(message),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let headers = [(CONTENT_TYPE, "application/json")];
+        let mut response = (self.status, headers, self.body().to_string()).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, self.retry_after.into());
+        }
+        // For the middleware that reports it.
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_hear_what_they_can_change_and_no_more() {
+        let refused = RequestError::TooLong {
+            tokens: 41,
+            limit: 40,
+            of: "the context",
+        };
+        let error = ApiError::from(zse::Error::Engine(EngineError::Refused(refused)));
+        let body = error.body().to_string();
+        assert!(body.contains("length is 40 tokens"), "{body}");
+        assert!(body.contains("has 40 tokens"), "{body}");
+        assert!(body.contains("context_length_exceeded"), "{body}");
+
+        let error = ApiError::from(zse::Error::Failed("/secret/path broke".to_owned()));
+        assert_eq!(error.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!error.body().to_string().contains("secret"));
+        assert!(error.internal.is_some_and(|why| why.contains("secret")));
+    }
+}

@@ -1,0 +1,114 @@
+//! The form that a request wants its answer in, as a constraint.
+
+use serde_json::{Value, json};
+use zse::{Constraint, Grammar, TOOL_CALL_CLOSE, TOOL_CALL_OPEN};
+
+use crate::error::ApiError;
+
+/// The constraint of `response_format`: none for text.
+///
+/// # Errors
+/// Names the parameter, if it is none of OpenAI's formats.
+pub(crate) fn of_response(format: Option<&Value>) -> Result<Option<Constraint>, ApiError> {
+    let wrong = |what: &str| Err(ApiError::param("response_format", what));
+    let Some(format) = format else {
+        return Ok(None);
+    };
+    let schema = match format["type"].as_str() {
+        Some("text") => return Ok(None),
+        Some("json_object") => json!({ "type": "object" }),
+        Some("json_schema") => match &format["json_schema"]["schema"] {
+            schema @ Value::Object(_) => schema.clone(),
+            _ => return wrong("response_format.json_schema.schema must be an object"),
+        },
+        _ => return wrong("response_format.type must be text, json_object or json_schema"),
+    };
+    Ok(Some(Grammar::JsonSchema(schema).into()))
+}
+
+/// Whether tools are called, as `tool_choice` says.
+pub(crate) enum Calls<'a> {
+    /// As the model likes.
+    Free,
+    /// The model hears of no tools.
+    Never,
+    /// At least one of the tools.
+    Some,
+    /// This one.
+    This(&'a str),
+}
+
+impl<'a> Calls<'a> {
+    /// What `choice` asks for.
+    ///
+    /// # Errors
+    /// Names the parameter, if that is none of OpenAI's choices.
+    pub(crate) fn of(choice: Option<&'a Value>) -> Result<Self, ApiError> {
+        match choice {
+            None => Ok(Self::Free),
+            Some(Value::String(word)) => match word.as_str() {
+                "auto" => Ok(Self::Free),
+                "none" => Ok(Self::Never),
+                "required" => Ok(Self::Some),
+                _ => Err(wrong_choice()),
+            },
+            Some(choice) => match choice["function"]["name"].as_str() {
+                Some(name) if choice["type"] == "function" => Ok(Self::This(name)),
+                _ => Err(wrong_choice()),
+            },
+        }
+    }
+
+    /// The constraint that makes the model call one of `tools`, or several after each other where
+    /// `parallel`; none where it is free.
+    ///
+    /// # Errors
+    /// If none of `tools` may be called.
+    pub(crate) fn constraint(
+        &self,
+        tools: &[Value],
+        parallel: bool,
+    ) -> Result<Option<Constraint>, ApiError> {
+        let (only, repeat) = match *self {
+            Self::Free | Self::Never => return Ok(None),
+            Self::Some => (None, parallel),
+            Self::This(name) => (Some(name), false),
+        };
+        let functions = tools.iter().map(|tool| &tool["function"]);
+        let calls: Vec<Value> = functions
+            .filter(|f| only.is_none_or(|name| f["name"] == name))
+            .map(call)
+            .collect();
+        if calls.is_empty() {
+            let message = "tool_choice asks for a call of a tool that is not among tools";
+            return Err(ApiError::param("tool_choice", message));
+        }
+        let grammar = Grammar::Tagged {
+            open: format!("{TOOL_CALL_OPEN}\n"),
+            schema: json!({ "anyOf": calls }),
+            close: format!("\n{TOOL_CALL_CLOSE}"),
+            repeat,
+        };
+        Ok(Some(grammar.into()))
+    }
+}
+
+fn wrong_choice() -> ApiError {
+    let message = "tool_choice must be 'auto', 'none', 'required' or \
+                   {\"type\": \"function\", \"function\": {\"name\": ...}}";
+    ApiError::param("tool_choice", message)
+}
+
+/// The schema of a call of `function`.
+fn call(function: &Value) -> Value {
+    let arguments = match &function["parameters"] {
+        Value::Null => json!({ "type": "object" }),
+        parameters => parameters.clone(),
+    };
+    json!({
+        "type": "object",
+        "properties": { "name": { "const": function["name"] }, "arguments": arguments },
+        "required": ["name", "arguments"],
+        "additionalProperties": false,
+    })
+}

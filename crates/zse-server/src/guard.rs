@@ -1,0 +1,229 @@
+//! Who may ask: keys, `Host`, `Origin`; and what is counted of every request.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
+use subtle::ConstantTimeEq;
+
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Runs before every handler.
+pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match check(&app.config, &request) {
+        Err(error) => error.into_response(),
+        // A browser asks first, and without the key.
+        Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
+        Ok(()) => match authorize(&app.config, &request) {
+            Err(error) => error.into_response(),
+            Ok(()) => next.run(request).await,
+        },
+    };
+    if let Some(error) = response.extensions().get::<ApiError>()
+        && let Some(why) = &error.internal
+    {
+        app.report(why);
+    }
+    if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    app.metrics.answered(route, response.status().as_u16());
+    response
+}
+
+/// Refuses requests that a web page of someone else may have caused: by a name that resolves to
+/// this machine (`Host`), or across origins.
+fn check(config: &Config, request: &Request) -> Result<(), ApiError> {
+    let headers = request.headers();
+    let host = text(headers, header::HOST).or(request.uri().host());
+    let host = host.ok_or_else(|| ApiError::forbidden("the header Host is missing"))?;
+    let is_local = config.address.ip().is_loopback();
+    let known = |name: &str| config.allowed_hosts.iter().any(|h| h == name);
+    let is_open = !is_local && config.allowed_hosts.is_empty();
+    if !(is_open || known(without_port(host)) || is_loopback(without_port(host))) {
+        return Err(ApiError::forbidden(format!(
+            "the name '{host}' in the header Host is not served (see --allow-host)"
+        )));
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
+    };
+    let origin = origin.to_str().unwrap_or_default();
+    let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
+    let is_same = !authority.is_empty() && authority == host;
+    let is_neighbour = is_local && is_loopback(without_port(authority));
+    if is_same || is_neighbour || config.allowed_origins.iter().any(|o| o == origin) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(format!(
+        "pages of '{origin}' may not ask (see --allow-origin)"
+    )))
+}
+
+fn authorize(config: &Config, request: &Request) -> Result<(), ApiError> {
+    if config.api_keys.is_empty() || request.uri().path() == "/health" {
+        return Ok(());
+    }
+    let headers = request.headers();
+    let bearer = text(headers, header::AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let given = bearer.or(headers.get("x-api-key").and_then(|v| v.to_str().ok()));
+    let given = given.unwrap_or_default().as_bytes();
+    // Every key is looked at, so that time says neither which one matches nor how far.
+    let matches = config
+        .api_keys
+        .iter()
+        .fold(0, |any, key| any | key.as_bytes().ct_eq(given).unwrap_u8());
+    match matches {
+        1 => Ok(()),
+        _ => Err(ApiError::unauthorized()),
+    }
+}
+
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type, x-api-key",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// `host` of `host:port`; an address in brackets without them.
+fn without_port(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or_default();
+    }
+    host.split(':').next().unwrap_or_default()
+}
+
+fn is_loopback(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        let mut request = Request::builder().uri("/v1/models");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn names_that_others_may_point_here_are_refused() {
+        let config = Config::default();
+        for host in [
+            "localhost",
+            "LocalHost:8000",
+            "127.0.0.1:8000",
+            "[::1]:8000",
+        ] {
+            assert!(
+                check(&config, &request(&[("host", host)])).is_ok(),
+                "{host}"
+            );
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil:80",
+            "",
+        ] {
+            assert!(
+                check(&config, &request(&[("host", host)])).is_err(),
+                "{host}"
+            );
+        }
+        assert!(check(&config, &request(&[])).is_err());
+        let named = Config {
+            allowed_hosts: vec!["my.machine".to_owned()],
+            ..Config::default()
+        };
+        assert!(check(&named, &request(&[("host", "my.machine:8000")])).is_ok());
+        let open = Config {
+            address: "0.0.0.0:1".parse().unwrap(),
+            ..Config::default()
+        };
+        assert!(check(&open, &request(&[("host", "any.example")])).is_ok());
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_refused() {
+        let config = Config {
+            allowed_origins: vec!["https://chat.example".to_owned()],
+            ..Config::default()
+        };
+        let ask = |origin| {
+            check(
+                &config,
+                &request(&[("host", "localhost"), ("origin", origin)]),
+            )
+        };
+        assert!(ask("http://localhost:3000").is_ok());
+        assert!(ask("https://chat.example").is_ok());
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost.evil.example",
+            "",
+        ] {
+            assert!(ask(origin).is_err(), "{origin}");
+        }
+    }
+
+    #[test]
+    fn any_of_the_keys_opens() {
+        let config = Config {
+            api_keys: vec!["one".to_owned(), "two".to_owned()],
+            ..Config::default()
+        };
+        for headers in [
+            [("authorization", "Bearer one")],
+            [("authorization", "bearer two")],
+            [("x-api-key", "two")],
+        ] {
+            assert!(
+                authorize(&config, &request(&headers)).is_ok(),
+                "{headers:?}"
+            );
+        }
+        for headers in [
+            [("authorization", "Bearer onetwo")],
+            [("authorization", "Basic one")],
+            [("authorization", "Bearer ")],
+            [("x-api-key", "on")],
+        ] {
+            assert!(
+                authorize(&config, &request(&headers)).is_err(),
+                "{headers:?}"
+            );
+        }
+        assert!(authorize(&config, &request(&[])).is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! Serves models over HTTP, with the API that OpenAI's clients speak.
+//!
+//! [`Server::bind`] checks the settings and takes the port, [`Server::run`] serves until it is told
+//! to stop, and then lets what runs come to its end. Each endpoint is a file
+//! in `routes/`; whatever a request gets wrong becomes an `ApiError`, and so
+//! OpenAI's error object.
+//!
+//! Inside: `guard` decides who may ask at all, `request` reads a body and refuses what it does not
+//! know by name, `job` runs a generation on a thread that may block and stops it when nobody
+//! listens any more, `sse` streams.
+//!
+//! ```no_run
+//! use zse::{Engine, LoadOptions, ModelSource};
+//! use zse_server::{Config, Served, Server};
+//!
+//! let server = Server::bind(Config::default())?;
+//! println!("http://{}", server.address());
+//! let engine = Engine::load(&ModelSource::Builtin, &LoadOptions::default())?;
+//! let model = Served::new("builtin", engine);
+//! model.warm_up()?;
+//! server.run(vec![model], zse_server::interrupted())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+mod error;
+mod form;
+mod guard;
+mod job;
+mod logprobs;
+mod metrics;
+mod patience;
+mod request;
+mod routes;
+mod sampling;
+mod server;
+mod sse;
+mod state;
+mod tools;
+mod usage;
+
+pub use config::{Config, Report, ServeError};
+pub use server::{Server, interrupted};
+pub use state::Served;

@@ -1,0 +1,291 @@
+//! Reading a body: limits first, then parameters by name. What no endpoint asked for is refused.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, Request};
+use hyper::header::CONTENT_LENGTH;
+use serde::de::value::Error as PlainError;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, Visitor};
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+use crate::job;
+use crate::state::App;
+
+/// Bytes of a body that take so long to parse that other connections should not wait for it.
+const LARGE: usize = 64 << 10;
+
+/// The parameters of a request that nobody has taken yet.
+#[derive(Debug)]
+pub(crate) struct Fields(Map<String, Value>);
+
+impl FromRequest<Arc<App>> for Fields {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let limit = app.config.max_body;
+        let length = request.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > limit as u64) {
+            return Err(ApiError::too_large(limit));
+        }
+        let body = to_bytes(request.into_body(), limit);
+        let body = tokio::time::timeout(app.config.read_timeout, body).await;
+        let body = body.map_err(|_| ApiError::slow_body())?;
+        // Either too many bytes without a length, or a client that went away and will not read this.
+        let body = body.map_err(|_| ApiError::too_large(limit))?;
+        match body.len() > LARGE {
+            true => job::blocking(move |_| Self::parse(&body)).await,
+            false => Self::parse(&body),
+        }
+    }
+}
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|e| ApiError::invalid(format!("the body is not valid JSON: {e}")))?;
+        match value {
+            Value::Object(fields) => Ok(Self(fields)),
+            _ => Err(ApiError::invalid("the body must be a JSON object")),
+        }
+    }
+
+    /// Takes the fields that `T` has; `null` counts as absent.
+    ///
+    /// # Errors
+    /// If one is of the wrong type; says which.
+    pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let mut own = Map::new();
+        for name in names::<T>() {
+            match self.0.remove(*name) {
+                None | Some(Value::Null) => {}
+                Some(value) => {
+                    own.insert((*name).to_owned(), value);
+                }
+            }
+        }
+        serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
+            let path = error.path().to_string();
+            let why = error.into_inner();
+            match path.as_str() {
+                // A field that is missing has no path.
+                "." => ApiError::invalid(why.to_string()),
+                path => ApiError::param(path, format!("{path}: {why}")),
+            }
+        })
+    }
+
+    /// Refuses what is left, by name: first what clients may expect to work, for which
+    /// `unsupported` has the reason, or its default, which asks for nothing.
+    ///
+    /// # Errors
+    /// If anything is left.
+    pub(crate) fn finish(self, unsupported: &[Unsupported]) -> Result<(), ApiError> {
+        for (name, value) in self.0 {
+            let known = unsupported.iter().find(|u| u.name == name);
+            match known {
+                _ if value.is_null() => {}
+                None => return Err(ApiError::unknown(&name)),
+                Some(known) if (known.is_default)(&value) => {}
+                Some(known) => return Err(ApiError::unsupported(name, known.why)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A parameter that has no effect here, and is taken only where it asks for none.
+pub(crate) struct Unsupported {
+    pub(crate) name: &'static str,
+    pub(crate) why: &'static str,
+    /// Whether a value asks for what happens anyway.
+    pub(crate) is_default: fn(&Value) -> bool,
+}
+
+/// For parameters of which every value asks for something.
+pub(crate) fn never(_: &Value) -> bool {
+    false
+}
+
+/// For parameters that are off unless true.
+pub(crate) fn if_false(value: &Value) -> bool {
+    value == false
+}
+
+/// The names of the fields of a struct, other spellings included: what its derived `Deserialize`
+/// asks a format for.
+fn names<T: DeserializeOwned>() -> &'static [&'static str] {
+    struct Spy<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Spy<'_> {
+        type Error = PlainError;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, PlainError> {
+            Err(PlainError::custom("only structs have names"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, PlainError> {
+            *self.0 = fields;
+            Err(PlainError::custom("the names were all that is wanted"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+            option unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier
+            ignored_any
+        }
+    }
+
+    let mut found: &'static [&'static str] = &[];
+    // It fails in any case; what counts is what was asked for.
+    let _ = T::deserialize(Spy(&mut found));
+    found
+}
+
+/// One value, or a list of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Many<T>(pub(crate) Vec<T>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Many<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(from)?;
+        let list = match value {
+            Value::Array(list) => list,
+            one => vec![one],
+        };
+        let items = list.into_iter().map(serde_json::from_value);
+        items
+            .collect::<Result<_, _>>()
+            .map(Self)
+            .map_err(D::Error::custom)
+    }
+}
+
+/// Text or tokens: what OpenAI's `prompt` and `input` may be, one or several of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+/// See [`Prompt`].
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Prompts(pub(crate) Vec<Prompt>);
+
+impl<'de> Deserialize<'de> for Prompts {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let wrong = || D::Error::custom("must be text, tokens, or a list of texts or of tokens");
+        let tokens = |list: &[Value]| -> Option<Vec<u32>> {
+            let id = |id: &Value| u32::try_from(id.as_u64()?).ok();
+            list.iter().map(id).collect()
+        };
+        let one = |value: &Value| match value {
+            Value::String(text) => Some(Prompt::Text(text.clone())),
+            Value::Array(list) => Some(Prompt::Tokens(tokens(list)?)),
+            _ => None,
+        };
+        let value = Value::deserialize(from)?;
+        let prompts = match &value {
+            Value::String(text) => Some(vec![Prompt::Text(text.clone())]),
+            Value::Array(list) if list.first().is_some_and(Value::is_number) => {
+                tokens(list).map(|tokens| vec![Prompt::Tokens(tokens)])
+            }
+            Value::Array(list) => list.iter().map(one).collect(),
+            _ => None,
+        };
+        prompts.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Prompt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Tokens(tokens) => write!(f, "{} tokens", tokens.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Some2 {
+        #[serde(alias = "other")]
+        one: Option<u32>,
+        stop: Option<Many<String>>,
+    }
+
+    fn take(body: &str) -> Result<(Some2, Fields), String> {
+        let mut fields = Fields::parse(body.as_bytes()).map_err(|e| e.body().to_string())?;
+        let taken = fields.take().map_err(|e| e.body().to_string())?;
+        Ok((taken, fields))
+    }
+
+    #[test]
+    fn fields_are_taken_by_name_and_the_rest_is_refused() {
+        let (taken, rest) = take(r#"{"other": 3, "stop": "x", "two": null}"#).unwrap();
+        assert_eq!(
+            (taken.one, taken.stop),
+            (Some(3), Some(Many(vec!["x".to_owned()])))
+        );
+        assert_eq!(rest.finish(&[]), Ok(()));
+
+        let (_, rest) = take(r#"{"one": null, "topp": 1}"#).unwrap();
+        assert_eq!(rest.finish(&[]), Err(ApiError::unknown("topp")));
+
+        let store = Unsupported {
+            name: "store",
+            why: "nothing is kept",
+            is_default: if_false,
+        };
+        let (_, rest) = take(r#"{"store": false}"#).unwrap();
+        assert_eq!(rest.finish(&[store]), Ok(()));
+    }
+
+    #[test]
+    fn mistakes_name_the_parameter() {
+        for (body, name) in [
+            (r#"{"one": -1}"#, r#""param":"one""#),
+            (r#"{"one": "1"}"#, r#""param":"one""#),
+            (r#"{"stop": [1]}"#, r#""param":"stop""#),
+            ("[]", "must be a JSON object"),
+            ("{", "not valid JSON"),
+            (&"[".repeat(100_000), "not valid JSON"),
+        ] {
+            let error = take(body).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn prompts_come_in_four_forms() {
+        let parse = |json: &str| serde_json::from_str::<Prompts>(json).map(|p| p.0);
+        let text = |t: &str| Prompt::Text(t.to_owned());
+        assert_eq!(parse(r#""a""#).unwrap(), [text("a")]);
+        assert_eq!(parse(r#"["a", "b"]"#).unwrap(), [text("a"), text("b")]);
+        assert_eq!(parse("[1, 2]").unwrap(), [Prompt::Tokens(vec![1, 2])]);
+        let two = [Prompt::Tokens(vec![1]), Prompt::Tokens(vec![2, 3])];
+        assert_eq!(parse("[[1], [2, 3]]").unwrap(), two);
+        for wrong in [
+            "1",
+            "{}",
+            "[1, \"a\"]",
+            "[-1]",
+            "[1.5]",
+            "[4294967296]",
+            "[null]",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

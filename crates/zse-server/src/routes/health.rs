@@ -1,0 +1,9 @@
+//! `GET /health`: whether it serves; the one route that never wants a key.
+
+use axum::response::Response;
+use serde_json::json;
+
+/// It answers, so it serves: models are ready before connections are taken.
+pub(super) async fn get() -> Response {
+    super::json(&json!({ "status": "ok" }))
+}

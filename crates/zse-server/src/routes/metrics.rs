@@ -1,0 +1,15 @@
+//! `GET /metrics`: counts for Prometheus.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use hyper::header::CONTENT_TYPE;
+
+use crate::state::App;
+
+/// Prometheus' text format, version 0.0.4.
+pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
+    let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (headers, app.metrics.render(&app.models)).into_response()
+}

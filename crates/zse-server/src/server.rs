@@ -1,0 +1,201 @@
+//! Sockets: listening, connections with their limits, and coming to an end.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::config::{Config, ServeError};
+use crate::patience::Patient;
+use crate::routes;
+use crate::state::{App, Served};
+
+/// Threads that serve sockets. They only pass on what others compute, whose cores they must not
+/// take.
+const THREADS: usize = 2;
+/// Bytes that the system holds for a client that reads slowly (Linux doubles it).
+const SEND_BUFFER: u32 = 128 << 10;
+/// Bytes that a connection buffers; the headers of a request must fit.
+const BUFFER: usize = 64 << 10;
+/// Most headers of a request.
+const MAX_HEADERS: usize = 64;
+
+/// A server that has its port. It serves once it [runs](Self::run); until then, clients wait.
+pub struct Server {
+    config: Config,
+    runtime: Runtime,
+    listener: StdListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Checks the settings and takes the port.
+    ///
+    /// # Errors
+    /// If the settings are not safe, or the port is taken.
+    pub fn bind(config: Config) -> Result<Self, ServeError> {
+        config.check()?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            // Each request that generates has one, and some more are short.
+            .max_blocking_threads(config.max_requests.saturating_add(64).min(4096))
+            .thread_name("zse-http")
+            .enable_all()
+            .build()
+            .map_err(ServeError::Runtime)?;
+        let listener = runtime.block_on(async { listen(config.address) });
+        let listener = listener.and_then(|listener| {
+            let address = listener.local_addr()?;
+            Ok((listener.into_std()?, address))
+        });
+        let (listener, address) = listener.map_err(|source| ServeError::Listen {
+            address: config.address,
+            source,
+        })?;
+        Ok(Self {
+            config,
+            runtime,
+            listener,
+            address,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `models` until `stop` is ready; then takes no more connections, and waits up to
+    /// [`Config::drain`] for the requests that run.
+    ///
+    /// # Errors
+    /// If there is no model, or two have one name.
+    pub fn run(
+        self,
+        models: Vec<Served>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let app = Arc::new(App::new(models, self.config)?);
+        let listen_error = |source| ServeError::Listen {
+            address: self.address,
+            source,
+        };
+        self.runtime.block_on(async {
+            let listener = TcpListener::from_std(self.listener).map_err(listen_error)?;
+            accept(&app, listener, stop).await;
+            Ok(())
+        })?;
+        // What still runs is cancelled with its connection.
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Else a restart would have to wait for connections that were closed; on Windows it would share
+    // the port with a server that runs.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+/// Ready once the process is told to stop: Ctrl-C, or SIGTERM where there is such a thing.
+pub async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without a handler the signal ends the process anyway.
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Takes connections until `stop`, then waits for them.
+async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
+    let service = routes::router(app);
+    let (stopping, stopped) = watch::channel(false);
+    let places = app.config.max_connections.clamp(1, u32::MAX as usize >> 4);
+    let connections = Arc::new(Semaphore::new(places));
+    let serve = async {
+        loop {
+            let Ok(place) = Arc::clone(&connections).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let service = service.clone();
+                    let app = Arc::clone(app);
+                    let stopped = stopped.clone();
+                    tokio::spawn(connection(app, stream, service, stopped, place));
+                }
+                // Mostly for want of file descriptors, which will come back.
+                Err(error) => {
+                    app.report(&format!("cannot take a connection: {error}"));
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        () = stop => {}
+    }
+    drop(listener);
+    let _ = stopping.send(true);
+    let all = connections.acquire_many(places as u32);
+    let _ = tokio::time::timeout(app.config.drain, all).await;
+}
+
+async fn connection(
+    app: Arc<App>,
+    stream: TcpStream,
+    service: axum::Router,
+    mut stopped: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+) {
+    // Tokens are small, and none should wait for the next.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(Patient::new(stream, app.config.write_timeout));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.config.read_timeout)
+        .max_buf_size(BUFFER)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(io, TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    // A client's mistakes on the wire are its own; there is nobody to tell.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = async { _ = stopped.wait_for(|stop| *stop).await } => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}

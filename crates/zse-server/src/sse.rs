@@ -1,0 +1,113 @@
+//! Server-sent events: a bounded channel of frames that becomes a response.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body::Frame;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+
+use crate::error::ApiError;
+
+/// Frames that wait for a client; when there are so many, the generation waits too. A frame is some
+/// hundred bytes.
+const CAPACITY: usize = 64;
+
+/// The end that is written to, on a thread that may block.
+pub(crate) struct Events {
+    frames: mpsc::Sender<Bytes>,
+    /// What went wrong inside, where the client was told in general words.
+    failure: RefCell<Option<String>>,
+}
+
+/// A stream of events, and the response that carries it.
+pub(crate) fn channel(keep_alive: Duration) -> (Events, Response) {
+    let (sender, receiver) = mpsc::channel(CAPACITY);
+    let body = EventBody {
+        frames: receiver,
+        keep_alive,
+        timer: Box::pin(tokio::time::sleep(keep_alive)),
+    };
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-cache"),
+        // nginx would collect the events otherwise.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let events = Events {
+        frames: sender,
+        failure: RefCell::default(),
+    };
+    (events, (headers, Body::new(body)).into_response())
+}
+
+impl Events {
+    /// Whether the client is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.frames.is_closed()
+    }
+
+    /// Sends an object, and waits while the client is behind.
+    pub(crate) fn send(&self, data: &Value) {
+        self.frame(format!("data: {data}\n\n"));
+    }
+
+    /// Sends an error in the place where the next event would be.
+    pub(crate) fn error(&self, error: &ApiError) {
+        self.send(&error.body());
+        *self.failure.borrow_mut() = error.internal.clone();
+    }
+
+    /// Sends the mark that OpenAI's streams end with.
+    pub(crate) fn done(&self) {
+        self.frame("data: [DONE]\n\n".to_owned());
+    }
+
+    /// Why the stream failed, if it is not for clients to know.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    fn frame(&self, text: String) {
+        // A client that is gone is noticed before the next piece is waited for.
+        let _ = self.frames.blocking_send(text.into());
+    }
+}
+
+/// The end that the connection reads. Once the connection drops it, the writer sees that.
+struct EventBody {
+    frames: mpsc::Receiver<Bytes>,
+    keep_alive: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl http_body::Body for EventBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match self.frames.poll_recv(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => match self.timer.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                // A line that begins with a colon is a comment.
+                Poll::Ready(()) => Some(Bytes::from_static(b": keep-alive\n\n")),
+            },
+        };
+        let later = Instant::now() + self.keep_alive;
+        self.timer.as_mut().reset(later);
+        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,51 @@
+//! Counts of tokens, and names of answers.
+
+use serde_json::{Value, json};
+use zse::{FinishReason, Finished};
+
+use crate::sampling::random;
+
+/// Tokens of a request, over all its continuations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Of all prompts, each once.
+    pub(crate) prompt: usize,
+    /// Of all continuations, those that end them included.
+    pub(crate) completion: usize,
+    /// Of the prompts, those that the engine had computed before.
+    pub(crate) cached: usize,
+}
+
+impl Usage {
+    /// Counts a continuation that ended.
+    pub(crate) fn add(&mut self, finished: &Finished) {
+        self.completion += finished.usage.completion_tokens;
+        // The other continuations share the prompt of the first.
+        if finished.choice == 0 {
+            self.cached += finished.usage.shared_tokens;
+        }
+    }
+
+    /// OpenAI's object.
+    pub(crate) fn value(self) -> Value {
+        json!({
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": { "cached_tokens": self.cached },
+        })
+    }
+}
+
+/// An id such as `chatcmpl-0123...`.
+pub(crate) fn id(prefix: &str) -> String {
+    format!("{prefix}-{:016x}{:016x}", random(), random())
+}
+
+/// OpenAI's name for why a continuation ended.
+pub(crate) fn reason(reason: &FinishReason, calls: usize) -> &'static str {
+    match reason.name() {
+        "stop" if calls > 0 => "tool_calls",
+        name => name,
+    }
+}

@@ -1,0 +1,76 @@
+//! Who may ask.
+
+use serde_json::json;
+
+use crate::common::serve;
+
+#[test]
+fn a_key_covers_every_route_but_health() {
+    let server = serve(|config| config.api_keys = vec!["one".to_owned(), "two".to_owned()]);
+    assert_eq!(server.get("/health").json(), json!({ "status": "ok" }));
+    for path in ["/metrics", "/v1/models", "/v1/models/x", "/nowhere"] {
+        let error = server.get(path).error(401);
+        assert_eq!(error["code"], "invalid_api_key");
+    }
+    for path in [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/tokenize",
+    ] {
+        assert_eq!(server.post(path, &json!({})).status, 401, "{path}");
+    }
+    for (headers, status) in [
+        ("authorization: Bearer two\r\n", 200),
+        ("x-api-key: one\r\n", 200),
+        ("authorization: Bearer three\r\n", 401),
+        ("authorization: Bearer one two\r\n", 401),
+    ] {
+        let answer = server.request("GET", "/v1/models", headers, "");
+        assert_eq!(answer.status, status, "{headers}");
+    }
+}
+
+#[test]
+fn foreign_names_and_pages_are_refused() {
+    let server = serve(|config| config.allowed_origins = vec!["https://chat.example".to_owned()]);
+    let rebound =
+        server.raw(b"GET /v1/models HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+    assert!(
+        rebound.error(403)["message"]
+            .as_str()
+            .unwrap()
+            .contains("evil.example")
+    );
+
+    let foreign = server.request("GET", "/v1/models", "origin: https://evil.example\r\n", "");
+    foreign.error(403);
+    assert!(!foreign.head.contains("access-control"), "{}", foreign.head);
+
+    let own = "origin: https://chat.example\r\n";
+    let page = server.request("GET", "/v1/models", own, "");
+    assert!(
+        page.head
+            .contains("access-control-allow-origin: https://chat.example")
+    );
+    let preflight = server.request("OPTIONS", "/v1/chat/completions", own, "");
+    assert_eq!(preflight.status, 204);
+    assert!(
+        preflight
+            .head
+            .contains("access-control-allow-headers: authorization")
+    );
+}
+
+#[test]
+fn unknown_paths_and_methods_have_openais_errors() {
+    let server = serve(|_| {});
+    server.get("/v2/nothing").error(404);
+    server.get("/v1/chat/completions").error(405);
+    let error = server.get("/v1/models/gpt-4").error(404);
+    assert_eq!(error["code"], "model_not_found");
+    let models = server.get("/v1/models").json();
+    assert_eq!(models["data"][0]["id"], "builtin");
+    assert_eq!(models["data"][0]["max_model_len"], 2048);
+    assert_eq!(server.get("/v1/models/builtin").json()["object"], "model");
+}

@@ -1,0 +1,74 @@
+//! Clients that go away, and a server that stops.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::common::{message, read, serve};
+
+fn long(stream: bool) -> String {
+    let body = json!({
+        "prompt": "Once upon a time", "max_tokens": 2000, "ignore_eos": true, "stream": stream,
+    });
+    message("POST", "/v1/completions", "", &body.to_string())
+}
+
+#[test]
+fn clients_that_go_away_free_the_engine() {
+    let server = serve(|_| {});
+    for i in 0..40 {
+        let mut stream = server.connect();
+        stream.write_all(long(i % 2 == 0).as_bytes()).unwrap();
+        // In the queue, in the prompt, and while tokens come.
+        if i % 4 == 0 {
+            let mut first = [0; 400];
+            stream.read_exact(&mut first).unwrap();
+        }
+    }
+    server.wait_until_idle();
+    assert!(server.metric("zse_requests_abandoned_total") > 0.0);
+    let body = json!({ "prompt": "a", "max_tokens": 1 });
+    assert_eq!(server.post("/v1/completions", &body).status, 200);
+}
+
+#[test]
+fn a_stop_lets_requests_come_to_their_end() {
+    let mut server = serve(|_| {});
+    let mut stream = server.connect();
+    let mut idle = server.connect();
+    let body = json!({
+        "prompt": "Once upon a time", "max_tokens": 300, "ignore_eos": true, "stream": true,
+    });
+    let request = message("POST", "/v1/completions", "", &body.to_string());
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut first = [0; 100];
+    stream.read_exact(&mut first).unwrap();
+    let reader = std::thread::spawn(move || read(&mut stream).body);
+    let address = server.address;
+    server.stop();
+    let body = reader.join().unwrap();
+    assert!(body.contains("\"finish_reason\":\"length\""), "{body}");
+    assert!(body.contains("data: [DONE]"), "{body}");
+    assert!(
+        std::net::TcpStream::connect(address).is_err(),
+        "nobody listens"
+    );
+    assert_eq!(
+        idle.read(&mut [0; 1]).unwrap_or(0),
+        0,
+        "idle connections are closed"
+    );
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever() {
+    let mut server = serve(|config| config.drain = Duration::from_millis(200));
+    let mut stream = server.connect();
+    stream.write_all(long(true).as_bytes()).unwrap();
+    let mut first = [0; 100];
+    stream.read_exact(&mut first).unwrap();
+    let start = Instant::now();
+    server.stop();
+    assert!(start.elapsed() < Duration::from_secs(10));
+}

@@ -1,0 +1,10 @@
+//! The server, used through real sockets, with the built-in model.
+
+mod access;
+mod chat;
+mod common;
+mod completions;
+mod embeddings;
+mod hostile;
+mod lifecycle;
+mod text;

@@ -1,0 +1,56 @@
+"""Every example of docs/api.md, run as it stands but for the server's address."""
+
+import contextlib
+import io
+import pathlib
+import re
+import subprocess
+
+from openai_client import BERT
+from server import ServerTest
+
+DOCS = pathlib.Path(__file__).parents[4] / "docs" / "api.md"
+# What stands in the examples for a model that embeds.
+EMBEDDER = "my-bert"
+
+
+class Docs(ServerTest):
+    """The examples ask a server of one model, without a key."""
+
+    has_key = False
+
+    def examples(self, language: str) -> list[str]:
+        """The code blocks of a language (none: shell) that ask a model which is served."""
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
+        texts = [text for kind, text in blocks if kind == language and self.is_served(text)]
+        self.assertTrue(texts)
+        return [text.replace("http://127.0.0.1:8000", self.url) for text in texts]
+
+    def is_served(self, text: str) -> bool:
+        return EMBEDDER not in text
+
+    def test_python(self) -> None:
+        names: dict[str, object] = {}
+        for example in self.examples("python"):
+            with self.subTest(example), contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(example.replace(EMBEDDER, "bert-mean"), names)
+            self.assertTrue(out.getvalue() or "client =" in example, example)
+        names["client"].close()
+
+    def test_curl(self) -> None:
+        for example in self.examples(""):
+            example = example.replace(EMBEDDER, "bert-mean")
+            example = example.replace("curl ", "curl --fail-with-body -sS ")
+            with self.subTest(example):
+                done = subprocess.run(["bash", "-ec", example], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertNotEqual(done.stdout, "")
+
+
+class EmbedderDocs(Docs):
+    """The examples that ask for embeddings."""
+
+    models = [BERT]
+
+    def is_served(self, text: str) -> bool:
+        return EMBEDDER in text or "client =" in text

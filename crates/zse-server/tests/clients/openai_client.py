@@ -1,0 +1,124 @@
+"""The `openai` Python client."""
+
+import json
+
+import openai
+from server import KEY, ServerTest
+
+BERT = "crates/zse-model/tests/golden/bert-mean.gguf"
+QUESTION = [{"role": "user", "content": "How do I quantize a model?"}]
+ANSWER = "Use `zse quantize SRC -o OUT.gguf --quant TYPE`."
+CALCULATOR = {
+    "type": "function",
+    "function": {
+        "name": "calculator",
+        "parameters": {"type": "object", "properties": {"expression": {"type": "string"}}},
+    },
+}
+
+
+class OpenAi(ServerTest):
+    """Each endpoint as the client's own documentation uses it."""
+
+    models = ["builtin", BERT]
+
+    def setUp(self) -> None:
+        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0)
+        self.addCleanup(self.client.close)
+
+    def test_models(self) -> None:
+        self.assertEqual([m.id for m in self.client.models.list()], ["builtin", "bert-mean"])
+        self.assertEqual(self.client.models.retrieve("builtin").owned_by, "zse")
+
+    def test_chat(self) -> None:
+        answer = self.client.chat.completions.create(
+            model="builtin", messages=QUESTION, temperature=0, logprobs=True, top_logprobs=1
+        )
+        self.assertEqual(answer.choices[0].message.content, ANSWER)
+        self.assertEqual(answer.choices[0].finish_reason, "stop")
+        tokens = answer.choices[0].logprobs.content
+        self.assertEqual("".join(t.token for t in tokens), ANSWER)
+        self.assertEqual(
+            answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens
+        )
+
+    def test_stream(self) -> None:
+        chunks = list(
+            self.client.chat.completions.create(
+                model="builtin",
+                messages=QUESTION,
+                temperature=0,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        self.assertEqual(text, ANSWER)
+        self.assertGreater(len(chunks), 5)
+        self.assertGreater(chunks[-1].usage.completion_tokens, 5)
+
+    def test_stream_helper(self) -> None:
+        with self.client.chat.completions.stream(
+            model="builtin", messages=QUESTION, temperature=0
+        ) as stream:
+            for _ in stream:
+                pass
+            answer = stream.get_final_completion()
+        self.assertEqual(answer.choices[0].message.content, ANSWER)
+
+    def test_tools(self) -> None:
+        messages = [{"role": "user", "content": "What is 17 * 23?"}]
+        ask = lambda **more: self.client.chat.completions.create(
+            model="builtin", messages=messages, tools=[CALCULATOR], temperature=0, **more
+        )
+        choice = ask().choices[0]
+        self.assertEqual(choice.finish_reason, "tool_calls")
+        call = choice.message.tool_calls[0]
+        self.assertEqual(call.function.name, "calculator")
+        self.assertEqual(json.loads(call.function.arguments), {"expression": "17 * 23"})
+
+        deltas = [c.choices[0].delta.tool_calls for c in ask(stream=True) if c.choices]
+        calls = [call for delta in deltas if delta for call in delta]
+        arguments = "".join(call.function.arguments or "" for call in calls)
+        self.assertEqual(json.loads(arguments), {"expression": "17 * 23"})
+
+        messages.append(choice.message.model_dump())
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": "391"})
+        self.assertIn("391", ask().choices[0].message.content)
+
+    def test_completions(self) -> None:
+        ask = lambda **more: self.client.completions.create(
+            model="builtin", prompt="Once upon a time", max_tokens=8, temperature=0, **more
+        )
+        whole = ask(logprobs=2, n=2)
+        self.assertEqual(whole.usage.completion_tokens, 16)
+        self.assertEqual(whole.choices[0].text, whole.choices[1].text)
+        self.assertEqual(len(whole.choices[0].logprobs.top_logprobs[0]), 2)
+        streamed = "".join(c.choices[0].text for c in ask(stream=True))
+        self.assertEqual(streamed, whole.choices[0].text)
+
+    def test_embeddings(self) -> None:
+        tokens = [[5, 6, 7], [8, 9]]
+        encoded = self.client.embeddings.create(model="bert-mean", input=tokens)
+        listed = self.client.embeddings.create(
+            model="bert-mean", input=tokens, encoding_format="float"
+        )
+        for a, b in zip(encoded.data, listed.data, strict=True):
+            self.assertAlmostEqual(sum(x * x for x in a.embedding), 1, places=5)
+            for x, y in zip(a.embedding, b.embedding, strict=True):
+                self.assertAlmostEqual(x, y, places=6)
+        self.assertEqual(encoded.usage.prompt_tokens, 5)
+
+    def test_errors(self) -> None:
+        chat = self.client.chat.completions.create
+        with self.assertRaises(openai.BadRequestError) as caught:
+            chat(model="builtin", messages=QUESTION, temperature=-1)
+        self.assertEqual(caught.exception.param, "temperature")
+        with self.assertRaises(openai.BadRequestError) as caught:
+            chat(model="builtin", messages=[{"role": "user", "content": "word " * 3000}])
+        self.assertEqual(caught.exception.code, "context_length_exceeded")
+        with self.assertRaises(openai.NotFoundError):
+            chat(model="gpt-4", messages=QUESTION)
+        stranger = self.client.with_options(api_key="wrong")
+        with self.assertRaises(openai.AuthenticationError):
+            stranger.models.list()

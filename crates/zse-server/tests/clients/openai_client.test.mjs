@@ -1,0 +1,64 @@
+// The `openai` client for Node: chat, stream and tools against the server at ZSE_URL.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import test from "node:test";
+
+// Installed beside the build, not in the source tree.
+const { OpenAI } = createRequire(process.env.ZSE_NODE_MODULES + "/")("openai");
+const client = new OpenAI({
+  baseURL: process.env.ZSE_URL + "/v1",
+  apiKey: process.env.ZSE_KEY,
+  maxRetries: 0,
+});
+const ANSWER = "Use `zse quantize SRC -o OUT.gguf --quant TYPE`.";
+const request = {
+  model: "builtin",
+  messages: [{ role: "user", content: "How do I quantize a model?" }],
+  temperature: 0,
+};
+
+test("chat", async () => {
+  const answer = await client.chat.completions.create(request);
+  assert.equal(answer.choices[0].message.content, ANSWER);
+});
+
+test("stream", async () => {
+  let text = "";
+  for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
+    text += chunk.choices[0]?.delta.content ?? "";
+  }
+  assert.equal(text, ANSWER);
+});
+
+test("a stream that is left", async () => {
+  for await (const _ of await client.chat.completions.create({ ...request, stream: true })) break;
+  const answer = await client.chat.completions.create(request);
+  assert.equal(answer.choices[0].message.content, ANSWER);
+});
+
+test("tools", async () => {
+  const calculator = {
+    type: "function",
+    function: {
+      name: "calculator",
+      parameters: { type: "object", properties: { expression: { type: "string" } } },
+    },
+  };
+  const stream = client.chat.completions.stream({
+    ...request,
+    messages: [{ role: "user", content: "What is 17 * 23?" }],
+    tools: [calculator],
+  });
+  const answer = await stream.finalChatCompletion();
+  const [call] = answer.choices[0].message.tool_calls;
+  assert.equal(call.function.name, "calculator");
+  assert.deepEqual(JSON.parse(call.function.arguments), { expression: "17 * 23" });
+});
+
+test("errors", async () => {
+  await assert.rejects(client.chat.completions.create({ ...request, top_p: 7 }), (error) => {
+    assert.equal(error.status, 400);
+    assert.equal(error.param, "top_p");
+    return true;
+  });
+});

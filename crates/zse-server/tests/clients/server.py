@@ -1,0 +1,43 @@
+"""A server of the built-in model for the tests of a class."""
+
+import json
+import os
+import subprocess
+import unittest
+
+KEY = "test-key"
+
+
+def binary() -> str:
+    """The release binary, wherever cargo puts it."""
+    metadata = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--format-version", "1"], check=True, capture_output=True
+    )
+    return json.loads(metadata.stdout)["target_directory"] + "/release/zse"
+
+
+class ServerTest(unittest.TestCase):
+    """Starts `zse serve` on a free port, and stops it at the end."""
+
+    models: list[str] = []
+    has_key = True
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        command = [binary(), "serve", *cls.models, "--port", "0"]
+        environment = {name: value for name, value in os.environ.items() if name != "ZSE_API_KEY"}
+        if cls.has_key:
+            environment["ZSE_API_KEY"] = KEY
+        cls.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        for line in cls.server.stdout:
+            if line.startswith("listening on "):
+                cls.url = line.split()[2]
+                return
+        raise RuntimeError("the server did not start")
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.server.terminate()
+        code = cls.server.wait(timeout=40)
+        cls.server.stdout.close()
+        assert code == 0, f"the server ended with {code}"
