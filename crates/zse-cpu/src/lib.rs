@@ -18,6 +18,7 @@ mod isa;
 mod kv;
 mod memory;
 mod ops;
+mod pages;
 mod par;
 mod pool;
 mod simd;

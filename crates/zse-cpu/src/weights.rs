@@ -9,11 +9,9 @@ use zse_model::{Model, WeightView};
 use zse_quant::pack::{TILE_ROWS, gather_row, pack_rows, packed_bytes, tile_bytes};
 use zse_quant::{GgmlType, QuantError};
 
+use crate::pages::Pages;
 use crate::par::for_parts;
 use crate::pool::Step;
-
-/// Bytes that one vector load takes; packed weights start at a multiple of it.
-const ALIGN: usize = 64;
 
 /// A stack of matrices, `experts` x `[rows, cols]`, in tiles of 16 rows.
 pub(crate) struct Matrix {
@@ -27,8 +25,8 @@ pub(crate) struct Matrix {
 
 /// Where a matrix is.
 enum Source {
-    /// Packed, from the first multiple of [`ALIGN`] on.
-    Packed(Vec<u8>),
+    /// Packed. Vectors of 64 bytes lie in one cache line, as memory starts at a page.
+    Packed(Pages),
     /// In the model's file, as it is there; tiles are packed as they are needed.
     InPlace(Arc<Model>, TensorId),
 }
@@ -39,18 +37,19 @@ impl Matrix {
         let view = model.weights.get(id);
         let tile_bytes = tile_bytes(view.ty, view.cols).map_err(LoadError::weight(view.name))?;
         let len = packed_len(&view)?;
-        let mut data = vec![0; len];
-        let start = aligned_start(&data);
-        let packed = &mut data[start..][..len - ALIGN];
-
+        let mut packed = Pages::zeroed(len).map_err(|_| LoadError::OutOfMemory {
+            what: "weights",
+            needed: len as u64,
+            available: None,
+        })?;
         let tiles_of_expert = view.rows.div_ceil(TILE_ROWS);
-        for_parts(step, packed, tile_bytes, |first, part| {
+        for_parts(step, &mut packed, tile_bytes, |first, part| {
             let tile = first / tile_bytes;
             let (expert, tile) = (tile / tiles_of_expert, tile % tiles_of_expert);
             pack_tile(&view, expert, tile, part);
         });
         model.weights.release(id);
-        Ok(Self::new(&view, tile_bytes, Source::Packed(data)))
+        Ok(Self::new(&view, tile_bytes, Source::Packed(packed)))
     }
 
     /// Leaves tensor `id` of `model` where it is.
@@ -111,7 +110,7 @@ impl Matrix {
         match &self.source {
             Source::Packed(data) => {
                 let first = expert * self.rows.div_ceil(TILE_ROWS) + tiles.start;
-                &data[aligned_start(data) + first * self.tile_bytes..][..len]
+                &data[first * self.tile_bytes..][..len]
             }
             Source::InPlace(model, id) => {
                 let view = model.weights.get(*id);
@@ -165,11 +164,6 @@ fn pack_tile(view: &WeightView<'_>, expert: usize, tile: usize, packed: &mut [u8
     pack_rows(view.ty, rows, view.cols, bytes, packed).expect("the shapes of a checked weight fit");
 }
 
-/// Offset of the first multiple of [`ALIGN`].
-fn aligned_start(data: &[u8]) -> usize {
-    data.as_ptr().align_offset(ALIGN)
-}
-
 /// Bytes that [`Matrix::pack`] makes of `view`.
 ///
 /// # Errors
@@ -179,8 +173,7 @@ pub(crate) fn packed_len(view: &WeightView<'_>) -> Result<usize, LoadError> {
     packed_bytes(ty, rows, cols)
         .and_then(|bytes| {
             let all = bytes.checked_mul(view.experts);
-            all.and_then(|all| all.checked_add(ALIGN))
-                .ok_or(QuantError::Cols { ty, cols })
+            all.ok_or(QuantError::Cols { ty, cols })
         })
         .map_err(LoadError::weight(view.name))
 }

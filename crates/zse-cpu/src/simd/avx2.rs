@@ -33,6 +33,7 @@ impl Simd for Avx2 {
     type I = [__m256i; 2];
 
     const COLUMNS: usize = 2;
+    const FLOAT_COLUMNS: usize = 4;
     const WIDE_OFFSET: i32 = 0;
 
     #[inline(always)]

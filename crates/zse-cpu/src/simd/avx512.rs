@@ -28,6 +28,7 @@ impl Simd for Avx512 {
     type I = __m512i;
 
     const COLUMNS: usize = 4;
+    const FLOAT_COLUMNS: usize = 16;
     const WIDE_OFFSET: i32 = 128;
 
     #[inline(always)]

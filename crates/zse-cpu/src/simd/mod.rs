@@ -91,6 +91,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Columns that a matrix product keeps in registers at a time: 1, 2 or 4.
     const COLUMNS: usize;
 
+    /// As [`Simd::COLUMNS`], for weights that are numbers themselves: 4 or 16.
+    const FLOAT_COLUMNS: usize;
+
     /// What [`Simd::wide`] adds to a byte.
     const WIDE_OFFSET: i32;
 
@@ -255,4 +258,25 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
         lanes[0]
     }
+}
+
+/// How far ahead of its use memory is asked for: further than the hardware's prefetchers dare to
+/// go, which stop at the end of a small page.
+const AHEAD: usize = 4096;
+
+/// Asks for the memory that lies [`AHEAD`] bytes behind `bytes`, which may be nobody's.
+#[inline(always)]
+pub(crate) fn fetch_ahead(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for start in (0..bytes.len()).step_by(64) {
+            let at = bytes.as_ptr().wrapping_add(AHEAD + start);
+            // SAFETY: every x86-64 CPU has the instruction; it reads nothing that a program sees
+            // and faults on no address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }

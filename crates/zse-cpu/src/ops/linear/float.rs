@@ -3,13 +3,21 @@
 
 use zse_quant::pack::TILE_ROWS;
 
-use crate::simd::{Kernel, LANES, Simd, array};
+use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
 
 /// Bytes of a column of cells: 4 bytes of 16 rows.
 const CELLS: usize = 4 * TILE_ROWS;
 
-/// Values of k that are widened at a time for many columns: 4 KiB stay in the first-level cache.
-const BLOCK: usize = 64;
+/// Values of k that are widened at a time for many columns. A band of tiles then fits the second
+/// level of cache, and what is gathered of a column is long enough for the prefetchers.
+const BLOCK: usize = 128;
+
+/// Tiles that many columns meet together, so that these are gathered once for all.
+pub(super) const BAND: usize = 8;
+
+/// Tiles that one column meets together. Each has a chain of additions of its own, so that none
+/// waits for the one before, and memory of its own to fetch from.
+pub(super) const STREAMS: usize = 4;
 
 /// How the 4 bytes of a cell become numbers.
 pub(super) trait FloatCell: Copy + Sync {
@@ -63,18 +71,19 @@ impl FloatCell for Bf16 {
     }
 }
 
-/// Multiplies a tile of 16 rows with some columns.
+/// Multiplies tiles of 16 rows with some columns.
 pub(super) struct Multiply<'a, C> {
     pub(super) cell: C,
-    /// The tile's cells over all k.
-    pub(super) tile: &'a [u8],
+    /// The tiles' cells over all k, one tile after the other.
+    pub(super) tiles: &'a [u8],
+    pub(super) tile_bytes: usize,
     /// Activations, `[n, k]`.
     pub(super) input: &'a [f32],
     /// Length of a column.
     pub(super) k: usize,
     /// Which columns of `input`.
     pub(super) columns: &'a [u32],
-    /// For each of them, the products with the 16 rows.
+    /// For each tile and each column, the products with the 16 rows.
     pub(super) out: &'a mut [[f32; LANES]],
 }
 
@@ -83,8 +92,8 @@ impl<C: FloatCell> Kernel for Multiply<'_, C> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.columns {
-            [column] => self.one(s, *column),
+        match *self.columns {
+            [column] => self.one(s, column),
             _ => self.many(s),
         }
     }
@@ -94,68 +103,152 @@ impl<C: FloatCell> Multiply<'_, C> {
     #[inline(always)]
     fn one<S: Simd>(self, s: S, column: u32) {
         let x = &self.input[column as usize * self.k..][..self.k];
-        let mut acc = s.zero();
-        for (cells, x) in self
-            .tile
-            .as_chunks::<CELLS>()
-            .0
-            .iter()
-            .zip(x.chunks(C::LEN))
-        {
-            let w = self.cell.widen(s, cells);
-            acc = s.fma(w[0], s.splat(x[0]), acc);
-            if let [_, second] = x {
-                acc = s.fma(w[1], s.splat(*second), acc);
-            }
-        }
-        s.store(acc, &mut self.out[0]);
-    }
-
-    /// Widens [`BLOCK`] values of k, then multiplies all columns with them. The accumulators wait
-    /// in `out`, which does not change their bits.
-    #[inline(always)]
-    fn many<S: Simd>(self, s: S) {
-        self.out.fill([0.0; LANES]);
-        let mut weights = [[0.0; LANES]; BLOCK];
-        let cells = self.tile.as_chunks::<CELLS>().0;
-        for (i, cells) in cells.chunks(BLOCK / C::LEN).enumerate() {
-            for (cells, to) in cells.iter().zip(weights.chunks_mut(C::LEN)) {
-                for (w, to) in self.cell.widen(s, cells).into_iter().zip(to) {
-                    s.store(w, to);
+        let tiles = self.tiles.chunks(STREAMS * self.tile_bytes);
+        for (tiles, out) in tiles.zip(self.out.chunks_mut(STREAMS)) {
+            match out.as_mut_array() {
+                Some(out) => stream::<S, C, STREAMS>(s, self.cell, tiles, x, out),
+                None => {
+                    let tiles = tiles.chunks_exact(self.tile_bytes);
+                    for (tile, out) in tiles.zip(out) {
+                        stream::<S, C, 1>(s, self.cell, tile, x, std::array::from_mut(out));
+                    }
                 }
             }
-            let first = i * BLOCK;
-            let weights = &weights[..BLOCK.min(self.k - first)];
-            let x = |column: u32| &self.input[column as usize * self.k + first..][..weights.len()];
-            let (columns, rest) = self.columns.as_chunks::<4>();
-            let (out, out_rest) = self.out.as_chunks_mut::<4>();
-            for (columns, out) in columns.iter().zip(out) {
-                let x: [&[f32]; 4] = array!(x(columns[0]); c => x(columns[c]));
-                multiply(s, weights, x, out);
-            }
-            for (column, out) in rest.iter().zip(out_rest) {
-                multiply(s, weights, [x(*column)], std::array::from_mut(out));
+        }
+    }
+
+    /// Widens [`BLOCK`] values of k of [`BAND`] tiles, then multiplies all columns with them. The
+    /// accumulators wait in `out`, which does not change their bits.
+    #[inline(always)]
+    fn many<S: Simd>(self, s: S) {
+        let n = self.columns.len();
+        let mut weights = [[[0.0; LANES]; BLOCK]; BAND];
+        let mut x = [[0.0; LANES]; BLOCK];
+        self.out.fill([0.0; LANES]);
+        let bands = self.tiles.chunks(BAND * self.tile_bytes);
+        for (tiles, out) in bands.zip(self.out.chunks_mut(BAND * n)) {
+            for first in (0..self.k).step_by(BLOCK) {
+                let len = BLOCK.min(self.k - first);
+                let tiles = tiles.chunks_exact(self.tile_bytes);
+                for (tile, weights) in tiles.zip(&mut weights) {
+                    let cells = &tile.as_chunks::<CELLS>().0[first / C::LEN..];
+                    for (cells, to) in cells.iter().zip(weights.chunks_mut(C::LEN)) {
+                        for (w, to) in self.cell.widen(s, cells).into_iter().zip(to) {
+                            s.store(w, to);
+                        }
+                    }
+                }
+                for (i, columns) in self.columns.chunks(LANES).enumerate() {
+                    gather(s, self.input, self.k, columns, first, &mut x[..len]);
+                    for (weights, out) in weights.iter().zip(out.chunks_exact_mut(n)) {
+                        let out = &mut out[LANES * i..][..columns.len()];
+                        multiply_add(s, &weights[..len], &x[..len], out);
+                    }
+                }
             }
         }
     }
 }
 
-/// Adds the products of `weights` with `N` columns to `out`.
+/// The products of `T` tiles, one after the other in `tiles`, with a column.
 #[inline(always)]
-fn multiply<S: Simd, const N: usize>(
+fn stream<S: Simd, C: FloatCell, const T: usize>(
     s: S,
-    weights: &[[f32; LANES]],
-    x: [&[f32]; N],
-    out: &mut [[f32; LANES]; N],
+    cell: C,
+    tiles: &[u8],
+    x: &[f32],
+    out: &mut [[f32; LANES]; T],
 ) {
-    let mut acc: [S::F; N] = array!(s.zero(); c => s.load(&out[c]));
-    for (k, w) in weights.iter().enumerate() {
-        let w = s.load(w);
-        for c in 0..N {
-            acc[c] = s.fma(w, s.splat(x[c][k]), acc[c]);
+    let cells = tiles.as_chunks::<CELLS>().0;
+    let len = cells.len() / T;
+    let tiles: [&[[u8; CELLS]]; T] = array!(cells; t => &cells[t * len..][..len]);
+    let mut acc = [s.zero(); T];
+    for (i, x) in x.chunks(C::LEN).enumerate() {
+        for t in 0..T {
+            let cells = &tiles[t][i];
+            fetch_ahead(cells);
+            let w = cell.widen(s, cells);
+            acc[t] = s.fma(w[0], s.splat(x[0]), acc[t]);
+            if let [_, second] = x {
+                acc[t] = s.fma(w[1], s.splat(*second), acc[t]);
+            }
         }
     }
-    for c in 0..N {
-        s.store(acc[c], &mut out[c]);
+    for t in 0..T {
+        s.store(acc[t], &mut out[t]);
+    }
+}
+
+/// Gathers values `first ..` of up to 16 columns: `x[i][c]` is value `first + i` of column `c`.
+/// Lanes without a column are zero.
+#[inline(always)]
+fn gather<S: Simd>(
+    s: S,
+    input: &[f32],
+    k: usize,
+    columns: &[u32],
+    first: usize,
+    x: &mut [[f32; LANES]],
+) {
+    for (i, x) in x.chunks_mut(LANES).enumerate() {
+        let first = first + LANES * i;
+        let mut rows = [s.zero(); LANES];
+        for (row, &column) in rows.iter_mut().zip(columns) {
+            let from = &input[column as usize * k + first..][..x.len()];
+            *row = match from.as_array() {
+                Some(from) => s.load(from),
+                None => {
+                    let mut padded = [0.0; LANES];
+                    padded[..from.len()].copy_from_slice(from);
+                    s.load(&padded)
+                }
+            };
+        }
+        let rows = s.transpose(rows);
+        for (x, row) in x.iter_mut().zip(rows) {
+            s.store(row, x);
+        }
+    }
+}
+
+/// Adds the products of `weights` with the columns that `x` holds to `out`.
+#[inline(always)]
+fn multiply_add<S: Simd>(
+    s: S,
+    weights: &[[f32; LANES]],
+    x: &[[f32; LANES]],
+    out: &mut [[f32; LANES]],
+) {
+    // Few columns are better served by few than by 16 of which most are nobody's.
+    if S::FLOAT_COLUMNS == LANES && out.len() > LANES - 4 {
+        multiply_add_from::<S, LANES>(s, weights, x, 0, out);
+    } else {
+        for (i, out) in out.chunks_mut(4).enumerate() {
+            multiply_add_from::<S, 4>(s, weights, x, 4 * i, out);
+        }
+    }
+}
+
+/// As [`multiply_add`], for up to `N` columns of `x` from column `first` on.
+#[inline(always)]
+fn multiply_add_from<S: Simd, const N: usize>(
+    s: S,
+    weights: &[[f32; LANES]],
+    x: &[[f32; LANES]],
+    first: usize,
+    out: &mut [[f32; LANES]],
+) {
+    let mut acc = [s.zero(); N];
+    for (acc, out) in acc.iter_mut().zip(&*out) {
+        *acc = s.load(out);
+    }
+    for (w, x) in weights.iter().zip(x) {
+        let w = s.load(w);
+        for c in 0..N {
+            acc[c] = s.fma(w, s.splat(x[first + c]), acc[c]);
+        }
+    }
+    for (acc, out) in acc.into_iter().zip(out) {
+        s.store(acc, out);
     }
 }

@@ -186,14 +186,14 @@ impl Product<'_> {
 
     /// Tiles of a unit.
     fn band(&self, arch: Arch) -> usize {
-        match arch {
-            #[cfg(target_arch = "x86_64")]
-            Arch::Amx(_)
-                if self.columns.len() >= amx::COLUMNS && self.weight.matrix.ty().is_quantized() =>
-            {
-                amx::BAND
-            }
-            _ => 1,
+        match (self.weight.matrix.ty().is_quantized(), self.columns.len()) {
+            (false, 1) => float::STREAMS,
+            (false, _) => float::BAND,
+            (true, n) => match arch {
+                #[cfg(target_arch = "x86_64")]
+                Arch::Amx(_) if n >= amx::COLUMNS => amx::BAND,
+                _ => 1,
+            },
         }
     }
 
@@ -268,10 +268,15 @@ impl Weight<'_> {
             };
             with_unpacker(ty, quantized);
         } else {
-            let outs = out.chunks_exact_mut(columns.len());
-            for (tile, out) in bytes.chunks_exact(tile_bytes).zip(outs) {
-                float(arch, ty, tile, input.x, k, columns, out);
-            }
+            let float = Float {
+                tiles: bytes,
+                tile_bytes,
+                input: input.x,
+                k,
+                columns,
+                out,
+            };
+            float.multiply(arch, ty);
         }
         if let Some(bias) = self.bias {
             for (tile, out) in tiles.zip(out.chunks_exact_mut(columns.len())) {
@@ -286,33 +291,39 @@ impl Weight<'_> {
     }
 }
 
-/// The product of a tile of F32, F16 or BF16 weights.
-fn float(
-    arch: Arch,
-    ty: GgmlType,
-    tile: &[u8],
-    input: &[f32],
+/// Products of F32, F16 or BF16 weights.
+struct Float<'a> {
+    /// Tiles of the same matrix, one after the other.
+    tiles: &'a [u8],
+    tile_bytes: usize,
+    /// Activations, `[n, k]`.
+    input: &'a [f32],
     k: usize,
-    columns: &[u32],
-    out: &mut Products,
-) {
-    macro_rules! multiply {
-        ($cell:expr) => {
-            arch.run(float::Multiply {
-                cell: $cell,
-                tile,
-                input,
-                k,
-                columns,
-                out,
-            })
-        };
+    columns: &'a [u32],
+    /// For each tile and column.
+    out: &'a mut Products,
+}
+
+impl Float<'_> {
+    fn multiply(self, arch: Arch, ty: GgmlType) {
+        match ty {
+            GgmlType::F32 => self.of(arch, float::F32),
+            GgmlType::F16 => self.of(arch, float::F16),
+            GgmlType::Bf16 => self.of(arch, float::Bf16),
+            _ => unreachable!("quantized types are multiplied elsewhere"),
+        }
     }
-    match ty {
-        GgmlType::F32 => multiply!(float::F32),
-        GgmlType::F16 => multiply!(float::F16),
-        GgmlType::Bf16 => multiply!(float::Bf16),
-        _ => unreachable!("quantized types are multiplied elsewhere"),
+
+    fn of(self, arch: Arch, cell: impl float::FloatCell) {
+        arch.run(float::Multiply {
+            cell,
+            tiles: self.tiles,
+            tile_bytes: self.tile_bytes,
+            input: self.input,
+            k: self.k,
+            columns: self.columns,
+            out: self.out,
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Column};
-use crate::simd::{Kernel, LANES, Simd, array};
+use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
 
 /// Groups of 32 k that are unpacked at a time for many columns: with 512 bytes a group they stay
 /// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
@@ -52,6 +52,7 @@ impl<U: Unpack> Multiply<'_, U> {
             acc: s.zero(),
         };
         for cells in self.tile.chunks_exact(TILE_ROWS * cell_bytes(ty)) {
+            fetch_ahead(cells);
             self.unpacker.unpack(s, cells, &mut sink);
         }
         s.store(sink.acc, &mut self.out[0]);

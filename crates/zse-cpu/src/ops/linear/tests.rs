@@ -11,7 +11,7 @@ use zse_quant::{GgmlType, decode};
 
 use super::tile::{Form, Sink, Tile, Unpack};
 use super::{
-    Input, Product, Quantized, Visit, Weight, float, products, with_generic, with_unpacker,
+    Float, Input, Product, Quantized, Visit, Weight, products, with_generic, with_unpacker,
 };
 use crate::isa::{Arch, Isa};
 use crate::ops::Ctx;
@@ -98,10 +98,15 @@ fn multiply(
             with_unpacker(ty, quantized);
         }
     } else {
-        let outs = out.chunks_exact_mut(columns.len());
-        for (tile, out) in tiles.chunks_exact(tile_bytes).zip(outs) {
-            float(arch, ty, tile, x, k, columns, out);
-        }
+        let float = Float {
+            tiles,
+            tile_bytes,
+            input: x,
+            k,
+            columns,
+            out: &mut out,
+        };
+        float.multiply(arch, ty);
     }
     out
 }
