@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::response::Response;
@@ -38,7 +37,7 @@ pub(crate) struct Running {
     ready: VecDeque<Piece>,
     /// Which one to wait for next.
     turn: usize,
-    gauges: Gauges,
+    metrics: Arc<Metrics>,
     _slot: Slot,
 }
 
@@ -61,7 +60,6 @@ impl Running {
         prompts: Vec<Vec<u32>>,
         settings: &Generate,
     ) -> Result<Self, ApiError> {
-        let tokens = prompts.iter().map(Vec::len).sum();
         let start = |prompt| {
             Ok(Part {
                 generation: engine.generate_tokens(prompt, settings)?,
@@ -74,7 +72,7 @@ impl Running {
             parts: parts.collect::<Result<_, ApiError>>()?,
             ready: VecDeque::new(),
             turn: 0,
-            gauges: Gauges::new(Arc::clone(&app.metrics), tokens),
+            metrics: Arc::clone(&app.metrics),
             _slot: slot,
         })
     }
@@ -83,15 +81,13 @@ impl Running {
     pub(crate) fn next(&mut self, is_gone: &dyn Fn() -> bool) -> Option<Result<Piece, ApiError>> {
         loop {
             if is_gone() {
-                self.gauges.metrics.abandoned();
+                self.metrics.abandoned();
                 return None;
             }
             if let Some(piece) = self.ready.pop_front() {
-                self.gauges.count(&piece);
                 return Some(Ok(piece));
             }
             if let Err(error) = self.gather()? {
-                self.ready.iter().for_each(|piece| self.gauges.count(piece));
                 return Some(Err(error));
             }
         }
@@ -139,56 +135,6 @@ impl Running {
             }
         }
         Ok(())
-    }
-}
-
-/// Keeps the gauges right whatever becomes of the request.
-struct Gauges {
-    metrics: Arc<Metrics>,
-    has_started: bool,
-    kv_tokens: i64,
-}
-
-impl Gauges {
-    fn new(metrics: Arc<Metrics>, prompt_tokens: usize) -> Self {
-        metrics.waiting.fetch_add(1, Relaxed);
-        metrics.prompt(prompt_tokens);
-        Self {
-            metrics,
-            has_started: false,
-            kv_tokens: prompt_tokens as i64,
-        }
-    }
-
-    fn count(&mut self, piece: &Piece) {
-        if !self.has_started {
-            self.has_started = true;
-            // In this order: it is in one of the gauges at any time.
-            self.metrics.running.fetch_add(1, Relaxed);
-            self.metrics.waiting.fetch_sub(1, Relaxed);
-            self.metrics.kv_tokens.fetch_add(self.kv_tokens, Relaxed);
-        }
-        match piece {
-            Piece::Chunk { chunk, .. } => {
-                let tokens = chunk.tokens.len() as i64;
-                self.kv_tokens += tokens;
-                self.metrics.kv_tokens.fetch_add(tokens, Relaxed);
-            }
-            Piece::Finished { finished, .. } => self.metrics.finished(finished),
-        }
-    }
-}
-
-impl Drop for Gauges {
-    fn drop(&mut self) {
-        let less = |gauge: &AtomicI64, n| _ = gauge.fetch_sub(n, Relaxed);
-        match self.has_started {
-            false => less(&self.metrics.waiting, 1),
-            true => {
-                less(&self.metrics.kv_tokens, self.kv_tokens);
-                less(&self.metrics.running, 1);
-            }
-        }
     }
 }
 

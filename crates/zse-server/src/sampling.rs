@@ -207,7 +207,8 @@ mod tests {
     fn every_parameter_arrives() {
         let given = settings(json!({
             "n": 3, "seed": -1, "stop": ["a", "b"], "stop_token_ids": [7], "min_tokens": 2,
-            "ignore_eos": true, "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.05,
+            "ignore_eos": true, "cache_prompt": false, "priority": -2,
+            "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.05,
             "typical_p": 0.8, "repetition_penalty": 1.1, "repeat_last_n": -1,
             "presence_penalty": 0.25, "frequency_penalty": -0.25, "dry_multiplier": 0.75,
             "dry_base": 2.0, "dry_allowed_length": 3, "dry_penalty_last_n": 128,
@@ -249,6 +250,10 @@ mod tests {
             stop: vec!["a".to_owned(), "b".to_owned()],
             stop_tokens: vec![7],
             n: 3,
+            cache: false,
+            salt: String::new(),
+            priority: -2,
+            constraint: None,
         };
         assert_eq!(given, expected);
     }

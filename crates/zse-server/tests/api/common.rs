@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,6 @@ pub(crate) struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The built-in model, loaded once for all tests.
-fn builtin() -> Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let load = || load("builtin");
-    ENGINE.get_or_init(load).clone()
-}
-
 /// A model with room for four sequences.
 pub(crate) fn load(source: &str) -> Engine {
     let options = LoadOptions {
@@ -37,9 +30,9 @@ pub(crate) fn load(source: &str) -> Engine {
     Engine::load(&source, &options).expect("it loads")
 }
 
-/// A server of the built-in model; `change` sets what is not as usual.
+/// A server of the built-in model, with an engine of its own: what that counts, nobody else did; `change` sets what is not as usual.
 pub(crate) fn serve(change: impl FnOnce(&mut Config)) -> Running {
-    serve_models(vec![Served::new("builtin", builtin())], change)
+    serve_models(vec![Served::new("builtin", load("builtin"))], change)
 }
 
 pub(crate) fn serve_models(models: Vec<Served>, change: impl FnOnce(&mut Config)) -> Running {
@@ -174,10 +167,15 @@ impl Running {
 
 /// The value of a metric in Prometheus' text.
 fn value(text: &str, name: &str) -> f64 {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.parse().ok())
+    // The server of a test has one model: whatever its label is.
+    let line = text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        match rest.strip_prefix('{') {
+            Some(labels) => labels.split_once("} "),
+            None => rest.split_once(' '),
+        }
+    });
+    line.and_then(|(_, value)| value.parse().ok())
         .unwrap_or_else(|| panic!("no {name}: {text}"))
 }
 

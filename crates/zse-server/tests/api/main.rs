@@ -5,6 +5,7 @@ mod chat;
 mod common;
 mod completions;
 mod embeddings;
+mod form;
 mod hostile;
 mod lifecycle;
 mod text;

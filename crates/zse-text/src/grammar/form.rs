@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use llguidance::api::TopLevelGrammar;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Grammar, GrammarError};
 use crate::Tokenizer;
@@ -31,7 +31,7 @@ pub(super) fn compile(
     Ok(match grammar {
         Grammar::JsonSchema(schema) => {
             check_schema(schema)?;
-            TopLevelGrammar::from_json_schema(schema.clone())
+            TopLevelGrammar::from_json_schema(plainly_spaced(schema))
         }
         Grammar::Regex(pattern) => {
             check_bytes(pattern.len())?;
@@ -56,10 +56,24 @@ pub(super) fn compile(
             } else {
                 "call"
             };
+            let schema = plainly_spaced(schema);
             let lark = format!("start: {repeat}\ncall: {open} json {close}\njson: %json {schema}");
             TopLevelGrammar::from_lark(lark)
         }
     })
+}
+
+/// `schema` with one way to space its JSON, as Python's `json.dumps` does: where any space may stand
+/// between tokens, a weak model writes nothing else until its tokens are used up.
+fn plainly_spaced(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    if let Value::Object(keys) = &mut schema {
+        let options = json!({
+            "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
+        });
+        keys.insert("x-guidance".to_owned(), options);
+    }
+    schema
 }
 
 fn check_bytes(size: usize) -> Result<(), GrammarError> {
