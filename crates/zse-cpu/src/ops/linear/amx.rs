@@ -12,7 +12,7 @@ use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::Activations;
 pub(super) use crate::simd::amx::COLUMNS;
 use crate::simd::amx::{Amx, Left, Registers, Right, Sums};
-use crate::simd::{Kernel, LANES, Simd, array};
+use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
 
 /// Tiles of weights that meet the same activations, so that these are gathered once for all.
 pub(super) const BAND: usize = 4;
@@ -58,6 +58,7 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
                     unpacker: PhantomData,
                 };
                 for cells in tile[start..end].chunks_exact(cells) {
+                    fetch_ahead(cells);
                     self.unpacker.unpack(s, cells, &mut fill);
                 }
                 len = fill.filled;

@@ -10,7 +10,7 @@ const CELLS: usize = 4 * TILE_ROWS;
 
 /// Values of k that are widened at a time for many columns. A band of tiles then fits the second
 /// level of cache, and what is gathered of a column is long enough for the prefetchers.
-const BLOCK: usize = 128;
+const BLOCK: usize = 256;
 
 /// Tiles that many columns meet together, so that these are gathered once for all.
 pub(super) const BAND: usize = 8;

@@ -74,6 +74,7 @@ impl<U: Unpack> Multiply<'_, U> {
         for cells in self.tile.chunks(cells_at_once * TILE_ROWS * cell_bytes(ty)) {
             fill.filled = 0;
             for cells in cells.chunks_exact(TILE_ROWS * cell_bytes(ty)) {
+                fetch_ahead(cells);
                 self.unpacker.unpack(s, cells, &mut fill);
             }
             let block = Block {
