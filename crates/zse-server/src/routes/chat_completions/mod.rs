@@ -118,11 +118,7 @@ pub(super) async fn post(
         body.parallel_tool_calls,
         body.response_format.as_ref(),
     )?;
-    let is_stream = body.stream.unwrap_or(false);
-    if body.stream_options.is_some() && !is_stream {
-        let message = "stream_options is for streams: set stream";
-        return Err(ApiError::param("stream_options", message));
-    }
+    let is_stream = is_stream(body.stream, body.stream_options)?;
     let shape = Shape {
         n: sampling.n(),
         logprobs: body.logprobs.unwrap_or(false),
@@ -183,6 +179,19 @@ impl Job {
         let running = Running::start(&self.app, self.slot, engine, prompts, &self.settings)?;
         Ok((running, answer))
     }
+}
+
+/// Whether the answer is a stream, which only then has options.
+pub(super) fn is_stream(
+    stream: Option<bool>,
+    options: Option<StreamOptions>,
+) -> Result<bool, ApiError> {
+    let is_stream = stream.unwrap_or(false);
+    if options.is_some() && !is_stream {
+        let message = "stream_options is for streams: set stream";
+        return Err(ApiError::param("stream_options", message));
+    }
+    Ok(is_stream)
 }
 
 /// Whether a prompt of so many tokens leaves room for one more.

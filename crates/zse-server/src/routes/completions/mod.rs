@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zse::Generate;
 
-use super::chat_completions::{StreamOptions, UNSUPPORTED, check_n, fits};
+use super::chat_completions::{StreamOptions, UNSUPPORTED, check_n, fits, is_stream};
 use crate::error::ApiError;
 use crate::form;
 use crate::job::{self, Piece, Running};
@@ -81,11 +81,7 @@ pub(super) async fn post(
         let why = "with echo, logprobs must be 0: alternatives to tokens of a prompt are not known";
         return Err(ApiError::unsupported("logprobs", why));
     }
-    let is_stream = body.stream.unwrap_or(false);
-    if body.stream_options.is_some() && !is_stream {
-        let message = "stream_options is for streams: set stream";
-        return Err(ApiError::param("stream_options", message));
-    }
+    let is_stream = is_stream(body.stream, body.stream_options)?;
     let choices = body.prompt.0.len().saturating_mul(n as usize);
     check_n(&model, choices)?;
     let most = body.max_tokens.unwrap_or(DEFAULT_TOKENS);
