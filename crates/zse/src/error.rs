@@ -46,7 +46,7 @@ pub enum Error {
         /// The device asked for.
         name: String,
         /// Why not.
-        why: &'static str,
+        why: String,
     },
     /// The file cannot be read.
     #[error(transparent)]
@@ -96,6 +96,12 @@ pub enum Error {
     NoSequences {
         /// The test's name.
         test: String,
+    },
+    /// A device whose executor does not say where its time goes.
+    #[error("{backend} cannot be profiled: it does not tell its operations apart")]
+    NoProfile {
+        /// Its name.
+        backend: String,
     },
     /// A bench test that needs more room than the tests did for which the model was loaded.
     #[error(

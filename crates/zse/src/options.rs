@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use zse_cpu::CpuBackend;
+use zse_cpu::{CpuBackend, Isa};
 use zse_engine::EngineConfig;
 use zse_format::Checkpoint;
 use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport};
@@ -21,6 +21,8 @@ pub enum Device {
     Auto,
     /// The CPU.
     Cpu,
+    /// The CPU under one of its instruction sets, to compare them.
+    CpuIsa(Isa),
     /// The slow executor that defines what is right; for debugging and for small models.
     Reference,
 }
@@ -30,6 +32,7 @@ impl Device {
     pub fn backend(self) -> Box<dyn Backend> {
         match self {
             Self::Auto | Self::Cpu => Box::new(CpuBackend::default()),
+            Self::CpuIsa(isa) => Box::new(CpuBackend { isa: Some(isa) }),
             Self::Reference => Box::new(Reference),
         }
     }
@@ -39,6 +42,12 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
+        if let Some(isa) = name.strip_prefix("cpu:") {
+            return isa.parse().map(Self::CpuIsa).map_err(|why| Error::Device {
+                name: name.to_owned(),
+                why,
+            });
+        }
         match name {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
@@ -46,9 +55,9 @@ impl FromStr for Device {
             _ => Err(Error::Device {
                 name: name.to_owned(),
                 why: if name.starts_with("cuda") {
-                    "this version runs on the CPU; give `auto` or `cpu`"
+                    "this version runs on the CPU; give `auto` or `cpu`".to_owned()
                 } else {
-                    "known are `auto`, `cpu` and `reference`"
+                    "known are `auto`, `cpu`, `cpu:avx2` and the like, and `reference`".to_owned()
                 },
             }),
         }
@@ -57,11 +66,12 @@ impl FromStr for Device {
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Reference => "reference",
-        })
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::CpuIsa(isa) => write!(f, "cpu:{isa}"),
+            Self::Reference => f.write_str("reference"),
+        }
     }
 }
 
@@ -183,10 +193,22 @@ impl LoadOptions {
     }
 }
 
-#[cfg(all(test, feature = "builtin"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn devices_are_named_as_they_are_asked_for() {
+        for name in ["auto", "cpu", "cpu:avx2", "cpu:scalar", "reference"] {
+            assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
+        }
+        for (name, why) in [("cpu:sse", "avx2"), ("cuda", "CPU"), ("tpu", "`auto`")] {
+            let error = name.parse::<Device>().unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(why), "{error}");
+        }
+    }
+
+    #[cfg(feature = "builtin")]
     #[test]
     fn a_batch_holds_no_more_than_all_contexts() {
         let checkpoint = ModelSource::Builtin.open().unwrap();
