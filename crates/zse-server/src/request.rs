@@ -43,6 +43,12 @@ impl FromRequest<Arc<App>> for Fields {
     }
 }
 
+impl From<Map<String, Value>> for Fields {
+    fn from(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+}
+
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let value: Value = serde_json::from_slice(body)
@@ -51,6 +57,11 @@ impl Fields {
             Value::Object(fields) => Ok(Self(fields)),
             _ => Err(ApiError::invalid("the body must be a JSON object")),
         }
+    }
+
+    /// Whether a parameter is there that nobody has taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// Takes the fields that `T` has; `null` counts as absent.
@@ -151,7 +162,7 @@ fn names<T: DeserializeOwned>() -> &'static [&'static str] {
 }
 
 /// One value, or a list of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Many<T>(pub(crate) Vec<T>);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Many<T> {

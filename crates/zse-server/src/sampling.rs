@@ -61,6 +61,11 @@ impl Sampling {
         self.n.unwrap_or(1)
     }
 
+    /// Ends the text at these, too.
+    pub(crate) fn stop_at(&mut self, texts: Vec<String>) {
+        self.stop.get_or_insert_default().0.extend(texts);
+    }
+
     /// The settings of a generation, all within their ranges but for what depends on the model.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Tool calls, found while a text is written.
 
-use zse::{TOOL_CALL_OPEN, ToolCall, parse_tool_calls};
+use zse::{TOOL_CALL_OPEN, parse_tool_calls};
 
 use crate::sampling::random;
 
@@ -11,8 +11,24 @@ const CLOSE: &str = "</tool_call>";
 pub(crate) enum Part {
     /// Text for the user.
     Text(String),
-    /// A whole call, with an id of its own.
-    Call(ToolCall),
+    /// What the model thinks before it answers.
+    Reasoning(String),
+    /// A call begins.
+    Call {
+        /// Which of the answer's calls it is.
+        index: usize,
+        /// An id of its own.
+        id: String,
+        /// The function's name.
+        name: String,
+    },
+    /// More of the arguments of a call.
+    Arguments {
+        /// Which of the answer's calls they belong to.
+        index: usize,
+        /// A piece of JSON.
+        text: String,
+    },
 }
 
 /// Tells text and calls apart as they come, with the result that [`parse_tool_calls`] gives for the
@@ -93,11 +109,19 @@ impl ToolReader {
     fn whole(&mut self, text: &str, parts: &mut Vec<Part>) {
         let (text, calls) = parse_tool_calls(text);
         self.text(&text, parts);
-        for mut call in calls {
-            call.id = format!("call_{:016x}", random());
+        for call in calls {
+            let index = self.calls;
             self.calls += 1;
             self.after_call = true;
-            parts.push(Part::Call(call));
+            parts.push(Part::Call {
+                index,
+                id: format!("call_{:016x}", random()),
+                name: call.function.name,
+            });
+            parts.push(Part::Arguments {
+                index,
+                text: call.function.arguments,
+            });
         }
     }
 
@@ -148,7 +172,9 @@ mod tests {
         for part in parts {
             match part {
                 Part::Text(text) => content += &text,
-                Part::Call(call) => calls.push((call.function.name, call.function.arguments)),
+                Part::Call { name, .. } => calls.push((name, String::new())),
+                Part::Arguments { index, text } => calls[index].1 += &text,
+                Part::Reasoning(_) => panic!("nothing thinks here"),
             }
         }
         assert_eq!(reader.calls(), calls.len());
@@ -200,9 +226,9 @@ mod tests {
         let ids: Vec<_> = [reader.push(text), reader.push(text)]
             .concat()
             .into_iter()
-            .map(|part| match part {
-                Part::Call(call) => call.id,
-                Part::Text(text) => panic!("{text}"),
+            .filter_map(|part| match part {
+                Part::Call { id, .. } => Some(id),
+                _ => None,
             })
             .collect();
         assert_ne!(ids[0], ids[1]);

@@ -23,27 +23,34 @@ pub(crate) fn of_response(format: Option<&Value>) -> Result<Option<Constraint>, 
         },
         _ => return wrong("response_format.type must be text, json_object or json_schema"),
     };
-    Ok(Some(Grammar::JsonSchema(schema).into()))
+    Ok(Some(of_schema(schema)))
+}
+
+/// The constraint to JSON that keeps to `schema`.
+pub(crate) fn of_schema(schema: Value) -> Constraint {
+    Grammar::JsonSchema(schema).into()
 }
 
 /// Whether tools are called, as `tool_choice` says.
-pub(crate) enum Calls<'a> {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Calls {
     /// As the model likes.
+    #[default]
     Free,
     /// The model hears of no tools.
     Never,
     /// At least one of the tools.
     Some,
     /// This one.
-    This(&'a str),
+    This(String),
 }
 
-impl<'a> Calls<'a> {
+impl Calls {
     /// What `choice` asks for.
     ///
     /// # Errors
     /// Names the parameter, if that is none of OpenAI's choices.
-    pub(crate) fn of(choice: Option<&'a Value>) -> Result<Self, ApiError> {
+    pub(crate) fn of(choice: Option<&Value>) -> Result<Self, ApiError> {
         match choice {
             None => Ok(Self::Free),
             Some(Value::String(word)) => match word.as_str() {
@@ -53,7 +60,7 @@ impl<'a> Calls<'a> {
                 _ => Err(wrong_choice()),
             },
             Some(choice) => match choice["function"]["name"].as_str() {
-                Some(name) if choice["type"] == "function" => Ok(Self::This(name)),
+                Some(name) if choice["type"] == "function" => Ok(Self::This(name.to_owned())),
                 _ => Err(wrong_choice()),
             },
         }
@@ -69,10 +76,10 @@ impl<'a> Calls<'a> {
         tools: &[Value],
         parallel: bool,
     ) -> Result<Option<Constraint>, ApiError> {
-        let (only, repeat) = match *self {
+        let (only, repeat) = match self {
             Self::Free | Self::Never => return Ok(None),
             Self::Some => (None, parallel),
-            Self::This(name) => (Some(name), false),
+            Self::This(name) => (Some(name.as_str()), false),
         };
         let functions = tools.iter().map(|tool| &tool["function"]);
         let calls: Vec<Value> = functions
