@@ -18,6 +18,7 @@ use crate::state::App;
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let path = request.uri().path().to_owned();
     let mut response = match check(&app.config, &request) {
         Err(error) => error.into_response(),
         // A browser asks first, and without the key.
@@ -27,10 +28,13 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
             Ok(()) => next.run(request).await,
         },
     };
-    if let Some(error) = response.extensions().get::<ApiError>()
-        && let Some(why) = &error.internal
-    {
-        app.report(why);
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        if let Some(why) = &error.internal {
+            app.report(why);
+        }
+        // In the shape that the clients of the path read.
+        *response.body_mut() = error.body_for(&path).to_string().into();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
         let headers = response.headers_mut();

@@ -1,12 +1,15 @@
 //! The endpoints, one file each.
 
+pub(crate) mod anthropic;
 mod chat_completions;
 mod completions;
 mod detokenize;
 mod embeddings;
 mod health;
+mod manage;
 mod metrics;
 mod models;
+pub(crate) mod ollama;
 mod tokenize;
 
 use std::sync::Arc;
@@ -32,6 +35,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/embeddings", post(embeddings::post))
         .route("/tokenize", post(tokenize::post))
         .route("/detokenize", post(detokenize::post))
+        .merge(anthropic::routes())
+        .merge(manage::routes())
+        .merge(ollama::routes())
         .method_not_allowed_fallback(|| async { ApiError::method() })
         .fallback(|request: Request| async move { ApiError::no_route(request.uri().path()) })
         .layer(from_fn_with_state(Arc::clone(app), guard))
