@@ -90,6 +90,19 @@ impl ApiError {
         }
     }
 
+    /// A response that is not stored, or not any more.
+    pub(crate) fn no_response(param: &str, id: &str) -> Self {
+        Self {
+            code: Some("response_not_found"),
+            param: Some(param.to_owned()),
+            ..Self::new(
+                StatusCode::NOT_FOUND,
+                "invalid_request_error",
+                format!("there is no stored response '{id}'; the oldest are forgotten first"),
+            )
+        }
+    }
+
     /// A model that cannot be loaded; `why` is not for clients.
     pub(crate) fn cannot_load(name: &str, why: String) -> Self {
         Self {

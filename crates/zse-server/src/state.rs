@@ -9,6 +9,7 @@ use crate::config::{Config, ServeError};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::models::{Model, Models, Served};
+use crate::routes::responses::Store;
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -21,6 +22,8 @@ pub(crate) struct App {
     pub(crate) models: Arc<Models>,
     pub(crate) config: Config,
     pub(crate) metrics: Arc<Metrics>,
+    /// Answers that later requests may go on from.
+    pub(crate) responses: Store,
     /// Since when it serves.
     pub(crate) started: Instant,
     slots: Arc<Semaphore>,
@@ -37,6 +40,7 @@ impl App {
             models,
             config,
             metrics: Arc::default(),
+            responses: Store::default(),
             started: Instant::now(),
             slots: Arc::new(Semaphore::new(slots)),
         })

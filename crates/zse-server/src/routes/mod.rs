@@ -10,6 +10,7 @@ mod manage;
 mod metrics;
 mod models;
 pub(crate) mod ollama;
+pub(crate) mod responses;
 mod tokenize;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/detokenize", post(detokenize::post))
         .merge(anthropic::routes())
         .merge(manage::routes())
+        .merge(responses::routes())
         .merge(ollama::routes())
         .method_not_allowed_fallback(|| async { ApiError::method() })
         .fallback(|request: Request| async move { ApiError::no_route(request.uri().path()) })

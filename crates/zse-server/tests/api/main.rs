@@ -11,4 +11,5 @@ mod hostile;
 mod lifecycle;
 mod models;
 mod ollama;
+mod responses;
 mod text;

@@ -7,7 +7,6 @@ use super::messages;
 use crate::chat::{Calls, Chat, of_schema};
 use crate::error::ApiError;
 use crate::request::{Fields, Unsupported, never};
-use crate::sampling::Sampling;
 
 /// What a message and a count of tokens have in common.
 #[derive(Debug, Deserialize)]
@@ -67,7 +66,7 @@ impl Question {
         if let Some(name) = ["stop", "n"].into_iter().find(|name| fields.has(name)) {
             return Err(ApiError::unknown(name));
         }
-        let mut sampling: Sampling = fields.take()?;
+        let mut sampling = fields.sampling()?;
         fields.finish(&UNSUPPORTED)?;
         sampling.stop_at(self.stop_sequences);
         if let Some(name) = self

@@ -15,7 +15,7 @@ use crate::chat::{self, Calls, Chat, messages};
 use crate::error::ApiError;
 use crate::job;
 use crate::request::{Fields, Unsupported, if_false, never};
-use crate::sampling::{MAX_TOP, Sampling};
+use crate::sampling::MAX_TOP;
 use crate::sse::Wire;
 use crate::state::App;
 use answer::Answer;
@@ -94,7 +94,7 @@ pub(super) async fn post(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
-    let sampling: Sampling = fields.take()?;
+    let sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let is_stream = is_stream(body.stream, body.stream_options)?;
     let shape = Shape {

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::job::{self, Piece, Running};
 use crate::models::Model;
 use crate::request::{Fields, Prompt, Prompts};
-use crate::sampling::{MAX_TOP, Sampling};
+use crate::sampling::MAX_TOP;
 use crate::sse::{Events, Wire};
 use crate::state::{App, Slot, now};
 use crate::usage::{self, Usage};
@@ -59,7 +59,7 @@ pub(super) async fn post(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
-    let sampling: Sampling = fields.take()?;
+    let sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let model = app.model(body.model.as_deref()).await?;
     let constraint = chat::of_response(body.response_format.as_ref())?;

@@ -27,7 +27,8 @@ pub(super) async fn post(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
-    let common: Common = fields.take()?;
+    let mut common: Common = fields.take()?;
+    let drawing = common.drawing(&fields)?;
     fields.finish(&[])?;
     let renamed = body.messages.into_iter().enumerate();
     let renamed: Vec<Value> = renamed
@@ -42,7 +43,7 @@ pub(super) async fn post(
         tools: body.tools,
         raw: None,
     };
-    common.answer(&app, question).await
+    common.answer(&app, drawing, question).await
 }
 
 /// A message with the field names of OpenAI's API.

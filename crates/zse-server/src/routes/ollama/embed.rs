@@ -33,9 +33,9 @@ pub(super) async fn post(
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let body: Body = fields.take()?;
-    fields.finish(&[])?;
     // Nothing is drawn, but what is wrong is wrong here too.
-    let drawing = options::read(body.options)?;
+    let drawing = options::read(&fields, body.options)?;
+    fields.finish(&[])?;
     let inputs: Vec<Prompt> = body.input.0.into_iter().map(Prompt::Text).collect();
     let name = body.model.as_deref().map(untagged);
     if inputs.is_empty() {

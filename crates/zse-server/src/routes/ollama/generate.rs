@@ -51,7 +51,8 @@ pub(super) async fn post(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
-    let common: Common = fields.take()?;
+    let mut common: Common = fields.take()?;
+    let drawing = common.drawing(&fields)?;
     fields.finish(&UNSUPPORTED)?;
     no_images(body.images.as_ref(), "images")?;
     let prompt = body.prompt.filter(|prompt| !prompt.is_empty());
@@ -71,5 +72,5 @@ pub(super) async fn post(
         }
         (Some(prompt), true) => question.raw = Some(prompt),
     }
-    common.answer(&app, question).await
+    common.answer(&app, drawing, question).await
 }

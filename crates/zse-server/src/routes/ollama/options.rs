@@ -69,7 +69,10 @@ const fn off(name: &'static str, why: &'static str) -> Unsupported {
 ///
 /// # Errors
 /// Names the option that is wrong.
-pub(super) fn read(options: Option<Map<String, Value>>) -> Result<Drawing, ApiError> {
+pub(super) fn read(
+    request: &Fields,
+    options: Option<Map<String, Value>>,
+) -> Result<Drawing, ApiError> {
     let mut options = options.unwrap_or_default();
     options.retain(|_, value| !value.is_null());
     let repeat = ["repeat_penalty", "repetition_penalty"];
@@ -81,9 +84,9 @@ pub(super) fn read(options: Option<Map<String, Value>>) -> Result<Drawing, ApiEr
         options.insert(repeat[0].to_owned(), json!(1.1));
     }
     let n = options.remove("n");
-    let mut fields = Fields::from(options);
+    let mut fields = request.nested(options);
     let own: Options = fields.take()?;
-    let sampling: Sampling = fields.take()?;
+    let sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     if n.is_some_and(|n| n != 1) {
         return Err(ApiError::unsupported("n", "there is one answer"));

@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 use zse::Message;
 
 use super::answer::{Answer, empty};
-use super::{format, keep, load_only, options, untagged};
+use super::options::{self, Drawing};
+use super::{format, keep, load_only, untagged};
 use crate::chat::Chat;
 use crate::error::ApiError;
 use crate::job;
+use crate::request::Fields;
 use crate::routes::json;
 use crate::sampling::MAX_TOP;
 use crate::sse::Wire;
@@ -43,15 +45,20 @@ pub(super) struct Question {
 }
 
 impl Common {
+    /// How tokens are to be drawn.
+    pub(super) fn drawing(&mut self, request: &Fields) -> Result<Drawing, ApiError> {
+        options::read(request, self.options.take())
+    }
+
     /// Answers a question; without one, loads or unloads the model.
     pub(super) async fn answer(
         self,
         app: &Arc<App>,
+        drawing: Drawing,
         question: Question,
     ) -> Result<Response, ApiError> {
         let began = Instant::now();
         let name = self.model.as_deref().map(untagged);
-        let drawing = options::read(self.options)?;
         let form = format(self.format.as_ref())?;
         let top_logprobs = self.top_logprobs.unwrap_or(0);
         let logprobs = self.logprobs.unwrap_or(false);
