@@ -149,6 +149,7 @@ impl Sampling {
             // Else whoever has a key could learn from times what others asked.
             salt: self.tenant.salt().to_owned(),
             priority: self.priority.unwrap_or(0),
+            show_special: false,
             constraint: None,
         })
     }
@@ -267,6 +268,7 @@ mod tests {
             cache: false,
             salt: String::new(),
             priority: -2,
+            show_special: false,
             constraint: None,
         };
         assert_eq!(given, expected);

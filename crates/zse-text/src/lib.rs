@@ -27,6 +27,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod answer;
 mod chat;
 mod error;
 mod families;
@@ -42,11 +43,12 @@ mod tools;
 mod vocab;
 mod work;
 
+pub use answer::{AnswerFormat, AnswerPiece, AnswerReader, Family};
 pub use chat::{
     CHATML, ChatInput, ChatTemplate, Content, FunctionCall, Message, PLAIN, Role, ToolCall,
 };
 pub use error::TextError;
-pub use grammar::{Constraint, Grammar, GrammarError, GrammarState, Grammars};
+pub use grammar::{Constraint, Grammar, GrammarError, GrammarState, Grammars, TaggedCall};
 pub use special::SpecialIds;
 pub use stop::StopMatcher;
 pub use string_table::StringTable;

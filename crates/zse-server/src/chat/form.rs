@@ -1,7 +1,7 @@
 //! The form that a request wants its answer in, as a constraint.
 
 use serde_json::{Value, json};
-use zse::{Constraint, Grammar, TOOL_CALL_CLOSE, TOOL_CALL_OPEN};
+use zse::{AnswerFormat, Constraint, Grammar};
 
 use crate::error::ApiError;
 
@@ -66,13 +66,14 @@ impl Calls {
         }
     }
 
-    /// The constraint that makes the model call one of `tools`, or several after each other where
+    /// The constraint that makes a model of this format call one of `tools`, or several after each other where
     /// `parallel`; none where it is free.
     ///
     /// # Errors
     /// If none of `tools` may be called.
     pub(crate) fn constraint(
         &self,
+        format: AnswerFormat,
         tools: &[Value],
         parallel: bool,
     ) -> Result<Option<Constraint>, ApiError> {
@@ -82,20 +83,17 @@ impl Calls {
             Self::This(name) => (Some(name.as_str()), false),
         };
         let functions = tools.iter().map(|tool| &tool["function"]);
-        let calls: Vec<Value> = functions
+        let functions: Vec<(String, Value)> = functions
             .filter(|f| only.is_none_or(|name| f["name"] == name))
-            .map(call)
+            .map(function)
             .collect();
-        if calls.is_empty() {
+        if functions.is_empty() {
             let message = "tool_choice asks for a call of a tool that is not among tools";
             return Err(ApiError::param("tool_choice", message));
         }
-        let grammar = Grammar::Tagged {
-            open: format!("{TOOL_CALL_OPEN}\n"),
-            schema: json!({ "anyOf": calls }),
-            close: format!("\n{TOOL_CALL_CLOSE}"),
-            repeat,
-        };
+        let why = "calls of this model cannot be required";
+        let grammar = format.calls(&functions, repeat);
+        let grammar = grammar.ok_or_else(|| ApiError::unsupported("tool_choice", why))?;
         Ok(Some(grammar.into()))
     }
 }
@@ -106,16 +104,12 @@ fn wrong_choice() -> ApiError {
     ApiError::param("tool_choice", message)
 }
 
-/// The schema of a call of `function`.
-fn call(function: &Value) -> Value {
+/// The name of a function and the schema of its arguments.
+fn function(function: &Value) -> (String, Value) {
     let arguments = match &function["parameters"] {
         Value::Null => json!({ "type": "object" }),
         parameters => parameters.clone(),
     };
-    json!({
-        "type": "object",
-        "properties": { "name": { "const": function["name"] }, "arguments": arguments },
-        "required": ["name", "arguments"],
-        "additionalProperties": false,
-    })
+    let name = function["name"].as_str().unwrap_or_default();
+    (name.to_owned(), arguments)
 }

@@ -4,12 +4,11 @@
 mod form;
 pub(crate) mod messages;
 mod talk;
-mod tools;
 
 use std::sync::Arc;
 
-use serde_json::Value;
-use zse::{ChatRequest, Constraint, Generate, Message};
+use serde_json::{Map, Value, json};
+use zse::{AnswerFormat, ChatRequest, Constraint, Generate, Message};
 
 use crate::error::ApiError;
 use crate::models::Model;
@@ -17,8 +16,7 @@ use crate::sampling::Sampling;
 use crate::state::{App, Slot};
 pub(crate) use form::{Calls, of_response, of_schema};
 pub(crate) use messages::MAX_MESSAGES;
-pub(crate) use talk::{Event, Reply, Talk};
-pub(crate) use tools::Part;
+pub(crate) use talk::{Event, Part, Reply, Talk};
 
 /// Most tools of a request.
 const MAX_TOOLS: usize = 128;
@@ -44,6 +42,9 @@ pub(crate) struct Chat {
     pub(crate) sampling: Sampling,
     /// Most tokens of the answer; `None`: as many as the context holds.
     pub(crate) max_tokens: Option<usize>,
+    /// How much the model is to think before it answers: the parameter that says so, and what it
+    /// says, such as `low`; `none` for not at all.
+    pub(crate) effort: Option<(&'static str, String)>,
     /// How many other tokens' log-probabilities are wanted at each place.
     pub(crate) top_logprobs: u32,
 }
@@ -66,9 +67,10 @@ impl Chat {
     /// Names what is wrong.
     pub(crate) async fn ready(self, app: &Arc<App>) -> Result<Ready, ApiError> {
         let tools = check_tools(self.tools, &self.calls)?;
-        let constraint = constraint(&self.calls, &tools, self.parallel, self.form)?;
         let n = self.sampling.n() as usize;
         let model = app.model(self.model.as_deref()).await?;
+        let format = model.engine.answer_format();
+        let constraint = constraint(format, &self.calls, &tools, self.parallel, self.form)?;
         let tokenizer = model.engine.tokenizer();
         let settings = self
             .sampling
@@ -79,6 +81,7 @@ impl Chat {
             slot: app.admit(n)?,
             request: ChatRequest {
                 messages: self.messages,
+                extra: thinking(format, self.effort)?,
                 tools,
             },
             raw: self.raw,
@@ -98,17 +101,21 @@ impl Ready {
     /// # Errors
     /// If the template refuses the conversation, or it does not fit.
     pub(crate) fn start(self) -> Result<Talk, ApiError> {
-        let prompt = self.tokens()?;
+        let text = self.text()?;
+        let prompt = self.model.engine.open_tokens(&text, true);
         fits(&self.model, prompt.len())?;
-        let reads_calls = !self.request.tools.is_empty();
-        Talk::start(
-            &self.app,
-            self.slot,
-            self.model,
-            prompt,
-            &self.settings,
-            reads_calls,
-        )
+        let mut settings = self.settings;
+        let format = self.model.engine.answer_format();
+        let reader = self.raw.is_none().then(|| {
+            let has_tools = !self.request.tools.is_empty();
+            let in_thought = format.begins_thought(&text);
+            settings.show_special = format.shows_special(has_tools);
+            if let Some(constraint) = settings.constraint.as_mut().filter(|_| in_thought) {
+                constraint.after = Some(format.end_of_thought().to_owned());
+            }
+            move || format.reader(has_tools, in_thought)
+        });
+        Talk::start(&self.app, self.slot, self.model, prompt, &settings, reader)
     }
 
     /// The tokens of the prompt.
@@ -116,13 +123,17 @@ impl Ready {
     /// # Errors
     /// If the template refuses the conversation.
     pub(crate) fn tokens(&self) -> Result<Vec<u32>, ApiError> {
-        let engine = &self.model.engine;
+        Ok(self.model.engine.open_tokens(&self.text()?, true))
+    }
+
+    /// The prompt.
+    fn text(&self) -> Result<String, ApiError> {
         let prompt = match &self.raw {
             Some(text) => text.clone(),
-            None => engine.chat_prompt(&self.request)?,
+            None => self.model.engine.chat_prompt(&self.request)?,
         };
         let beginning = self.prefill.as_deref().unwrap_or_default();
-        Ok(engine.open_tokens(&(prompt + beginning), true))
+        Ok(prompt + beginning)
     }
 }
 
@@ -165,14 +176,40 @@ fn check_tools(tools: Vec<Value>, calls: &Calls) -> Result<Vec<Value>, ApiError>
     })
 }
 
+/// The variables of chat templates that say how much a model is to think.
+fn thinking(
+    format: AnswerFormat,
+    effort: Option<(&'static str, String)>,
+) -> Result<Map<String, Value>, ApiError> {
+    let Some((param, effort)) = effort else {
+        return Ok(Map::new());
+    };
+    let thinks = effort != "none";
+    if thinks && !format.thinks() {
+        return Err(ApiError::unsupported(
+            param,
+            "this model does not think first",
+        ));
+    }
+    let mut variables = Map::new();
+    // As the templates of Qwen and DeepSeek, of DeepSeek V3.1, and of gpt-oss have it.
+    variables.insert("enable_thinking".to_owned(), json!(thinks));
+    variables.insert("thinking".to_owned(), json!(thinks));
+    if thinks {
+        variables.insert("reasoning_effort".to_owned(), json!(effort));
+    }
+    Ok(variables)
+}
+
 /// The constraint of an answer that may have to be a call, or of a form.
 fn constraint(
+    format: AnswerFormat,
     calls: &Calls,
     tools: &[Value],
     parallel: Option<bool>,
     form: Option<Constraint>,
 ) -> Result<Option<Constraint>, ApiError> {
-    let call = calls.constraint(tools, parallel.unwrap_or(true))?;
+    let call = calls.constraint(format, tools, parallel.unwrap_or(true))?;
     if form.is_some() && !tools.is_empty() {
         let message = "a model that may call tools does not keep to a format: \
                        leave out tools, or set tool_choice to 'none'";

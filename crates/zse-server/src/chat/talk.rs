@@ -1,11 +1,11 @@
 //! An answer while it is written: text, thoughts and calls, told apart.
 
-use zse::{FinishReason, Finished, Generate, TokenInfo, ToolCall};
+use zse::{AnswerPiece, AnswerReader, FinishReason, Finished, Generate, TokenInfo, ToolCall};
 
-use super::tools::{Part, ToolReader};
 use crate::error::ApiError;
 use crate::job::{Piece, Running};
 use crate::models::Model;
+use crate::sampling::random;
 use crate::state::{App, Slot};
 use crate::usage::Usage;
 
@@ -15,9 +15,34 @@ pub(crate) struct Talk {
     /// Tokens so far.
     pub(crate) usage: Usage,
     running: Running,
-    /// One for each continuation.
-    readers: Vec<ToolReader>,
-    reads_calls: bool,
+    n: usize,
+    /// One for each continuation; none where the text is given as it is.
+    readers: Vec<AnswerReader>,
+}
+
+/// A piece of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Part {
+    /// Text for the user.
+    Text(String),
+    /// What the model thinks before it answers.
+    Reasoning(String),
+    /// A call begins.
+    Call {
+        /// Which of the answer's calls it is.
+        index: usize,
+        /// An id of its own.
+        id: String,
+        /// The function's name.
+        name: String,
+    },
+    /// More of the arguments of a call.
+    Arguments {
+        /// Which of the answer's calls they belong to.
+        index: usize,
+        /// A piece of JSON.
+        text: String,
+    },
 }
 
 /// Something that happened to a continuation.
@@ -58,27 +83,27 @@ impl Talk {
         model: Model,
         prompt: Vec<u32>,
         settings: &Generate,
-        reads_calls: bool,
+        reader: Option<impl Fn() -> AnswerReader>,
     ) -> Result<Self, ApiError> {
         let usage = Usage {
             prompt: prompt.len(),
             ..Usage::default()
         };
-        let mut readers = Vec::new();
-        readers.resize_with(settings.n as usize, ToolReader::default);
+        let n = settings.n as usize;
+        let readers = reader.map_or_else(Vec::new, |new| (0..n).map(|_| new()).collect());
         let running = Running::start(app, slot, &model.engine, vec![prompt], settings)?;
         Ok(Self {
             model,
             usage,
             running,
+            n,
             readers,
-            reads_calls,
         })
     }
 
     /// How many continuations there are.
     pub(crate) fn n(&self) -> usize {
-        self.readers.len()
+        self.n
     }
 
     /// Waits for what comes next; `None` at the end, or once `is_gone` says that nobody wants it.
@@ -91,10 +116,13 @@ impl Talk {
             Piece::Chunk { chunk, .. } => {
                 let choice = chunk.choice as usize;
                 self.usage.completion += chunk.tokens.len();
-                let parts = match self.reads_calls {
-                    true => self.readers[choice].push(&chunk.text),
-                    false if chunk.text.is_empty() => Vec::new(),
-                    false => vec![Part::Text(chunk.text)],
+                let parts = match self.readers.get_mut(choice) {
+                    Some(reader) => {
+                        let calls = reader.calls();
+                        parts(reader.push(&chunk.text), calls)
+                    }
+                    None if chunk.text.is_empty() => Vec::new(),
+                    None => vec![Part::Text(chunk.text)],
                 };
                 Event::Parts {
                     choice,
@@ -108,11 +136,17 @@ impl Talk {
                 if choice == 0 {
                     self.usage.cached = finished.usage.shared_tokens;
                 }
-                let parts = self.readers[choice].finish();
+                let (parts, calls) = match self.readers.get_mut(choice) {
+                    Some(reader) => {
+                        let calls = reader.calls();
+                        (parts(reader.finish(), calls), reader.calls())
+                    }
+                    None => (Vec::new(), 0),
+                };
                 Event::Finished {
                     choice,
                     parts,
-                    calls: self.readers[choice].calls(),
+                    calls,
                     finished,
                 }
             }
@@ -148,6 +182,27 @@ impl Talk {
         }
         Ok(replies)
     }
+}
+
+/// Numbers the calls among `pieces`, before which there were `calls`, and gives them ids.
+fn parts(pieces: Vec<AnswerPiece>, mut calls: usize) -> Vec<Part> {
+    let part = |piece| match piece {
+        AnswerPiece::Text(text) => Part::Text(text),
+        AnswerPiece::Thought(text) => Part::Reasoning(text),
+        AnswerPiece::Call(name) => {
+            calls += 1;
+            Part::Call {
+                index: calls - 1,
+                id: format!("call_{:016x}", random()),
+                name,
+            }
+        }
+        AnswerPiece::Arguments(text) => Part::Arguments {
+            index: calls.saturating_sub(1),
+            text,
+        },
+    };
+    pieces.into_iter().map(part).collect()
 }
 
 impl Reply {

@@ -77,15 +77,7 @@ impl Question {
         {
             return Err(ApiError::unknown(&format!("metadata.{name}")));
         }
-        if self
-            .thinking
-            .is_some_and(|thinking| thinking["type"] != "disabled")
-        {
-            return Err(ApiError::unsupported(
-                "thinking",
-                "no model here thinks first",
-            ));
-        }
+        let effort = effort(self.thinking.as_ref())?;
         let (calls, parallel) = calls(self.tool_choice.as_ref())?;
         let (messages, prefill) = messages::read(self.system, self.messages)?;
         Ok(Chat {
@@ -97,6 +89,7 @@ impl Question {
             parallel,
             form: form(self.output_config)?,
             sampling,
+            effort,
             ..Chat::default()
         })
     }
@@ -142,6 +135,22 @@ fn calls(choice: Option<&Value>) -> Result<(Calls, Option<bool>), ApiError> {
     };
     let parallel = (choice["disable_parallel_tool_use"] == true).then_some(false);
     Ok((calls, parallel))
+}
+
+/// How much the model is to think. A budget is none that could be kept to.
+fn effort(thinking: Option<&Value>) -> Result<Option<(&'static str, String)>, ApiError> {
+    let Some(thinking) = thinking else {
+        return Ok(None);
+    };
+    let effort = match thinking["type"].as_str() {
+        Some("disabled") => "none",
+        Some("enabled" | "adaptive") => "medium",
+        _ => {
+            let message = "thinking.type must be enabled, adaptive or disabled";
+            return Err(ApiError::param("thinking", message));
+        }
+    };
+    Ok(Some(("thinking", effort.to_owned())))
 }
 
 /// The form of the answer.

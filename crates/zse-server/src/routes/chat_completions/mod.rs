@@ -29,6 +29,7 @@ struct Body {
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
     response_format: Option<Value>,
+    reasoning_effort: Option<String>,
     max_tokens: Option<usize>,
     max_completion_tokens: Option<usize>,
     logprobs: Option<bool>,
@@ -50,10 +51,9 @@ pub(super) struct StreamOptions {
 }
 
 /// Parameters that ask for nothing in these values, and for what is not there in others.
-pub(super) const UNSUPPORTED: [Unsupported; 11] = [
+pub(super) const UNSUPPORTED: [Unsupported; 10] = [
     unsupported("functions", "use tools", never),
     unsupported("function_call", "use tool_choice", never),
-    unsupported("reasoning_effort", "no model here thinks first", never),
     unsupported("store", "nothing is kept", if_false),
     unsupported("metadata", "nothing is kept", |v| {
         v.as_object().is_some_and(|m| m.is_empty())
@@ -125,6 +125,9 @@ pub(super) async fn post(
         top_logprobs,
         raw: None,
         prefill: None,
+        effort: body
+            .reasoning_effort
+            .map(|effort| ("reasoning_effort", effort)),
     };
     let ready = chat.ready(&app).await?;
     if is_stream {

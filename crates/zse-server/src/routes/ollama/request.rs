@@ -67,12 +67,16 @@ impl Common {
                 format!("top_logprobs is at most {MAX_TOP}, and needs logprobs to be true");
             return Err(ApiError::param("top_logprobs", message));
         }
-        if self
-            .think
-            .is_some_and(|think| think != false && think != "")
-        {
-            return Err(ApiError::unsupported("think", "no model here thinks first"));
-        }
+        let effort = match &self.think {
+            None => None,
+            Some(Value::Bool(true)) => Some("medium"),
+            Some(Value::Bool(false)) => Some("none"),
+            Some(Value::String(effort)) => Some(effort.as_str()),
+            Some(_) => {
+                let message = "think must be true, false, or an effort such as \"low\"";
+                return Err(ApiError::param("think", message));
+            }
+        };
         let is_chat = question.is_chat;
         let time = self.keep_alive.as_ref();
         if question.messages.is_empty() && question.raw.is_none() {
@@ -89,6 +93,7 @@ impl Common {
             sampling: drawing.sampling,
             max_tokens: drawing.max_tokens,
             top_logprobs,
+            effort: effort.map(|effort| ("think", effort.to_owned())),
             ..Chat::default()
         };
         let ready = chat.ready(app).await?;

@@ -105,7 +105,7 @@ impl Question {
         let sampling = fields.sampling()?;
         fields.finish(&UNSUPPORTED)?;
         check_metadata(self.metadata.as_ref())?;
-        no_effort(self.reasoning.as_ref())?;
+        let effort = effort(self.reasoning.as_ref())?;
         let logprobs = self.include.iter().any(|name| name == LOGPROBS);
         if let Some(other) = self.include.iter().find(|name| *name != LOGPROBS) {
             let why = format!("'{other}' is not known here");
@@ -136,7 +136,7 @@ impl Question {
                 "metadata": self.metadata.unwrap_or_default(),
                 "parallel_tool_calls": self.parallel_tool_calls.unwrap_or(true),
                 "previous_response_id": self.previous_response_id,
-                "reasoning": { "effort": null, "summary": null },
+                "reasoning": { "effort": effort.as_ref().map(|(_, effort)| effort), "summary": null },
                 "store": self.store.unwrap_or(true),
                 "temperature": temperature,
                 "text": { "format": format.clone().unwrap_or(json!({ "type": "text" })) },
@@ -163,6 +163,7 @@ impl Question {
             form: of_response(format.as_ref().map(nested).as_ref())?,
             sampling,
             max_tokens: self.max_output_tokens,
+            effort,
             top_logprobs,
             ..Chat::default()
         };
@@ -184,18 +185,31 @@ fn check_metadata(metadata: Option<&Map<String, Value>>) -> Result<(), ApiError>
     }
 }
 
-fn no_effort(reasoning: Option<&Map<String, Value>>) -> Result<(), ApiError> {
-    let asked = reasoning
-        .into_iter()
-        .flatten()
-        .find(|(_, value)| !value.is_null());
-    match asked {
-        Some((name, _)) => {
-            let name = format!("reasoning.{name}");
-            Err(ApiError::unsupported(name, "no model here thinks first"))
+/// How much the model is to think.
+fn effort(
+    reasoning: Option<&Map<String, Value>>,
+) -> Result<Option<(&'static str, String)>, ApiError> {
+    let mut effort = None;
+    for (name, value) in reasoning.into_iter().flatten() {
+        match (name.as_str(), value) {
+            (_, Value::Null) => {}
+            ("effort", Value::String(text)) => {
+                effort = Some(("reasoning.effort", text.clone()));
+            }
+            ("effort", _) => {
+                let message = "reasoning.effort must be a text";
+                return Err(ApiError::param("reasoning.effort", message));
+            }
+            (name, _) => {
+                let name = format!("reasoning.{name}");
+                return Err(ApiError::unsupported(
+                    name,
+                    "thoughts are given as they are",
+                ));
+            }
         }
-        None => Ok(()),
     }
+    Ok(effort)
 }
 
 /// `text.format`.
