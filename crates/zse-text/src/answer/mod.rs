@@ -56,6 +56,18 @@ pub enum Family {
 }
 
 impl Family {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Hermes,
+        Self::Llama,
+        Self::Mistral,
+        Self::MistralArgs,
+        Self::DeepSeek,
+        Self::DeepSeek31,
+        Self::Gemma,
+        Self::Harmony,
+    ];
+
     /// The family whose chat template this is.
     pub fn of_template(template: &str) -> Self {
         let has = |mark: &str| template.contains(mark);
@@ -109,9 +121,13 @@ impl AnswerFormat {
         }
     }
 
-    /// The family.
-    pub fn family(self) -> Family {
-        self.family
+    /// The format of a family whose models think, and have no control tokens.
+    pub fn of_family(family: Family) -> Self {
+        Self {
+            family,
+            thinks: true,
+            shows_special: false,
+        }
     }
 
     /// Whether the spelling of control tokens has to be part of the text that is read.

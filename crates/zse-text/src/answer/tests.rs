@@ -7,16 +7,8 @@ use super::*;
 /// What was found: text, thoughts, and calls with their arguments.
 type Found = (String, String, Vec<(String, String)>);
 
-fn format(family: Family) -> AnswerFormat {
-    AnswerFormat {
-        family,
-        thinks: true,
-        shows_special: true,
-    }
-}
-
 fn read(family: Family, pieces: &[&str]) -> Found {
-    let mut reader = format(family).reader(true, false);
+    let mut reader = AnswerFormat::of_family(family).reader(true, false);
     let mut found = Found::default();
     let all = pieces.iter().flat_map(|piece| reader.push(piece));
     let mut all: Vec<AnswerPiece> = all.collect();
@@ -33,14 +25,12 @@ fn read(family: Family, pieces: &[&str]) -> Found {
     found
 }
 
-/// Answers of each family, with what is in them.
-fn answers() -> Vec<(
-    Family,
-    &'static str,
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-)> {
+/// A family, what a model of it wrote, and the text, the thought and the calls in that.
+type Sample = (Family, &'static str, &'static str, &'static str, Calls);
+type Calls = &'static [(&'static str, &'static str)];
+
+/// Answers of each family.
+fn answers() -> Vec<Sample> {
     use Family::{DeepSeek, DeepSeek31, Gemma, Harmony, Hermes, Llama, Mistral, MistralArgs};
     vec![
         (Hermes, "plain text, 1 < 2 ", "plain text, 1 < 2 ", "", &[]),
@@ -203,7 +193,7 @@ fn each_familys_form_is_read() {
 
 #[test]
 fn text_is_not_held_back_longer_than_needed() {
-    let mut reader = format(Family::Hermes).reader(true, false);
+    let mut reader = AnswerFormat::of_family(Family::Hermes).reader(true, false);
     let text = |text: &str| vec![AnswerPiece::Text(text.to_owned())];
     assert_eq!(reader.push("Hello"), text("Hello"));
     assert_eq!(reader.push(" <"), []);
@@ -221,7 +211,7 @@ fn text_is_not_held_back_longer_than_needed() {
     );
     let mut plain = AnswerFormat {
         thinks: false,
-        ..format(Family::Hermes)
+        ..AnswerFormat::of_family(Family::Hermes)
     }
     .reader(false, false);
     assert_eq!(plain.push("a <tool_call> "), text("a <tool_call> "));
@@ -229,7 +219,7 @@ fn text_is_not_held_back_longer_than_needed() {
 
 #[test]
 fn a_thought_may_have_been_begun_by_the_prompt() {
-    let format = format(Family::Hermes);
+    let format = AnswerFormat::of_family(Family::Hermes);
     assert!(format.begins_thought("<|im_start|>assistant\n<think>\n"));
     let mut reader = format.reader(false, true);
     let mut pieces = reader.push("\nHm.\n</think>\n\nYes.");
@@ -305,24 +295,13 @@ fn words() -> impl Strategy<Value = String> {
         .prop_map(|words| words.concat())
 }
 
-const FAMILIES: [Family; 8] = [
-    Family::Hermes,
-    Family::Llama,
-    Family::Mistral,
-    Family::MistralArgs,
-    Family::DeepSeek,
-    Family::DeepSeek31,
-    Family::Gemma,
-    Family::Harmony,
-];
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn pieces_give_what_the_whole_gives(
         text in words(),
-        family in proptest::sample::select(FAMILIES.to_vec()),
+        family in proptest::sample::select(Family::ALL.to_vec()),
         cuts in proptest::collection::vec(0..200_usize, 0..8),
     ) {
         check_cuts(family, &text, cuts);
