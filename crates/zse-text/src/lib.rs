@@ -4,8 +4,10 @@
 //! file. It knows SentencePiece BPE, BPE over bytes with the splitting rules of every family that
 //! llama.cpp names, and BERT's WordPiece. [`DecodeStream`] turns generated tokens into text as they
 //! come, [`StopMatcher`] ends it at stop strings, and [`parse_tool_calls`] takes tool calls out of
-//! it; an [`AnswerReader`] does so, and finds thoughts, in the form of each family, while it comes. [`Grammars`] say which tokens may come so that a text has a given form. A [`ChatTemplate`] turns [`Message`]s into the text that a model continues, within limits
-//! that hold for hostile templates too.
+//! it; an [`AnswerReader`] does so, and finds thoughts, in the form of each family, while it comes.
+//! [`Grammars`] say which tokens may come so that a text has a given form. A [`ChatTemplate`] turns
+//! [`Message`]s into the text that a model continues, within limits that hold for hostile templates
+//! too.
 //!
 //! ```no_run
 //! use zse_format::Checkpoint;

@@ -45,8 +45,8 @@ fn one(at: &str, mut message: Value, read: &mut Vec<Message>) -> Result<(), ApiE
     let at = format!("{at}.content");
     let blocks = match message["content"].take() {
         Value::String(text) => return Ok(read.push(Message::new(role, text))),
-        Value::Array(blocks) => blocks,
-        _ => return Err(wrong(&at, "must be a text or a list of blocks")),
+        Value::Array(blocks) if !blocks.is_empty() => blocks,
+        _ => return Err(wrong(&at, "must be a text or a list of blocks, not empty")),
     };
     let mut parts: Vec<Map<String, Value>> = Vec::new();
     let mut message = Message::new(role, "");
@@ -76,7 +76,7 @@ fn one(at: &str, mut message: Value, read: &mut Vec<Message>) -> Result<(), ApiE
             }
         }
     }
-    let is_results_only = role == Role::User && parts.is_empty() && !read.is_empty();
+    let is_results_only = role == Role::User && parts.is_empty();
     message.content = (!parts.is_empty()).then_some(Content::Parts(parts));
     if !is_results_only {
         read.push(message);
