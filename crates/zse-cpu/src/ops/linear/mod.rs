@@ -189,6 +189,7 @@ impl Product<'_> {
         match (self.weight.matrix.ty().is_quantized(), self.columns.len()) {
             (false, 1) => float::STREAMS,
             (false, _) => float::BAND,
+            (true, 1) => quantized::STREAMS,
             (true, n) => match arch {
                 #[cfg(target_arch = "x86_64")]
                 Arch::Amx(_) if n >= amx::COLUMNS => amx::BAND,
@@ -350,6 +351,19 @@ impl Visit for Quantized<'_> {
             out,
         } = self;
         let len = columns.len();
+        if let [column] = *columns {
+            let bands = tiles.chunks(quantized::STREAMS * tile_bytes);
+            for (tiles, out) in bands.zip(out.chunks_mut(quantized::STREAMS)) {
+                arch.run(quantized::MultiplyOne {
+                    unpacker,
+                    tiles,
+                    tile_bytes,
+                    column: input.column(column as usize),
+                    out,
+                });
+            }
+            return;
+        }
         let rest = columns;
         #[cfg(target_arch = "x86_64")]
         let rest = if let Arch::Amx(amx) = arch

@@ -14,7 +14,106 @@ use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
 /// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
 pub(super) const GROUPS: usize = 8;
 
-/// Multiplies a tile of 16 rows with some columns.
+/// Bytes that memory is fetched by.
+const LINE: usize = 64;
+
+/// Tiles that one column meets together: each is memory of its own, and several streams are fetched
+/// faster than one.
+pub(super) const STREAMS: usize = 4;
+
+/// Multiplies up to [`STREAMS`] tiles of 16 rows with one column, as it unpacks them.
+pub(super) struct MultiplyOne<'a, U> {
+    pub(super) unpacker: U,
+    /// The tiles' cells over all k, one tile after the other.
+    pub(super) tiles: &'a [u8],
+    pub(super) tile_bytes: usize,
+    pub(super) column: Column<'a>,
+    /// For each tile, the products with its rows.
+    pub(super) out: &'a mut [[f32; LANES]],
+}
+
+impl<U: Unpack> Kernel for MultiplyOne<'_, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let ty = self.unpacker.ty();
+        let (bytes, groups) = (TILE_ROWS * cell_bytes(ty), cell_len(ty) / GROUP);
+        self.out.fill([0.0; LANES]);
+        let mut ahead = Ahead {
+            tiles: self.tiles,
+            tile_bytes: self.tile_bytes,
+            step: bytes / (groups * self.out.len()),
+            done: 0,
+            asked: 0,
+        };
+        for i in 0..self.tile_bytes / bytes {
+            let tiles = self.tiles.chunks_exact(self.tile_bytes);
+            for (tile, out) in tiles.zip(&mut *self.out) {
+                let mut sink: OneColumn<'_, '_, S, U> = OneColumn {
+                    s,
+                    column: self.column,
+                    ahead: &mut ahead,
+                    unpacker: PhantomData,
+                    group: i * groups,
+                    acc: s.load(out),
+                };
+                self.unpacker
+                    .unpack(s, &tile[i * bytes..][..bytes], &mut sink);
+                s.store(sink.acc, out);
+            }
+        }
+    }
+}
+
+/// Asks for the memory of several tiles, a little of each at a time: more at once would wait for a
+/// free buffer, and the products with it.
+struct Ahead<'a> {
+    tiles: &'a [u8],
+    tile_bytes: usize,
+    /// Bytes of a tile to ask for at a time.
+    step: usize,
+    /// What is behind the products, on average over the tiles.
+    done: usize,
+    /// What was asked for, in whole lines.
+    asked: usize,
+}
+
+impl Ahead<'_> {
+    #[inline(always)]
+    fn step(&mut self) {
+        self.done += self.step;
+        while self.asked < self.done {
+            for tile in (0..self.tiles.len()).step_by(self.tile_bytes) {
+                fetch_ahead(&self.tiles[tile + self.asked..][..1]);
+            }
+            self.asked += LINE;
+        }
+    }
+}
+
+/// Multiplies each tile at once with one column.
+struct OneColumn<'a, 't, S: Simd, U> {
+    s: S,
+    column: Column<'a>,
+    ahead: &'t mut Ahead<'a>,
+    unpacker: PhantomData<U>,
+    group: usize,
+    acc: S::F,
+}
+
+impl<S: Simd, U: Unpack> Sink<S> for OneColumn<'_, '_, S, U> {
+    #[inline(always)]
+    fn take(&mut self, tile: Tile<S>) {
+        self.ahead.step();
+        let products = dot::<S, U, 1>(self.s, &tile, [group_of(&self.column, self.group)]);
+        let scale = self.s.splat(self.column.scale[self.group]);
+        self.acc = self.s.fma(products[0], scale, self.acc);
+        self.group += 1;
+    }
+}
+
+/// Multiplies a tile of 16 rows with many columns.
 pub(super) struct Multiply<'a, U> {
     pub(super) unpacker: U,
     /// The tile's cells over all k.
@@ -29,39 +128,10 @@ pub(super) struct Multiply<'a, U> {
 impl<U: Unpack> Kernel for Multiply<'_, U> {
     type Output = ();
 
+    /// Unpacks [`GROUPS`] groups, then multiplies all columns with them. The accumulators wait in
+    /// `out`, which does not change their bits.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.columns {
-            [column] => self.one(s, *column),
-            _ => self.many(s),
-        }
-    }
-}
-
-impl<U: Unpack> Multiply<'_, U> {
-    /// For one column: multiplies as it unpacks.
-    #[inline(always)]
-    fn one<S: Simd>(self, s: S, column: u32) {
-        let ty = self.unpacker.ty();
-        let column = self.input.column(column as usize);
-        let mut sink: OneColumn<'_, S, U> = OneColumn {
-            s,
-            column,
-            unpacker: PhantomData,
-            group: 0,
-            acc: s.zero(),
-        };
-        for cells in self.tile.chunks_exact(TILE_ROWS * cell_bytes(ty)) {
-            fetch_ahead(cells);
-            self.unpacker.unpack(s, cells, &mut sink);
-        }
-        s.store(sink.acc, &mut self.out[0]);
-    }
-
-    /// For many columns: unpacks [`GROUPS`] groups, then multiplies all columns with them. The
-    /// accumulators wait in `out`, which does not change their bits.
-    #[inline(always)]
-    fn many<S: Simd>(self, s: S) {
         let ty = self.unpacker.ty();
         let cells_at_once = GROUPS / (cell_len(ty) / GROUP);
         self.out.fill([0.0; LANES]);
@@ -91,25 +161,6 @@ impl<U: Unpack> Multiply<'_, U> {
             block.multiply::<S, U, 1>(s, self.input, columns, out);
             first += fill.filled;
         }
-    }
-}
-
-/// Multiplies each tile at once with one column.
-struct OneColumn<'a, S: Simd, U> {
-    s: S,
-    column: Column<'a>,
-    unpacker: PhantomData<U>,
-    group: usize,
-    acc: S::F,
-}
-
-impl<S: Simd, U: Unpack> Sink<S> for OneColumn<'_, S, U> {
-    #[inline(always)]
-    fn take(&mut self, tile: Tile<S>) {
-        let products = dot::<S, U, 1>(self.s, &tile, [group_of(&self.column, self.group)]);
-        let scale = self.s.splat(self.column.scale[self.group]);
-        self.acc = self.s.fma(products[0], scale, self.acc);
-        self.group += 1;
     }
 }
 
