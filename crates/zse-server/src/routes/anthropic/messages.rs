@@ -44,7 +44,10 @@ fn one(at: &str, mut message: Value, read: &mut Vec<Message>) -> Result<(), ApiE
     };
     let at = format!("{at}.content");
     let blocks = match message["content"].take() {
-        Value::String(text) => return Ok(read.push(Message::new(role, text))),
+        Value::String(text) => {
+            read.push(Message::new(role, text));
+            return Ok(());
+        }
         Value::Array(blocks) if !blocks.is_empty() => blocks,
         _ => return Err(wrong(&at, "must be a text or a list of blocks, not empty")),
     };
