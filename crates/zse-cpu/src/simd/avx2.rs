@@ -52,6 +52,21 @@ impl Simd for Avx2 {
         w
     }
 
+    #[inline(always)]
+    fn lookup(self, table: &[[u8; 4]], i: Self::I) -> Self::I {
+        assert!(table.len().is_power_of_two());
+        let i = self.and(i, self.splat_i32((table.len() - 1) as i32));
+        let table = table.as_ptr().cast();
+        // SAFETY: `self` proves that the CPU has the instruction, which reads four bytes for each
+        // lane; no lane is above the last index, as the length is a power of two.
+        unsafe {
+            [
+                _mm256_i32gather_epi32::<4>(table, i[0]),
+                _mm256_i32gather_epi32::<4>(table, i[1]),
+            ]
+        }
+    }
+
     methods! {
         fn splat(self, x: f32) -> Self::F { [_mm256_set1_ps(x); 2] }
         fn load(self, x: &[f32; LANES]) -> Self::F {

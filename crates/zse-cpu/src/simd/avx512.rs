@@ -42,6 +42,15 @@ impl Simd for Avx512 {
         unsafe { inner(self, kernel) }
     }
 
+    #[inline(always)]
+    fn lookup(self, table: &[[u8; 4]], i: Self::I) -> Self::I {
+        assert!(table.len().is_power_of_two());
+        let i = self.and(i, self.splat_i32((table.len() - 1) as i32));
+        // SAFETY: `self` proves that the CPU has the instruction, which reads four bytes for each
+        // lane; no lane is above the last index, as the length is a power of two.
+        unsafe { _mm512_i32gather_epi32::<4>(i, table.as_ptr().cast()) }
+    }
+
     methods! {
         fn splat(self, x: f32) -> Self::F { _mm512_set1_ps(x) }
         fn load(self, x: &[f32; LANES]) -> Self::F { _mm512_loadu_ps(x.as_ptr()) }

@@ -177,6 +177,20 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul_i32(self, a: Self::I, b: Self::I) -> Self::I;
     /// `table[i]` for each byte `i` below 16.
     fn lookup16(self, table: &[u8; 16], i: Self::I) -> Self::I;
+    /// `table[i % table.len()]` for each lane `i`.
+    ///
+    /// # Panics
+    /// If the length of the table is no power of two.
+    #[inline(always)]
+    fn lookup(self, table: &[[u8; 4]], i: Self::I) -> Self::I {
+        assert!(table.len().is_power_of_two());
+        let i = self.to_i32_array(i);
+        let mut bytes = [0; 4 * LANES];
+        for (to, i) in bytes.as_chunks_mut().0.iter_mut().zip(i) {
+            *to = table[i as usize % table.len()];
+        }
+        self.load_bytes(&bytes)
+    }
 
     /// To each lane of `acc`, the dot product of four bytes of `w`, each at most 127, with four
     /// signed bytes of `x`, none of them -128. Exact.

@@ -126,6 +126,7 @@ impl Kernel for &Operations {
                 "lookup16",
                 integers(s, s.lookup16(bytes16, s.and(y, s.splat_u8(15)))),
             ),
+            ("lookup", integers(s, s.lookup(bytes32.as_chunks().0, x))),
             ("dot_narrow", integers(s, s.dot_narrow(z, narrow, q))),
             ("dot_wide", integers(s, wide)),
             ("transpose", {

@@ -1,12 +1,9 @@
 //! What the i-quants share: groups of 4 or 8 weights looked up in a grid, and their signs.
-//!
-//! Lookups are scalar loads: on most CPUs a gather instruction is no faster, and there are none
-//! on NEON.
 
 use zse_quant::grids;
 
 use super::spread_bits;
-use crate::simd::{LANES, Simd, array};
+use crate::simd::{Simd, array};
 
 /// What is added to weights with signs; above all magnitudes.
 pub(super) const OFFSET: i32 = 64;
@@ -42,31 +39,16 @@ const fn bytes<const N: usize, const LEN: usize>(
     bytes
 }
 
-/// Four weights of each row: the grid's entries at the low bits of each lane, as many as `N`, a
+/// Eight weights of each row: the grid's entries at the low bits of each lane, as many as `N`, a
 /// power of two, has.
 #[inline(always)]
-pub(super) fn fours<S: Simd, const N: usize>(s: S, grid: &[[u8; 4]; N], index: S::I) -> S::I {
-    const { assert!(N.is_power_of_two()) };
-    let index = s.to_i32_array(index);
-    let mut bytes = [0; 4 * LANES];
-    for (to, index) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(index) {
-        *to = grid[index as usize % N];
-    }
-    s.load_bytes(&bytes)
-}
-
-/// As [`fours`], for eight weights of each row.
-#[inline(always)]
 pub(super) fn eights<S: Simd, const N: usize>(s: S, grid: &[[u8; 8]; N], index: S::I) -> [S::I; 2] {
-    const { assert!(N.is_power_of_two()) };
-    let index = s.to_i32_array(index);
-    let mut bytes = [[0; 4 * LANES]; 2];
-    for row in 0..LANES {
-        let [a, b, c, d, e, f, g, h] = grid[index[row] as usize % N];
-        bytes[0].as_chunks_mut().0[row] = [a, b, c, d];
-        bytes[1].as_chunks_mut().0[row] = [e, f, g, h];
-    }
-    [s.load_bytes(&bytes[0]), s.load_bytes(&bytes[1])]
+    let halves = grid.as_flattened().as_chunks().0;
+    let first = s.shl::<1>(index);
+    [
+        s.lookup(halves, first),
+        s.lookup(halves, s.or(first, s.splat_i32(1))),
+    ]
 }
 
 /// Four groups of eight weights as the words of a tile.
@@ -74,6 +56,9 @@ pub(super) fn eights<S: Simd, const N: usize>(s: S, grid: &[[u8; 8]; N], index: 
 pub(super) fn flatten<I>([[a, b], [c, d], [e, f], [g, h]]: [[I; 2]; 4]) -> [I; 8] {
     [a, b, c, d, e, f, g, h]
 }
+
+/// The bits to turn, by whether a weight is negated.
+const TURNED: [u8; 16] = [0, 127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Negates weights, to which [`OFFSET`] is added, where their sign is set: bit i of each lane of
 /// `signs` is that of weight i. Bits from 8 on are ignored.
@@ -83,7 +68,7 @@ pub(super) fn with_signs<S: Simd>(s: S, weights: [S::I; 2], signs: S::I) -> [S::
         let signs = if i == 0 { signs } else { s.shr::<4>(signs) };
         let minus = spread_bits(s, signs);
         // 64 - x is 127 - (64 + x) + 1; the difference from 127 is all bits turned.
-        let turned = s.xor(weights[i], s.mul_i32(minus, s.splat_i32(127)));
+        let turned = s.xor(weights[i], s.lookup16(&TURNED, minus));
         s.add_i32(turned, minus)
     })
 }

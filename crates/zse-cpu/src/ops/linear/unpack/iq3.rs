@@ -2,7 +2,7 @@
 
 use zse_quant::GgmlType;
 
-use super::grids::{IQ3S, IQ3XXS, OFFSET, even_signs, fours, with_signs};
+use super::grids::{IQ3S, IQ3XXS, OFFSET, even_signs, with_signs};
 use super::{Cells, Form, Sink, Tile, Unpack};
 use crate::simd::{Simd, array};
 
@@ -34,7 +34,7 @@ impl Unpack for Iq3Xxs {
             let mut q = [signs; 8];
             for l in 0..4 {
                 let weights = array!(signs; _ => {
-                    let weights = fours(s, &IQ3XXS, index[l / 2]);
+                    let weights = s.lookup(&IQ3XXS, index[l / 2]);
                     index[l / 2] = s.shr::<8>(index[l / 2]);
                     weights
                 });
@@ -71,7 +71,7 @@ impl Unpack for Iq3S {
                         let index = s.or(s.and(low[l / 2], s.splat_i32(255)), upper);
                         low[l / 2] = s.shr::<8>(low[l / 2]);
                         high = s.shr::<1>(high);
-                        fours(s, &IQ3S, index)
+                        s.lookup(&IQ3S, index)
                     });
                     [q[2 * l], q[2 * l + 1]] = with_signs(s, weights, signs);
                     signs = s.shr::<8>(signs);
