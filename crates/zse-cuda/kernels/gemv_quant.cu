@@ -1,0 +1,119 @@
+// Products of a quantized matrix [rows, cols] with 1 to 8 columns of int8 activations: each weight is
+// read once, 16 bytes a lane, straight to registers. A warp takes two rows (or one and its gate);
+// lanes take groups of 32 along k. The first loads are issued before the kernel waits for the
+// activations. Floor: the bytes of the matrix over bandwidth.
+#include "gemv.cuh"
+
+// Adds the products of group `g` with group `at` of column `c` (of `groups` groups).
+template <class L>
+__device__ __forceinline__ float multiply(const Group& g, const Product& p, int c, int at, int groups, float acc) {
+    const uint8_t* q = p.xq + size_t(c) * groups * 32 + at * 16;
+    uint4 lo = *reinterpret_cast<const uint4*>(q);
+    uint4 hi = *reinterpret_cast<const uint4*>(q + groups * 16);
+    float2 s = p.xs[size_t(c) * groups + at];
+    int p0 = dp4a(g.q[0], lo.x, dp4a(g.q[1], lo.y, dp4a(g.q[2], lo.z, dp4a(g.q[3], lo.w, 0))));
+    int p1 = dp4a(g.q[4], hi.x, dp4a(g.q[5], hi.y, dp4a(g.q[6], hi.z, dp4a(g.q[7], hi.w, 0))));
+    int sums = __float_as_int(s.y);
+    int s0 = int(int16_t(sums & 0xffff)), s1 = sums >> 16;
+    float t;
+    if (L::SPLIT) {
+        t = float(p0 - L::ZERO * s0) * g.w[0];
+        t = fmaf(float(p1 - L::ZERO * s1), g.w[1], t);
+        if (L::MIN) t = fmaf(float(s1), g.m[1], fmaf(float(s0), g.m[0], t));
+    } else {
+        t = float(p0 + p1 - L::ZERO * (s0 + s1)) * g.w[0];
+        if (L::MIN) t = fmaf(float(s0 + s1), g.m[0], t);
+    }
+    return fmaf(t, s.x, acc);
+}
+
+// Sums of rows `first` and `second` (numbers of rows in all experts) with columns from `column` on.
+template <class L, int NC, bool WAIT>
+__device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Matrix& b, size_t first,
+                                     size_t second, int column, float (&acc)[2][NC]) {
+    constexpr int UNROLL = NC <= 2 ? 4 : 2;
+    int lane = threadIdx.x % WARP, groups = a.cols / 32;
+    typename L::Raw raw[UNROLL][2];
+    auto fetch = [&](int base) {
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+            int g = min(base + u * WARP + lane, groups - 1);
+            raw[u][0] = L::load(a, first * groups + g);
+            raw[u][1] = L::load(b, second * groups + g);
+        }
+    };
+    fetch(0);
+    if (WAIT) wait_for_inputs();
+    for (int base = 0; base < groups; base += UNROLL * WARP) {
+        if (base > 0) fetch(base);
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+            int at = base + u * WARP + lane;
+            if (at >= groups) break;
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                Group g;
+                L::group(raw[u][r], at, g);
+#pragma unroll
+                for (int c = 0; c < NC; c++)
+                    acc[r][c] = multiply<L>(g, p, column + min(c, p.n - 1 - column), at, groups, acc[r][c]);
+            }
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int c = 0; c < NC; c++) acc[r][c] = warp_sum(acc[r][c]);
+}
+
+template <class L, int NC, bool GATED>
+__device__ __forceinline__ void gemv(const Product& p) {
+    int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    int row = GATED ? warp : 2 * warp;
+    if (row >= p.w.rows) return;
+    float acc[2][NC] = {};
+    sums<L, NC, true>(p, p.w, GATED ? p.up : p.w, row, GATED ? row : min(row + 1, p.w.rows - 1), 0, acc);
+    let_next_start();
+    if (threadIdx.x % WARP) return;
+#pragma unroll
+    for (int c = 0; c < NC; c++)
+        if (c < p.n) store<GATED>(p, row, c, acc[0][c], acc[1][c]);
+}
+
+// Of a mixture: each pair of a token and an expert (blockIdx.y) by itself.
+template <class L, bool GATED>
+__device__ __forceinline__ void gemv_experts(const Product& p) {
+    wait_for_inputs();
+    int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    int row = GATED ? warp : 2 * warp;
+    if (row >= p.w.rows) return;
+    Pair pair = pair_of(p, blockIdx.y);
+    size_t first = size_t(pair.expert) * p.w.rows;
+    Product one = p;
+    one.n = pair.column + 1;
+    float acc[2][1] = {};
+    sums<L, 1, false>(one, p.w, GATED ? p.up : p.w, first + row,
+                      first + (GATED ? row : min(row + 1, p.w.rows - 1)), pair.column, acc);
+    let_next_start();
+    if (threadIdx.x % WARP == 0) store<GATED>(p, row, blockIdx.y, acc[0][0], acc[1][0]);
+}
+
+#define KERNEL(L, NAME, NC)                                                                          \
+    extern "C" __global__ void __launch_bounds__(128) gemv_##NAME##_##NC(const __grid_constant__ Product p) { \
+        gemv<L, NC, false>(p);                                                                       \
+    }                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128) gated_##NAME##_##NC(const __grid_constant__ Product p) { \
+        gemv<L, NC, true>(p);                                                                        \
+    }
+#define KERNELS(L, NAME)                                                                             \
+    KERNEL(L, NAME, 1)                                                                               \
+    KERNEL(L, NAME, 2)                                                                               \
+    KERNEL(L, NAME, 4)                                                                               \
+    KERNEL(L, NAME, 8)                                                                               \
+    extern "C" __global__ void __launch_bounds__(128) gemv_##NAME##_experts(const __grid_constant__ Product p) { \
+        gemv_experts<L, false>(p);                                                                   \
+    }                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128) gated_##NAME##_experts(const __grid_constant__ Product p) { \
+        gemv_experts<L, true>(p);                                                                    \
+    }
+FOR_QUANTIZED(KERNELS)

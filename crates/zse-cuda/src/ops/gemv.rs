@@ -1,0 +1,141 @@
+//! `kernels/gemv_quant.cu` and `kernels/gemv_float.cu`: products with few columns.
+
+use zse_model::program::Act;
+
+use super::act_number;
+use super::quantize::Columns;
+use crate::device::{Device, Ptr, Shape, launch};
+use crate::error::CudaError;
+use crate::weights::{Matrix, Planes};
+
+/// Most columns of one launch.
+pub(crate) const MOST: usize = 8;
+
+/// A matrix and what is added to its products; null: nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weight {
+    pub(crate) matrix: Matrix,
+    pub(crate) bias: Ptr,
+}
+
+/// `Product` of `kernels/gemv.cuh`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Product {
+    w: Planes,
+    up: Planes,
+    columns: [Ptr; 2],
+    x: Ptr,
+    bias: Ptr,
+    up_bias: Ptr,
+    add: Ptr,
+    route: Ptr,
+    y: Ptr,
+    n: i32,
+    act: i32,
+    top_k: i32,
+    x_per_pair: i32,
+}
+
+/// A product, and whether it is a gated one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) weight: Weight,
+    /// The other matrix of a gated product, of the same layout and size.
+    pub(crate) gated: Option<(Act, Weight)>,
+    /// f32 columns.
+    pub(crate) x: Ptr,
+    /// The same rounded, for quantized weights.
+    pub(crate) rounded: Columns,
+    /// Added to the result; null: nothing.
+    pub(crate) add: Ptr,
+    pub(crate) y: Ptr,
+    pub(crate) n: usize,
+}
+
+impl Job {
+    /// As kernels take it.
+    pub(crate) fn product(&self) -> Product {
+        let (act, up) = self
+            .gated
+            .map_or((0, None), |(act, up)| (act_number(act), Some(up)));
+        Product {
+            w: self.weight.matrix.planes,
+            up: up.map_or(Planes::default(), |up| up.matrix.planes),
+            columns: [self.rounded.q, self.rounded.s],
+            x: self.x,
+            bias: self.weight.bias,
+            up_bias: up.map_or(Ptr::NULL, |up| up.bias),
+            add: self.add,
+            route: Ptr::NULL,
+            y: self.y,
+            n: self.n as i32,
+            act,
+            top_k: 1,
+            x_per_pair: 0,
+        }
+    }
+
+    /// Blocks of 4 warps for all rows: a warp takes two, or one with its gate.
+    fn blocks(&self) -> usize {
+        let rows = self.weight.matrix.rows();
+        if self.gated.is_some() {
+            rows.div_ceil(4)
+        } else {
+            rows.div_ceil(8)
+        }
+    }
+
+    fn prefix(&self) -> &'static str {
+        if self.gated.is_some() {
+            "gated"
+        } else {
+            "gemv"
+        }
+    }
+}
+
+/// Runs a product of up to [`MOST`] columns; of any number, with float weights.
+pub(crate) fn gemv(device: &Device, job: &Job) -> Result<(), CudaError> {
+    let columns = job.n.next_power_of_two().min(MOST);
+    let kernel = format!(
+        "{}_{}_{columns}",
+        job.prefix(),
+        job.weight.matrix.layout.name()
+    );
+    let product = job.product();
+    let shape = Shape::plane(job.blocks(), job.n.div_ceil(columns), 128);
+    // SAFETY: n columns behind the inputs, n rows behind y and add, as planned.
+    unsafe { launch!(device, &kernel, shape; product) }
+}
+
+/// The pairs of a mixture.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pairs {
+    /// `[n, 2 * top_k]`.
+    pub(crate) route: Ptr,
+    pub(crate) top_k: usize,
+    /// Pairs of a token and an expert.
+    pub(crate) pairs: usize,
+    /// Whether each has a column of its own, or those of a token share one.
+    pub(crate) x_per_pair: bool,
+}
+
+/// Runs a product of each pair with its expert's matrix.
+pub(crate) fn gemv_experts(device: &Device, job: &Job, pairs: &Pairs) -> Result<(), CudaError> {
+    let kernel = format!(
+        "{}_{}_experts",
+        job.prefix(),
+        job.weight.matrix.layout.name()
+    );
+    let product = Product {
+        route: pairs.route,
+        n: pairs.pairs as i32,
+        top_k: pairs.top_k as i32,
+        x_per_pair: i32::from(pairs.x_per_pair),
+        ..job.product()
+    };
+    let shape = Shape::plane(job.blocks(), pairs.pairs, 128);
+    // SAFETY: the route names experts that exist; columns and rows of all pairs, as planned.
+    unsafe { launch!(device, &kernel, shape; product) }
+}
