@@ -1,69 +1,13 @@
 //! How a model is loaded.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use zse_cpu::CpuBackend;
 use zse_engine::EngineConfig;
 use zse_format::Checkpoint;
-use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport};
-use zse_model::reference::Reference;
+use zse_model::executor::{Budget, Fuse, KvType, MemoryReport};
 use zse_model::{Model, ModelOptions};
 
-use crate::{Error, ModelSource};
-
-/// Where a model runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The best there is.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The slow executor that defines what is right; for debugging and for small models.
-    Reference,
-}
-
-impl Device {
-    /// The backend of this device.
-    pub fn backend(self) -> Box<dyn Backend> {
-        match self {
-            Self::Auto | Self::Cpu => Box::new(CpuBackend::default()),
-            Self::Reference => Box::new(Reference),
-        }
-    }
-}
-
-impl FromStr for Device {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "reference" => Ok(Self::Reference),
-            _ => Err(Error::Device {
-                name: name.to_owned(),
-                why: if name.starts_with("cuda") {
-                    "this version runs on the CPU; give `auto` or `cpu`"
-                } else {
-                    "known are `auto`, `cpu` and `reference`"
-                },
-            }),
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Reference => "reference",
-        })
-    }
-}
+use crate::{Device, Error, ModelSource};
 
 /// How a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,7 +123,7 @@ impl LoadOptions {
             max_outputs: self.sequences,
             ..self.budget(model)
         };
-        Ok(self.device.backend().plan(model, &budget)?)
+        Ok(self.device.backend()?.plan(model, &budget)?)
     }
 }
 

@@ -132,7 +132,7 @@ impl Bench {
             fuse: options.fuse,
             ..single
         };
-        let backend = options.device.backend();
+        let backend = options.device.backend()?;
         let executor = backend.compile(Arc::clone(&model), &budget)?;
         Ok(Self {
             driver: Driver::new(executor, &model, &budget, context),
@@ -143,7 +143,7 @@ impl Bench {
             batch_tokens,
             fuse: match options.device {
                 Device::Reference => Fuse::None,
-                Device::Auto | Device::Cpu => options.fuse,
+                Device::Auto | Device::Cpu | Device::Cuda(_) => options.fuse,
             },
         })
     }
