@@ -135,19 +135,26 @@ fn compile(nvcc: &Path, source: &Path, arch: &str, image: &Path) -> Result<(), S
     ))
 }
 
-/// Whether `image` is newer than `source` and every header.
+/// Whether `image` is newer than `source` and every header that it includes.
 fn is_current(source: &Path, image: &Path) -> bool {
     let changed = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
     let Some(made) = changed(image) else {
         return false;
     };
-    let headers = fs::read_dir("kernels")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path());
-    headers
-        .filter(|p| p.extension().is_some_and(|e| e == "cuh"))
-        .chain([source.to_owned()])
-        .all(|path| changed(&path).is_some_and(|at| at < made))
+    let mut files = vec![source.to_owned()];
+    let mut at = 0;
+    while let Some(file) = files.get(at).cloned() {
+        at += 1;
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        for line in text.lines() {
+            let name = line
+                .strip_prefix("#include \"")
+                .and_then(|rest| rest.strip_suffix('"'));
+            let header = name.map(|name| file.with_file_name(name));
+            files.extend(header.filter(|header| !files.contains(header)));
+        }
+    }
+    files
+        .iter()
+        .all(|path| changed(path).is_some_and(|at| at < made))
 }

@@ -2,24 +2,7 @@
 // A block takes one head of one token and goes over the keys 128 at a time with a running maximum; it
 // is the definition for the faster kernels, and the path of what they do not take.
 // q: [n, heads * k_dim], y: [n, heads * v_dim]. Floor: keys and values read once for each KV head.
-#include "kv.cuh"
-
-struct Attention {
-    const float* q;
-    float* y;
-    Plane k;
-    Plane v;
-    const uint32_t* tables;  // blocks of all sequences
-    const uint32_t* starts;  // [seqs]: where a sequence's begin in `tables`
-    const uint32_t* seq;     // [n]: sequence of a token
-    const uint32_t* index;   // [n]: its index in the sequence
-    const uint32_t* ends;    // [seqs]: tokens of the sequence, these included
-    int heads;
-    float scale;
-    float softcap;  // 0: none
-    int window;     // newest positions that are seen; 0: all
-    int causal;
-};
+#include "attention.cuh"
 
 constexpr int THREADS = 128, WIDEST = 1024;
 
@@ -30,8 +13,7 @@ __device__ __forceinline__ void attend(const Attention& a) {
     wait_for_inputs();
     int head = blockIdx.x, t = blockIdx.y, kv_head = head / (a.heads / a.k.heads);
     uint32_t seq = a.seq[t];
-    int own = a.index[t], end = a.causal ? own + 1 : a.ends[seq];
-    int begin = a.window ? max(own + 1 - a.window, 0) : 0;
+    auto [begin, end] = seen(a, t, seq);
     const uint32_t* table = a.tables + a.starts[seq];
     for (int i = threadIdx.x; i < a.k.dim; i += THREADS) q[i] = a.q[(size_t(t) * a.heads + head) * a.k.dim + i];
     float out[WIDEST / THREADS] = {}, top = -INFINITY, total = 0.0f;

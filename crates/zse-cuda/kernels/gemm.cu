@@ -7,6 +7,7 @@
 // up, and a warp holds both halves of each result.
 // Floor: 2 * n * rows * cols over the bf16 rate, or the bytes of the matrix over bandwidth.
 #include "gemv.cuh"
+#include "mma.cuh"
 
 constexpr int BK = 64, STAGES = 3;
 
@@ -15,41 +16,6 @@ struct Gemm {
     const uint8_t* x;     // [n, pitch] 16-bit
     const float* scale;   // [n]: factor on each row of x
     int pitch;
-};
-
-__device__ __forceinline__ uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
-
-__device__ __forceinline__ void copy16(uint32_t to, const void* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0));
-}
-
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(from));
-}
-
-template <class T>
-struct Mma;
-
-template <>
-struct Mma<__nv_bfloat16> {
-    __device__ __forceinline__ static void run(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-        asm volatile(
-            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    }
-};
-
-template <>
-struct Mma<__half> {
-    __device__ __forceinline__ static void run(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-        asm volatile(
-            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    }
 };
 
 // Byte offset of 16-byte chunk `chunk` of row `row` in a tile of 128-byte rows.
@@ -206,18 +172,18 @@ __device__ __forceinline__ void gemm_quantized(const Gemm& a) {
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
         if (s < steps) copy_columns<BM, THREADS>(a, x + s * BM * BK * 2, first_column, s);
-        asm volatile("cp.async.commit_group;");
+        commit_copies();
     }
     tile.unpack(a.p, w, 0);
     if (steps > 1) tile.fetch(a.p, rows, 1);
 
     Sums<typename Tile::Number, MF, NF, BN, WN> sums = {};
     for (int step = 0; step < steps; step++) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2));
+        wait_copies<STAGES - 2>();
         __syncthreads();
         int next = step + STAGES - 1;
         if (next < steps) copy_columns<BM, THREADS>(a, x + next % STAGES * BM * BK * 2, first_column, next);
-        asm volatile("cp.async.commit_group;");
+        commit_copies();
         if (step + 1 < steps) {
             tile.unpack(a.p, w + (step + 1) % 2 * BN * BK * 2, step + 1);
             if (step + 2 < steps) tile.fetch(a.p, rows, step + 2);
@@ -254,14 +220,14 @@ __device__ __forceinline__ void gemm_float(const Gemm& a) {
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
         if (s < steps) copy(s);
-        asm volatile("cp.async.commit_group;");
+        commit_copies();
     }
     Sums<T, MF, NF, BN, WN> sums = {};
     for (int step = 0; step < steps; step++) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2));
+        wait_copies<STAGES - 2>();
         __syncthreads();
         if (step + STAGES - 1 < steps) copy(step + STAGES - 1);
-        asm volatile("cp.async.commit_group;");
+        commit_copies();
         uint32_t from = at + step % STAGES * STAGE;
         sums.multiply(from, from + BM * BK * 2, wm, wn);
     }

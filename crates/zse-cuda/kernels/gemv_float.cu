@@ -103,12 +103,12 @@ __device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Ma
 // Columns from blockIdx.y * NC on.
 template <class T, int NC, bool GATED>
 __device__ __forceinline__ void gemv(const Product& p) {
+    let_next_start();
     int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     int row = GATED ? warp : 2 * warp, column = blockIdx.y * NC;
     if (row >= p.w.rows) return;
     float acc[2][NC] = {};
     sums<T, NC, true>(p, p.w, GATED ? p.up : p.w, row, GATED ? row : min(row + 1, p.w.rows - 1), column, acc);
-    let_next_start();
     if (threadIdx.x % WARP) return;
 #pragma unroll
     for (int c = 0; c < NC; c++)
@@ -118,6 +118,7 @@ __device__ __forceinline__ void gemv(const Product& p) {
 // Of a mixture: each pair of a token and an expert (blockIdx.y) by itself.
 template <class T, bool GATED>
 __device__ __forceinline__ void gemv_experts(const Product& p) {
+    let_next_start();
     wait_for_inputs();
     int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     int row = GATED ? warp : 2 * warp;
@@ -129,7 +130,6 @@ __device__ __forceinline__ void gemv_experts(const Product& p) {
     float acc[2][1] = {};
     sums<T, 1, false>(one, p.w, GATED ? p.up : p.w, first + row,
                       first + (GATED ? row : min(row + 1, p.w.rows - 1)), pair.column, acc);
-    let_next_start();
     if (threadIdx.x % WARP == 0) store<GATED>(p, row, blockIdx.y, acc[0][0], acc[1][0]);
 }
 

@@ -67,13 +67,13 @@ __device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Ma
 }
 
 template <class L, int NC, bool GATED>
-__device__ __forceinline__ void gemv(const Product& p) {
-    int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+__device__ __forceinline__ void gemv(const Product& p, int block) {
+    let_next_start();
+    int warp = (block * blockDim.x + threadIdx.x) / WARP;
     int row = GATED ? warp : 2 * warp;
     if (row >= p.w.rows) return;
     float acc[2][NC] = {};
     sums<L, NC, true>(p, p.w, GATED ? p.up : p.w, row, GATED ? row : min(row + 1, p.w.rows - 1), 0, acc);
-    let_next_start();
     if (threadIdx.x % WARP) return;
 #pragma unroll
     for (int c = 0; c < NC; c++)
@@ -83,6 +83,7 @@ __device__ __forceinline__ void gemv(const Product& p) {
 // Of a mixture: each pair of a token and an expert (blockIdx.y) by itself.
 template <class L, bool GATED>
 __device__ __forceinline__ void gemv_experts(const Product& p) {
+    let_next_start();
     wait_for_inputs();
     int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     int row = GATED ? warp : 2 * warp;
@@ -94,16 +95,35 @@ __device__ __forceinline__ void gemv_experts(const Product& p) {
     float acc[2][1] = {};
     sums<L, 1, false>(one, p.w, GATED ? p.up : p.w, first + row,
                       first + (GATED ? row : min(row + 1, p.w.rows - 1)), pair.column, acc);
-    let_next_start();
     if (threadIdx.x % WARP == 0) store<GATED>(p, row, blockIdx.y, acc[0][0], acc[1][0]);
+}
+
+// Up to three products of one column, such as those of queries, keys and values, in one launch.
+struct Products {
+    Product p[3];
+    int layout[3];  // 0: q4_0, 1: q8_0, 2: q4_k, 3: q5_k, 4: q6_k
+    int end[3];     // the block behind the last of each
+};
+
+extern "C" __global__ void __launch_bounds__(128) gemv_several(const __grid_constant__ Products all) {
+    int part = blockIdx.x < all.end[0] ? 0 : blockIdx.x < all.end[1] ? 1 : 2;
+    int block = blockIdx.x - (part ? all.end[part - 1] : 0);
+    const Product& p = all.p[part];
+    switch (all.layout[part]) {
+        case 0: return gemv<Q4_0, 1, false>(p, block);
+        case 1: return gemv<Q8_0, 1, false>(p, block);
+        case 2: return gemv<Q4_K, 1, false>(p, block);
+        case 3: return gemv<Q5_K, 1, false>(p, block);
+        default: return gemv<Q6_K, 1, false>(p, block);
+    }
 }
 
 #define KERNEL(L, NAME, NC)                                                                          \
     extern "C" __global__ void __launch_bounds__(128) gemv_##NAME##_##NC(const __grid_constant__ Product p) { \
-        gemv<L, NC, false>(p);                                                                       \
+        gemv<L, NC, false>(p, blockIdx.x);                                                           \
     }                                                                                                \
     extern "C" __global__ void __launch_bounds__(128) gated_##NAME##_##NC(const __grid_constant__ Product p) { \
-        gemv<L, NC, true>(p);                                                                        \
+        gemv<L, NC, true>(p, blockIdx.x);                                                            \
     }
 #define KERNELS(L, NAME)                                                                             \
     KERNEL(L, NAME, 1)                                                                               \

@@ -7,7 +7,7 @@
 struct KvWrite {
     const float* x;             // [n, heads * dim]
     const uint32_t* positions;  // [n]
-    const uint32_t* slots;      // [n]: block * block_len + row
+    const uint32_t* slots;      // [n]: block * block_len + row; null: row t
     Rotation rotation;          // of keys, if it has pairs
     Plane to;
     int type;
@@ -38,14 +38,20 @@ __device__ __forceinline__ void round_block(int type, float v, int lane, uint8_t
     if (lane == 0) *reinterpret_cast<uint16_t*>(block) = bad ? 0xffff : __half_as_ushort(__float2half(d));
 }
 
-extern "C" __global__ void kv_write(const __grid_constant__ KvWrite w, int n) {
+struct KvWrites {
+    KvWrite sides[3];
+};
+
+// blockIdx.y: keys, values, or queries, which are rotated into rows of their own.
+extern "C" __global__ void kv_write(const __grid_constant__ KvWrites writes, int n) {
     wait_for_inputs();
     let_next_start();
+    const KvWrite& w = writes.sides[blockIdx.y];
     int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP, lane = threadIdx.x % WARP;
     int t = warp / w.to.heads, head = warp % w.to.heads;
     if (t >= n) return;
     const float* x = w.x + (size_t(t) * w.to.heads + head) * w.to.dim;
-    uint32_t slot = w.slots[t], position = w.positions[t];
+    uint32_t slot = w.slots ? w.slots[t] : t, position = w.positions[t];
     uint8_t* row = kv_row(w.to, slot / w.to.block_len, head, slot % w.to.block_len);
     for (int base = 0; base < w.to.dim; base += WARP) {
         int i = base + lane;

@@ -14,10 +14,21 @@ pub(crate) struct Plane {
     pub(crate) heads: i32,
     pub(crate) dim: i32,
     row_bytes: i32,
-    block_len: i32,
+    pub(crate) block_len: i32,
 }
 
 impl Plane {
+    /// Rows of f32, `[n, heads * dim]`, as a plane of blocks of one token.
+    pub(crate) fn rows(data: Ptr, heads: usize, dim: usize) -> Self {
+        Self {
+            data,
+            heads: heads as i32,
+            dim: dim as i32,
+            row_bytes: 4 * dim as i32,
+            block_len: 1,
+        }
+    }
+
     fn block_bytes(&self) -> usize {
         self.heads as usize * self.block_len as usize * self.row_bytes as usize
     }

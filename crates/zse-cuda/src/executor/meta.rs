@@ -4,10 +4,10 @@ use zse_model::executor::{Batch, TokenSource};
 
 use crate::device::{Device, DeviceMemory, PinnedMemory, Ptr};
 use crate::error::CudaError;
-use crate::ops::attention::Sequences;
+use crate::ops::attention::{BatchShape, Sequences};
 use crate::ops::kv::Slots;
 
-/// What fixes the offsets of all parts: batches of one size can share recorded launches.
+/// What fixes the offsets of all parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Size {
     pub(super) tokens: usize,
@@ -30,6 +30,7 @@ pub(super) struct Meta {
     host: PinnedMemory,
     memory: DeviceMemory,
     size: Size,
+    shape: BatchShape,
     /// KV groups of the program.
     groups: usize,
     block_len: usize,
@@ -90,6 +91,7 @@ impl Meta {
             host: device.pin(words)?,
             memory: device.allocate("batches", 4 * words)?,
             size: Size::default(),
+            shape: BatchShape::default(),
             groups,
             block_len,
         })
@@ -104,6 +106,7 @@ impl Meta {
     /// to make room (sequences that share blocks can have longer tables than was planned).
     pub(super) fn set(&mut self, device: &Device, batch: &Batch) -> Result<bool, CudaError> {
         self.size = Size::of(batch);
+        self.shape = BatchShape::of(batch);
         let blocks: usize = batch
             .seqs
             .iter()
@@ -116,6 +119,7 @@ impl Meta {
         if moved {
             *self = Self {
                 size: self.size,
+                shape: self.shape,
                 ..Self::new(
                     device,
                     needed.next_power_of_two(),
@@ -202,7 +206,8 @@ impl Meta {
             seq: self.at(|o| o.seq),
             index: self.at(|o| o.index),
             ends: self.at(|o| o.ends),
-            n: self.size.tokens,
+            spans: self.spans(),
+            shape: self.shape,
         }
     }
 }

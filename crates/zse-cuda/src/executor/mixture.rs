@@ -28,7 +28,7 @@ impl Run<'_> {
         let [inner, q, s, said] = self.plan.mixture.map(|offset| self.at(offset));
         let inner_rounded = Columns { q, s };
         let n = self.rows(x);
-        self.forget_rounded();
+        self.rounded = None;
         for first in (0..n).step_by(tokens_at_once(top_k)) {
             let tokens = tokens_at_once(top_k).min(n - first);
             let at = |v: ValueId, cols: usize| self.value(v).offset(4 * first * cols);

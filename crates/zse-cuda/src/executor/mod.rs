@@ -4,6 +4,7 @@ mod load;
 mod meta;
 mod mixture;
 mod plan;
+mod products;
 mod run;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use zse_model::sampler::SampleError;
 use crate::device::{Device, DeviceMemory, Graph, PinnedMemory, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
+use crate::ops::attention::BatchShape;
 use crate::ops::sample;
 use load::Weights;
 use meta::{Meta, Size};
@@ -32,7 +34,8 @@ const GRAPHS: usize = 64;
 
 /// A model on a GPU.
 pub(crate) struct CudaExecutor {
-    graphs: HashMap<Size, Graph>,
+    /// Launches of batches that decode, by what fixes their arguments.
+    graphs: HashMap<(Size, BatchShape), Graph>,
     model: Arc<Model>,
     budget: Budget,
     weights: Weights,
@@ -111,17 +114,18 @@ impl CudaExecutor {
         if self.meta.set(&self.device, batch)? {
             self.graphs.clear();
         }
-        let size = Size::of(batch);
-        let decodes = size.tokens == size.seqs;
-        if !decodes || self.graphs.len() >= GRAPHS && !self.graphs.contains_key(&size) {
+        let key = (Size::of(batch), BatchShape::of(batch));
+        let known = self.graphs.contains_key(&key);
+        let decodes = batch.tokens.len() == batch.seqs.len();
+        if !decodes || (!known && self.graphs.len() >= GRAPHS) {
             return Run::new(self, batch).all();
         }
-        if !self.graphs.contains_key(&size) {
+        if !known {
             let graph = self.device.record(|| Run::new(self, batch).all())?;
-            self.graphs.insert(size, graph);
+            self.graphs.insert(key, graph);
         }
         // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
-        unsafe { self.device.replay(&self.graphs[&size]) }
+        unsafe { self.device.replay(&self.graphs[&key]) }
     }
 
     /// Fetches `n` rows of the output.

@@ -9,18 +9,14 @@ use super::load::Places;
 use super::meta::{self, Size};
 use crate::device::Arena;
 use crate::kv;
-use crate::ops::attention::WIDEST;
+use crate::ops::attention::{self, WIDEST};
 use crate::ops::gemv::MOST;
 use crate::ops::quantize::{Columns, pitch16};
 use crate::ops::sample;
 use crate::weights::Layout;
 
 /// The groups that have kernels.
-const FUSED: [GroupKind; 3] = [
-    GroupKind::Linears,
-    GroupKind::GatedUp,
-    GroupKind::RopeKvWrite,
-];
+const FUSED: [GroupKind; 4] = GroupKind::ALL;
 
 /// Pairs of a token and an expert that a mixture works on at once.
 pub(super) const PAIRS: usize = 4096;
@@ -36,12 +32,16 @@ pub(super) struct Plan {
     pub(super) offsets: Vec<usize>,
     /// Columns rounded to 8 bits: q and s.
     pub(super) rounded: [usize; 2],
+    /// By value: whether it is read by products with quantized weights alone.
+    pub(super) only_rounded: Vec<bool>,
     /// 16-bit rows and their scales.
     pub(super) narrow: [usize; 2],
     /// Of a mixture, by pair: inner results, the same rounded (q, s), and what experts say.
     pub(super) mixture: [usize; 4],
     /// Products with the second matrix of a gated pair, where the two differ in layout.
     pub(super) apart: usize,
+    /// Of attention with split keys: sums, and their weights.
+    pub(super) splits: [usize; 2],
     /// Of sampling: between the kernels, and the best of each row.
     pub(super) best: [usize; 2],
     pub(super) arena: Arena,
@@ -56,6 +56,7 @@ struct Sizes {
     narrow: [usize; 2],
     mixture: [usize; 4],
     apart: [usize; 1],
+    splits: [usize; 2],
 }
 
 fn grow<const N: usize>(to: &mut [usize; N], by: [usize; N]) {
@@ -100,14 +101,35 @@ impl Plan {
             buffers,
             offsets,
             rounded: sizes.rounded.map(|b| arena.take(b)),
+            only_rounded: only_rounded(model),
             narrow: sizes.narrow.map(|b| arena.take(b)),
             mixture: sizes.mixture.map(|b| arena.take(b)),
             apart: arena.take(sizes.apart[0]),
+            splits: sizes.splits.map(|b| arena.take(b)),
             best: best.map(|b| arena.take(b)),
             words: meta::words(size, program.kv_groups().len(), budget.kv_blocks),
             arena,
         }
     }
+}
+
+/// Which values products with quantized weights read, and nothing else.
+fn only_rounded(model: &Model) -> Vec<bool> {
+    let program = &model.program;
+    let mut only = vec![true; program.values.len()];
+    only[program.output.value().index()] = false;
+    for node in &program.nodes {
+        match node.op {
+            Op::Linear { weight, .. }
+                if Layout::of(model.weights.get(weight).ty).is_quantized() => {}
+            _ => node
+                .op
+                .inputs()
+                .iter()
+                .for_each(|v| only[v.index()] = false),
+        }
+    }
+    only
 }
 
 fn sizes(model: &Model, budget: &Budget) -> Sizes {
@@ -126,6 +148,12 @@ fn sizes(model: &Model, budget: &Budget) -> Sizes {
                     let bytes = n.saturating_mul(2 * pitch16(cols));
                     grow(&mut sizes.narrow, [bytes, 4 * n]);
                 }
+            }
+            Op::Attention { state, heads, .. } => {
+                grow(
+                    &mut sizes.splits,
+                    attention::scratch_bytes(program, state, heads),
+                );
             }
             Op::Glu { gate, .. } => {
                 // Whether its inputs come from one group is known to the schedule; few models have both.

@@ -35,9 +35,9 @@ pub(super) struct Run<'a> {
     meta: &'a Meta,
     work: Ptr,
     /// The value whose columns are there rounded to 8 bits.
-    rounded: Option<ValueId>,
+    pub(super) rounded: Option<ValueId>,
     /// The value whose rows are there in 16 bits, and as which.
-    narrowed: Option<(ValueId, bool)>,
+    pub(super) narrowed: Option<(ValueId, bool)>,
 }
 
 impl<'a> Run<'a> {
@@ -58,10 +58,17 @@ impl<'a> Run<'a> {
 
     /// All steps, and the best token of each row of logits.
     pub(super) fn all(&mut self) -> Result<(), CudaError> {
-        for step in &self.plan.steps {
-            match step {
-                Step::One(node) => self.node(*node)?,
-                Step::Group(kind, nodes) => self.group(*kind, nodes)?,
+        let mut steps = self.plan.steps.iter().peekable();
+        while let Some(step) = steps.next() {
+            match (step, steps.peek()) {
+                (Step::One(query), Some(Step::Group(GroupKind::RopeKvWrite, nodes)))
+                    if self.is_rope(*query) =>
+                {
+                    self.rope_kv_write(nodes, Some(*query))?;
+                    steps.next();
+                }
+                (Step::One(node), _) => self.node(*node)?,
+                (Step::Group(kind, nodes), _) => self.group(*kind, nodes)?,
             }
         }
         if let ProgramOutput::Logits(v) = self.program.output {
@@ -100,17 +107,12 @@ impl<'a> Run<'a> {
         Columns { q, s }
     }
 
-    /// What was rounded before is overwritten.
-    pub(super) fn forget_rounded(&mut self) {
-        self.rounded = None;
-    }
-
-    fn op(&self, node: NodeId) -> &'a Op {
+    pub(super) fn op(&self, node: NodeId) -> &'a Op {
         &self.program.nodes[node.index()].op
     }
 
     /// The value that `node` defines.
-    fn out(&self, node: NodeId) -> ValueId {
+    pub(super) fn out(&self, node: NodeId) -> ValueId {
         self.program.nodes[node.index()]
             .out
             .expect("all but writes define a value")
@@ -118,10 +120,10 @@ impl<'a> Run<'a> {
 
     fn group(&mut self, kind: GroupKind, nodes: &[NodeId]) -> Result<(), CudaError> {
         match kind {
-            GroupKind::Linears => self
-                .norm_of(nodes)?
-                .iter()
-                .try_for_each(|&node| self.node(node)),
+            GroupKind::Linears => {
+                let linears = self.norm_of(nodes)?;
+                self.linears(linears)
+            }
             GroupKind::GatedUp => {
                 let &[gate, up, glu] = self.norm_of(nodes)? else {
                     unreachable!("a gated projection of {nodes:?}");
@@ -131,14 +133,8 @@ impl<'a> Run<'a> {
                 };
                 self.linear(gate, Some((act, up)), self.out(glu))
             }
-            GroupKind::RopeKvWrite => {
-                let (&Op::Rope { x, rope, .. }, &Op::KvWrite { v, state, .. }) =
-                    (self.op(nodes[0]), self.op(nodes[1]))
-                else {
-                    unreachable!("a rotated write of {nodes:?}");
-                };
-                self.kv_write(x, v, state, self.weights.rotations[rope.index()])
-            }
+            GroupKind::RopeKvWrite => self.rope_kv_write(nodes, None),
+            GroupKind::LinearAdd => self.linear_add(nodes[0], nodes[1]),
         }
     }
 
@@ -151,12 +147,11 @@ impl<'a> Run<'a> {
         let (out, linears) = (self.out(nodes[0]), &nodes[1..]);
         let quantized = |node: &NodeId| match *self.op(*node) {
             Op::Linear { weight, .. } => self.weights.matrix(weight).layout.is_quantized(),
-            _ => true,
+            _ => false,
         };
         let (n, cols) = (self.rows(x), self.cols(x));
-        let few = n <= MOST;
-        let round = few && linears.iter().any(quantized);
-        let only = round && linears.iter().all(quantized);
+        let round = n <= MOST && linears.iter().any(quantized);
+        let only = round && self.plan.only_rounded[out.index()];
         let norm = RmsNorm {
             x: self.value(x),
             weight: self.weights.vector(weight),
@@ -234,7 +229,7 @@ impl<'a> Run<'a> {
                     size,
                 )
             }
-            Op::KvWrite { k, v, state } => self.kv_write(k, v, state, Rotation::default()),
+            Op::KvWrite { k, v, state } => self.write([k, v], state, Rotation::default(), None),
             Op::Attention {
                 q,
                 state,
@@ -249,10 +244,18 @@ impl<'a> Run<'a> {
                     scale,
                     mask,
                     softcap,
+                    scratch: self.plan.splits.map(|offset| self.at(offset)),
                 };
-                let values = [self.value(q), self.value(self.out(id))];
+                let out = self.out(id);
+                let values = [self.value(q), self.value(out)];
                 let seqs = self.meta.sequences(state.group);
-                attention::attention(device, self.kv.ty, state, values, &seqs, &scores)
+                let few = self.rows(out) <= MOST && self.plan.only_rounded[out.index()];
+                let rounded = few.then(|| self.columns());
+                if attention::attention(device, self.kv.ty, state, values, &seqs, &scores, rounded)?
+                {
+                    self.rounded = Some(out);
+                }
+                Ok(())
             }
             Op::Glu { gate, up, act } => {
                 let y = self.value(self.out(id));
@@ -364,94 +367,51 @@ impl<'a> Run<'a> {
         )
     }
 
-    fn kv_write(
+    fn is_rope(&self, node: NodeId) -> bool {
+        matches!(self.op(node), Op::Rope { .. })
+    }
+
+    /// Rotates keys into the cache, and in the same launch the queries of the step before: they read
+    /// nothing of one another.
+    fn rope_kv_write(&self, nodes: &[NodeId], query: Option<NodeId>) -> Result<(), CudaError> {
+        let (&Op::Rope { x: k, rope, .. }, &Op::KvWrite { v, state, .. }) =
+            (self.op(nodes[0]), self.op(nodes[1]))
+        else {
+            unreachable!("a rotated write of {nodes:?}");
+        };
+        let queries = query.map(|query| {
+            let &Op::Rope { x, head_dim, rope } = self.op(query) else {
+                unreachable!("{query:?} is a rotation");
+            };
+            kv::Queries {
+                x: self.value(x),
+                y: self.value(self.out(query)),
+                heads: self.cols(x) / head_dim,
+                dim: head_dim,
+                rotation: self.weights.rotations[rope.index()],
+            }
+        });
+        self.write([k, v], state, self.weights.rotations[rope.index()], queries)
+    }
+
+    fn write(
         &self,
-        k: ValueId,
-        v: ValueId,
+        sides: [ValueId; 2],
         state: StateId,
         rotation: Rotation,
+        queries: Option<kv::Queries>,
     ) -> Result<(), CudaError> {
         let state = self.kv.state(state);
-        let (slots, ty) = (self.meta.slots(state.group), self.kv.ty);
-        kv::kv_write(self.device, ty, self.value(k), slots, rotation, state.keys)?;
+        let slots = self.meta.slots(state.group);
+        let sides = sides.map(|side| self.value(side));
         kv::kv_write(
             self.device,
-            ty,
-            self.value(v),
+            self.kv.ty,
+            sides,
             slots,
-            Rotation::default(),
-            state.values,
+            rotation,
+            state,
+            queries,
         )
-    }
-
-    /// The product of node `id`, or with `gated` the product of it as a gate with another.
-    fn linear(
-        &mut self,
-        id: NodeId,
-        gated: Option<(Act, NodeId)>,
-        out: ValueId,
-    ) -> Result<(), CudaError> {
-        let (x, weight) = self.weight(id);
-        let gated = gated.map(|(act, up)| (act, self.weight(up).1));
-        if let Some((act, up)) = gated
-            && up.matrix.layout != weight.matrix.layout
-        {
-            return self.gated_apart(x, [weight, up], act, out);
-        }
-        let job = self.job(x, weight, gated, self.value(out));
-        self.product(x, &job)
-    }
-
-    /// The input and the weight of a linear.
-    fn weight(&self, id: NodeId) -> (ValueId, Weight) {
-        let &Op::Linear {
-            x, weight, bias, ..
-        } = self.op(id)
-        else {
-            unreachable!("{id:?} is a linear");
-        };
-        let weight = Weight {
-            matrix: *self.weights.matrix(weight),
-            bias: self.weights.vector_or_null(bias),
-        };
-        (x, weight)
-    }
-
-    pub(super) fn job(
-        &self,
-        x: ValueId,
-        weight: Weight,
-        gated: Option<(Act, Weight)>,
-        y: Ptr,
-    ) -> Job {
-        Job {
-            weight,
-            gated,
-            x: self.value(x),
-            rounded: self.columns(),
-            add: Ptr::NULL,
-            y,
-            n: self.rows(x),
-        }
-    }
-
-    /// Runs a product, its input brought into the form that it reads.
-    pub(super) fn product(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
-        let layout = job.weight.matrix.layout;
-        if layout == Layout::F32 || job.n <= MOST {
-            if layout.is_quantized() && self.rounded != Some(x) {
-                quantize::quantize_q8(self.device, job.x, self.columns(), job.n, self.cols(x))?;
-                self.rounded = Some(x);
-            }
-            return gemv::gemv(self.device, job);
-        }
-        let [rows, scale] = self.plan.narrow.map(|offset| self.at(offset));
-        let to = Rows16 { x: rows, scale };
-        let form = (x, layout == Layout::F16);
-        if self.narrowed != Some(form) {
-            quantize::narrow(self.device, layout, job.x, to, job.n, self.cols(x))?;
-            self.narrowed = Some(form);
-        }
-        gemm::gemm(self.device, job, to)
     }
 }

@@ -6,7 +6,7 @@ use super::act_number;
 use super::quantize::Columns;
 use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
-use crate::weights::{Matrix, Planes};
+use crate::weights::{Layout, Matrix, Planes};
 
 /// Most columns of one launch.
 pub(crate) const MOST: usize = 8;
@@ -107,6 +107,54 @@ pub(crate) fn gemv(device: &Device, job: &Job) -> Result<(), CudaError> {
     let shape = Shape::plane(job.blocks(), job.n.div_ceil(columns), 128);
     // SAFETY: n columns behind the inputs, n rows behind y and add, as planned.
     unsafe { launch!(device, &kernel, shape; product) }
+}
+
+/// `Products` of `kernels/gemv_quant.cu`.
+#[derive(Default)]
+#[repr(C)]
+struct Products {
+    products: [Product; SEVERAL],
+    layouts: [i32; SEVERAL],
+    ends: [i32; SEVERAL],
+}
+
+/// Most products of one launch of [`several`].
+const SEVERAL: usize = 3;
+
+/// The number of a layout that [`several`] takes.
+fn number(layout: Layout) -> Option<i32> {
+    match layout {
+        Layout::Q4_0 => Some(0),
+        Layout::Q8_0 => Some(1),
+        Layout::Q4K => Some(2),
+        Layout::Q5K => Some(3),
+        Layout::Q6K => Some(4),
+        Layout::F32 | Layout::F16 | Layout::Bf16 | Layout::Any => None,
+    }
+}
+
+/// Whether products can run as one launch: two or three of one column, with quantized weights.
+pub(crate) fn are_several(jobs: &[Job]) -> bool {
+    let fits = |job: &Job| job.n == 1 && job.gated.is_none() && number(job.weight.matrix.layout).is_some();
+    (2..=SEVERAL).contains(&jobs.len()) && jobs.iter().all(fits)
+}
+
+/// Runs products for which [`are_several`] holds.
+pub(crate) fn several(device: &Device, jobs: &[Job]) -> Result<(), CudaError> {
+    let mut all = Products::default();
+    let mut blocks = 0;
+    for (i, job) in jobs.iter().enumerate() {
+        blocks += job.blocks();
+        all.products[i] = job.product();
+        all.layouts[i] = number(job.weight.matrix.layout).unwrap_or(0);
+    }
+    let mut end = 0;
+    for (i, to) in all.ends.iter_mut().enumerate() {
+        end += jobs.get(i).map_or(0, Job::blocks);
+        *to = end as i32;
+    }
+    // SAFETY: as in `gemv`, for each.
+    unsafe { launch!(device, "gemv_several", Shape::line(blocks, 128); all) }
 }
 
 /// The pairs of a mixture.
