@@ -135,7 +135,8 @@ fn number(layout: Layout) -> Option<i32> {
 
 /// Whether products can run as one launch: two or three of one column, with quantized weights.
 pub(crate) fn are_several(jobs: &[Job]) -> bool {
-    let fits = |job: &Job| job.n == 1 && job.gated.is_none() && number(job.weight.matrix.layout).is_some();
+    let fits =
+        |job: &Job| job.n == 1 && job.gated.is_none() && number(job.weight.matrix.layout).is_some();
     (2..=SEVERAL).contains(&jobs.len()) && jobs.iter().all(fits)
 }
 
