@@ -19,6 +19,7 @@ struct Product {
     int act;
     int top_k;              // of a mixture
     int x_per_pair;         // of a mixture: whether each pair has a column of its own
+    int parts;              // warps that share a row: 1 or 4, all of a block
 };
 
 // The expert of pair `pair` and the column it reads.
@@ -30,6 +31,37 @@ struct Pair {
 __device__ __forceinline__ Pair pair_of(const Product& p, int pair) {
     int token = pair / p.top_k, slot = pair % p.top_k;
     return {int(p.route[size_t(token) * 2 * p.top_k + slot]), p.x_per_pair ? pair : token};
+}
+
+// Where a warp works: its row, and which part of the groups it takes.
+struct Share {
+    int row;
+    int part;
+    int parts;
+};
+
+// Long rows are shared by the warps of a block, `p.parts` of them.
+template <bool GATED>
+__device__ __forceinline__ Share share_of(const Product& p, int block) {
+    int unit = (block * (blockDim.x / WARP) + threadIdx.x / WARP) / p.parts;
+    return {GATED ? unit : 2 * unit, int(threadIdx.x / WARP) % p.parts, p.parts};
+}
+
+// Puts the sums of the warps that share rows together, in their order, in the first of them.
+template <int NC>
+__device__ __forceinline__ void add_parts(const Share& share, float (&acc)[2][NC]) {
+    if (share.parts == 1) return;
+    __shared__ float sums[4][2][NC];
+    if (threadIdx.x % WARP == 0)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+#pragma unroll
+            for (int c = 0; c < NC; c++) sums[share.part][r][c] = acc[r][c];
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int c = 0; c < NC; c++) acc[r][c] = sums[0][r][c] + sums[1][r][c] + sums[2][r][c] + sums[3][r][c];
 }
 
 // Stores the sums of a warp's two rows (`GATED`: of one row and its gate) for column `c`.

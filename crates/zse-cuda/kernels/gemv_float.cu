@@ -47,29 +47,26 @@ struct Chunk<__nv_bfloat16> {
 // Sums of two rows with columns from `column` on; see gemv_quant.cu.
 template <class T, int NC, bool WAIT>
 __device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Matrix& b, size_t first,
-                                     size_t second, int column, float (&acc)[2][NC]) {
+                                     size_t second, int column, const Share& share, float (&acc)[2][NC]) {
     constexpr int LEN = Chunk<T>::LEN, UNROLL = NC <= 2 ? 4 : 2;
-    int lane = threadIdx.x % WARP, cols = a.cols;
-    int chunks = (cols + LEN - 1) / LEN;
+    using Raws = uint4[UNROLL][2];
+    int cols = a.cols, chunks = (cols + LEN - 1) / LEN;
+    int lane = share.part * WARP + threadIdx.x % WARP, stride = share.parts * WARP, step = UNROLL * stride;
     // Rows of an f32 column begin where they can be read 16 bytes at a time, or they do not.
     bool aligned = cols % 4 == 0;
     const uint8_t* rows[2] = {a.q + first * chunks * 16, b.q + second * chunks * 16};
-    uint4 raw[UNROLL][2];
-    auto fetch = [&](int base) {
+    auto fetch = [&](Raws& raw, int base) {
 #pragma unroll
         for (int u = 0; u < UNROLL; u++) {
-            int at = min(base + u * WARP + lane, chunks - 1);
+            int at = min(base + u * stride + lane, chunks - 1);
             raw[u][0] = stream16(rows[0] + size_t(at) * 16);
             raw[u][1] = stream16(rows[1] + size_t(at) * 16);
         }
     };
-    fetch(0);
-    if (WAIT) wait_for_inputs();
-    for (int base = 0; base < chunks; base += UNROLL * WARP) {
-        if (base > 0) fetch(base);
+    auto take = [&](const Raws& raw, int base) {
 #pragma unroll
         for (int u = 0; u < UNROLL; u++) {
-            int k = (base + u * WARP + lane) * LEN;
+            int k = (base + u * stride + lane) * LEN;
             if (k >= cols) break;
             float w[2][LEN];
             Chunk<T>::widen(raw[u][0], w[0]);
@@ -93,23 +90,33 @@ __device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Ma
                 }
             }
         }
+    };
+    Raws even, odd;
+    fetch(even, 0);
+    fetch(odd, step);
+    if (WAIT) wait_for_inputs();
+    for (int base = 0; base < chunks; base += 2 * step) {
+        take(even, base);
+        if (base + 2 * step < chunks) fetch(even, base + 2 * step);
+        take(odd, base + step);
+        if (base + 3 * step < chunks) fetch(odd, base + 3 * step);
     }
 #pragma unroll
     for (int r = 0; r < 2; r++)
 #pragma unroll
         for (int c = 0; c < NC; c++) acc[r][c] = warp_sum(acc[r][c]);
+    add_parts<NC>(share, acc);
 }
 
 // Columns from blockIdx.y * NC on.
 template <class T, int NC, bool GATED>
 __device__ __forceinline__ void gemv(const Product& p) {
     let_next_start();
-    int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-    int row = GATED ? warp : 2 * warp, column = blockIdx.y * NC;
-    if (row >= p.w.rows) return;
+    Share share = share_of<GATED>(p, blockIdx.x);
+    int row = min(share.row, p.w.rows - 1), column = blockIdx.y * NC;
     float acc[2][NC] = {};
-    sums<T, NC, true>(p, p.w, GATED ? p.up : p.w, row, GATED ? row : min(row + 1, p.w.rows - 1), column, acc);
-    if (threadIdx.x % WARP) return;
+    sums<T, NC, true>(p, p.w, GATED ? p.up : p.w, row, GATED ? row : min(row + 1, p.w.rows - 1), column, share, acc);
+    if (threadIdx.x % WARP || share.part || share.row >= p.w.rows) return;
 #pragma unroll
     for (int c = 0; c < NC; c++)
         if (column + c < p.n) store<GATED>(p, row, column + c, acc[0][c], acc[1][c]);
@@ -120,17 +127,17 @@ template <class T, bool GATED>
 __device__ __forceinline__ void gemv_experts(const Product& p) {
     let_next_start();
     wait_for_inputs();
-    int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-    int row = GATED ? warp : 2 * warp;
-    if (row >= p.w.rows) return;
+    Share share = share_of<GATED>(p, blockIdx.x);
+    int row = min(share.row, p.w.rows - 1);
     Pair pair = pair_of(p, blockIdx.y);
     size_t first = size_t(pair.expert) * p.w.rows;
     Product one = p;
     one.n = pair.column + 1;
     float acc[2][1] = {};
     sums<T, 1, false>(one, p.w, GATED ? p.up : p.w, first + row,
-                      first + (GATED ? row : min(row + 1, p.w.rows - 1)), pair.column, acc);
-    if (threadIdx.x % WARP == 0) store<GATED>(p, row, blockIdx.y, acc[0][0], acc[1][0]);
+                      first + (GATED ? row : min(row + 1, p.w.rows - 1)), pair.column, share, acc);
+    if (threadIdx.x % WARP || share.part || share.row >= p.w.rows) return;
+    store<GATED>(p, row, blockIdx.y, acc[0][0], acc[1][0]);
 }
 
 #define KERNEL(T, NAME, NC)                                                                          \

@@ -27,28 +27,27 @@ __device__ __forceinline__ float multiply(const Group& g, const Product& p, int 
     return fmaf(t, s.x, acc);
 }
 
-// Sums of rows `first` and `second` (numbers of rows in all experts) with columns from `column` on.
+// Sums of rows `first` and `second` (numbers of rows in all experts) with columns from `column` on. Two
+// sets of loads are in flight: one is multiplied while the other arrives.
 template <class L, int NC, bool WAIT>
 __device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Matrix& b, size_t first,
-                                     size_t second, int column, float (&acc)[2][NC]) {
-    constexpr int UNROLL = NC <= 2 ? 4 : 2;
-    int lane = threadIdx.x % WARP, groups = a.cols / 32;
-    typename L::Raw raw[UNROLL][2];
-    auto fetch = [&](int base) {
+                                     size_t second, int column, const Share& share, float (&acc)[2][NC]) {
+    constexpr int UNROLL = NC <= 2 ? 2 : 1;
+    using Raws = typename L::Raw[UNROLL][2];
+    int groups = a.cols / 32, lane = share.part * WARP + threadIdx.x % WARP;
+    int stride = share.parts * WARP, step = UNROLL * stride;
+    auto fetch = [&](Raws& raw, int base) {
 #pragma unroll
         for (int u = 0; u < UNROLL; u++) {
-            int g = min(base + u * WARP + lane, groups - 1);
+            int g = min(base + u * stride + lane, groups - 1);
             raw[u][0] = L::load(a, first * groups + g);
             raw[u][1] = L::load(b, second * groups + g);
         }
     };
-    fetch(0);
-    if (WAIT) wait_for_inputs();
-    for (int base = 0; base < groups; base += UNROLL * WARP) {
-        if (base > 0) fetch(base);
+    auto take = [&](const Raws& raw, int base) {
 #pragma unroll
         for (int u = 0; u < UNROLL; u++) {
-            int at = base + u * WARP + lane;
+            int at = base + u * stride + lane;
             if (at >= groups) break;
 #pragma unroll
             for (int r = 0; r < 2; r++) {
@@ -59,22 +58,32 @@ __device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Ma
                     acc[r][c] = multiply<L>(g, p, column + min(c, p.n - 1 - column), at, groups, acc[r][c]);
             }
         }
+    };
+    Raws even, odd;
+    fetch(even, 0);
+    fetch(odd, step);
+    if (WAIT) wait_for_inputs();
+    for (int base = 0; base < groups; base += 2 * step) {
+        take(even, base);
+        if (base + 2 * step < groups) fetch(even, base + 2 * step);
+        take(odd, base + step);
+        if (base + 3 * step < groups) fetch(odd, base + 3 * step);
     }
 #pragma unroll
     for (int r = 0; r < 2; r++)
 #pragma unroll
         for (int c = 0; c < NC; c++) acc[r][c] = warp_sum(acc[r][c]);
+    add_parts<NC>(share, acc);
 }
 
 template <class L, int NC, bool GATED>
 __device__ __forceinline__ void gemv(const Product& p, int block) {
     let_next_start();
-    int warp = (block * blockDim.x + threadIdx.x) / WARP;
-    int row = GATED ? warp : 2 * warp;
-    if (row >= p.w.rows) return;
+    Share share = share_of<GATED>(p, block);
+    int row = min(share.row, p.w.rows - 1);
     float acc[2][NC] = {};
-    sums<L, NC, true>(p, p.w, GATED ? p.up : p.w, row, GATED ? row : min(row + 1, p.w.rows - 1), 0, acc);
-    if (threadIdx.x % WARP) return;
+    sums<L, NC, true>(p, p.w, GATED ? p.up : p.w, row, GATED ? row : min(row + 1, p.w.rows - 1), 0, share, acc);
+    if (threadIdx.x % WARP || share.part || share.row >= p.w.rows) return;
 #pragma unroll
     for (int c = 0; c < NC; c++)
         if (c < p.n) store<GATED>(p, row, c, acc[0][c], acc[1][c]);
@@ -85,17 +94,17 @@ template <class L, bool GATED>
 __device__ __forceinline__ void gemv_experts(const Product& p) {
     let_next_start();
     wait_for_inputs();
-    int warp = (blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-    int row = GATED ? warp : 2 * warp;
-    if (row >= p.w.rows) return;
+    Share share = share_of<GATED>(p, blockIdx.x);
+    int row = min(share.row, p.w.rows - 1);
     Pair pair = pair_of(p, blockIdx.y);
     size_t first = size_t(pair.expert) * p.w.rows;
     Product one = p;
     one.n = pair.column + 1;
     float acc[2][1] = {};
     sums<L, 1, false>(one, p.w, GATED ? p.up : p.w, first + row,
-                      first + (GATED ? row : min(row + 1, p.w.rows - 1)), pair.column, acc);
-    if (threadIdx.x % WARP == 0) store<GATED>(p, row, blockIdx.y, acc[0][0], acc[1][0]);
+                      first + (GATED ? row : min(row + 1, p.w.rows - 1)), pair.column, share, acc);
+    if (threadIdx.x % WARP || share.part || share.row >= p.w.rows) return;
+    store<GATED>(p, row, blockIdx.y, acc[0][0], acc[1][0]);
 }
 
 // Up to three products of one column, such as those of queries, keys and values, in one launch.

@@ -7,7 +7,7 @@ use zse_cpu::CpuBackend;
 use zse_model::executor::Backend;
 use zse_model::reference::Reference;
 
-use crate::Error;
+use crate::{Error, LoadOptions};
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,16 @@ impl Device {
             Self::Cpu => Ok(Box::new(CpuBackend::default())),
             Self::Cuda(number) => cuda(number),
             Self::Reference => Ok(Box::new(Reference)),
+        }
+    }
+}
+
+impl Device {
+    /// Tokens of a forward pass that this device computes well: a GPU wants many at once.
+    pub fn batch_tokens(self) -> usize {
+        match self {
+            Self::Cuda(_) => 2048,
+            Self::Auto | Self::Cpu | Self::Reference => LoadOptions::default().batch_tokens,
         }
     }
 }

@@ -37,6 +37,7 @@ impl Global {
             threads: self.threads,
             context,
             kv_type: self.kv_type,
+            batch_tokens: self.device.batch_tokens(),
             ..LoadOptions::default()
         })
     }

@@ -3,7 +3,7 @@
 use zse_model::executor::Batch;
 use zse_model::passes::{GroupKind, Step};
 use zse_model::program::{
-    Act, EmbedIndex, NodeId, Op, Program, ProgramOutput, Scoring, StateId, TensorId, ValueId,
+    EmbedIndex, NodeId, Op, Program, ProgramOutput, Scoring, StateId, TensorId, ValueId,
 };
 
 use super::CudaExecutor;
@@ -14,15 +14,12 @@ use crate::device::{Device, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
 use crate::ops::attention::Scores;
-use crate::ops::gemv::{Job, MOST, Weight};
+use crate::ops::gemv::MOST;
 use crate::ops::moe::Router;
 use crate::ops::norm::RmsNorm;
-use crate::ops::quantize::{Columns, Rows16};
+use crate::ops::quantize::Columns;
 use crate::ops::rope::Rotation;
-use crate::ops::{
-    attention, elementwise, embed, gemm, gemv, kv, moe, norm, quantize, rope, rows, sample,
-};
-use crate::weights::Layout;
+use crate::ops::{attention, elementwise, embed, kv, moe, norm, rope, rows, sample};
 
 /// One pass over the program.
 pub(super) struct Run<'a> {

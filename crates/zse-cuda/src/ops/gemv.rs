@@ -11,6 +11,12 @@ use crate::weights::{Layout, Matrix, Planes};
 /// Most columns of one launch.
 pub(crate) const MOST: usize = 8;
 
+/// Warps of a block.
+const WARPS: usize = 4;
+
+/// Rows from this length on are shared by the warps of a block.
+const LONG: usize = 8192;
+
 /// A matrix and what is added to its products; null: nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weight {
@@ -35,6 +41,7 @@ pub(crate) struct Product {
     act: i32,
     top_k: i32,
     x_per_pair: i32,
+    parts: i32,
 }
 
 /// A product, and whether it is a gated one.
@@ -73,17 +80,25 @@ impl Job {
             act,
             top_k: 1,
             x_per_pair: 0,
+            parts: self.parts() as i32,
         }
     }
 
-    /// Blocks of 4 warps for all rows: a warp takes two, or one with its gate.
+    /// Warps that share a row.
+    fn parts(&self) -> usize {
+        let is_long = self.weight.matrix.cols() >= LONG;
+        if is_long { WARPS } else { 1 }
+    }
+
+    /// Blocks for all rows: a warp, or all of a block, takes two rows, or one with its gate.
     fn blocks(&self) -> usize {
         let rows = self.weight.matrix.rows();
-        if self.gated.is_some() {
-            rows.div_ceil(4)
+        let units = if self.gated.is_some() {
+            rows
         } else {
-            rows.div_ceil(8)
-        }
+            rows.div_ceil(2)
+        };
+        (units * self.parts()).div_ceil(WARPS)
     }
 
     fn prefix(&self) -> &'static str {

@@ -13,10 +13,6 @@ fn threads(cols: usize) -> u32 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RmsNorm {
     pub(crate) x: Ptr,
-    /// Added to x.
-    pub(crate) add: Ptr,
-    /// Takes that sum.
-    pub(crate) sum: Ptr,
     pub(crate) weight: Ptr,
     pub(crate) eps: f32,
     /// Takes the result.
@@ -34,17 +30,21 @@ pub(crate) fn rms_norm(
 ) -> Result<(), CudaError> {
     let RmsNorm {
         x,
-        add,
-        sum,
         weight,
         eps,
         y,
         rounded: Columns { q, s },
     } = *norm;
-    let shape = Shape::line(rows, threads(cols));
-    let cols = cols as i32;
-    // SAFETY: rows * cols numbers behind each pointer that is not null, cols behind the weight.
-    unsafe { launch!(device, "rms_norm", shape; x, add, sum, weight, eps, y, q, s, cols) }
+    let size = cols as i32;
+    if cols % 32 != 0 {
+        let shape = Shape::line(rows, threads(cols));
+        // SAFETY: rows * cols numbers behind x and y, cols behind the weight.
+        return unsafe { launch!(device, "rms_norm", shape; x, weight, eps, y, size) };
+    }
+    // A thread for each 4 numbers.
+    let shape = Shape::line(rows, (cols / 4).next_multiple_of(32).min(1024) as u32);
+    // SAFETY: as above, and columns behind q and s; y or q and s may be null.
+    unsafe { launch!(device, "rms_norm_rows", shape; x, weight, eps, y, q, s, size) }
 }
 
 /// Layer norms of `rows` rows of `cols` numbers; `bias` may be null.
