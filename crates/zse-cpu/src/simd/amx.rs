@@ -10,14 +10,10 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::Avx512;
+use crate::ops::activations::Group;
 
 /// Columns of a product: rows of a tile register.
 pub(crate) const COLUMNS: usize = 16;
-
-/// 16 columns' activations over 32 k: row c is column c's.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Left(pub(crate) [[u8; 32]; COLUMNS]);
 
 /// 16 rows of weights over 32 k: four k of each row, then the next four.
 #[derive(Clone, Copy)]
@@ -41,7 +37,6 @@ struct Config {
 }
 
 // The instructions read and write this much.
-const _: () = assert!(size_of::<Left>() == 512);
 const _: () = assert!(size_of::<Right>() == 512);
 const _: () = assert!(size_of::<Sums>() == 1024);
 const _: () = assert!(size_of::<Config>() == 64);
@@ -139,7 +134,7 @@ impl Drop for Registers {
 impl Registers {
     /// The dot products of 16 columns with 16 rows over 32 k.
     #[inline(always)]
-    pub(crate) fn dot(&self, left: &Left, right: &Right, sums: &mut Sums) {
+    pub(crate) fn dot(&self, left: &[Group; COLUMNS], right: &Right, sums: &mut Sums) {
         // SAFETY: `self` proves that the registers are set up on this thread, and for nobody else:
         // 0 as 16 rows of 64 bytes, 2 as 16 of 32, 3 as 8 of 64, which are read and written within
         // the structs.
@@ -153,7 +148,7 @@ impl Registers {
                 left = in(reg) left,
                 right = in(reg) right,
                 sums = in(reg) sums,
-                left_row = in(reg) 32usize,
+                left_row = in(reg) size_of::<Group>(),
                 row = in(reg) 64usize,
                 out("tmm0") _, out("tmm2") _, out("tmm3") _,
                 options(nostack, preserves_flags),
@@ -163,7 +158,7 @@ impl Registers {
 
     /// As [`Registers::dot`], but with the sums over the first and the last 16 k apart.
     #[inline(always)]
-    pub(crate) fn dot_halves(&self, left: &Left, right: &Right, sums: &mut [Sums; 2]) {
+    pub(crate) fn dot_halves(&self, left: &[Group; COLUMNS], right: &Right, sums: &mut [Sums; 2]) {
         // SAFETY: as in `dot`; registers 1, 4 and 5 are set up as 16 rows of 64 bytes, 16 of 16
         // and 4 of 64, and the second halves start 16 bytes into a row of `left`, 256 bytes into
         // `right` and 1024 into `sums`.
@@ -182,7 +177,7 @@ impl Registers {
                 left = in(reg) left,
                 right = in(reg) right,
                 sums = in(reg) sums,
-                left_row = in(reg) 32usize,
+                left_row = in(reg) size_of::<Group>(),
                 row = in(reg) 64usize,
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _,
                 options(nostack, preserves_flags),
@@ -253,7 +248,11 @@ mod tests {
         let first = amx.registers();
         assert!(std::panic::catch_unwind(|| drop(amx.registers())).is_err());
         // They are as they were.
-        let (left, right) = (Left([[1; 32]; COLUMNS]), Right([[1; 64]; 8]));
+        let group = Group {
+            q: [1; 32],
+            ..Group::ZERO
+        };
+        let (left, right) = ([group; COLUMNS], Right([[1; 64]; 8]));
         let mut sums = Sums::ZERO;
         first.dot(&left, &right, &mut sums);
         assert_eq!(sums.0[0][..4], 32i32.to_le_bytes());

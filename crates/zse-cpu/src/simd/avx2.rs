@@ -32,7 +32,8 @@ impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
 
-    const COLUMNS: usize = 2;
+    const COLUMNS: usize = 4;
+    const TILES: usize = 1;
     const FLOAT_COLUMNS: usize = 4;
     const WIDE_OFFSET: i32 = 0;
 

@@ -27,8 +27,9 @@ impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
 
-    const COLUMNS: usize = 4;
-    const FLOAT_COLUMNS: usize = 16;
+    const COLUMNS: usize = 8;
+    const TILES: usize = 2;
+    const FLOAT_COLUMNS: usize = 8;
     const WIDE_OFFSET: i32 = 128;
 
     #[inline(always)]

@@ -88,10 +88,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// 64 bytes: 16 lanes of 4 bytes.
     type I: Copy;
 
-    /// Columns that a matrix product keeps in registers at a time: 1, 2 or 4.
+    /// Columns that a matrix product keeps in registers at a time: 1, 2, 4 or 8.
     const COLUMNS: usize;
 
-    /// As [`Simd::COLUMNS`], for weights that are numbers themselves: 4 or 16.
+    /// Tiles of weights that a matrix product multiplies with each of them: 1 or 2.
+    const TILES: usize;
+
+    /// As [`Simd::COLUMNS`], for weights that are numbers themselves: 4 or 8.
     const FLOAT_COLUMNS: usize;
 
     /// What [`Simd::wide`] adds to a byte.

@@ -76,6 +76,7 @@ impl<D: DotProduct> Simd for Neon<D> {
     type I = [uint32x4_t; 4];
 
     const COLUMNS: usize = 2;
+    const TILES: usize = 1;
     const FLOAT_COLUMNS: usize = 4;
     const WIDE_OFFSET: i32 = 0;
 

@@ -45,6 +45,7 @@ impl Simd for Scalar {
     type I = Bytes;
 
     const COLUMNS: usize = 1;
+    const TILES: usize = 1;
     const FLOAT_COLUMNS: usize = 4;
     const WIDE_OFFSET: i32 = 0;
 

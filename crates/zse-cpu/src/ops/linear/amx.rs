@@ -5,14 +5,17 @@
 use std::marker::PhantomData;
 
 use zse_quant::contract::GROUP;
+
 use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
 use super::quantized::{GROUPS, scaled};
 use super::tile::{Form, Sink, Tile, Unpack};
-use crate::ops::activations::Activations;
+use crate::ops::activations::{Activations, Group, PANEL};
 pub(super) use crate::simd::amx::COLUMNS;
-use crate::simd::amx::{Amx, Left, Registers, Right, Sums};
+use crate::simd::amx::{Amx, Registers, Right, Sums};
 use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
+
+const _: () = assert!(COLUMNS == PANEL);
 
 /// Tiles of weights that meet the same activations, so that these are gathered once for all.
 pub(super) const BAND: usize = 4;
@@ -41,7 +44,9 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
         let cells_at_once = cells * (GROUPS / (cell_len(ty) / GROUP));
         let registers = self.amx.registers();
         let mut weights = [Weights::ZERO; BAND];
-        let mut activations = Gathered::ZERO;
+        let beside = self.columns.iter().all(|c| self.input.panel(c).is_some());
+        let mut gathered =
+            (!beside).then(|| vec![[[Group::ZERO; COLUMNS]; GROUPS]; self.columns.len()]);
         let mut sums = [[Sums::ZERO; 2]; 2];
         for out in &mut *self.out {
             out.fill([0.0; LANES]);
@@ -63,13 +68,26 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
                 }
                 len = fill.filled;
             }
-            for (i, columns) in self.columns.iter().enumerate() {
-                activations.gather::<U>(self.input, columns, first, len);
-                for (weights, out) in weights.iter().zip(&mut *self.out) {
-                    let out = &mut out.as_chunks_mut().0[i];
-                    multiply::<S, U>(s, &registers, weights, &activations, len, &mut sums, out);
-                }
-            }
+            let panels: Vec<&[[Group; COLUMNS]]> = match &mut gathered {
+                None => self
+                    .columns
+                    .iter()
+                    .flat_map(|columns| self.input.panel(columns))
+                    .map(|panel| &panel[first..first + len])
+                    .collect(),
+                Some(gathered) => self
+                    .columns
+                    .iter()
+                    .zip(gathered)
+                    .map(|(columns, to)| gather(self.input, columns, first, &mut to[..len]))
+                    .collect(),
+            };
+            let pairs = Pairs {
+                weights: &weights[..self.out.len()],
+                panels: &panels,
+                unpacker: PhantomData::<U>,
+            };
+            pairs.multiply(s, &registers, &mut sums, self.out);
             first += len;
         }
     }
@@ -133,82 +151,81 @@ fn signed<S: Simd>(s: S, form: Form, q: S::I) -> S::I {
     }
 }
 
-/// Groups of 16 columns, beside each other.
-struct Gathered {
-    q: [Left; GROUPS],
-    scale: [[f32; COLUMNS]; GROUPS],
-    /// Sums over each half of a group; if the halves share a scale, over both in the first.
-    sums: [[[f32; COLUMNS]; 2]; GROUPS],
+/// Gathers groups `first ..` of columns that do not lie beside each other.
+fn gather<'g>(
+    input: &Activations,
+    columns: &[u32; COLUMNS],
+    first: usize,
+    to: &'g mut [[Group; COLUMNS]],
+) -> &'g [[Group; COLUMNS]] {
+    for (c, &column) in columns.iter().enumerate() {
+        let column = input.column(column as usize);
+        for (g, to) in (first..).zip(&mut *to) {
+            to[c] = *column.group(g);
+        }
+    }
+    to
 }
 
-impl Gathered {
-    const ZERO: Self = Self {
-        q: [Left([[0; GROUP]; COLUMNS]); GROUPS],
-        scale: [[0.0; COLUMNS]; GROUPS],
-        sums: [[[0.0; COLUMNS]; 2]; GROUPS],
-    };
+/// Tiles of weights and panels of activations, each of which meets each.
+struct Pairs<'a, U> {
+    weights: &'a [Weights],
+    /// The same groups of each.
+    panels: &'a [&'a [[Group; COLUMNS]]],
+    unpacker: PhantomData<U>,
+}
 
-    /// Gathers groups `first .. first + len` of `columns` for the type of `U`.
+impl<U: Unpack> Pairs<'_, U> {
+    /// The integer sums of group `g` of pair `i`: of the tiles with the first panel, then with the
+    /// next.
     #[inline(always)]
-    fn gather<U: Unpack>(
-        &mut self,
-        input: &Activations,
-        columns: &[u32; COLUMNS],
-        first: usize,
-        len: usize,
+    fn dot(&self, registers: &Registers, i: usize, g: usize, sums: &mut [Sums; 2]) {
+        let x = &self.panels[i / self.weights.len()][g];
+        let w = &self.weights[i % self.weights.len()].q[g];
+        if U::SPLIT {
+            registers.dot_halves(x, w, sums);
+        } else {
+            registers.dot(x, w, &mut sums[0]);
+        }
+    }
+
+    /// Adds the products to `out`, which has one slice for each tile. `sums` is room for the
+    /// integer sums of two groups: the next one's are made while one's become numbers.
+    #[inline(always)]
+    fn multiply<S: Simd>(
+        &self,
+        s: S,
+        registers: &Registers,
+        sums: &mut [[Sums; 2]; 2],
+        out: &mut [&mut [[f32; LANES]]],
     ) {
-        for (c, &column) in columns.iter().enumerate() {
-            let column = input.column(column as usize);
-            for g in 0..len {
-                self.q[g].0[c] = column.q[first + g];
-                self.scale[g][c] = column.scale[first + g];
-                let [s0, s1] = column.sums[first + g];
-                if U::MIN && U::SPLIT {
-                    self.sums[g][0][c] = s0 as f32;
-                    self.sums[g][1][c] = s1 as f32;
-                } else if U::MIN {
-                    self.sums[g][0][c] = (s0 + s1) as f32;
+        let pairs = self.weights.len() * self.panels.len();
+        let mut slot = 0;
+        self.dot(registers, 0, 0, &mut sums[slot]);
+        for i in 0..pairs {
+            let (panel, tile) = (i / self.weights.len(), i % self.weights.len());
+            let (x, weights) = (self.panels[panel], &self.weights[tile]);
+            let out = &mut out[tile].as_chunks_mut::<COLUMNS>().0[panel];
+            let mut acc: [S::F; COLUMNS] = array!(s.zero(); c => s.load(&out[c]));
+            for (g, group) in x.iter().enumerate() {
+                if g + 1 < x.len() {
+                    self.dot(registers, i, g + 1, &mut sums[1 - slot]);
+                } else if i + 1 < pairs {
+                    self.dot(registers, i + 1, 0, &mut sums[1 - slot]);
                 }
+                let [p0, p1] = &sums[slot];
+                let w = [s.load(&weights.w[g][0]), s.load(&weights.w[g][1])];
+                let m = [s.load(&weights.m[g][0]), s.load(&weights.m[g][1])];
+                for (c, acc) in acc.iter_mut().enumerate() {
+                    let p = [s.load_bytes(&p0.0[c]), s.load_bytes(&p1.0[c])];
+                    let t = scaled::<S, U>(s, p, &group[c], &w, &m);
+                    *acc = s.fma(t, s.splat(group[c].scale), *acc);
+                }
+                slot = 1 - slot;
+            }
+            for c in 0..COLUMNS {
+                s.store(acc[c], &mut out[c]);
             }
         }
-    }
-}
-
-/// Adds the products of `len` groups to `out`. `sums` is room for two groups' integer sums.
-#[inline(always)]
-fn multiply<S: Simd, U: Unpack>(
-    s: S,
-    registers: &Registers,
-    weights: &Weights,
-    x: &Gathered,
-    len: usize,
-    sums: &mut [[Sums; 2]; 2],
-    out: &mut [[f32; LANES]; COLUMNS],
-) {
-    let dot = |g: usize, sums: &mut [Sums; 2]| {
-        if U::SPLIT {
-            registers.dot_halves(&x.q[g], &weights.q[g], sums);
-        } else {
-            registers.dot(&x.q[g], &weights.q[g], &mut sums[0]);
-        }
-    };
-    let mut acc: [S::F; COLUMNS] = array!(s.zero(); c => s.load(&out[c]));
-    dot(0, &mut sums[0]);
-    for g in 0..len {
-        // The next group's sums, while this one's become numbers.
-        if g + 1 < len {
-            dot(g + 1, &mut sums[(g + 1) % 2]);
-        }
-        let [p0, p1] = &sums[g % 2];
-        let w = [s.load(&weights.w[g][0]), s.load(&weights.w[g][1])];
-        let m = [s.load(&weights.m[g][0]), s.load(&weights.m[g][1])];
-        for (c, acc) in acc.iter_mut().enumerate() {
-            let p = [s.load_bytes(&p0.0[c]), s.load_bytes(&p1.0[c])];
-            let t = scaled::<S, U>(s, p, [x.sums[g][0][c], x.sums[g][1][c]], &w, &m);
-            *acc = s.fma(t, s.splat(x.scale[g][c]), *acc);
-        }
-    }
-    for c in 0..COLUMNS {
-        s.store(acc[c], &mut out[c]);
     }
 }

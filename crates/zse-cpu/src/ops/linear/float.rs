@@ -13,11 +13,16 @@ const CELLS: usize = 4 * TILE_ROWS;
 const BLOCK: usize = 256;
 
 /// Tiles that many columns meet together, so that these are gathered once for all.
-pub(super) const BAND: usize = 8;
+pub(super) const BAND: usize = 16;
 
 /// Tiles that one column meets together. Each has a chain of additions of its own, so that none
 /// waits for the one before, and memory of its own to fetch from.
 pub(super) const STREAMS: usize = 4;
+
+/// Values of k by 16 rows or columns, where vectors do not cross lines of the cache.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Aligned([[f32; LANES]; BLOCK]);
 
 /// How the 4 bytes of a cell become numbers.
 pub(super) trait FloatCell: Copy + Sync {
@@ -122,8 +127,8 @@ impl<C: FloatCell> Multiply<'_, C> {
     #[inline(always)]
     fn many<S: Simd>(self, s: S) {
         let n = self.columns.len();
-        let mut weights = [[[0.0; LANES]; BLOCK]; BAND];
-        let mut x = [[0.0; LANES]; BLOCK];
+        let mut weights = [Aligned([[0.0; LANES]; BLOCK]); BAND];
+        let mut x = Aligned([[0.0; LANES]; BLOCK]);
         self.out.fill([0.0; LANES]);
         let bands = self.tiles.chunks(BAND * self.tile_bytes);
         for (tiles, out) in bands.zip(self.out.chunks_mut(BAND * n)) {
@@ -132,17 +137,28 @@ impl<C: FloatCell> Multiply<'_, C> {
                 let tiles = tiles.chunks_exact(self.tile_bytes);
                 for (tile, weights) in tiles.zip(&mut weights) {
                     let cells = &tile.as_chunks::<CELLS>().0[first / C::LEN..];
-                    for (cells, to) in cells.iter().zip(weights.chunks_mut(C::LEN)) {
+                    for (cells, to) in cells.iter().zip(weights.0.chunks_mut(C::LEN)) {
                         for (w, to) in self.cell.widen(s, cells).into_iter().zip(to) {
                             s.store(w, to);
                         }
                     }
                 }
                 for (i, columns) in self.columns.chunks(LANES).enumerate() {
-                    gather(s, self.input, self.k, columns, first, &mut x[..len]);
-                    for (weights, out) in weights.iter().zip(out.chunks_exact_mut(n)) {
-                        let out = &mut out[LANES * i..][..columns.len()];
-                        multiply_add(s, &weights[..len], &x[..len], out);
+                    gather(s, self.input, self.k, columns, first, &mut x.0[..len]);
+                    let columns = LANES * i..LANES * i + columns.len();
+                    let pairs = weights.chunks(S::TILES).zip(out.chunks_mut(S::TILES * n));
+                    for (weights, out) in pairs {
+                        let mut out = out.chunks_exact_mut(n).map(|out| &mut out[columns.clone()]);
+                        match (weights, out.next(), out.next()) {
+                            ([w0, w1], Some(out0), Some(out1)) => {
+                                let weights = [&w0.0[..len], &w1.0[..len]];
+                                multiply_add(s, weights, &x.0[..len], [out0, out1]);
+                            }
+                            ([w0, ..], Some(out0), None) => {
+                                multiply_add(s, [&w0.0[..len]], &x.0[..len], [out0]);
+                            }
+                            _ => {}
+                        }
                     }
                 }
             }
@@ -211,44 +227,59 @@ fn gather<S: Simd>(
     }
 }
 
-/// Adds the products of `weights` with the columns that `x` holds to `out`.
+/// Adds the products of `T` tiles with the columns that `x` holds to `out`.
 #[inline(always)]
-fn multiply_add<S: Simd>(
+fn multiply_add<S: Simd, const T: usize>(
     s: S,
-    weights: &[[f32; LANES]],
+    weights: [&[[f32; LANES]]; T],
     x: &[[f32; LANES]],
-    out: &mut [[f32; LANES]],
+    mut out: [&mut [[f32; LANES]]; T],
 ) {
-    // Few columns are better served by few than by 16 of which most are nobody's.
-    if S::FLOAT_COLUMNS == LANES && out.len() > LANES - 4 {
-        multiply_add_from::<S, LANES>(s, weights, x, 0, out);
-    } else {
-        for (i, out) in out.chunks_mut(4).enumerate() {
-            multiply_add_from::<S, 4>(s, weights, x, 4 * i, out);
-        }
+    let n = out[0].len();
+    let mut first = 0;
+    while first < n {
+        // Few columns are better served by few than by many of which most are nobody's.
+        first = if S::FLOAT_COLUMNS == 8 && n - first > 4 {
+            multiply_add_from::<S, T, 8>(s, weights, x, first, &mut out)
+        } else {
+            multiply_add_from::<S, T, 4>(s, weights, x, first, &mut out)
+        };
     }
 }
 
-/// As [`multiply_add`], for up to `N` columns of `x` from column `first` on.
+/// As [`multiply_add`], for up to `N` columns from number `first` on. Returns the number of the
+/// next.
 #[inline(always)]
-fn multiply_add_from<S: Simd, const N: usize>(
+fn multiply_add_from<S: Simd, const T: usize, const N: usize>(
     s: S,
-    weights: &[[f32; LANES]],
+    weights: [&[[f32; LANES]]; T],
     x: &[[f32; LANES]],
     first: usize,
-    out: &mut [[f32; LANES]],
-) {
-    let mut acc = [s.zero(); N];
-    for (acc, out) in acc.iter_mut().zip(&*out) {
-        *acc = s.load(out);
-    }
-    for (w, x) in weights.iter().zip(x) {
-        let w = s.load(w);
-        for c in 0..N {
-            acc[c] = s.fma(w, s.splat(x[first + c]), acc[c]);
+    out: &mut [&mut [[f32; LANES]]; T],
+) -> usize {
+    let mut acc = [[s.zero(); N]; T];
+    for t in 0..T {
+        for (acc, out) in acc[t].iter_mut().zip(&out[t][first..]) {
+            *acc = s.load(out);
         }
     }
-    for (acc, out) in acc.into_iter().zip(out) {
-        s.store(acc, out);
+    for (i, x) in x.iter().enumerate() {
+        let mut w = [s.zero(); T];
+        for t in 0..T {
+            w[t] = s.load(&weights[t][i]);
+        }
+        let x: &[f32; N] = x[first..].first_chunk().expect("16 is a multiple of N");
+        for c in 0..N {
+            let x = s.splat(x[c]);
+            for t in 0..T {
+                acc[t][c] = s.fma(w[t], x, acc[t][c]);
+            }
+        }
     }
+    for t in 0..T {
+        for (acc, out) in acc[t].into_iter().zip(&mut out[t][first..]) {
+            s.store(acc, out);
+        }
+    }
+    first + N
 }

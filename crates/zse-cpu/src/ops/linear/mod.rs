@@ -189,10 +189,11 @@ impl Product<'_> {
         match (self.weight.matrix.ty().is_quantized(), self.columns.len()) {
             (false, 1) => float::STREAMS,
             (false, _) => float::BAND,
+            (true, 1) => quantized::STREAMS,
             (true, n) => match arch {
                 #[cfg(target_arch = "x86_64")]
                 Arch::Amx(_) if n >= amx::COLUMNS => amx::BAND,
-                _ => 1,
+                _ => quantized::BAND,
             },
         }
     }
@@ -230,14 +231,23 @@ impl Product<'_> {
             up.multiply(arch, tiles.clone(), &self.input, columns, up_out, packed);
             glu_lanes(arch, act, out, up_out);
         }
+        // Row by row, so that what is written of one lies together.
         let rows = self.weight.matrix.rows();
-        for (tile, out) in tiles.zip(out.chunks_exact(len)) {
-            let width = TILE_ROWS.min(rows - tile * TILE_ROWS);
-            for (values, &row) in out.iter().zip(&self.to[first..]) {
-                // SAFETY: no row is named twice, by the caller, and each tile of a row is in one
-                // unit, which is computed once.
-                let to = unsafe { self.out.part(row as usize * rows + tile * TILE_ROWS, width) };
-                to.copy_from_slice(&values[..width]);
+        let (from, width) = (
+            tiles.start * TILE_ROWS,
+            rows.min(tiles.end * TILE_ROWS) - tiles.start * TILE_ROWS,
+        );
+        for (i, &row) in self.to[first..][..len].iter().enumerate() {
+            // SAFETY: no row is named twice, by the caller, and each tile of a row is in one unit,
+            // which is computed once.
+            let to = unsafe { self.out.part(row as usize * rows + from, width) };
+            for (tile, to) in to.chunks_mut(TILE_ROWS).enumerate() {
+                let values = &out[tile * len + i];
+                // A whole tile is one store; a slice of unknown length would be a call.
+                match to.as_mut_array() {
+                    Some(to) => *to = *values,
+                    None => to.copy_from_slice(&values[..to.len()]),
+                }
             }
         }
     }
@@ -350,12 +360,25 @@ impl Visit for Quantized<'_> {
             out,
         } = self;
         let len = columns.len();
+        if let [column] = *columns {
+            let bands = tiles.chunks(quantized::STREAMS * tile_bytes);
+            for (tiles, out) in bands.zip(out.chunks_mut(quantized::STREAMS)) {
+                arch.run(quantized::MultiplyOne {
+                    unpacker,
+                    tiles,
+                    tile_bytes,
+                    column: input.column(column as usize),
+                    out,
+                });
+            }
+            return;
+        }
+        let mut out: Vec<&mut Products> = out.chunks_exact_mut(len).collect();
         let rest = columns;
         #[cfg(target_arch = "x86_64")]
         let rest = if let Arch::Amx(amx) = arch
             && let (columns @ [_, ..], last) = columns.as_chunks()
         {
-            let mut out: Vec<&mut Products> = out.chunks_exact_mut(len).collect();
             let bands = tiles.chunks(amx::BAND * tile_bytes);
             for (tiles, out) in bands.zip(out.chunks_mut(amx::BAND)) {
                 arch.run(amx::Multiply {
@@ -375,15 +398,18 @@ impl Visit for Quantized<'_> {
         if rest.is_empty() {
             return;
         }
-        let done = len - rest.len();
-        let outs = out.chunks_exact_mut(len);
-        for (tile, out) in tiles.chunks_exact(tile_bytes).zip(outs) {
+        for out in &mut out {
+            *out = &mut std::mem::take(out)[len - rest.len()..];
+        }
+        let bands = tiles.chunks(quantized::BAND * tile_bytes);
+        for (tiles, out) in bands.zip(out.chunks_mut(quantized::BAND)) {
             arch.run(quantized::Multiply {
                 unpacker,
-                tile,
+                tiles,
+                tile_bytes,
                 input,
                 columns: rest,
-                out: &mut out[done..],
+                out,
             });
         }
     }

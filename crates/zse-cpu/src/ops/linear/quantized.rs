@@ -7,249 +7,378 @@ use zse_quant::contract::GROUP;
 use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
 use super::tile::{Form, Sink, Tile, Unpack};
-use crate::ops::activations::{Activations, Column};
+use crate::ops::activations::{Activations, Column, Group};
 use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
 
 /// Groups of 32 k that are unpacked at a time for many columns: with 512 bytes a group they stay
 /// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
 pub(super) const GROUPS: usize = 8;
 
-/// Multiplies a tile of 16 rows with some columns.
-pub(super) struct Multiply<'a, U> {
+/// Bytes that memory is fetched by.
+const LINE: usize = 64;
+
+/// Tiles that one column meets together: each is memory of its own, and several streams are fetched
+/// faster than one.
+pub(super) const STREAMS: usize = 4;
+
+/// Multiplies up to [`STREAMS`] tiles of 16 rows with one column, as it unpacks them.
+pub(super) struct MultiplyOne<'a, U> {
     pub(super) unpacker: U,
-    /// The tile's cells over all k.
-    pub(super) tile: &'a [u8],
-    pub(super) input: &'a Activations,
-    /// Which columns of `input`.
-    pub(super) columns: &'a [u32],
-    /// For each of them, the products with the 16 rows.
+    /// The tiles' cells over all k, one tile after the other.
+    pub(super) tiles: &'a [u8],
+    pub(super) tile_bytes: usize,
+    pub(super) column: Column<'a>,
+    /// For each tile, the products with its rows.
     pub(super) out: &'a mut [[f32; LANES]],
 }
 
-impl<U: Unpack> Kernel for Multiply<'_, U> {
+impl<U: Unpack> Kernel for MultiplyOne<'_, U> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.columns {
-            [column] => self.one(s, *column),
-            _ => self.many(s),
+        let ty = self.unpacker.ty();
+        let (bytes, groups) = (TILE_ROWS * cell_bytes(ty), cell_len(ty) / GROUP);
+        self.out.fill([0.0; LANES]);
+        let mut ahead = Ahead {
+            tiles: self.tiles,
+            tile_bytes: self.tile_bytes,
+            step: bytes / (groups * self.out.len()),
+            done: 0,
+            asked: 0,
+        };
+        for i in 0..self.tile_bytes / bytes {
+            let tiles = self.tiles.chunks_exact(self.tile_bytes);
+            for (tile, out) in tiles.zip(&mut *self.out) {
+                let mut sink: OneColumn<'_, '_, S, U> = OneColumn {
+                    s,
+                    column: self.column,
+                    ahead: &mut ahead,
+                    unpacker: PhantomData,
+                    group: i * groups,
+                    acc: s.load(out),
+                };
+                self.unpacker
+                    .unpack(s, &tile[i * bytes..][..bytes], &mut sink);
+                s.store(sink.acc, out);
+            }
         }
     }
 }
 
-impl<U: Unpack> Multiply<'_, U> {
-    /// For one column: multiplies as it unpacks.
-    #[inline(always)]
-    fn one<S: Simd>(self, s: S, column: u32) {
-        let ty = self.unpacker.ty();
-        let column = self.input.column(column as usize);
-        let mut sink: OneColumn<'_, S, U> = OneColumn {
-            s,
-            column,
-            unpacker: PhantomData,
-            group: 0,
-            acc: s.zero(),
-        };
-        for cells in self.tile.chunks_exact(TILE_ROWS * cell_bytes(ty)) {
-            fetch_ahead(cells);
-            self.unpacker.unpack(s, cells, &mut sink);
-        }
-        s.store(sink.acc, &mut self.out[0]);
-    }
+/// Asks for the memory of several tiles, a little of each at a time: more at once would wait for a
+/// free buffer, and the products with it.
+struct Ahead<'a> {
+    tiles: &'a [u8],
+    tile_bytes: usize,
+    /// Bytes of a tile to ask for at a time.
+    step: usize,
+    /// What is behind the products, on average over the tiles.
+    done: usize,
+    /// What was asked for, in whole lines.
+    asked: usize,
+}
 
-    /// For many columns: unpacks [`GROUPS`] groups, then multiplies all columns with them. The
-    /// accumulators wait in `out`, which does not change their bits.
+impl Ahead<'_> {
     #[inline(always)]
-    fn many<S: Simd>(self, s: S) {
-        let ty = self.unpacker.ty();
-        let cells_at_once = GROUPS / (cell_len(ty) / GROUP);
-        self.out.fill([0.0; LANES]);
-        let mut fill = Fill {
-            s,
-            groups: Groups::default(),
-            filled: 0,
-        };
-        let mut first = 0;
-        for cells in self.tile.chunks(cells_at_once * TILE_ROWS * cell_bytes(ty)) {
-            fill.filled = 0;
-            for cells in cells.chunks_exact(TILE_ROWS * cell_bytes(ty)) {
-                fetch_ahead(cells);
-                self.unpacker.unpack(s, cells, &mut fill);
+    fn step(&mut self) {
+        self.done += self.step;
+        while self.asked < self.done {
+            for tile in (0..self.tiles.len()).step_by(self.tile_bytes) {
+                fetch_ahead(&self.tiles[tile + self.asked..][..1]);
             }
-            let block = Block {
-                groups: &fill.groups,
-                first,
-                len: fill.filled,
-            };
-            let (columns, out) = (self.columns, &mut self.out[..]);
-            let (columns, out) = match S::COLUMNS {
-                4 => block.multiply::<S, U, 4>(s, self.input, columns, out),
-                2 => block.multiply::<S, U, 2>(s, self.input, columns, out),
-                _ => (columns, out),
-            };
-            block.multiply::<S, U, 1>(s, self.input, columns, out);
-            first += fill.filled;
+            self.asked += LINE;
         }
     }
 }
 
 /// Multiplies each tile at once with one column.
-struct OneColumn<'a, S: Simd, U> {
+struct OneColumn<'a, 't, S: Simd, U> {
     s: S,
     column: Column<'a>,
+    ahead: &'t mut Ahead<'a>,
     unpacker: PhantomData<U>,
     group: usize,
     acc: S::F,
 }
 
-impl<S: Simd, U: Unpack> Sink<S> for OneColumn<'_, S, U> {
+impl<S: Simd, U: Unpack> Sink<S> for OneColumn<'_, '_, S, U> {
     #[inline(always)]
     fn take(&mut self, tile: Tile<S>) {
-        let products = dot::<S, U, 1>(self.s, &tile, [group_of(&self.column, self.group)]);
-        let scale = self.s.splat(self.column.scale[self.group]);
-        self.acc = self.s.fma(products[0], scale, self.acc);
+        self.ahead.step();
+        let x = self.column.group(self.group);
+        let [[products]] = dot::<S, U, 1, 1>(self.s, [&tile], [x]);
+        self.acc = self.s.fma(products, self.s.splat(x.scale), self.acc);
         self.group += 1;
     }
 }
 
-/// Unpacked groups in memory.
-struct Groups {
-    q: [[[u8; 64]; 8]; GROUPS],
-    w: [[[f32; LANES]; 2]; GROUPS],
-    m: [[[f32; LANES]; 2]; GROUPS],
+/// Tiles that many columns meet together.
+pub(super) const BAND: usize = 2;
+
+/// Multiplies up to [`BAND`] tiles of 16 rows with many columns.
+pub(super) struct Multiply<'a, 'o, U> {
+    pub(super) unpacker: U,
+    /// The tiles' cells over all k, one tile after the other.
+    pub(super) tiles: &'a [u8],
+    pub(super) tile_bytes: usize,
+    pub(super) input: &'a Activations,
+    /// Which columns of `input`.
+    pub(super) columns: &'a [u32],
+    /// For each tile and each column, the products with the 16 rows.
+    pub(super) out: &'a mut [&'o mut [[f32; LANES]]],
 }
 
-impl Default for Groups {
-    fn default() -> Self {
-        let zeros = [[[0.0; LANES]; 2]; GROUPS];
-        Self {
-            q: [[[0; 64]; 8]; GROUPS],
-            w: zeros,
-            m: zeros,
+impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let out = std::mem::take(&mut self.out);
+        let bands = self.tiles.chunks(S::TILES * self.tile_bytes);
+        for (tiles, out) in bands.zip(out.chunks_mut(S::TILES)) {
+            match S::TILES {
+                2 => self.band::<S, 2>(s, tiles, out),
+                _ => self.band::<S, 1>(s, tiles, out),
+            }
         }
     }
 }
 
+impl<U: Unpack> Multiply<'_, '_, U> {
+    /// Unpacks [`GROUPS`] groups of up to `T` tiles, then multiplies all columns with them. The
+    /// accumulators wait in `out`, which does not change their bits.
+    #[inline(always)]
+    fn band<S: Simd, const T: usize>(&self, s: S, tiles: &[u8], out: &mut [&mut [[f32; LANES]]]) {
+        let ty = self.unpacker.ty();
+        let cells = TILE_ROWS * cell_bytes(ty);
+        let cells_at_once = cells * (GROUPS / (cell_len(ty) / GROUP));
+        let mut unpacked = [[Unpacked::ZERO; GROUPS]; T];
+        for out in &mut *out {
+            out.fill([0.0; LANES]);
+        }
+        let mut first = 0;
+        for start in (0..self.tile_bytes).step_by(cells_at_once) {
+            let end = self.tile_bytes.min(start + cells_at_once);
+            let mut len = 0;
+            for (bytes, groups) in tiles.chunks_exact(self.tile_bytes).zip(&mut unpacked) {
+                let mut fill = Fill {
+                    s,
+                    groups,
+                    filled: 0,
+                };
+                for cells in bytes[start..end].chunks_exact(cells) {
+                    fetch_ahead(cells);
+                    self.unpacker.unpack(s, cells, &mut fill);
+                }
+                len = fill.filled;
+            }
+            let block = Block {
+                tiles: &unpacked,
+                first,
+                len,
+            };
+            let mut done = 0;
+            if S::COLUMNS >= 8 && !U::SPLIT {
+                done = block.multiply::<S, U, 8>(s, self.input, self.columns, done, out);
+            }
+            if S::COLUMNS >= 4 {
+                done = block.multiply::<S, U, 4>(s, self.input, self.columns, done, out);
+            }
+            if S::COLUMNS == 2 {
+                done = block.multiply::<S, U, 2>(s, self.input, self.columns, done, out);
+            }
+            block.multiply::<S, U, 1>(s, self.input, self.columns, done, out);
+            first += len;
+        }
+    }
+}
+
+/// An unpacked [`Tile`] in memory.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Unpacked {
+    q: [[u8; 64]; 8],
+    w: [[f32; LANES]; 2],
+    m: [[f32; LANES]; 2],
+}
+
+impl Unpacked {
+    const ZERO: Self = Self {
+        q: [[0; 64]; 8],
+        w: [[0.0; LANES]; 2],
+        m: [[0.0; LANES]; 2],
+    };
+}
+
 /// Writes tiles to memory.
-struct Fill<S> {
+struct Fill<'a, S> {
     s: S,
-    groups: Groups,
+    groups: &'a mut [Unpacked; GROUPS],
     filled: usize,
 }
 
-impl<S: Simd> Sink<S> for Fill<S> {
+impl<S: Simd> Sink<S> for Fill<'_, S> {
     #[inline(always)]
     fn take(&mut self, tile: Tile<S>) {
-        let g = self.filled;
+        let to = &mut self.groups[self.filled];
         for j in 0..8 {
-            self.s.store_bytes(tile.q[j], &mut self.groups.q[g][j]);
+            self.s.store_bytes(tile.q[j], &mut to.q[j]);
         }
         for h in 0..2 {
-            self.s.store(tile.w[h], &mut self.groups.w[g][h]);
-            self.s.store(tile.m[h], &mut self.groups.m[g][h]);
+            self.s.store(tile.w[h], &mut to.w[h]);
+            self.s.store(tile.m[h], &mut to.m[h]);
         }
         self.filled += 1;
     }
 }
 
 /// Groups `first .. first + len` of the columns, and the weights that meet them.
-struct Block<'a> {
-    groups: &'a Groups,
+struct Block<'a, const T: usize> {
+    tiles: &'a [[Unpacked; GROUPS]; T],
     first: usize,
     len: usize,
 }
 
-impl Block<'_> {
-    /// Multiplies as many columns as go by `N`; returns the rest.
+impl<const T: usize> Block<'_, T> {
+    /// Multiplies as many of the columns from number `done` on as go by `N`; returns the number of
+    /// the next.
     #[inline(always)]
-    fn multiply<'c, 'o, S: Simd, U: Unpack, const N: usize>(
+    fn multiply<S: Simd, U: Unpack, const N: usize>(
         &self,
         s: S,
         input: &Activations,
-        columns: &'c [u32],
-        out: &'o mut [[f32; LANES]],
-    ) -> (&'c [u32], &'o mut [[f32; LANES]]) {
-        let (columns, rest) = columns.as_chunks::<N>();
-        let (out, out_rest) = out.as_chunks_mut::<N>();
-        for (columns, out) in columns.iter().zip(out) {
+        columns: &[u32],
+        mut done: usize,
+        out: &mut [&mut [[f32; LANES]]],
+    ) -> usize {
+        for columns in columns[done..].as_chunks::<N>().0 {
             let columns: [Column<'_>; N] =
                 array!(input.column(columns[0] as usize); c => input.column(columns[c] as usize));
-            let mut acc: [S::F; N] = array!(s.zero(); c => s.load(&out[c]));
-            for g in 0..self.len {
-                let tile = Tile {
-                    q: array!(s.splat_i32(0); j => s.load_bytes(&self.groups.q[g][j])),
-                    w: [s.load(&self.groups.w[g][0]), s.load(&self.groups.w[g][1])],
-                    m: [s.load(&self.groups.m[g][0]), s.load(&self.groups.m[g][1])],
-                };
-                let mut x = [group_of(&columns[0], self.first + g); N];
-                for c in 1..N {
-                    x[c] = group_of(&columns[c], self.first + g);
-                }
-                let products = dot::<S, U, N>(s, &tile, x);
+            let mut acc = [[s.zero(); N]; T];
+            // The last band may have fewer tiles: what is computed for the others is nobody's.
+            for (acc, out) in acc.iter_mut().zip(&*out) {
                 for c in 0..N {
-                    let scale = s.splat(columns[c].scale[self.first + g]);
-                    acc[c] = s.fma(products[c], scale, acc[c]);
+                    acc[c] = s.load(&out[done + c]);
                 }
             }
-            for c in 0..N {
-                s.store(acc[c], &mut out[c]);
+            for g in 0..self.len {
+                let x: [&Group; N] =
+                    array!(columns[0].group(self.first + g); c => columns[c].group(self.first + g));
+                let mut tiles = [&self.tiles[0][g]; T];
+                for t in 1..T {
+                    tiles[t] = &self.tiles[t][g];
+                }
+                let products = dot::<S, U, T, N>(s, tiles, x);
+                for t in 0..T {
+                    for c in 0..N {
+                        acc[t][c] = s.fma(products[t][c], s.splat(x[c].scale), acc[t][c]);
+                    }
+                }
+            }
+            for (acc, out) in acc.iter().zip(&mut *out) {
+                for c in 0..N {
+                    s.store(acc[c], &mut out[done + c]);
+                }
+            }
+            done += N;
+        }
+        done
+    }
+}
+
+/// Where [`dot`] has its weights from: registers, or memory, which is read as late as can be.
+trait Source<S: Simd> {
+    fn q(&self, s: S, j: usize) -> S::I;
+    fn w(&self, s: S) -> [S::F; 2];
+    fn m(&self, s: S) -> [S::F; 2];
+}
+
+impl<S: Simd> Source<S> for Tile<S> {
+    #[inline(always)]
+    fn q(&self, _: S, j: usize) -> S::I {
+        self.q[j]
+    }
+
+    #[inline(always)]
+    fn w(&self, _: S) -> [S::F; 2] {
+        self.w
+    }
+
+    #[inline(always)]
+    fn m(&self, _: S) -> [S::F; 2] {
+        self.m
+    }
+}
+
+impl<S: Simd> Source<S> for Unpacked {
+    #[inline(always)]
+    fn q(&self, s: S, j: usize) -> S::I {
+        s.load_bytes(&self.q[j])
+    }
+
+    #[inline(always)]
+    fn w(&self, s: S) -> [S::F; 2] {
+        [s.load(&self.w[0]), s.load(&self.w[1])]
+    }
+
+    #[inline(always)]
+    fn m(&self, s: S) -> [S::F; 2] {
+        [s.load(&self.m[0]), s.load(&self.m[1])]
+    }
+}
+
+/// The contract's `t` of 16 rows of each of `T` tiles and `N` columns.
+#[inline(always)]
+fn dot<S: Simd, U: Unpack, const T: usize, const N: usize>(
+    s: S,
+    tiles: [&impl Source<S>; T],
+    x: [&Group; N],
+) -> [[S::F; N]; T] {
+    // The products over each half, or over both in the first, less what the form of the weights
+    // adds. What one column needs is made once for all tiles.
+    let offset = U::FORM.offset::<S>();
+    let mut p = [[[s.splat_i32(0); 2]; N]; T];
+    for c in 0..N {
+        let [s0, s1] = x[c].sums;
+        let start = if U::SPLIT {
+            [s.splat_i32(-offset * s0), s.splat_i32(-offset * s1)]
+        } else {
+            [s.splat_i32(-offset * (s0 + s1)); 2]
+        };
+        for t in 0..T {
+            p[t][c] = start;
+        }
+    }
+    for j in 0..8 {
+        let half = if U::SPLIT { j / 4 } else { 0 };
+        let w: [S::I; T] = array!(s.splat_i32(0); t => tiles[t].q(s, j));
+        for c in 0..N {
+            let x = s.splat_i32(i32::from_le_bytes(x[c].q.as_chunks().0[j]));
+            for t in 0..T {
+                let p = &mut p[t][c][half];
+                *p = match U::FORM {
+                    Form::Narrow(_) => s.dot_narrow(*p, w[t], x),
+                    Form::Wide => s.dot_wide(*p, w[t], x),
+                };
             }
         }
-        (rest, out_rest)
     }
-}
-
-/// 32 activations of a column and their sums.
-type Group<'a> = (&'a [u8; GROUP], &'a [i32; 2]);
-
-#[inline(always)]
-fn group_of<'a>(column: &Column<'a>, group: usize) -> Group<'a> {
-    (&column.q[group], &column.sums[group])
-}
-
-/// The contract's `t` of 16 rows and `N` columns.
-#[inline(always)]
-fn dot<S: Simd, U: Unpack, const N: usize>(s: S, tile: &Tile<S>, x: [Group<'_>; N]) -> [S::F; N] {
-    // Both halves' products, less what the form of the weights adds.
-    let offset = U::FORM.offset::<S>();
-    let mut p = [[s.splat_i32(0); 2]; N];
-    for c in 0..N {
-        let [s0, s1] = x[c].1;
-        if U::SPLIT {
-            p[c] = [s.splat_i32(-offset * s0), s.splat_i32(-offset * s1)];
-        } else {
-            p[c][0] = s.splat_i32(-offset * (s0 + s1));
-        }
-    }
-    for (j, w) in tile.q.iter().enumerate() {
-        for c in 0..N {
-            let x = s.splat_i32(i32::from_le_bytes(x[c].0.as_chunks().0[j]));
-            let p = &mut p[c][j / 4];
-            *p = match U::FORM {
-                Form::Narrow(_) => s.dot_narrow(*p, *w, x),
-                Form::Wide => s.dot_wide(*p, *w, x),
-            };
-        }
-    }
-    array!(s.zero(); c => {
-        let ([p0, p1], [s0, s1]) = (p[c], *x[c].1);
-        let (p, sums) = if U::SPLIT {
-            ([p0, p1], [s0 as f32, s1 as f32])
-        } else {
-            ([s.add_i32(p0, p1), p1], [(s0 + s1) as f32, 0.0])
-        };
-        scaled::<S, U>(s, p, sums, &tile.w, &tile.m)
+    array!([s.zero(); N]; t => {
+        let (w, m) = (tiles[t].w(s), tiles[t].m(s));
+        array!(s.zero(); c => {
+            scaled::<S, U>(s, p[t][c], x[c], &w, &m)
+        })
     })
 }
 
-/// The contract's `t` of 16 rows and a column: its products and sums over each half of a group,
-/// scaled. If the halves share a scale, the first are over both and the second are not read.
+/// The contract's `t` of 16 rows and a column: its products over each half of a group, scaled. If
+/// the halves share a scale, the first are over both and the second are not read.
 #[inline(always)]
 pub(super) fn scaled<S: Simd, U: Unpack>(
     s: S,
     products: [S::I; 2],
-    sums: [f32; 2],
+    x: &Group,
     w: &[S::F; 2],
     m: &[S::F; 2],
 ) -> S::F {
@@ -257,11 +386,11 @@ pub(super) fn scaled<S: Simd, U: Unpack>(
     if U::SPLIT {
         t = s.fma(s.to_f32(products[1]), w[1], t);
     }
-    if U::MIN {
-        t = s.fma(s.splat(sums[0]), m[0], t);
-    }
     if U::MIN && U::SPLIT {
-        t = s.fma(s.splat(sums[1]), m[1], t);
+        t = s.fma(s.splat(x.sums[0] as f32), m[0], t);
+        t = s.fma(s.splat(x.sums[1] as f32), m[1], t);
+    } else if U::MIN {
+        t = s.fma(s.splat(x.total), m[0], t);
     }
     t
 }
