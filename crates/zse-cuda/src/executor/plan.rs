@@ -155,12 +155,10 @@ fn sizes(model: &Model, budget: &Budget) -> Sizes {
                     attention::scratch_bytes(program, state, heads),
                 );
             }
-            Op::Glu { gate, .. } => {
+            Op::Glu { gate, .. } if mixed_gates(model) => {
                 // Whether its inputs come from one group is known to the schedule; few models have both.
-                if mixed_gates(model) {
-                    let bytes = rows(gate).saturating_mul(4 * program.value(gate).cols);
-                    grow(&mut sizes.apart, [bytes]);
-                }
+                let bytes = rows(gate).saturating_mul(4 * program.value(gate).cols);
+                grow(&mut sizes.apart, [bytes]);
             }
             Op::MoeFfn {
                 x,

@@ -159,7 +159,6 @@ impl<'a> Run<'a> {
             } else {
                 Columns::default()
             },
-            ..RmsNorm::default()
         };
         norm::rms_norm(self.device, &norm, n, cols)?;
         if round {

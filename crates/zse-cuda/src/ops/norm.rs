@@ -36,7 +36,7 @@ pub(crate) fn rms_norm(
         rounded: Columns { q, s },
     } = *norm;
     let size = cols as i32;
-    if cols % 32 != 0 {
+    if !cols.is_multiple_of(32) {
         let shape = Shape::line(rows, threads(cols));
         // SAFETY: rows * cols numbers behind x and y, cols behind the weight.
         return unsafe { launch!(device, "rms_norm", shape; x, weight, eps, y, size) };
