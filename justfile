@@ -43,6 +43,14 @@ clients:
 parity:
     cd parity && cargo run --release -- report ../docs/parity.md
 
+# Compare speed with llama.cpp and ik_llama.cpp (hours; see bench/README.md)
+bench *args:
+    python3 bench/run.py {{args}}
+
+# Hold the kernels to the instructions that they took before (needs valgrind)
+guard *args:
+    python3 bench/guard.py {{args}}
+
 # Check the CPU executor for AArch64 and run its unit tests under QEMU (see the script)
 check-neon *args:
     crates/zse-cpu/check-neon {{args}}

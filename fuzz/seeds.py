@@ -89,7 +89,21 @@ TOKENIZERS = {
     "phi3": ["spm", "3<s>  a", "u<unk>", "c<s>", "d<|end|>", "n▁", "na"],
 }
 
+# What models of each family write, behind a byte.
+ANSWERS = {
+    "hermes": '<think>\nHm.\n</think>\nSo: <tool_call>\n{"name": "f", "arguments": {"a": "}"}}\n</tool_call>',
+    "llama": '{"name": "f", "parameters": {"a": [1]}}; {"name": "g", "parameters": {}}',
+    "mistral": 'So:[TOOL_CALLS][{"name": "f", "arguments": {}, "id": "123456789"}]',
+    "mistral_args": "[THINK]Hm.[/THINK][TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]g[CALL_ID]a[ARGS]{}",
+    "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```"
+                "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "gemma": '<|channel>thought\nHm.<channel|><|tool_call>call:f{a:<|"|>x<|"|>,n:[1]}<tool_call|>',
+    "harmony": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary"
+               " to=functions.f <|constrain|>json<|message|>{}<|call|>",
+}
+
 SEEDS = {
+    "answer": {name: b"\x02" + text.encode() for name, text in ANSWERS.items()},
     "gguf": GGUF,
     "template": {name: source.encode() for name, source in TEMPLATES.items()},
     "tokenizer": {name: b"\0".join(part.encode() for part in parts) for name, parts in TOKENIZERS.items()},

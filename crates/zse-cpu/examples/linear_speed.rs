@@ -12,11 +12,10 @@
 //! Each number is the best of several runs.
 
 use std::error::Error;
-use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zse_cpu::{CpuBackend, Isa};
+use zse_cpu::{CpuBackend, Isa, Peaks};
 use zse_model::conformance::{Fill, Rng, Synth, batch};
 use zse_model::executor::{Backend, Batch, Budget, Executor};
 use zse_model::program::{EmbedIndex, ProgramOutput};
@@ -92,9 +91,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         layers,
         ..
     } = options;
+    let peaks = Peaks::measure(threads, None).ok_or("no memory to measure with")?;
     println!(
-        "{layers} matrices {size} x {size}, {threads} threads; the machine reads {:.1} GB/s",
-        read_speed(threads)
+        "{layers} matrices {size} x {size}, {threads} threads; the machine reads {:.1} GB/s and does \
+         {:.0} GOPS of 8 bits",
+        peaks.read_gbs, peaks.int8_gops
     );
     println!("type      isa       columns        ms    GB/s    GOPS");
     for ty in &options.types {
@@ -173,19 +174,4 @@ fn best(executor: &mut dyn Executor, batch: &Batch) -> Result<f64, Box<dyn Error
         runs += 1;
     }
     Ok(best)
-}
-
-/// GB/s of `threads` threads that add up 512 MiB.
-fn read_speed(threads: usize) -> f64 {
-    let data = vec![1u64; 64 << 20];
-    let run = || {
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for part in data.chunks(data.len().div_ceil(threads)) {
-                scope.spawn(|| black_box(part.iter().fold(0u64, |a, &b| a.wrapping_add(b))));
-            }
-        });
-        size_of_val(data.as_slice()) as f64 / start.elapsed().as_secs_f64() / 1e9
-    };
-    (0..5).map(|_| run()).fold(0.0, f64::max)
 }

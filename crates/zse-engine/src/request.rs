@@ -45,6 +45,8 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// Tokens that end the generation, beside those that the vocabulary marks.
     pub stop_tokens: Vec<u32>,
+    /// Whether the text spells out control tokens: some models' calls of tools are made of them.
+    pub show_special: bool,
     /// What the text must look like; it ends as soon as it is complete. A long schema takes
     /// milliseconds to compile, on the thread that submits the request.
     pub constraint: Option<Constraint>,
@@ -70,6 +72,7 @@ impl Default for Generate {
             ignore_eos: false,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            show_special: false,
             constraint: None,
             n: 1,
             cache: true,

@@ -22,7 +22,13 @@ impl TextOutput {
         }
         stop_tokens.sort_unstable();
         Self {
-            decoder: tokenizer.map(|t| t.stream().after(prompt)),
+            decoder: tokenizer.map(|t| {
+                let stream = t.stream().after(prompt);
+                match request.show_special {
+                    true => stream.show_special(),
+                    false => stream,
+                }
+            }),
             matcher: StopMatcher::new(&request.stop),
             stops: request.stop.clone(),
             stop_tokens,

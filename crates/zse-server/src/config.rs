@@ -32,6 +32,13 @@ pub struct Config {
     /// A comment is sent on a stream that has had nothing to say for so long, so that proxies keep
     /// it open.
     pub keep_alive: Duration,
+    /// Most bytes that all loaded models may take; `None`: what the machine has when the server
+    /// starts.
+    pub model_memory: Option<u64>,
+    /// How long a model stays loaded that nobody asks for; `None`: until others need its memory.
+    pub model_idle: Option<Duration>,
+    /// Other names of models: each with the name that it stands for.
+    pub aliases: Vec<(String, String)>,
     /// Told about failures that clients only hear of in general words.
     pub report: Report,
 }
@@ -53,6 +60,9 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),
+            model_memory: None,
+            model_idle: None,
+            aliases: Vec::new(),
             report: Arc::new(|_| {}),
         }
     }
@@ -105,6 +115,14 @@ pub enum ServeError {
     #[error("two models have the name '{name}'")]
     SameName {
         /// The name.
+        name: String,
+    },
+    /// Another name of what is not there.
+    #[error("the alias '{alias}' stands for '{name}', which is not served")]
+    AliasOfNothing {
+        /// The other name.
+        alias: String,
+        /// What it stands for.
         name: String,
     },
     /// There is nothing to serve.

@@ -1,5 +1,6 @@
 //! The one error of the API, in OpenAI's shape.
 
+use crate::routes::{anthropic, ollama};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -89,6 +90,55 @@ impl ApiError {
         }
     }
 
+    /// A response that is not stored, or not any more.
+    pub(crate) fn no_response(param: &str, id: &str) -> Self {
+        Self {
+            code: Some("response_not_found"),
+            param: Some(param.to_owned()),
+            ..Self::new(
+                StatusCode::NOT_FOUND,
+                "invalid_request_error",
+                format!("there is no stored response '{id}'; the oldest are forgotten first"),
+            )
+        }
+    }
+
+    /// A model that cannot be loaded; `why` is not for clients.
+    pub(crate) fn cannot_load(name: &str, why: String) -> Self {
+        Self {
+            message: format!("the model '{name}' cannot be loaded; the server's log says why"),
+            ..Self::internal(why)
+        }
+    }
+
+    /// A model that is larger than what all models may take.
+    pub(crate) fn no_room(name: &str, needed: u64, limit: u64) -> Self {
+        Self {
+            code: Some("model_too_large"),
+            ..Self::param(
+                "model",
+                format!(
+                    "the model '{name}' needs {needed} bytes of memory, and models that are not \
+                     pinned may take {limit}"
+                ),
+            )
+        }
+    }
+
+    /// A model whose room is taken by models that are in use.
+    pub(crate) fn models_busy(name: &str) -> Self {
+        Self {
+            code: Some("overloaded"),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                format!(
+                    "other models are in use, and leave no memory for '{name}': try again later"
+                ),
+            )
+        }
+    }
+
     pub(crate) fn no_route(path: &str) -> Self {
         let message = format!("there is no '{path}' here");
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
@@ -158,6 +208,37 @@ impl ApiError {
         }
     }
 
+    /// Ollama's error object.
+    pub(crate) fn ollama(&self) -> Value {
+        json!({ "error": self.message })
+    }
+
+    /// Anthropic's error object.
+    pub(crate) fn anthropic(&self) -> Value {
+        let kind = match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        };
+        json!({ "type": "error", "error": { "type": kind, "message": self.message } })
+    }
+
+    /// The same error as a client of another API reads it.
+    pub(crate) fn body_for(&self, path: &str) -> Value {
+        if path.starts_with(anthropic::PATH) {
+            return self.anthropic();
+        }
+        match ollama::PATHS.contains(&path) {
+            true => self.ollama(),
+            false => self.body(),
+        }
+    }
+
     /// OpenAI's error object.
     pub(crate) fn body(&self) -> Value {
         json!({ "error": {
@@ -223,7 +304,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let headers = [(CONTENT_TYPE, "application/json")];
         let mut response = (self.status, headers, self.body().to_string()).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = self.status {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, self.retry_after.into());

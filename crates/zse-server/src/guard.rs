@@ -1,36 +1,80 @@
 //! Who may ask: keys, `Host`, `Origin`; and what is counted of every request.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::Extensions;
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
-use subtle::ConstantTimeEq;
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::state::App;
 
+/// Whose request it is: each key has its own stored responses, and finds nothing in the prefix cache
+/// that another asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tenant(String);
+
+impl Tenant {
+    /// Whoever has the key of this number.
+    pub(crate) fn of_key(number: usize) -> Self {
+        Self(format!("key {number}"))
+    }
+
+    /// What keeps its part of the prefix cache apart.
+    pub(crate) fn salt(&self) -> &str {
+        &self.0
+    }
+
+    /// Whose request this is, once it has passed the guard.
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        extensions.get().cloned().unwrap_or_default()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Tenant {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&parts.extensions))
+    }
+}
+
 /// Runs before every handler.
-pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let path = request.uri().path().to_owned();
     let mut response = match check(&app.config, &request) {
         Err(error) => error.into_response(),
         // A browser asks first, and without the key.
         Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
         Ok(()) => match authorize(&app.config, &request) {
             Err(error) => error.into_response(),
-            Ok(()) => next.run(request).await,
+            Ok(tenant) => {
+                request.extensions_mut().insert(tenant);
+                next.run(request).await
+            }
         },
     };
-    if let Some(error) = response.extensions().get::<ApiError>()
-        && let Some(why) = &error.internal
-    {
-        app.report(why);
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        if let Some(why) = &error.internal {
+            app.report(why);
+        }
+        // In the shape that the clients of the path read.
+        *response.body_mut() = error.body_for(&path).to_string().into();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
         let headers = response.headers_mut();
@@ -71,9 +115,9 @@ fn check(config: &Config, request: &Request) -> Result<(), ApiError> {
     )))
 }
 
-fn authorize(config: &Config, request: &Request) -> Result<(), ApiError> {
+fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
     if config.api_keys.is_empty() || request.uri().path() == "/health" {
-        return Ok(());
+        return Ok(Tenant::default());
     }
     let headers = request.headers();
     let bearer = text(headers, header::AUTHORIZATION).and_then(|value| {
@@ -83,22 +127,25 @@ fn authorize(config: &Config, request: &Request) -> Result<(), ApiError> {
     let given = bearer.or(headers.get("x-api-key").and_then(|v| v.to_str().ok()));
     let given = given.unwrap_or_default().as_bytes();
     // Every key is looked at, so that time says neither which one matches nor how far.
-    let matches = config
-        .api_keys
-        .iter()
-        .fold(0, |any, key| any | key.as_bytes().ct_eq(given).unwrap_u8());
-    match matches {
-        1 => Ok(()),
+    let keys = config.api_keys.iter().zip(1_u64..);
+    let number = keys.fold(0, |found, (key, number)| {
+        u64::conditional_select(&found, &number, key.as_bytes().ct_eq(given))
+    });
+    match usize::try_from(number) {
+        Ok(number @ 1..) => Ok(Tenant::of_key(number)),
         _ => Err(ApiError::unauthorized()),
     }
 }
 
 fn preflight() -> Response {
     let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "GET, POST, DELETE, OPTIONS",
+        ),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, x-api-key",
+            "authorization, content-type, x-api-key, anthropic-version, anthropic-beta",
         ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];

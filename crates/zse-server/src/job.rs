@@ -10,7 +10,7 @@ use zse::{Chunk, Engine, Finished, Generate, Generation, Progress};
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::sse::{self, Events};
+use crate::sse::{self, Events, Wire};
 use crate::state::{App, Slot};
 
 /// How long it may take until a client's going away is noticed while no token comes.
@@ -156,10 +156,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// Answers with a stream: `start` decides whether there is one, `write` fills it.
 pub(crate) async fn streaming<T>(
     app: &App,
+    wire: Wire,
     start: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     write: impl FnOnce(T, &Events) + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let (events, response) = sse::channel(app.config.keep_alive);
+    let (events, response) = sse::channel(wire, app.config.keep_alive);
     let report = Arc::clone(&app.config.report);
     let (sender, receiver) = oneshot::channel();
     tokio::task::spawn_blocking(move || match start() {

@@ -5,31 +5,32 @@
 //! in `routes/`; whatever a request gets wrong becomes an `ApiError`, and so
 //! OpenAI's error object.
 //!
-//! Inside: `guard` decides who may ask at all, `request` reads a body and refuses what it does not
+//! Inside: `models` has what is served, `guard` decides who may ask at all, `request` reads a body and refuses what it does not
 //! know by name, `job` runs a generation on a thread that may block and stops it when nobody
 //! listens any more, `sse` streams.
 //!
 //! ```no_run
-//! use zse::{Engine, LoadOptions, ModelSource};
+//! use zse::{LoadOptions, ModelSource};
 //! use zse_server::{Config, Served, Server};
 //!
 //! let server = Server::bind(Config::default())?;
 //! println!("http://{}", server.address());
-//! let engine = Engine::load(&ModelSource::Builtin, &LoadOptions::default())?;
-//! let model = Served::new("builtin", engine);
-//! model.warm_up()?;
+//! let mut model = Served::on_request("builtin", ModelSource::Builtin, LoadOptions::default());
+//! model.load()?;
 //! server.run(vec![model], zse_server::interrupted())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
 
+mod chat;
 mod config;
+mod embed;
 mod error;
-mod form;
 mod guard;
 mod job;
 mod logprobs;
 mod metrics;
+mod models;
 mod patience;
 mod request;
 mod routes;
@@ -37,9 +38,8 @@ mod sampling;
 mod server;
 mod sse;
 mod state;
-mod tools;
 mod usage;
 
 pub use config::{Config, Report, ServeError};
+pub use models::{LoadTimes, Served};
 pub use server::{Server, interrupted};
-pub use state::Served;

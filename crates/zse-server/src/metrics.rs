@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use zse::{Histogram, Metrics as Snapshot};
 
-use crate::state::Served;
+use crate::models::Status;
 
 /// Counts of what only the server sees, since the start.
 #[derive(Debug, Default)]
@@ -131,8 +131,19 @@ impl Metrics {
         self.abandoned.fetch_add(1, Relaxed);
     }
 
+    /// How many requests were answered.
+    pub(crate) fn answers(&self) -> u64 {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.values().sum()
+    }
+
+    /// How many clients went away before their answer was complete.
+    pub(crate) fn abandonments(&self) -> u64 {
+        self.abandoned.load(Relaxed)
+    }
+
     /// All of it.
-    pub(crate) fn render(&self, models: &[Served]) -> String {
+    pub(crate) fn render(&self, models: &[Status]) -> String {
         let mut out = String::new();
         let name = "zse_http_requests_total";
         let help = "Requests answered, by route and status.";
@@ -151,7 +162,7 @@ impl Metrics {
 
         let snapshots: Vec<(String, Snapshot)> = models
             .iter()
-            .map(|model| (label(&model.name), model.engine.metrics()))
+            .filter_map(|model| Some((label(&model.name), model.metrics()?)))
             .collect();
         for (name, kind, help, number) in NUMBERS {
             head(name, kind, help, &mut out);

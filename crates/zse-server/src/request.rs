@@ -11,7 +11,9 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, Visitor
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::guard::Tenant;
 use crate::job;
+use crate::sampling::Sampling;
 use crate::state::App;
 
 /// Bytes of a body that take so long to parse that other connections should not wait for it.
@@ -19,13 +21,17 @@ const LARGE: usize = 64 << 10;
 
 /// The parameters of a request that nobody has taken yet.
 #[derive(Debug)]
-pub(crate) struct Fields(Map<String, Value>);
+pub(crate) struct Fields {
+    fields: Map<String, Value>,
+    tenant: Tenant,
+}
 
 impl FromRequest<Arc<App>> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let limit = app.config.max_body;
+        let tenant = Tenant::of(request.extensions());
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > limit as u64) {
@@ -36,21 +42,55 @@ impl FromRequest<Arc<App>> for Fields {
         let body = body.map_err(|_| ApiError::slow_body())?;
         // Either too many bytes without a length, or a client that went away and will not read this.
         let body = body.map_err(|_| ApiError::too_large(limit))?;
-        match body.len() > LARGE {
-            true => job::blocking(move |_| Self::parse(&body)).await,
-            false => Self::parse(&body),
-        }
+        let fields = match body.len() > LARGE {
+            true => job::blocking(move |_| parse(&body)).await?,
+            false => parse(&body)?,
+        };
+        Ok(Self { fields, tenant })
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|e| ApiError::invalid(format!("the body is not valid JSON: {e}")))?;
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(ApiError::invalid("the body must be a JSON object")),
     }
 }
 
 impl Fields {
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|e| ApiError::invalid(format!("the body is not valid JSON: {e}")))?;
-        match value {
-            Value::Object(fields) => Ok(Self(fields)),
-            _ => Err(ApiError::invalid("the body must be a JSON object")),
+    /// Parameters that are grouped within others, of the same request.
+    pub(crate) fn nested(&self, fields: Map<String, Value>) -> Self {
+        Self {
+            fields,
+            tenant: self.tenant.clone(),
         }
+    }
+
+    /// Whose request it is.
+    pub(crate) fn tenant(&self) -> Tenant {
+        self.tenant.clone()
+    }
+
+    /// A parameter that nobody has taken yet.
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Takes the parameters of a draw.
+    ///
+    /// # Errors
+    /// If one is of the wrong type; says which.
+    pub(crate) fn sampling(&mut self) -> Result<Sampling, ApiError> {
+        let mut sampling: Sampling = self.take()?;
+        sampling.belongs_to(&self.tenant);
+        Ok(sampling)
+    }
+
+    /// Whether a parameter is there that nobody has taken yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     /// Takes the fields that `T` has; `null` counts as absent.
@@ -60,7 +100,7 @@ impl Fields {
     pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let mut own = Map::new();
         for name in names::<T>() {
-            match self.0.remove(*name) {
+            match self.fields.remove(*name) {
                 None | Some(Value::Null) => {}
                 Some(value) => {
                     own.insert((*name).to_owned(), value);
@@ -84,7 +124,7 @@ impl Fields {
     /// # Errors
     /// If anything is left.
     pub(crate) fn finish(self, unsupported: &[Unsupported]) -> Result<(), ApiError> {
-        for (name, value) in self.0 {
+        for (name, value) in self.fields {
             let known = unsupported.iter().find(|u| u.name == name);
             match known {
                 _ if value.is_null() => {}
@@ -151,7 +191,7 @@ fn names<T: DeserializeOwned>() -> &'static [&'static str] {
 }
 
 /// One value, or a list of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Many<T>(pub(crate) Vec<T>);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Many<T> {
@@ -226,7 +266,11 @@ mod tests {
     }
 
     fn take(body: &str) -> Result<(Some2, Fields), String> {
-        let mut fields = Fields::parse(body.as_bytes()).map_err(|e| e.body().to_string())?;
+        let fields = parse(body.as_bytes()).map_err(|e| e.body().to_string())?;
+        let mut fields = Fields {
+            fields,
+            tenant: Tenant::default(),
+        };
         let taken = fields.take().map_err(|e| e.body().to_string())?;
         Ok((taken, fields))
     }

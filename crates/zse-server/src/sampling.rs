@@ -7,6 +7,7 @@ use serde::Deserialize;
 use zse::{Generate, Mirostat, SampleParams, Tokenizer};
 
 use crate::error::ApiError;
+use crate::guard::Tenant;
 use crate::request::Many;
 
 /// Most stop strings, and breakers of DRY: each costs time at every character.
@@ -53,12 +54,25 @@ pub(crate) struct Sampling {
     mirostat_eta: Option<f32>,
     #[serde(default)]
     logit_bias: BTreeMap<String, f32>,
+    /// Whose request it is, which no parameter says.
+    #[serde(skip)]
+    tenant: Tenant,
 }
 
 impl Sampling {
     /// How many continuations are wanted.
     pub(crate) fn n(&self) -> u32 {
         self.n.unwrap_or(1)
+    }
+
+    /// Whose part of the prefix cache it uses.
+    pub(crate) fn belongs_to(&mut self, tenant: &Tenant) {
+        self.tenant = tenant.clone();
+    }
+
+    /// Ends the text at these, too.
+    pub(crate) fn stop_at(&mut self, texts: Vec<String>) {
+        self.stop.get_or_insert_default().0.extend(texts);
     }
 
     /// The settings of a generation, all within their ranges but for what depends on the model.
@@ -132,9 +146,10 @@ impl Sampling {
             stop_tokens: self.stop_token_ids,
             n,
             cache: self.cache_prompt.unwrap_or(true),
-            // Whoever has a key may learn from times what others asked: keys are one tenant.
-            salt: String::new(),
+            // Else whoever has a key could learn from times what others asked.
+            salt: self.tenant.salt().to_owned(),
             priority: self.priority.unwrap_or(0),
+            show_special: false,
             constraint: None,
         })
     }
@@ -253,6 +268,7 @@ mod tests {
             cache: false,
             salt: String::new(),
             priority: -2,
+            show_special: false,
             constraint: None,
         };
         assert_eq!(given, expected);

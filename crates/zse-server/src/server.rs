@@ -13,9 +13,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{Config, ServeError};
+use crate::models::Served;
 use crate::patience::Patient;
 use crate::routes;
-use crate::state::{App, Served};
+use crate::state::App;
 
 /// Threads that serve sockets. They only pass on what others compute, whose cores they must not
 /// take.
@@ -165,6 +166,7 @@ async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output 
     };
     tokio::select! {
         () = serve => {}
+        () = app.models.watch() => {}
         () = stop => {}
     }
     drop(listener);

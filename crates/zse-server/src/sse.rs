@@ -1,4 +1,5 @@
-//! Server-sent events: a bounded channel of frames that becomes a response.
+//! Streams: a bounded channel of frames, server-sent events or lines of JSON, that becomes a
+//! response.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -22,6 +23,36 @@ use crate::error::ApiError;
 /// hundred bytes.
 const CAPACITY: usize = 64;
 
+/// How a stream is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Server-sent events, kept open by comments.
+    Events,
+    /// Server-sent events, kept open by Anthropic's events of type `ping`.
+    PingedEvents,
+    /// Objects, one a line, as Ollama has it; nothing keeps them open.
+    Lines,
+}
+
+impl Wire {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Events | Self::PingedEvents => "text/event-stream",
+            Self::Lines => "application/x-ndjson",
+        }
+    }
+
+    /// What is sent when there was nothing to say for a while.
+    fn keep_alive(self) -> Option<&'static [u8]> {
+        match self {
+            // A line that begins with a colon is a comment.
+            Self::Events => Some(b": keep-alive\n\n"),
+            Self::PingedEvents => Some(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+            Self::Lines => None,
+        }
+    }
+}
+
 /// The end that is written to, on a thread that may block.
 pub(crate) struct Events {
     frames: mpsc::Sender<Bytes>,
@@ -30,15 +61,16 @@ pub(crate) struct Events {
 }
 
 /// A stream of events, and the response that carries it.
-pub(crate) fn channel(keep_alive: Duration) -> (Events, Response) {
+pub(crate) fn channel(wire: Wire, keep_alive: Duration) -> (Events, Response) {
     let (sender, receiver) = mpsc::channel(CAPACITY);
     let body = EventBody {
         frames: receiver,
+        wire,
         keep_alive,
         timer: Box::pin(tokio::time::sleep(keep_alive)),
     };
     let headers = [
-        (CONTENT_TYPE, "text/event-stream"),
+        (CONTENT_TYPE, wire.content_type()),
         (CACHE_CONTROL, "no-cache"),
         // nginx would collect the events otherwise.
         (HeaderName::from_static("x-accel-buffering"), "no"),
@@ -61,9 +93,24 @@ impl Events {
         self.frame(format!("data: {data}\n\n"));
     }
 
+    /// Sends an object as an event of this type.
+    pub(crate) fn named(&self, name: &str, data: &Value) {
+        self.frame(format!("event: {name}\ndata: {data}\n\n"));
+    }
+
+    /// Sends an object as a line.
+    pub(crate) fn line(&self, data: &Value) {
+        self.frame(format!("{data}\n"));
+    }
+
     /// Sends an error in the place where the next event would be.
     pub(crate) fn error(&self, error: &ApiError) {
         self.send(&error.body());
+        self.failed(error);
+    }
+
+    /// Remembers why the stream failed, whose client was told.
+    pub(crate) fn failed(&self, error: &ApiError) {
         *self.failure.borrow_mut() = error.internal.clone();
     }
 
@@ -86,6 +133,7 @@ impl Events {
 /// The end that the connection reads. Once the connection drops it, the writer sees that.
 struct EventBody {
     frames: mpsc::Receiver<Bytes>,
+    wire: Wire,
     keep_alive: Duration,
     timer: Pin<Box<Sleep>>,
 }
@@ -100,11 +148,13 @@ impl http_body::Body for EventBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = match self.frames.poll_recv(cx) {
             Poll::Ready(frame) => frame,
-            Poll::Pending => match self.timer.as_mut().poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                // A line that begins with a colon is a comment.
-                Poll::Ready(()) => Some(Bytes::from_static(b": keep-alive\n\n")),
-            },
+            Poll::Pending => {
+                let Some(keep_alive) = self.wire.keep_alive() else {
+                    return Poll::Pending;
+                };
+                std::task::ready!(self.timer.as_mut().poll(cx));
+                Some(Bytes::from_static(keep_alive))
+            }
         };
         let later = Instant::now() + self.keep_alive;
         self.timer.as_mut().reset(later);

@@ -1,51 +1,15 @@
 //! What every handler sees: the models, the settings, the counts.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use zse::{Engine, Generate, SampleParams};
 
 use crate::config::{Config, ServeError};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-
-/// A model and the name that clients call it by.
-#[derive(Clone)]
-pub struct Served {
-    pub(crate) name: String,
-    pub(crate) engine: Engine,
-    /// When it was made ready, in seconds since 1970.
-    pub(crate) created: u64,
-}
-
-impl Served {
-    /// Serves `engine` as `name`.
-    pub fn new(name: impl Into<String>, engine: Engine) -> Self {
-        Self {
-            name: name.into(),
-            engine,
-            created: now(),
-        }
-    }
-
-    /// Computes first tokens, so that the first client does not wait for what a model does once.
-    ///
-    /// # Errors
-    /// If the model fails.
-    pub fn warm_up(&self) -> Result<(), zse::Error> {
-        if self.engine.is_embedder() {
-            return self.engine.embed(&["a"]).map(|_| ());
-        }
-        let settings = Generate {
-            params: SampleParams::greedy(),
-            max_tokens: Some(2),
-            ..Generate::default()
-        };
-        let generation = self.engine.generate("a", &settings)?;
-        generation.complete().map(|_| ())
-    }
-}
+use crate::models::{Model, Models, Served};
+use crate::routes::responses::Store;
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -55,9 +19,13 @@ pub(crate) fn now() -> u64 {
 
 /// Shared by all handlers.
 pub(crate) struct App {
-    pub(crate) models: Vec<Served>,
+    pub(crate) models: Arc<Models>,
     pub(crate) config: Config,
     pub(crate) metrics: Arc<Metrics>,
+    /// Answers that later requests may go on from.
+    pub(crate) responses: Store,
+    /// Since when it serves.
+    pub(crate) started: Instant,
     slots: Arc<Semaphore>,
 }
 
@@ -66,37 +34,26 @@ pub(crate) type Slot = OwnedSemaphorePermit;
 
 impl App {
     pub(crate) fn new(models: Vec<Served>, config: Config) -> Result<Self, ServeError> {
-        if models.is_empty() {
-            return Err(ServeError::NoModel);
-        }
-        for (i, model) in models.iter().enumerate() {
-            if models[..i].iter().any(|other| other.name == model.name) {
-                let name = model.name.clone();
-                return Err(ServeError::SameName { name });
-            }
-        }
+        let models = Arc::new(Models::new(models, &config)?);
         let slots = config.max_requests.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             models,
             config,
             metrics: Arc::default(),
+            responses: Store::default(),
+            started: Instant::now(),
             slots: Arc::new(Semaphore::new(slots)),
         })
     }
 
-    /// The model that a request names. A name may be left out where there is one model.
-    pub(crate) fn model(&self, name: Option<&str>) -> Result<&Served, ApiError> {
-        match (name, &self.models[..]) {
-            (None, [only]) => Ok(only),
-            (None, _) => Err(ApiError::param(
-                "model",
-                "several models are served: name one (GET /v1/models lists them)",
-            )),
-            (Some(name), models) => {
-                let found = models.iter().find(|model| model.name == name);
-                found.ok_or_else(|| ApiError::no_model(name))
-            }
-        }
+    /// The model that a request names, once it is loaded; see [`Models::hold`].
+    pub(crate) async fn model(&self, name: Option<&str>) -> Result<Model, ApiError> {
+        self.models.hold(name).await
+    }
+
+    /// How many continuations run or wait.
+    pub(crate) fn admitted(&self) -> usize {
+        self.config.max_requests - self.slots.available_permits().min(self.config.max_requests)
     }
 
     /// Lets a request of `n` continuations in, or refuses it at once.

@@ -1,7 +1,7 @@
 //! Counts of tokens, and names of answers.
 
 use serde_json::{Value, json};
-use zse::{FinishReason, Finished};
+use zse::FinishReason;
 
 use crate::sampling::random;
 
@@ -17,15 +17,6 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Counts a continuation that ended.
-    pub(crate) fn add(&mut self, finished: &Finished) {
-        self.completion += finished.usage.completion_tokens;
-        // The other continuations share the prompt of the first.
-        if finished.choice == 0 {
-            self.cached += finished.usage.shared_tokens;
-        }
-    }
-
     /// OpenAI's object.
     pub(crate) fn value(self) -> Value {
         json!({

@@ -4,8 +4,10 @@
 //! file. It knows SentencePiece BPE, BPE over bytes with the splitting rules of every family that
 //! llama.cpp names, and BERT's WordPiece. [`DecodeStream`] turns generated tokens into text as they
 //! come, [`StopMatcher`] ends it at stop strings, and [`parse_tool_calls`] takes tool calls out of
-//! it. [`Grammars`] say which tokens may come so that a text has a given form. A [`ChatTemplate`] turns [`Message`]s into the text that a model continues, within limits
-//! that hold for hostile templates too.
+//! it; an [`AnswerReader`] does so, and finds thoughts, in the form of each family, while it comes.
+//! [`Grammars`] say which tokens may come so that a text has a given form. A [`ChatTemplate`] turns
+//! [`Message`]s into the text that a model continues, within limits that hold for hostile templates
+//! too.
 //!
 //! ```no_run
 //! use zse_format::Checkpoint;
@@ -27,6 +29,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod answer;
 mod chat;
 mod error;
 mod families;
@@ -42,11 +45,12 @@ mod tools;
 mod vocab;
 mod work;
 
+pub use answer::{AnswerFormat, AnswerPiece, AnswerReader, Family};
 pub use chat::{
     CHATML, ChatInput, ChatTemplate, Content, FunctionCall, Message, PLAIN, Role, ToolCall,
 };
 pub use error::TextError;
-pub use grammar::{Constraint, Grammar, GrammarError, GrammarState, Grammars};
+pub use grammar::{Constraint, Grammar, GrammarError, GrammarState, Grammars, TaggedCall};
 pub use special::SpecialIds;
 pub use stop::StopMatcher;
 pub use string_table::StringTable;

@@ -54,7 +54,7 @@ pub fn parse_tool_calls(text: &str) -> (String, Vec<ToolCall>) {
 }
 
 /// The call that `body` spells as a JSON object.
-fn call(body: &str) -> Option<FunctionCall> {
+pub(crate) fn call(body: &str) -> Option<FunctionCall> {
     // By way of a map: serde would take an array for the fields in order.
     let object: Map<String, Value> = serde_json::from_str(body.trim_start()).ok()?;
     serde_json::from_value(object.into()).ok()

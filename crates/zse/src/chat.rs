@@ -1,6 +1,6 @@
 //! Conversations.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use zse_text::{ChatInput, Message};
 
 /// A conversation that wants its next message.
@@ -10,6 +10,8 @@ pub struct ChatRequest {
     pub messages: Vec<Message>,
     /// Functions that the model may call, as OpenAI's API describes them.
     pub tools: Vec<Value>,
+    /// Further variables of the chat template, such as `enable_thinking`.
+    pub extra: Map<String, Value>,
 }
 
 impl ChatRequest {
@@ -17,7 +19,7 @@ impl ChatRequest {
     pub fn new(messages: Vec<Message>) -> Self {
         Self {
             messages,
-            tools: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -27,6 +29,7 @@ impl ChatRequest {
             messages: &self.messages,
             tools: &self.tools,
             add_generation_prompt: true,
+            extra: self.extra.clone(),
             ..ChatInput::default()
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use zse_cpu::CpuBackend;
+use zse_cpu::{CpuBackend, Isa};
 use zse_model::executor::Backend;
 use zse_model::reference::Reference;
 
@@ -17,6 +17,8 @@ pub enum Device {
     Auto,
     /// The CPU.
     Cpu,
+    /// The CPU under one of its instruction sets, to compare them.
+    CpuIsa(Isa),
     /// The NVIDIA GPU of this number, as CUDA counts them.
     Cuda(usize),
     /// The slow executor that defines what is right; for debugging and for small models.
@@ -32,6 +34,7 @@ impl Device {
         match self {
             Self::Auto => Ok(cuda(0).unwrap_or_else(|_| Box::new(CpuBackend::default()))),
             Self::Cpu => Ok(Box::new(CpuBackend::default())),
+            Self::CpuIsa(isa) => Ok(Box::new(CpuBackend { isa: Some(isa) })),
             Self::Cuda(number) => cuda(number),
             Self::Reference => Ok(Box::new(Reference)),
         }
@@ -43,7 +46,9 @@ impl Device {
     pub fn batch_tokens(self) -> usize {
         match self {
             Self::Cuda(_) => 2048,
-            Self::Auto | Self::Cpu | Self::Reference => LoadOptions::default().batch_tokens,
+            Self::Auto | Self::Cpu | Self::CpuIsa(_) | Self::Reference => {
+                LoadOptions::default().batch_tokens
+            }
         }
     }
 }
@@ -63,7 +68,7 @@ fn cuda(number: usize) -> Result<Box<dyn Backend>, Error> {
 fn cuda(number: usize) -> Result<Box<dyn Backend>, Error> {
     Err(Error::Device {
         name: Device::Cuda(number).to_string(),
-        why: CPU_ONLY,
+        why: CPU_ONLY.to_owned(),
     })
 }
 
@@ -71,6 +76,12 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
+        if let Some(isa) = name.strip_prefix("cpu:") {
+            return isa.parse().map(Self::CpuIsa).map_err(|why| Error::Device {
+                name: name.to_owned(),
+                why,
+            });
+        }
         let number = name.strip_prefix("cuda:").map(str::parse);
         let why = match (name, number) {
             ("auto", _) => return Ok(Self::Auto),
@@ -79,11 +90,13 @@ impl FromStr for Device {
             ("cuda", _) | (_, Some(Ok(_))) if !cfg!(feature = "cuda") => CPU_ONLY,
             ("cuda", _) => return Ok(Self::Cuda(0)),
             (_, Some(Ok(number))) => return Ok(Self::Cuda(number)),
-            _ => "known are `auto`, `cpu`, `cuda`, `cuda:0` and so on, and `reference`",
+            _ => {
+                "known are `auto`, `cpu`, `cpu:avx2` and the like, `cuda`, `cuda:1` and so on, and `reference`"
+            }
         };
         Err(Error::Device {
             name: name.to_owned(),
-            why,
+            why: why.to_owned(),
         })
     }
 }
@@ -93,6 +106,7 @@ impl fmt::Display for Device {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
+            Self::CpuIsa(isa) => write!(f, "cpu:{isa}"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::Reference => f.write_str("reference"),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zse_engine::{Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits, Request};
 use zse_model::Model;
 use zse_model::program::ProgramOutput;
-use zse_text::{ChatTemplate, Tokenizer};
+use zse_text::{AnswerFormat, ChatTemplate, Tokenizer};
 
 use crate::chat::ChatRequest;
 use crate::generation::Generation;
@@ -38,6 +38,7 @@ struct Shared {
     model: Arc<Model>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
+    answers: AnswerFormat,
     memory: MemoryReport,
     device: String,
 }
@@ -67,6 +68,7 @@ impl Engine {
             shared: Arc::new(Shared {
                 handle: engine.start().map_err(Error::Thread)?,
                 model,
+                answers: AnswerFormat::new(template_text(&template), &tokenizer),
                 tokenizer,
                 template,
                 memory,
@@ -205,6 +207,11 @@ impl Engine {
         !self.shared.template.is_fallback()
     }
 
+    /// How the model writes calls of tools and thoughts.
+    pub fn answer_format(&self) -> AnswerFormat {
+        self.shared.answers
+    }
+
     /// Whether it gives embeddings ([`embed`](Self::embed)) and not next tokens.
     pub fn is_embedder(&self) -> bool {
         matches!(self.model().program.output, ProgramOutput::Pooled(_))
@@ -229,6 +236,12 @@ impl Engine {
     pub fn memory(&self) -> MemoryReport {
         self.shared.memory
     }
+}
+
+/// The template that says how tools are called.
+fn template_text(template: &ChatTemplate) -> &str {
+    let source = ["tool_use", "default"].map(|name| template.source(name));
+    source.into_iter().flatten().next().unwrap_or_default()
 }
 
 /// Scales `x` to length 1.

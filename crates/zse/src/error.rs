@@ -46,7 +46,7 @@ pub enum Error {
         /// The device asked for.
         name: String,
         /// Why not.
-        why: &'static str,
+        why: String,
     },
     /// A GPU cannot be used.
     #[cfg(feature = "cuda")]
@@ -100,6 +100,12 @@ pub enum Error {
     NoSequences {
         /// The test's name.
         test: String,
+    },
+    /// A device whose executor does not say where its time goes.
+    #[error("{backend} cannot be profiled: it does not tell its operations apart")]
+    NoProfile {
+        /// Its name.
+        backend: String,
     },
     /// A bench test that needs more room than the tests did for which the model was loaded.
     #[error(

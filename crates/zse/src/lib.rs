@@ -61,6 +61,7 @@ pub use zse_model::executor::{Fuse, KvType, MemoryReport};
 pub use zse_model::sampler::{Mirostat, ParamError, SampleParams};
 pub use zse_model::{Model, ModelInfo, Program};
 pub use zse_text::{
-    CHATML, ChatTemplate, Constraint, Content, Grammar, GrammarError, Message, Role, StopMatcher,
-    TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TextError, Tokenizer, ToolCall, parse_tool_calls,
+    AnswerFormat, AnswerPiece, AnswerReader, CHATML, ChatTemplate, Constraint, Content, Grammar,
+    GrammarError, Message, Role, StopMatcher, TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TextError,
+    Tokenizer, ToolCall, parse_tool_calls,
 };

@@ -127,10 +127,22 @@ impl LoadOptions {
     }
 }
 
-#[cfg(all(test, feature = "builtin"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn devices_are_named_as_they_are_asked_for() {
+        for name in ["auto", "cpu", "cpu:avx2", "cpu:scalar", "reference"] {
+            assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
+        }
+        for (name, why) in [("cpu:sse", "avx2"), ("cuda", "CPU"), ("tpu", "`auto`")] {
+            let error = name.parse::<Device>().unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(why), "{error}");
+        }
+    }
+
+    #[cfg(feature = "builtin")]
     #[test]
     fn a_batch_holds_no_more_than_all_contexts() {
         let checkpoint = ModelSource::Builtin.open().unwrap();

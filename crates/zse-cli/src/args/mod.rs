@@ -166,9 +166,12 @@ pub(crate) struct BenchArgs {
     /// Threads; several separated by commas
     #[arg(short = 't', value_name = "N", value_delimiter = ',')]
     pub(crate) n_threads: Vec<usize>,
-    /// Run every operation by itself, to see what fusion gains
+    /// Run each test a second time with every operation by itself, to see what fusion gains
     #[arg(long)]
     pub(crate) no_fuse: bool,
+    /// Say where the time goes, by operation and by part of a layer
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// How to print the results
     #[arg(
         short,

@@ -5,15 +5,34 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Without a MODEL, the built-in one is served.
+/// Without a MODEL and a folder, the built-in model is served.
 ///
-/// Requests name a model by its file's name without `.gguf`; where one model is served, they need
-/// not.
+/// Requests name a model by its file's name without `.gguf`, or as NAME=MODEL says; where one model
+/// is served, they need not. MODELs are loaded at the start, those of a folder when they are first
+/// asked for.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// Models: paths of GGUF files, or `builtin` [default: builtin]
+    /// Models: paths of GGUF files, or `builtin`, each perhaps with a name: NAME=MODEL [default:
+    /// builtin]
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
+    /// Folder whose GGUF files are served, each loaded when it is first asked for; may be given
+    /// several times
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models_dir: Vec<PathBuf>,
+    /// Another name for a model; may be given several times
+    #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
+    pub(crate) alias: Vec<(String, String)>,
+    /// Model, by its name, that stays loaded whatever others need; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pin: Vec<String>,
+    /// Memory that all loaded models may take, such as 12G; who was not asked for longest is
+    /// unloaded first [default: what the machine has available at the start]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) models_memory: Option<u64>,
+    /// Seconds after which a model that nobody asks for is unloaded [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) idle_unload: Option<u64>,
     /// Address to listen on; one that other machines reach needs a key
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
@@ -43,4 +62,56 @@ pub(crate) struct ServeArgs {
     /// Origin, such as `https://chat.example`, whose web pages may ask; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
+}
+
+/// A name and what it stands for.
+fn alias(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, model)) if !name.is_empty() && !model.is_empty() => {
+            Ok((name.to_owned(), model.to_owned()))
+        }
+        _ => Err("give a name, `=`, and the model that it stands for".to_owned()),
+    }
+}
+
+/// A number of bytes, perhaps with a unit: K, M, G or T, of 1024 each.
+fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "give a number of bytes, perhaps with K, M, G or T".to_owned();
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[number.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KIB" => 10,
+        "M" | "MIB" => 20,
+        "G" | "GIB" => 30,
+        "T" | "TIB" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    match number >= 0.0 {
+        true => Ok((number * (1_u64 << shift) as f64) as u64),
+        false => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("1000"), Ok(1000));
+        assert_eq!(bytes("1.5G"), Ok(3 << 29));
+        assert_eq!(bytes("2MiB"), Ok(2 << 20));
+        for wrong in ["", "G", "-1", "1X", "1 G"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn aliases_have_two_sides() {
+        assert_eq!(alias("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        for wrong in ["a", "=a", "a="] {
+            assert!(alias(wrong).is_err(), "{wrong}");
+        }
+    }
 }

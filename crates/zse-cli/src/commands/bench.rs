@@ -1,9 +1,10 @@
 //! `zse bench`: speed, with llama-bench's meanings.
 
 mod output;
+mod profile;
 
 use std::io::{self, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use zse::bench::{Bench, BenchTest};
 use zse::{Fuse, LoadOptions, Model};
@@ -11,7 +12,7 @@ use zse::{Fuse, LoadOptions, Model};
 use crate::Usage;
 use crate::args::{BenchArgs, Format, Global};
 use crate::machine::{Machine, peak_resident_bytes};
-use crate::term;
+use crate::term::{self, Table};
 use output::{Run, Subject};
 
 pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
@@ -23,32 +24,47 @@ pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Usage("-b and -t must be above 0".to_owned()).into());
     }
     let source = args.model.source()?;
-    let options = LoadOptions {
-        fuse: if args.no_fuse { Fuse::None } else { Fuse::All },
-        ..global.options(&source)?
-    };
+    let options = global.options(&source)?;
     let checkpoint = source.open()?;
     let machine = Machine::here();
     let threads = match &args.n_threads[..] {
         [] => vec![options.threads.unwrap_or(machine.threads)],
         given => given.to_vec(),
     };
-    let steps = (threads.len() * tests.len() * args.repetitions) as u64;
+    let fuses = match args.no_fuse {
+        true => &[Fuse::All, Fuse::None][..],
+        false => &[Fuse::All],
+    };
+    let steps = (threads.len() * fuses.len() * tests.len() * args.repetitions) as u64;
     let bar = term::progress(steps, "{bar:30} {pos}/{len} {msg}");
     let mut runs = Vec::new();
     let mut subject = None;
-    for &threads in &threads {
+    for (&threads, &fuse) in threads
+        .iter()
+        .flat_map(|t| fuses.iter().map(move |f| (t, f)))
+    {
         let options = LoadOptions {
             threads: Some(threads),
+            fuse,
             ..options.clone()
         };
+        let start = Instant::now();
         let mut bench = Bench::load(checkpoint.clone(), &options, &tests)?;
+        let load = start.elapsed();
         for &test in &tests {
             bar.set_message(format!("{}, {threads} threads", test.name()));
-            let result = bench.run(test, args.repetitions, |_| bar.inc(1))?;
+            let (result, profile) = if args.profile {
+                let (result, profile) = bench.profile(test, args.repetitions, |_| bar.inc(1))?;
+                (result, Some(profile))
+            } else {
+                (bench.run(test, args.repetitions, |_| bar.inc(1))?, None)
+            };
             runs.push(Run {
                 result,
+                profile,
                 threads,
+                fuse: bench.fuse(),
+                load,
                 peak_rss: peak_resident_bytes(),
                 unix_time: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
             });
@@ -61,7 +77,6 @@ pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
             backend: bench.backend().to_owned(),
             kv_type: options.kv_type,
             batch_tokens: bench.batch_tokens(),
-            fuse: bench.fuse(),
         });
     }
     bar.finish_and_clear();
@@ -70,8 +85,8 @@ pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
     };
     let mut out = io::stdout().lock();
     match args.output {
-        Format::Table => write!(out, "{}", output::table(&subject, &runs).plain())?,
-        Format::Md => write!(out, "{}", output::table(&subject, &runs).markdown())?,
+        Format::Table => write!(out, "{}", output::text(&subject, &runs, Table::plain))?,
+        Format::Md => write!(out, "{}", output::text(&subject, &runs, Table::markdown))?,
         Format::Json => writeln!(out, "{:#}", output::json(&subject, &runs, &machine))?,
         Format::Csv => write!(out, "{}", output::csv(&subject, &runs, &machine))?,
     }

@@ -32,14 +32,7 @@ fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Erro
         start.elapsed().as_secs_f64(),
         engine.context(),
     ));
-    let trained = engine.model().info.trained_context;
-    if engine.context() > trained {
-        log::warn(format_args!(
-            "the context of {} tokens is longer than the {trained} that the model was made for; \
-             texts beyond those may come out wrong",
-            engine.context(),
-        ));
-    }
+    warn_of_context(&engine);
     let plan = engine.memory();
     log::debug(format_args!(
         "memory: weights {}, in place {}, KV {}, activations {}",
@@ -49,6 +42,18 @@ fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Erro
         term::bytes(plan.activations),
     ));
     Ok(engine)
+}
+
+/// Warns of a context that the model was not made for.
+fn warn_of_context(engine: &Engine) {
+    let trained = engine.model().info.trained_context;
+    if engine.context() > trained {
+        log::warn(format_args!(
+            "the context of {} tokens is longer than the {trained} that the model was made for; \
+             texts beyond those may come out wrong",
+            engine.context(),
+        ));
+    }
 }
 
 /// What stands in a file, as text.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use zse::{LoadOptions, ModelSource};
@@ -25,6 +25,9 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         allowed_hosts: args.allow_host.clone(),
         allowed_origins: args.allow_origin.clone(),
         max_requests: usize::from(args.max_requests),
+        model_memory: args.models_memory,
+        model_idle: args.idle_unload.map(Duration::from_secs),
+        aliases: args.alias.clone(),
         report: Arc::new(|what| log::warn(format_args!("{what}"))),
         ..Config::default()
     };
@@ -33,14 +36,14 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         ServeError::NoKey { .. } | ServeError::BadKey => Usage(error.to_string()).into(),
         other => anyhow::Error::from(other),
     })?;
-    let builtin = ["builtin".to_owned()];
-    let names = match args.models.is_empty() {
-        true => &builtin[..],
-        false => &args.models,
-    };
-    let mut served: Vec<Served> = Vec::with_capacity(names.len());
-    for name in names {
-        served.push(load(name, args, global)?);
+    let mut served = models(args, global)?;
+    // Those that were named are ready before the first client asks.
+    let named = args
+        .models
+        .len()
+        .max(usize::from(args.models_dir.is_empty()));
+    for model in &mut served[..named] {
+        load(model, args)?;
     }
     let mut out = io::stdout();
     writeln!(
@@ -54,35 +57,99 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads and warms up a model, and says how long each part took.
-fn load(name: &str, args: &ServeArgs, global: &Global) -> anyhow::Result<Served> {
-    let source: ModelSource = name.parse()?;
-    let options = LoadOptions {
-        sequences: usize::from(args.parallel),
-        ..global.options(&source)?
+/// All models: those that are named, then those of the folders.
+fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
+    let mut sources: Vec<(String, ModelSource)> = Vec::new();
+    for model in &args.models {
+        // What is there under the whole text is a file whose name has a `=`.
+        let named = model.split_once('=').filter(|_| !Path::new(model).exists());
+        sources.push(match named {
+            Some((name, model)) => (name.to_owned(), model.parse()?),
+            None => {
+                let source: ModelSource = model.parse()?;
+                (served_name(&source), source)
+            }
+        });
+    }
+    for folder in &args.models_dir {
+        sources.extend(files(folder)?);
+    }
+    if sources.is_empty() && args.models_dir.is_empty() {
+        sources.push(("builtin".to_owned(), ModelSource::Builtin));
+    }
+    if let Some(name) = args
+        .pin
+        .iter()
+        .find(|&pin| sources.iter().all(|(name, _)| name != pin))
+    {
+        return Err(Usage(format!("--pin {name}: there is no model of this name")).into());
+    }
+    let serve = |(name, source): (String, ModelSource)| {
+        let options = LoadOptions {
+            sequences: usize::from(args.parallel),
+            ..global.options(&source)?
+        };
+        let is_pinned = args.pin.contains(&name);
+        let served = Served::on_request(name, source, options);
+        Ok(if is_pinned { served.pinned() } else { served })
     };
-    let start = Instant::now();
-    let checkpoint = source.open()?;
-    let mapped = start.elapsed();
-    let engine = super::load(&ModelSource::Checkpoint(checkpoint), &options)?;
-    let loaded = start.elapsed();
-    let served = Served::new(served_name(&source), engine.clone());
-    served
-        .warm_up()
-        .with_context(|| format!("{source} failed on its first tokens"))?;
-    let warm = start.elapsed();
+    sources.into_iter().map(serve).collect()
+}
+
+/// The models of a folder: its GGUF files; of split ones the first.
+fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
+    let entries = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let is_model = path.extension().is_some_and(|e| e == "gguf") && path.is_file();
+        let name = served_name(&ModelSource::Path(path.clone()));
+        match part(&name) {
+            _ if !is_model => {}
+            None => found.push((name, ModelSource::Path(path))),
+            Some((whole, 1)) => found.push((whole.to_owned(), ModelSource::Path(path))),
+            Some(_) => {}
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    if found.is_empty() {
+        bail!("{} has no GGUF files", folder.display());
+    }
+    Ok(found)
+}
+
+/// The name of a split model and the number of this file of it: `model-00001-of-00003`.
+fn part(name: &str) -> Option<(&str, u32)> {
+    let (rest, count) = name.rsplit_once("-of-")?;
+    let (whole, number) = rest.rsplit_once('-')?;
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    match is_number(count) && is_number(number) {
+        true => Some((whole, number.parse().ok()?)),
+        false => None,
+    }
+}
+
+/// Loads and warms up a model, and says how long each part took.
+fn load(served: &mut Served, args: &ServeArgs) -> anyhow::Result<()> {
+    let name = served.name().to_owned();
+    let engine = served
+        .load()
+        .with_context(|| format!("cannot serve {name}"))?
+        .clone();
+    super::warn_of_context(&engine);
+    let times = served.times();
     writeln!(
         io::stdout(),
-        "{}: context {} tokens, {} at a time, {}; mapped in {:.3} s, packed in {:.3} s, warmed up in {:.3} s",
-        served_name(&source),
+        "{name}: context {} tokens, {} at a time, {}; mapped in {:.3} s, packed in {:.3} s, warmed up in {:.3} s",
         engine.context(),
         args.parallel,
         engine.device(),
-        mapped.as_secs_f64(),
-        (loaded - mapped).as_secs_f64(),
-        (warm - loaded).as_secs_f64(),
+        times.map.as_secs_f64(),
+        times.pack.as_secs_f64(),
+        times.warm_up.as_secs_f64(),
     )?;
-    Ok(served)
+    Ok(())
 }
 
 /// What clients call a model: its file without folder and extension.

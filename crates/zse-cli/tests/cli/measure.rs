@@ -39,6 +39,7 @@ fn bench_json_has_llama_benchs_fields() {
             "model_n_params",
             "n_threads",
             "test_time",
+            "load_ms",
         ] {
             assert!(run[field].is_number(), "{field}");
         }
@@ -49,10 +50,63 @@ fn bench_json_has_llama_benchs_fields() {
 }
 
 #[test]
-fn bench_tells_that_nothing_was_fused() {
-    let args = ["bench", "-p", "4", "-n", "0", "-r", "1", "-o", "json"];
-    let runs = zse(&[&args[..], &["--no-fuse"]].concat()).json();
-    assert_eq!(runs[0]["fuse"], false);
+fn bench_tells_what_fusion_gains() {
+    let args = ["bench", "-p", "4", "-n", "0", "-r", "1", "--no-fuse"];
+    let runs = zse(&[&args[..], &["-o", "json"]].concat()).json();
+    let fused: Vec<_> = runs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["fuse"])
+        .collect();
+    assert_eq!(fused, [true, false]);
+    let table = zse(&args).ok();
+    assert!(
+        table.contains("pp4, not fused") && table.contains("gain"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_profile_adds_up_to_the_whole() {
+    let args = ["bench", "-p", "12", "-n", "3", "-r", "2", "--profile"];
+    let runs = zse(&[&args[..], &["-o", "json"]].concat()).json();
+    for run in runs.as_array().unwrap() {
+        let profile = &run["profile"];
+        let wall = profile["wall_ms"].as_f64().unwrap();
+        let nanos = run["samples_ns"].as_array().unwrap().iter();
+        let nanos: f64 = nanos.map(|n| n.as_f64().unwrap()).sum();
+        assert!((wall - nanos / 1e6).abs() < 1e-3 * wall);
+        for rows in ["by_op", "by_layer"] {
+            let rows = profile[rows].as_array().unwrap();
+            let times = rows.iter().map(|row| row["time_ms"].as_f64().unwrap());
+            assert!((times.sum::<f64>() - wall).abs() < 1e-3 * wall);
+        }
+        let has_name = |name: &str| {
+            let rows = profile["by_op"].as_array().unwrap();
+            rows.iter().any(|row| row["name"] == name)
+        };
+        assert!(has_name("attention") && has_name("rms_norm + 3 linear"));
+        assert!(profile["peaks"]["read_gbs"].as_f64().unwrap() > 0.0);
+    }
+    let table = zse(&args).ok();
+    assert!(
+        table.contains("feed-forward") && table.contains("linear: ffn_down"),
+        "{table}"
+    );
+    let csv = zse(&[&args[..], &["-o", "csv"]].concat()).ok();
+    assert!(!csv.contains("by_op"), "{csv}");
+}
+
+#[test]
+fn instruction_sets_can_be_chosen() {
+    let bench = |device: &str| {
+        let args = [
+            "bench", "-p", "4", "-n", "0", "-r", "1", "-o", "json", "--device",
+        ];
+        zse(&[&args[..], &[device]].concat())
+    };
+    assert_eq!(bench("cpu:scalar").json()[0]["backend"], "cpu (scalar)");
 }
 
 #[test]

@@ -76,6 +76,57 @@ fn the_builtin_model_is_served_without_a_word_more() {
     assert!(server.get("/v1/models", "").contains(r#""id":"builtin""#));
 }
 
+#[test]
+fn a_folder_is_served_and_loaded_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../zse-model/tests/golden/bert-mean.gguf"
+    );
+    for name in [
+        "one.gguf",
+        "split-00001-of-00002.gguf",
+        "split-00002-of-00002.gguf",
+        "readme.txt",
+    ] {
+        std::fs::copy(model, dir.path().join(name)).unwrap();
+    }
+    let folder = dir.path().display().to_string();
+    let args = [
+        "--models-dir",
+        &folder,
+        "--alias",
+        "other=one",
+        "small=builtin",
+        "--pin",
+        "small",
+    ];
+    let server = Server::start(&args);
+    assert!(
+        server.said.starts_with("small: context 2048"),
+        "{}",
+        server.said
+    );
+    let models = server.get("/v1/models", "");
+    for name in ["small", "one", "other", "split"] {
+        assert!(models.contains(&format!(r#""id":"{name}""#)), "{models}");
+    }
+    assert_eq!(
+        models.matches(r#""state":"unloaded""#).count(),
+        3,
+        "{models}"
+    );
+
+    let done = zse(&["serve", "--port", "0", "--pin", "nobody"]);
+    assert_eq!(done.code, 2, "{}", done.err);
+    let done = zse(&["serve", "--port", "0", "--alias", "a=b"]);
+    assert!(
+        done.err.contains("'b', which is not served"),
+        "{}",
+        done.err
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_it_in_order() {

@@ -5,11 +5,12 @@ mod plan;
 mod run;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use zse_model::Model;
 use zse_model::executor::{
     Batch, Budget, ExecError, Executor, Flight, Fuse, LoadError, Masks, MemoryReport, Output,
-    Outputs, Ticket, finish,
+    Outputs, Profile, Ticket, Work, finish,
 };
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
 use zse_model::program::ProgramOutput;
@@ -54,6 +55,8 @@ pub(crate) struct CpuExecutor {
     kv: KvStore,
     memory: Memory,
     flight: Flight,
+    /// What is being measured, if anything is.
+    profile: Option<Profile>,
 }
 
 /// What a step works in; grows to what the largest batch needs.
@@ -100,6 +103,7 @@ impl CpuExecutor {
                 ..Memory::default()
             },
             flight: Flight::default(),
+            profile: None,
         })
     }
 
@@ -122,7 +126,16 @@ impl Executor for CpuExecutor {
             rotations.set(&batch.positions);
         }
         let pool = Pool::global().step(self.threads);
-        Run::new(self, batch, &pool).steps();
+        let mut profile = self.profile.take();
+        match &mut profile {
+            Some(profile) => {
+                let (model, kv_type) = (Arc::clone(&self.model), self.budget.kv_type);
+                let work = |step: &Step| Work::of(&model, step, batch, kv_type);
+                Run::new(self, batch, &pool).profiled_steps(profile, work);
+            }
+            None => Run::new(self, batch, &pool).steps(),
+        }
+        self.profile = profile;
         drop(pool);
         if let ProgramOutput::Pooled(_) = self.model.program.output {
             let rows = self.rows().take(batch.seqs.len());
@@ -136,6 +149,7 @@ impl Executor for CpuExecutor {
         let Some(wants) = self.flight.wants(ticket)? else {
             return Ok(());
         };
+        let start = self.profile.is_some().then(Instant::now);
         let logits: Vec<&[f32]> = self.rows().take(wants.len()).collect();
         let mut rows: Vec<Option<Result<Output, ExecError>>> = Vec::new();
         rows.resize_with(wants.len(), || None);
@@ -149,6 +163,9 @@ impl Executor for CpuExecutor {
         );
         let rows = rows.into_iter().flatten().collect::<Result<_, _>>()?;
         self.flight.finish(rows);
+        if let (Some(profile), Some(start)) = (&mut self.profile, start) {
+            profile.sampling += start.elapsed();
+        }
         Ok(())
     }
 
@@ -172,5 +189,14 @@ impl Executor for CpuExecutor {
             kv: self.kv.bytes(),
             activations: (4 * floats + rounded.bytes() + moe.bytes() + rotations) as u64,
         }
+    }
+
+    fn start_profile(&mut self) -> bool {
+        self.profile = Some(Profile::new(&self.steps));
+        true
+    }
+
+    fn end_profile(&mut self) -> Option<Profile> {
+        self.profile.take()
     }
 }

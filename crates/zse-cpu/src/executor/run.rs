@@ -1,6 +1,8 @@
 //! One forward pass.
 
-use zse_model::executor::{Batch, TokenSource};
+use std::time::Instant;
+
+use zse_model::executor::{Batch, Profile, TokenSource, Work};
 use zse_model::passes::{BufferPlan, GroupKind, Step};
 use zse_model::program::{EmbedIndex, NodeId, Op, Program, Scoring, StateId, TensorId, ValueId};
 
@@ -76,10 +78,25 @@ impl<'a> Run<'a> {
     /// Runs all steps.
     pub(super) fn steps(&mut self) {
         for step in self.steps {
-            match step {
-                Step::One(node) => self.node(*node),
-                Step::Group(kind, nodes) => self.group(*kind, nodes),
-            }
+            self.step(step);
+        }
+    }
+
+    /// Runs all steps and takes the time of each; `work` says what it has to do.
+    pub(super) fn profiled_steps(&mut self, profile: &mut Profile, work: impl Fn(&Step) -> Work) {
+        profile.passes += 1;
+        for (step, part) in self.steps.iter().zip(&mut profile.parts) {
+            let start = Instant::now();
+            self.step(step);
+            part.time += start.elapsed();
+            part.work.add(work(step));
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::One(node) => self.node(*node),
+            Step::Group(kind, nodes) => self.group(*kind, nodes),
         }
     }
 

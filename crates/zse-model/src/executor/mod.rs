@@ -11,6 +11,7 @@ mod budget;
 mod check;
 mod finish;
 mod flight;
+mod profile;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use batch::{
 pub use budget::{Budget, Fuse, KvType, MemoryReport, try_reserve};
 pub use finish::finish;
 pub use flight::Flight;
+pub use profile::{Profile, ProfilePart, Work};
 
 use std::sync::Arc;
 
@@ -105,6 +107,17 @@ pub trait Executor: Send {
 
     /// Bytes in use.
     fn memory(&self) -> MemoryReport;
+
+    /// Takes the time of the parts of each pass from here on; false where it cannot.
+    fn start_profile(&mut self) -> bool {
+        false
+    }
+
+    /// What was measured since [`start_profile`](Self::start_profile); `None` if that was never
+    /// called, or was refused. No more is measured.
+    fn end_profile(&mut self) -> Option<Profile> {
+        None
+    }
 }
 
 /// A submitted step.

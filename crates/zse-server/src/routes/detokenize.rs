@@ -24,14 +24,14 @@ pub(super) async fn post(
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
     fields.finish(&[])?;
-    let engine = app.model(body.model.as_deref())?.engine.clone();
-    let vocab = engine.tokenizer().vocab_size();
+    let model = app.model(body.model.as_deref()).await?;
+    let vocab = model.engine.tokenizer().vocab_size();
     if let Some(id) = body.tokens.iter().find(|&&id| id as usize >= vocab) {
         let message = format!("token {id} does not exist, the vocabulary has {vocab}");
         return Err(ApiError::param("tokens", message));
     }
     job::blocking(move |_| {
-        let text = engine.tokenizer().decode(&body.tokens, false);
+        let text = model.engine.tokenizer().decode(&body.tokens, false);
         // llama.cpp's server says `content`, vLLM's `prompt`.
         Ok(super::json(&json!({ "content": text, "prompt": text })))
     })

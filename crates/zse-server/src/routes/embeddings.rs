@@ -9,19 +9,18 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::embed::Embed;
 use crate::error::ApiError;
 use crate::job;
-use crate::request::{Fields, Prompt, Prompts, Unsupported, never};
+use crate::request::{Fields, Prompts};
 use crate::state::App;
-
-/// Most texts of a request, as OpenAI has it.
-const MAX_INPUTS: usize = 2048;
 
 #[derive(Debug, Deserialize)]
 struct Body {
     model: Option<String>,
     input: Prompts,
     encoding_format: Option<Encoding>,
+    dimensions: Option<usize>,
     #[serde(rename = "user")]
     _user: Option<String>,
 }
@@ -37,59 +36,35 @@ enum Encoding {
     Base64,
 }
 
-const UNSUPPORTED: [Unsupported; 1] = [Unsupported {
-    name: "dimensions",
-    why: "embeddings have the length that the model gives them",
-    is_default: never,
-}];
-
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
-    fields.finish(&UNSUPPORTED)?;
-    let model = app.model(body.model.as_deref())?.clone();
-    let inputs = body.input.0;
-    if !model.engine.is_embedder() {
-        let message = format!(
-            "the model '{}' generates text; it gives no embeddings",
-            model.name
-        );
-        return Err(ApiError::param("model", message));
-    }
-    if inputs.is_empty() || inputs.len() > MAX_INPUTS {
-        let message = format!("input must have from 1 to {MAX_INPUTS} texts");
-        return Err(ApiError::param("input", message));
-    }
-    let slot = app.admit(1)?;
+    fields.finish(&[])?;
+    let embed = Embed {
+        model: body.model,
+        inputs: body.input.0,
+        dimensions: body.dimensions,
+        truncate: false,
+    };
+    let embedder = embed.ready(&app).await?;
     let format = body.encoding_format.unwrap_or_default();
     job::blocking(move |is_gone| {
-        let mut used = 0;
-        let mut data = Vec::with_capacity(inputs.len());
-        for (index, input) in inputs.into_iter().enumerate() {
-            if is_gone() {
-                break;
-            }
-            let tokens = match input {
-                Prompt::Text(text) => model.engine.tokenizer().encode(&text, true, false),
-                Prompt::Tokens(tokens) => tokens,
-            };
-            let limits = model.engine.limits();
-            let longest = limits.sequence().min(limits.batch_tokens);
-            if tokens.len() > longest {
-                return Err(ApiError::too_long(tokens.len(), longest));
-            }
-            used += tokens.len();
-            let embedding = write(&model.engine.embed_tokens(tokens)?, format);
-            data.push(json!({ "object": "embedding", "index": index, "embedding": embedding }));
-        }
-        drop(slot);
+        let model = embedder.model.name.clone();
+        let found = embedder.run(is_gone)?;
+        let numbered = found.vectors.iter().enumerate();
+        let data: Vec<Value> = numbered
+            .map(|(index, vector)| {
+                let embedding = write(vector, format);
+                json!({ "object": "embedding", "index": index, "embedding": embedding })
+            })
+            .collect();
         Ok(super::json(&json!({
             "object": "list",
             "data": data,
-            "model": model.name,
-            "usage": { "prompt_tokens": used, "total_tokens": used },
+            "model": model,
+            "usage": { "prompt_tokens": found.tokens, "total_tokens": found.tokens },
         })))
     })
     .await

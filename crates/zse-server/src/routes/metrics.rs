@@ -11,5 +11,5 @@ use crate::state::App;
 /// Prometheus' text format, version 0.0.4.
 pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (headers, app.metrics.render(&app.models)).into_response()
+    (headers, app.metrics.render(&app.models.all())).into_response()
 }

@@ -1,12 +1,16 @@
 //! The endpoints, one file each.
 
+pub(crate) mod anthropic;
 mod chat_completions;
 mod completions;
 mod detokenize;
 mod embeddings;
 mod health;
+mod manage;
 mod metrics;
 mod models;
+pub(crate) mod ollama;
+pub(crate) mod responses;
 mod tokenize;
 
 use std::sync::Arc;
@@ -32,6 +36,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/embeddings", post(embeddings::post))
         .route("/tokenize", post(tokenize::post))
         .route("/detokenize", post(detokenize::post))
+        .merge(anthropic::routes())
+        .merge(manage::routes())
+        .merge(responses::routes())
+        .merge(ollama::routes())
         .method_not_allowed_fallback(|| async { ApiError::method() })
         .fallback(|request: Request| async move { ApiError::no_route(request.uri().path()) })
         .layer(from_fn_with_state(Arc::clone(app), guard))

@@ -7,21 +7,32 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::state::{App, Served};
+use crate::models::Status;
+use crate::state::App;
 
-fn object(model: &Served) -> Value {
-    json!({
-        "id": model.name,
+/// A model under one of its names.
+fn object(model: &Status, id: &str) -> Value {
+    let mut object = json!({
+        "id": id,
         "object": "model",
         "created": model.created,
         "owned_by": "zse",
-        "max_model_len": model.engine.limits().sequence(),
-    })
+        "root": model.name,
+        "state": model.state.name(),
+    });
+    if let Some(engine) = &model.engine {
+        object["max_model_len"] = engine.limits().sequence().into();
+    }
+    object
 }
 
-/// All of them.
+/// All of them, by all their names.
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
-    let data: Vec<Value> = app.models.iter().map(object).collect();
+    let mut data = Vec::new();
+    for model in app.models.all() {
+        data.push(object(&model, &model.name));
+        data.extend(model.aliases.iter().map(|alias| object(&model, alias)));
+    }
     super::json(&json!({ "object": "list", "data": data }))
 }
 
@@ -30,5 +41,5 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    Ok(super::json(&object(app.model(Some(&id))?)))
+    Ok(super::json(&object(&app.models.status(Some(&id))?, &id)))
 }

@@ -33,9 +33,9 @@ pub(super) async fn post(
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
     fields.finish(&[])?;
-    let engine = app.model(body.model.as_deref())?.engine.clone();
+    let model = app.model(body.model.as_deref()).await?;
     job::blocking(move |_| {
-        let tokenizer = engine.tokenizer();
+        let tokenizer = model.engine.tokenizer();
         let ids = tokenizer.encode(
             &body.content,
             body.add_special.unwrap_or(false),
@@ -52,7 +52,7 @@ pub(super) async fn post(
         Ok(super::json(&json!({
             "count": tokens.len(),
             "tokens": tokens,
-            "max_model_len": engine.limits().sequence(),
+            "max_model_len": model.engine.limits().sequence(),
         })))
     })
     .await

@@ -12,11 +12,13 @@ const BERT: &str = concat!(
 
 #[test]
 fn embeddings_have_length_one_in_both_forms() {
-    let models = vec![
+    let mut models = vec![
         Served::new("bert", load(BERT)),
         Served::new("builtin", load("builtin")),
     ];
-    models.iter().for_each(|model| model.warm_up().unwrap());
+    models
+        .iter_mut()
+        .for_each(|model| _ = model.load().unwrap());
     let server = serve_models(models, |_| {});
     let body = json!({ "model": "bert", "input": [[5, 6, 7], [8, 9]] });
     let answer = server.post("/v1/embeddings", &body).json();
@@ -48,7 +50,7 @@ fn embeddings_have_length_one_in_both_forms() {
         (json!({ "model": "builtin", "input": "a" }), "model"),
         (json!({ "model": "bert", "input": [] }), "input"),
         (
-            json!({ "model": "bert", "input": "a", "dimensions": 4 }),
+            json!({ "model": "bert", "input": "a", "dimensions": 4000 }),
             "dimensions",
         ),
     ] {

@@ -1,6 +1,7 @@
 //! The server, used through real sockets, with the built-in model.
 
 mod access;
+mod anthropic;
 mod chat;
 mod common;
 mod completions;
@@ -8,4 +9,7 @@ mod embeddings;
 mod form;
 mod hostile;
 mod lifecycle;
+mod models;
+mod ollama;
+mod responses;
 mod text;

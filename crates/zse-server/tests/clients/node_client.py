@@ -20,4 +20,4 @@ class Node(ServerTest):
         command = [shutil.which("node"), "--test", str(HERE / "openai_client.test.mjs")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn("pass 5", done.stdout)
+        self.assertIn("pass 6", done.stdout)

@@ -3,6 +3,7 @@
 import json
 
 import openai
+import pydantic
 from server import KEY, ServerTest
 
 BERT = "crates/zse-model/tests/golden/bert-mean.gguf"
@@ -15,6 +16,13 @@ CALCULATOR = {
         "parameters": {"type": "object", "properties": {"expression": {"type": "string"}}},
     },
 }
+
+
+class Person(pydantic.BaseModel):
+    """What a structured answer is read into."""
+
+    name: str
+    age: int
 
 
 class OpenAi(ServerTest):
@@ -108,6 +116,48 @@ class OpenAi(ServerTest):
             for x, y in zip(a.embedding, b.embedding, strict=True):
                 self.assertAlmostEqual(x, y, places=6)
         self.assertEqual(encoded.usage.prompt_tokens, 5)
+
+    def test_responses(self) -> None:
+        create = lambda input, **more: self.client.responses.create(
+            model="builtin", input=input, temperature=0, **more
+        )
+        first = create(QUESTION[0]["content"])
+        self.assertEqual(first.output_text, ANSWER)
+        self.assertEqual(first.status, "completed")
+        second = create("Thanks!", previous_response_id=first.id)
+        self.assertGreater(second.usage.input_tokens, first.usage.input_tokens)
+        self.assertEqual(self.client.responses.retrieve(first.id).output_text, ANSWER)
+
+        tool = {"type": "function", **CALCULATOR["function"], "strict": False}
+        called = create("What is 17 * 23?", tools=[tool])
+        call = called.output[0]
+        self.assertEqual(json.loads(call.arguments), {"expression": "17 * 23"})
+        output = {"type": "function_call_output", "call_id": call.call_id, "output": "391"}
+        told = create([output], tools=[tool], previous_response_id=called.id)
+        self.assertIn("391", told.output_text)
+
+    def test_responses_stream(self) -> None:
+        with self.client.responses.stream(
+            model="builtin", input=QUESTION[0]["content"], temperature=0
+        ) as stream:
+            texts = [e.delta for e in stream if e.type == "response.output_text.delta"]
+            final = stream.get_final_response()
+        self.assertEqual("".join(texts), ANSWER)
+        self.assertEqual(final.output_text, ANSWER)
+
+    def test_structured_outputs(self) -> None:
+        question = "Name and age as JSON: Ida is 12 years old."
+        parsed = self.client.chat.completions.parse(
+            model="builtin",
+            messages=[{"role": "user", "content": question}],
+            response_format=Person,
+            temperature=0,
+        )
+        self.assertEqual(parsed.choices[0].message.parsed, Person(name="Ida", age=12))
+        answer = self.client.responses.parse(
+            model="builtin", input=question, text_format=Person, temperature=0
+        )
+        self.assertEqual(answer.output_parsed, Person(name="Ida", age=12))
 
     def test_errors(self) -> None:
         chat = self.client.chat.completions.create

@@ -55,6 +55,21 @@ test("tools", async () => {
   assert.deepEqual(JSON.parse(call.function.arguments), { expression: "17 * 23" });
 });
 
+test("responses", async () => {
+  const question = { model: "builtin", input: "How do I quantize a model?", temperature: 0 };
+  const first = await client.responses.create(question);
+  assert.equal(first.output_text, ANSWER);
+  let text = "";
+  for await (const event of await client.responses.create({ ...question, stream: true })) {
+    if (event.type === "response.output_text.delta") text += event.delta;
+  }
+  assert.equal(text, ANSWER);
+  const next = await client.responses.create({
+    model: "builtin", input: "Thanks!", previous_response_id: first.id,
+  });
+  assert.equal(next.previous_response_id, first.id);
+});
+
 test("errors", async () => {
   await assert.rejects(client.chat.completions.create({ ...request, top_p: 7 }), (error) => {
     assert.equal(error.status, 400);

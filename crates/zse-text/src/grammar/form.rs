@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
-use super::{Grammar, GrammarError};
+use super::{Grammar, GrammarError, TaggedCall};
 use crate::Tokenizer;
 
 /// Bytes of a grammar, or of a schema as JSON.
@@ -60,7 +60,40 @@ pub(super) fn compile(
             let lark = format!("start: {repeat}\ncall: {open} json {close}\njson: %json {schema}");
             TopLevelGrammar::from_lark(lark)
         }
+        Grammar::Calls {
+            begin,
+            calls,
+            end,
+            repeat,
+        } => TopLevelGrammar::from_lark(calls_of(begin, calls, end, *repeat, tokenizer)?),
     })
+}
+
+/// The grammar of one of several calls, or of more.
+fn calls_of(
+    begin: &[String],
+    calls: &[TaggedCall],
+    end: &[String],
+    repeat: bool,
+    tokenizer: &Tokenizer,
+) -> Result<String, GrammarError> {
+    check("the number of calls", calls.len(), MAX_CHOICES)?;
+    let marks = |marks: &[String]| {
+        let marks = marks.iter().map(|mark| literal(mark, tokenizer));
+        marks.collect::<Vec<_>>().join(" ")
+    };
+    let names: Vec<String> = (0..calls.len()).map(|i| format!("call{i}")).collect();
+    let (begin, end) = (marks(begin), marks(end));
+    let repeat = if repeat { "call+" } else { "call" };
+    let mut lark = format!("start: {begin} {repeat} {end}\ncall: {}", names.join(" | "));
+    for (i, call) in calls.iter().enumerate() {
+        check_schema(&call.schema)?;
+        let (open, close) = (marks(&call.open), marks(&call.close));
+        let schema = plainly_spaced(&call.schema);
+        lark += &format!("\ncall{i}: {open} json{i} {close}\njson{i}: %json {schema}");
+    }
+    check_bytes(lark.len())?;
+    Ok(lark)
 }
 
 /// `schema` with one way to space its JSON, as Python's `json.dumps` does: where any space may stand

@@ -44,6 +44,28 @@ pub enum Grammar {
         /// Whether others may follow, with a line break between two.
         repeat: bool,
     },
+    /// One of several calls, whose marks name it; once or more.
+    Calls {
+        /// Marks before all: each a special token, or text.
+        begin: Vec<String>,
+        /// What may be called.
+        calls: Vec<TaggedCall>,
+        /// Marks behind all.
+        end: Vec<String>,
+        /// Whether others may follow.
+        repeat: bool,
+    },
+}
+
+/// JSON between marks of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaggedCall {
+    /// Marks before it: each a special token, or text.
+    pub open: Vec<String>,
+    /// What the JSON looks like.
+    pub schema: Value,
+    /// Marks behind it.
+    pub close: Vec<String>,
 }
 
 /// What a text must look like.

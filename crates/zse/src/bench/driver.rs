@@ -11,7 +11,7 @@ use zse_model::sampler::SampleParams;
 
 /// An executor whose KV blocks are dealt out to sequences once and for all.
 pub(super) struct Driver {
-    executor: Box<dyn Executor>,
+    pub(super) executor: Box<dyn Executor>,
     params: Arc<SampleParams>,
     vocab: u64,
     groups: usize,

@@ -5,6 +5,7 @@
 //! `n_depth` tokens already. Tokens are drawn (greedily) where a generation would draw them.
 
 mod driver;
+mod profile;
 mod statistics;
 
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use zse_model::executor::{Budget, Fuse};
 
 use crate::{Device, Error, LoadOptions};
 use driver::Driver;
+pub use profile::{Bound, Profile, ProfileRow};
 pub use statistics::Statistics;
+pub use zse_cpu::Peaks;
+pub use zse_model::executor::Work;
 
 /// What a test computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub struct Bench {
     sequences: usize,
     batch_tokens: usize,
     fuse: Fuse,
+    device: Device,
+    threads: Option<usize>,
 }
 
 impl Bench {
@@ -141,9 +147,11 @@ impl Bench {
             context,
             sequences,
             batch_tokens,
+            device: options.device,
+            threads: options.threads,
             fuse: match options.device {
                 Device::Reference => Fuse::None,
-                Device::Auto | Device::Cpu | Device::Cuda(_) => options.fuse,
+                Device::Auto | Device::Cpu | Device::CpuIsa(_) | Device::Cuda(_) => options.fuse,
             },
         })
     }
@@ -179,8 +187,14 @@ impl Bench {
         &mut self,
         test: BenchTest,
         repetitions: usize,
-        mut progress: impl FnMut(usize),
+        progress: impl FnMut(usize),
     ) -> Result<BenchResult, Error> {
+        self.warm_up(&test)?;
+        self.measure(test, repetitions, progress)
+    }
+
+    /// Computes the tokens that `test` begins behind, and the test once.
+    fn warm_up(&mut self, test: &BenchTest) -> Result<(), Error> {
         test.check()?;
         // Blocks of KV were dealt to so many sequences, of so many tokens each.
         if test.context() > self.context || test.n_batch_seqs > self.sequences {
@@ -190,7 +204,19 @@ impl Bench {
                 sequences: self.sequences,
             });
         }
-        self.once(&test, &mut Vec::new())?;
+        // What a repetition writes lies behind these tokens, so they serve all of them.
+        self.driver.prompt(test.n_batch_seqs, 0, test.n_depth)?;
+        self.once(test, &mut Vec::new())?;
+        Ok(())
+    }
+
+    /// Runs `test` after its [`warm_up`](Self::warm_up).
+    fn measure(
+        &mut self,
+        test: BenchTest,
+        repetitions: usize,
+        mut progress: impl FnMut(usize),
+    ) -> Result<BenchResult, Error> {
         let (mut samples, mut latencies) = (Vec::new(), Vec::new());
         for i in 0..repetitions {
             samples.push(self.once(&test, &mut latencies)?);
@@ -207,10 +233,9 @@ impl Bench {
         })
     }
 
-    /// One repetition; the time of each step that generates is added to `steps`.
+    /// One repetition behind the tokens that are there; the time of each step that generates is added to `steps`.
     fn once(&mut self, test: &BenchTest, steps: &mut Vec<Duration>) -> Result<Duration, Error> {
         let seqs = test.n_batch_seqs;
-        self.driver.prompt(seqs, 0, test.n_depth)?;
         let start = Instant::now();
         self.driver.prompt(seqs, test.n_depth, test.n_prompt)?;
         for i in 0..test.n_gen {

@@ -1,9 +1,12 @@
-//! Results as a table, JSON or CSV. Field names are llama-bench's where it has the field.
+//! Results as tables, JSON or CSV. Field names are llama-bench's where it has the field.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use zse::bench::BenchResult;
+use zse::bench::{BenchResult, Profile};
 use zse::{Fuse, KvType};
 
+use super::profile;
 use crate::machine::Machine;
 use crate::term::{Table, bytes, count};
 
@@ -18,20 +21,75 @@ pub(super) struct Subject {
     pub(super) kv_type: KvType,
     /// Most tokens of a step.
     pub(super) batch_tokens: usize,
-    pub(super) fuse: Fuse,
 }
 
 /// One test and what it gave.
 pub(super) struct Run {
     pub(super) result: BenchResult,
+    /// Where the time went, if that was asked for.
+    pub(super) profile: Option<Profile>,
     pub(super) threads: usize,
+    pub(super) fuse: Fuse,
+    /// How long loading the model took.
+    pub(super) load: Duration,
     /// The most bytes of memory that the process had in use until then.
     pub(super) peak_rss: Option<u64>,
     /// When it ended, in seconds since 1970.
     pub(super) unix_time: u64,
 }
 
-pub(super) fn table(subject: &Subject, runs: &[Run]) -> Table {
+impl Run {
+    /// The test's name, and whether nothing was fused.
+    pub(super) fn title(&self) -> String {
+        let name = self.result.test.name();
+        match self.fuse {
+            Fuse::All => name,
+            Fuse::None => format!("{name}, not fused"),
+        }
+    }
+}
+
+/// All results for people, each table by `show`.
+pub(super) fn text(subject: &Subject, runs: &[Run], show: fn(&Table) -> String) -> String {
+    let mut text = show(&table(subject, runs));
+    if let Some(gains) = gains(runs) {
+        text.push_str(&format!("\n{}", show(&gains)));
+    }
+    for run in runs {
+        if let Some(of) = &run.profile {
+            let title = format!("{}, {} threads", run.title(), run.threads);
+            text.push_str(&profile::text(&title, of, show));
+        }
+    }
+    text
+}
+
+/// What fusion gains, where tests were run without it too.
+fn gains(runs: &[Run]) -> Option<Table> {
+    let mut table = Table::new(["test", "threads", "fused t/s", "not fused t/s", "gain"]);
+    let mut any = false;
+    for run in runs.iter().filter(|run| run.fuse == Fuse::All) {
+        let same = |other: &&Run| {
+            other.fuse == Fuse::None
+                && other.threads == run.threads
+                && other.result.test == run.result.test
+        };
+        if let Some(other) = runs.iter().find(same) {
+            let rates = [run, other].map(|run| run.result.tokens_per_second.mean());
+            table.row([
+                run.result.test.name(),
+                run.threads.to_string(),
+                format!("{:.2}", rates[0]),
+                format!("{:.2}", rates[1]),
+                format!("{:+.1}%", 100.0 * (rates[0] / rates[1] - 1.0)),
+            ]);
+            any = true;
+        }
+    }
+    any.then_some(table)
+}
+
+fn table(subject: &Subject, runs: &[Run]) -> Table {
     let mut table = Table::new([
         "model", "size", "params", "backend", "threads", "test", "t/s", "p50 ms", "p95 ms",
         "p99 ms",
@@ -44,7 +102,7 @@ pub(super) fn table(subject: &Subject, runs: &[Run]) -> Table {
             count(subject.parameters),
             subject.backend.clone(),
             run.threads.to_string(),
-            run.result.test.name(),
+            run.title(),
             format!("{:.2} ± {:.2}", rate.mean(), rate.deviation()),
             format!("{:.2}", latency.percentile(50.0)),
             format!("{:.2}", latency.percentile(95.0)),
@@ -60,11 +118,12 @@ pub(super) fn json(subject: &Subject, runs: &[Run], machine: &Machine) -> Value 
         .collect()
 }
 
-/// One line a test; lists are left to JSON.
+/// One line a test; lists and profiles are left to JSON.
 pub(super) fn csv(subject: &Subject, runs: &[Run], machine: &Machine) -> String {
     let mut lines = Vec::new();
     for run in runs {
         let mut record = record(subject, run, machine);
+        record.remove("profile");
         record.retain(|_, value| !value.is_array());
         if let Some(machine) = record.get_mut("machine") {
             *machine = machine["cpu"].take();
@@ -88,7 +147,10 @@ fn cell(value: &Value) -> String {
 fn record(subject: &Subject, run: &Run, machine: &Machine) -> Map<String, Value> {
     let Run {
         result,
+        profile,
         threads,
+        fuse,
+        load,
         peak_rss,
         unix_time,
     } = run;
@@ -108,7 +170,7 @@ fn record(subject: &Subject, run: &Run, machine: &Machine) -> Map<String, Value>
         "n_ubatch": subject.batch_tokens,
         "type_k": subject.kv_type.name(),
         "type_v": subject.kv_type.name(),
-        "fuse": subject.fuse != Fuse::None,
+        "fuse": *fuse != Fuse::None,
         "n_prompt": test.n_prompt,
         "n_gen": test.n_gen,
         "n_depth": test.n_depth,
@@ -123,10 +185,14 @@ fn record(subject: &Subject, run: &Run, machine: &Machine) -> Map<String, Value>
         "p50_ms": latency.percentile(50.0),
         "p95_ms": latency.percentile(95.0),
         "p99_ms": latency.percentile(99.0),
+        "load_ms": 1000.0 * load.as_secs_f64(),
         "peak_rss": peak_rss,
     });
-    match object {
-        Value::Object(map) => map,
-        _ => Map::new(),
+    let Value::Object(mut map) = object else {
+        return Map::new();
+    };
+    if let Some(of) = profile {
+        map.insert("profile".to_owned(), profile::json(of));
     }
+    map
 }

@@ -246,6 +246,7 @@ impl Session {
                 .chain(self.messages[from..].iter().cloned())
                 .collect(),
             tools: self.tools.clone(),
+            ..ChatRequest::default()
         }
     }
 
@@ -353,7 +354,9 @@ impl Session {
 
     /// Writes the conversation to a file.
     pub(super) fn save(&self, file: &Path) -> anyhow::Result<()> {
-        let ChatRequest { messages, tools } = self.request(0);
+        let ChatRequest {
+            messages, tools, ..
+        } = self.request(0);
         let text = serde_json::to_string_pretty(&Saved { messages, tools })?;
         std::fs::write(file, text + "\n")
             .with_context(|| format!("cannot write {}", file.display()))

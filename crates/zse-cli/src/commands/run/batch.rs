@@ -102,6 +102,7 @@ fn read(file: &Path) -> anyhow::Result<Vec<Question>> {
             request: ChatRequest {
                 messages: line.messages,
                 tools: line.tools,
+                ..ChatRequest::default()
             },
         });
     }

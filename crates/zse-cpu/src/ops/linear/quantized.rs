@@ -265,10 +265,7 @@ impl<const T: usize> Block<'_, T> {
             for g in 0..self.len {
                 let x: [&Group; N] =
                     array!(columns[0].group(self.first + g); c => columns[c].group(self.first + g));
-                let mut tiles = [&self.tiles[0][g]; T];
-                for t in 1..T {
-                    tiles[t] = &self.tiles[t][g];
-                }
+                let tiles: [&Unpacked; T] = array!(&self.tiles[0][g]; t => &self.tiles[t][g]);
                 let products = dot::<S, U, T, N>(s, tiles, x);
                 for t in 0..T {
                     for c in 0..N {
@@ -346,8 +343,8 @@ fn dot<S: Simd, U: Unpack, const T: usize, const N: usize>(
         } else {
             [s.splat_i32(-offset * (s0 + s1)); 2]
         };
-        for t in 0..T {
-            p[t][c] = start;
+        for p in &mut p {
+            p[c] = start;
         }
     }
     for j in 0..8 {

@@ -10,14 +10,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zse::Generate;
 
-use super::chat_completions::{StreamOptions, UNSUPPORTED, check_n, fits, is_stream};
+use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
+use crate::chat::{self, check_n, fits};
 use crate::error::ApiError;
-use crate::form;
 use crate::job::{self, Piece, Running};
+use crate::models::Model;
 use crate::request::{Fields, Prompt, Prompts};
-use crate::sampling::{MAX_TOP, Sampling};
-use crate::sse::Events;
-use crate::state::{App, Served, Slot, now};
+use crate::sampling::MAX_TOP;
+use crate::sse::{Events, Wire};
+use crate::state::{App, Slot, now};
 use crate::usage::{self, Usage};
 use choice::{Choice, Echo};
 
@@ -44,7 +45,7 @@ struct Body {
 struct Job {
     app: Arc<App>,
     slot: Slot,
-    model: Served,
+    model: Model,
     prompts: Vec<Prompt>,
     settings: Generate,
     /// Whether log-probabilities were asked for.
@@ -58,10 +59,10 @@ pub(super) async fn post(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
-    let sampling: Sampling = fields.take()?;
+    let sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
-    let model = app.model(body.model.as_deref())?.clone();
-    let constraint = form::of_response(body.response_format.as_ref())?;
+    let model = app.model(body.model.as_deref()).await?;
+    let constraint = chat::of_response(body.response_format.as_ref())?;
     let n = sampling.n();
     if body.suffix.is_some_and(|suffix| !suffix.is_empty()) {
         let why = "this version does not fill gaps";
@@ -100,7 +101,7 @@ pub(super) async fn post(
     };
     if is_stream {
         let start = move || job.start();
-        job::streaming(&app, start, |(running, answer), events| {
+        job::streaming(&app, Wire::Events, start, |(running, answer), events| {
             answer.stream(running, events);
         })
         .await
@@ -157,7 +158,7 @@ impl Job {
 struct Answer {
     id: String,
     created: u64,
-    model: Served,
+    model: Model,
     /// Continuations of each prompt.
     n: usize,
     choices: Vec<Choice>,
@@ -229,6 +230,10 @@ impl Answer {
                 index
             }
             Piece::Finished { prompt, finished } => {
+                // The other continuations share the prompt of the first.
+                if finished.choice == 0 {
+                    self.usage.cached += finished.usage.shared_tokens;
+                }
                 let index = prompt * self.n + finished.choice as usize;
                 self.choices[index].finish(&finished);
                 index

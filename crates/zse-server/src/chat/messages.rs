@@ -6,7 +6,7 @@ use zse::{Content, Message};
 use crate::error::ApiError;
 
 /// Most messages of a conversation.
-const MOST: usize = 10_000;
+pub(crate) const MAX_MESSAGES: usize = 10_000;
 /// The fields of a message that have a meaning.
 const FIELDS: [&str; 6] = [
     "role",
@@ -21,9 +21,9 @@ const FIELDS: [&str; 6] = [
 ///
 /// # Errors
 /// Names the message and the field that is wrong.
-pub(super) fn read(messages: Vec<Value>) -> Result<Vec<Message>, ApiError> {
-    if messages.is_empty() || messages.len() > MOST {
-        let message = format!("messages must have from 1 to {MOST} messages");
+pub(crate) fn read(messages: Vec<Value>) -> Result<Vec<Message>, ApiError> {
+    if messages.is_empty() || messages.len() > MAX_MESSAGES {
+        let message = format!("messages must have from 1 to {MAX_MESSAGES} messages");
         return Err(ApiError::param("messages", message));
     }
     let numbered = messages.into_iter().enumerate();

@@ -1,7 +1,7 @@
 //! The form that a request wants its answer in, as a constraint.
 
 use serde_json::{Value, json};
-use zse::{Constraint, Grammar, TOOL_CALL_CLOSE, TOOL_CALL_OPEN};
+use zse::{AnswerFormat, Constraint, Grammar};
 
 use crate::error::ApiError;
 
@@ -23,27 +23,34 @@ pub(crate) fn of_response(format: Option<&Value>) -> Result<Option<Constraint>, 
         },
         _ => return wrong("response_format.type must be text, json_object or json_schema"),
     };
-    Ok(Some(Grammar::JsonSchema(schema).into()))
+    Ok(Some(of_schema(schema)))
+}
+
+/// The constraint to JSON that keeps to `schema`.
+pub(crate) fn of_schema(schema: Value) -> Constraint {
+    Grammar::JsonSchema(schema).into()
 }
 
 /// Whether tools are called, as `tool_choice` says.
-pub(crate) enum Calls<'a> {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Calls {
     /// As the model likes.
+    #[default]
     Free,
     /// The model hears of no tools.
     Never,
     /// At least one of the tools.
     Some,
     /// This one.
-    This(&'a str),
+    This(String),
 }
 
-impl<'a> Calls<'a> {
+impl Calls {
     /// What `choice` asks for.
     ///
     /// # Errors
     /// Names the parameter, if that is none of OpenAI's choices.
-    pub(crate) fn of(choice: Option<&'a Value>) -> Result<Self, ApiError> {
+    pub(crate) fn of(choice: Option<&Value>) -> Result<Self, ApiError> {
         match choice {
             None => Ok(Self::Free),
             Some(Value::String(word)) => match word.as_str() {
@@ -53,42 +60,40 @@ impl<'a> Calls<'a> {
                 _ => Err(wrong_choice()),
             },
             Some(choice) => match choice["function"]["name"].as_str() {
-                Some(name) if choice["type"] == "function" => Ok(Self::This(name)),
+                Some(name) if choice["type"] == "function" => Ok(Self::This(name.to_owned())),
                 _ => Err(wrong_choice()),
             },
         }
     }
 
-    /// The constraint that makes the model call one of `tools`, or several after each other where
+    /// The constraint that makes a model of this format call one of `tools`, or several after each other where
     /// `parallel`; none where it is free.
     ///
     /// # Errors
     /// If none of `tools` may be called.
     pub(crate) fn constraint(
         &self,
+        format: AnswerFormat,
         tools: &[Value],
         parallel: bool,
     ) -> Result<Option<Constraint>, ApiError> {
-        let (only, repeat) = match *self {
+        let (only, repeat) = match self {
             Self::Free | Self::Never => return Ok(None),
             Self::Some => (None, parallel),
-            Self::This(name) => (Some(name), false),
+            Self::This(name) => (Some(name.as_str()), false),
         };
         let functions = tools.iter().map(|tool| &tool["function"]);
-        let calls: Vec<Value> = functions
+        let functions: Vec<(String, Value)> = functions
             .filter(|f| only.is_none_or(|name| f["name"] == name))
-            .map(call)
+            .map(function)
             .collect();
-        if calls.is_empty() {
+        if functions.is_empty() {
             let message = "tool_choice asks for a call of a tool that is not among tools";
             return Err(ApiError::param("tool_choice", message));
         }
-        let grammar = Grammar::Tagged {
-            open: format!("{TOOL_CALL_OPEN}\n"),
-            schema: json!({ "anyOf": calls }),
-            close: format!("\n{TOOL_CALL_CLOSE}"),
-            repeat,
-        };
+        let why = "calls of this model cannot be required";
+        let grammar = format.calls(&functions, repeat);
+        let grammar = grammar.ok_or_else(|| ApiError::unsupported("tool_choice", why))?;
         Ok(Some(grammar.into()))
     }
 }
@@ -99,16 +104,12 @@ fn wrong_choice() -> ApiError {
     ApiError::param("tool_choice", message)
 }
 
-/// The schema of a call of `function`.
-fn call(function: &Value) -> Value {
+/// The name of a function and the schema of its arguments.
+fn function(function: &Value) -> (String, Value) {
     let arguments = match &function["parameters"] {
         Value::Null => json!({ "type": "object" }),
         parameters => parameters.clone(),
     };
-    json!({
-        "type": "object",
-        "properties": { "name": { "const": function["name"] }, "arguments": arguments },
-        "required": ["name", "arguments"],
-        "additionalProperties": false,
-    })
+    let name = function["name"].as_str().unwrap_or_default();
+    (name.to_owned(), arguments)
 }

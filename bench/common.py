@@ -1,0 +1,57 @@
+"""What the programs of this folder share: where things are, and how they are made."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("ZSE_BENCH_CACHE", Path.home() / ".cache/zse-bench"))
+
+
+def own_python(cache: Path) -> None:
+    """Goes on in an environment with numpy where this one has none."""
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        python = cache / "venv/bin/python"
+        if Path(sys.prefix) == cache / "venv":
+            sys.exit("numpy cannot be imported")
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", cache / "venv"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "numpy"], check=True)
+        os.execv(python, [str(python), *sys.argv])
+
+
+def target() -> Path:
+    """Where cargo puts what it builds."""
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+
+
+def build(*what: str) -> None:
+    """Builds packages of ZSE, which tell the commit that they are of."""
+    environment = os.environ | {"ZSE_COMMIT": commit()}
+    subprocess.run(["cargo", "build", "--release", *what], cwd=ROOT, check=True, env=environment)
+
+
+def commit() -> str:
+    """The commit of the sources, and whether they differ from it; results do not count."""
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "crates", "Cargo.toml", "Cargo.lock")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + "-changed" * bool(changed)
+
+
+def model(shape: str, quant: str, cache: Path) -> Path:
+    """The file of a model, made if it is not there."""
+    path = cache / "models" / f"{shape}-{quant}.gguf"
+    if not path.exists():
+        import synth
+
+        print(f"making {path.name}", file=sys.stderr)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        synth.make(shape, quant, path)
+    return path

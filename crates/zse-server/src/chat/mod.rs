@@ -1,0 +1,223 @@
+//! A conversation that wants its next message: what the request of every wire format becomes, and
+//! what their answers are written from.
+
+mod form;
+pub(crate) mod messages;
+mod talk;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use zse::{AnswerFormat, ChatRequest, Constraint, Generate, Message};
+
+use crate::error::ApiError;
+use crate::models::Model;
+use crate::sampling::Sampling;
+use crate::state::{App, Slot};
+pub(crate) use form::{Calls, of_response, of_schema};
+pub(crate) use messages::MAX_MESSAGES;
+pub(crate) use talk::{Event, Part, Reply, Talk};
+
+/// Most tools of a request.
+const MAX_TOOLS: usize = 128;
+
+/// A request for the next message of a conversation.
+#[derive(Debug, Default)]
+pub(crate) struct Chat {
+    /// The model's name; may be absent where one model is served.
+    pub(crate) model: Option<String>,
+    pub(crate) messages: Vec<Message>,
+    /// A text to continue as it is, instead of messages.
+    pub(crate) raw: Option<String>,
+    /// The beginning of the answer, which the model goes on with.
+    pub(crate) prefill: Option<String>,
+    /// Functions, as OpenAI's API describes them.
+    pub(crate) tools: Vec<Value>,
+    /// Whether they are called.
+    pub(crate) calls: Calls,
+    /// Whether several may be called at once.
+    pub(crate) parallel: Option<bool>,
+    /// The form of the answer.
+    pub(crate) form: Option<Constraint>,
+    pub(crate) sampling: Sampling,
+    /// Most tokens of the answer; `None`: as many as the context holds.
+    pub(crate) max_tokens: Option<usize>,
+    /// How much the model is to think before it answers: the parameter that says so, and what it
+    /// says, such as `low`; `none` for not at all.
+    pub(crate) effort: Option<(&'static str, String)>,
+    /// How many other tokens' log-probabilities are wanted at each place.
+    pub(crate) top_logprobs: u32,
+}
+
+/// A request that is sound, and its loaded model.
+pub(crate) struct Ready {
+    pub(crate) model: Model,
+    app: Arc<App>,
+    slot: Slot,
+    request: ChatRequest,
+    raw: Option<String>,
+    prefill: Option<String>,
+    settings: Generate,
+}
+
+impl Chat {
+    /// Checks what can be checked before the conversation is rendered, and loads the model.
+    ///
+    /// # Errors
+    /// Names what is wrong.
+    pub(crate) async fn ready(self, app: &Arc<App>) -> Result<Ready, ApiError> {
+        let tools = check_tools(self.tools, &self.calls)?;
+        let n = self.sampling.n() as usize;
+        let model = app.model(self.model.as_deref()).await?;
+        let format = model.engine.answer_format();
+        let constraint = constraint(format, &self.calls, &tools, self.parallel, self.form)?;
+        let tokenizer = model.engine.tokenizer();
+        let settings = self
+            .sampling
+            .settings(tokenizer, self.max_tokens, self.top_logprobs)?;
+        check_n(&model, n)?;
+        Ok(Ready {
+            app: Arc::clone(app),
+            slot: app.admit(n)?,
+            request: ChatRequest {
+                messages: self.messages,
+                extra: thinking(format, self.effort)?,
+                tools,
+            },
+            raw: self.raw,
+            prefill: self.prefill,
+            settings: Generate {
+                constraint,
+                ..settings
+            },
+            model,
+        })
+    }
+}
+
+impl Ready {
+    /// Renders the conversation and submits it; takes its time.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation, or it does not fit.
+    pub(crate) fn start(self) -> Result<Talk, ApiError> {
+        let text = self.text()?;
+        let prompt = self.model.engine.open_tokens(&text, true);
+        fits(&self.model, prompt.len())?;
+        let mut settings = self.settings;
+        let format = self.model.engine.answer_format();
+        let reader = self.raw.is_none().then(|| {
+            let has_tools = !self.request.tools.is_empty();
+            let in_thought = format.begins_thought(&text);
+            settings.show_special = format.shows_special(has_tools);
+            if let Some(constraint) = settings.constraint.as_mut().filter(|_| in_thought) {
+                constraint.after = Some(format.end_of_thought().to_owned());
+            }
+            move || format.reader(has_tools, in_thought)
+        });
+        Talk::start(&self.app, self.slot, self.model, prompt, &settings, reader)
+    }
+
+    /// The tokens of the prompt.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation.
+    pub(crate) fn tokens(&self) -> Result<Vec<u32>, ApiError> {
+        Ok(self.model.engine.open_tokens(&self.text()?, true))
+    }
+
+    /// The prompt.
+    fn text(&self) -> Result<String, ApiError> {
+        let prompt = match &self.raw {
+            Some(text) => text.clone(),
+            None => self.model.engine.chat_prompt(&self.request)?,
+        };
+        let beginning = self.prefill.as_deref().unwrap_or_default();
+        Ok(prompt + beginning)
+    }
+}
+
+/// Whether a prompt of so many tokens leaves room for one more.
+pub(crate) fn fits(model: &Model, tokens: usize) -> Result<(), ApiError> {
+    let limit = model.engine.limits().sequence();
+    match tokens < limit {
+        true => Ok(()),
+        false => Err(ApiError::too_long(tokens, limit)),
+    }
+}
+
+/// Whether so many continuations may be asked for, before a prompt is looked at.
+pub(crate) fn check_n(model: &Model, n: usize) -> Result<(), ApiError> {
+    let limit = model.engine.limits().choices as usize;
+    match (1..=limit).contains(&n) {
+        true => Ok(()),
+        false => Err(ApiError::param(
+            "n",
+            format!("{n} continuations are asked for, there may be from 1 to {limit}"),
+        )),
+    }
+}
+
+/// The tools that the model is told of, once they are known to be functions with names.
+fn check_tools(tools: Vec<Value>, calls: &Calls) -> Result<Vec<Value>, ApiError> {
+    if tools.len() > MAX_TOOLS {
+        let message = format!("there may be {MAX_TOOLS} tools at most");
+        return Err(ApiError::param("tools", message));
+    }
+    for (i, tool) in tools.iter().enumerate() {
+        if tool["type"] != "function" || !tool["function"]["name"].is_string() {
+            let message = format!("tools[{i}] must be of type 'function' and have function.name");
+            return Err(ApiError::param(format!("tools[{i}]"), message));
+        }
+    }
+    Ok(match calls {
+        Calls::Never => Vec::new(),
+        _ => tools,
+    })
+}
+
+/// The variables of chat templates that say how much a model is to think.
+fn thinking(
+    format: AnswerFormat,
+    effort: Option<(&'static str, String)>,
+) -> Result<Map<String, Value>, ApiError> {
+    let Some((param, effort)) = effort else {
+        return Ok(Map::new());
+    };
+    let thinks = effort != "none";
+    if thinks && !format.thinks() {
+        return Err(ApiError::unsupported(
+            param,
+            "this model does not think first",
+        ));
+    }
+    let mut variables = Map::new();
+    // As the templates of Qwen and DeepSeek, of DeepSeek V3.1, and of gpt-oss have it.
+    variables.insert("enable_thinking".to_owned(), json!(thinks));
+    variables.insert("thinking".to_owned(), json!(thinks));
+    if thinks {
+        variables.insert("reasoning_effort".to_owned(), json!(effort));
+    }
+    Ok(variables)
+}
+
+/// The constraint of an answer that may have to be a call, or of a form.
+fn constraint(
+    format: AnswerFormat,
+    calls: &Calls,
+    tools: &[Value],
+    parallel: Option<bool>,
+    form: Option<Constraint>,
+) -> Result<Option<Constraint>, ApiError> {
+    let call = calls.constraint(format, tools, parallel.unwrap_or(true))?;
+    if form.is_some() && !tools.is_empty() {
+        let message = "a model that may call tools does not keep to a format: \
+                       leave out tools, or set tool_choice to 'none'";
+        return Err(ApiError::param("response_format", message));
+    }
+    if parallel == Some(false) && call.is_none() && !tools.is_empty() {
+        let why = "only a call that is required can be held to be one: set tool_choice";
+        return Err(ApiError::unsupported("parallel_tool_calls", why));
+    }
+    Ok(call.or(form))
+}

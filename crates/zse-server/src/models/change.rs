@@ -1,0 +1,188 @@
+//! Looking at the models, and changing what is loaded, for those who run the server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::served::warm_up;
+use super::table::{Keep, State, Status};
+use super::{LoadTimes, Model, Models, on_thread, with_causes};
+use crate::error::ApiError;
+
+/// Limits of what is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Bytes that all loaded models may take.
+    pub(crate) memory: u64,
+    /// How long a model stays loaded that nobody asks for; `None`: for ever.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// How long first tokens take before and after a model is warm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ColdAndWarm {
+    /// Of a load from nothing.
+    pub(crate) cold: LoadTimes,
+    /// The same first tokens, computed once more.
+    pub(crate) warm: Duration,
+}
+
+impl Models {
+    /// What is known of all models.
+    pub(crate) fn all(&self) -> Vec<Status> {
+        let count = 0..self.entries.len();
+        count.map(|index| self.status_at(index)).collect()
+    }
+
+    /// What is known of a model.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(crate) fn status(&self, name: Option<&str>) -> Result<Status, ApiError> {
+        Ok(self.status_at(self.index(name)?))
+    }
+
+    fn status_at(&self, index: usize) -> Status {
+        let entry = &self.entries[index];
+        let aliases = self.aliases.iter();
+        Status {
+            name: entry.name.clone(),
+            created: entry.created,
+            aliases: aliases
+                .filter(|(_, i)| **i == index)
+                .map(|(alias, _)| alias.clone())
+                .collect(),
+            ..self.table().status(index)
+        }
+    }
+
+    /// Whether a model stays loaded whatever others need.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(crate) fn pin(&self, name: &str, is_pinned: bool) -> Result<(), ApiError> {
+        let index = self.index(Some(name))?;
+        self.check_origin(index)?;
+        self.table().places[index].is_pinned = is_pinned;
+        Ok(())
+    }
+
+    /// How long a model stays loaded from now on without being asked for.
+    pub(crate) fn keep(&self, model: &Model, keep: Keep) {
+        if let Ok(index) = self.index(Some(&model.name)) {
+            self.table().places[index].keep = Some(keep);
+        }
+    }
+
+    /// Unloads a model: now if it is idle, else once its last request has ended.
+    ///
+    /// # Errors
+    /// If there is no such model, or it could not be loaded again.
+    pub(crate) fn unload(&self, name: Option<&str>) -> Result<Status, ApiError> {
+        let index = self.index(name)?;
+        self.check_origin(index)?;
+        let mut table = self.table();
+        let place = &mut table.places[index];
+        place.is_pinned = false;
+        place.keep = Some(Keep::For(Duration::ZERO));
+        let engine = place.unload();
+        drop(table);
+        drop(engine);
+        self.freed.notify_waiters();
+        Ok(self.status_at(index))
+    }
+
+    /// Unloads all models that are idle and not pinned, and gives their names.
+    pub(crate) fn clear(&self) -> Vec<String> {
+        let mut table = self.table();
+        let mut names = Vec::new();
+        let mut engines = Vec::new();
+        for (entry, place) in self.entries.iter().zip(&mut table.places) {
+            if entry.origin.is_some()
+                && !place.is_pinned
+                && let Some(engine) = place.unload()
+            {
+                names.push(entry.name.clone());
+                engines.push(engine);
+            }
+        }
+        drop(table);
+        drop(engines);
+        self.freed.notify_waiters();
+        names
+    }
+
+    /// The limits of what is loaded.
+    pub(crate) fn limits(&self) -> Limits {
+        let table = self.table();
+        Limits {
+            memory: table.limit,
+            idle: table.idle,
+        }
+    }
+
+    /// Sets the limits. What is loaded beyond a smaller one gives way when the next model is loaded.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        let mut table = self.table();
+        table.limit = limits.memory;
+        table.idle = limits.idle;
+    }
+
+    /// Bytes that all loaded models take.
+    pub(crate) fn memory(&self) -> u64 {
+        self.table().places.iter().map(|place| place.memory).sum()
+    }
+
+    /// Computes first tokens once more, and says how long they took.
+    ///
+    /// # Errors
+    /// If the model fails.
+    pub(crate) async fn warm_up(&self, model: Model) -> Result<Duration, ApiError> {
+        let start = Instant::now();
+        let warm = on_thread(move || warm_up(&model.engine)).await?;
+        warm.map_err(ApiError::from)?;
+        Ok(start.elapsed())
+    }
+
+    /// Loads a model once more beside what is there, and measures its first tokens cold and warm.
+    ///
+    /// # Errors
+    /// If there is no room, or the model fails.
+    pub(crate) async fn cold_and_warm(
+        self: &Arc<Self>,
+        name: &str,
+    ) -> Result<ColdAndWarm, ApiError> {
+        let index = self.index(Some(name))?;
+        let origin = self.check_origin(index)?;
+        let _turn = Arc::clone(&self.turn).lock_owned().await;
+        let plan = origin.clone();
+        let memory = on_thread(move || plan.memory()).await??;
+        self.make_room(name, memory).await?;
+        let measured = on_thread(move || {
+            let (engine, cold) = origin.load()?;
+            let start = Instant::now();
+            warm_up(&engine)?;
+            Ok(ColdAndWarm {
+                cold,
+                warm: start.elapsed(),
+            })
+        });
+        let failed = |error: zse::Error| ApiError::internal(with_causes(&error));
+        measured.await?.map_err(failed)
+    }
+
+    /// Where a model is loaded from.
+    fn check_origin(&self, index: usize) -> Result<super::Origin, ApiError> {
+        let origin = self.entries[index].origin.clone();
+        origin.ok_or_else(|| {
+            let message = "this model was given to the server ready, and stays as it is";
+            ApiError::param("model", message)
+        })
+    }
+}
+
+impl Status {
+    /// Whether it answers at once.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.state == State::Loaded
+    }
+}

@@ -1,0 +1,120 @@
+//! What a model's file says of it, read without loading it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+use zse::ModelSource;
+use zse::format::{Checkpoint, Value as MetaValue};
+
+use super::{Models, on_thread, with_causes};
+use crate::error::ApiError;
+
+/// Facts of a model's file.
+#[derive(Debug)]
+pub(crate) struct Details {
+    /// Such as `llama`.
+    pub(crate) architecture: String,
+    /// How many numbers its weights are.
+    pub(crate) parameters: u64,
+    /// The type that most of its weights have.
+    pub(crate) quantization: &'static str,
+    /// Bytes of its files.
+    pub(crate) size: u64,
+    /// When the file was written; for the built-in model the beginning of 1970.
+    pub(crate) modified: SystemTime,
+    pub(crate) template: Option<String>,
+    pub(crate) license: Option<String>,
+    /// Whether it gives embeddings.
+    pub(crate) is_embedder: bool,
+    /// All metadata but for lists, which are long.
+    pub(crate) metadata: Map<String, Value>,
+}
+
+impl Models {
+    /// Facts of a model, read once.
+    ///
+    /// # Errors
+    /// If there is no such model, or its file cannot be read.
+    pub(crate) async fn details(
+        self: &Arc<Self>,
+        name: Option<&str>,
+    ) -> Result<Arc<Details>, ApiError> {
+        let index = self.index(name)?;
+        if let Some(details) = self.entries[index].details.get() {
+            return Ok(Arc::clone(details));
+        }
+        let models = Arc::clone(self);
+        on_thread(move || models.read_details(index)).await?
+    }
+
+    fn read_details(&self, index: usize) -> Result<Arc<Details>, ApiError> {
+        let entry = &self.entries[index];
+        let engine = self.table().status(index).engine;
+        let opened = match (&entry.origin, engine) {
+            (Some(origin), _) => origin.source.open(),
+            (None, Some(engine)) => Ok(Arc::clone(engine.model().weights.checkpoint())),
+            (None, None) => return Err(ApiError::internal("a model without an origin is gone")),
+        };
+        let checkpoint =
+            opened.map_err(|error| ApiError::cannot_load(&entry.name, with_causes(&error)))?;
+        let file = match entry.origin.as_ref().map(|origin| &origin.source) {
+            Some(ModelSource::Path(path)) => std::fs::metadata(path).ok(),
+            _ => None,
+        };
+        let modified = file.and_then(|file| file.modified().ok());
+        let details = Details::of(&checkpoint, modified.unwrap_or(SystemTime::UNIX_EPOCH));
+        Ok(Arc::clone(entry.details.get_or_init(|| Arc::new(details))))
+    }
+}
+
+impl Details {
+    fn of(checkpoint: &Checkpoint, modified: SystemTime) -> Self {
+        let metadata = checkpoint.metadata();
+        let text = |key| metadata.str(key).ok().flatten().map(str::to_owned);
+        let mut types: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for tensor in checkpoint.tensors() {
+            *types.entry(tensor.ty.name()).or_default() += tensor.elements();
+        }
+        let architecture = text("general.architecture").unwrap_or_default();
+        Self {
+            parameters: types.values().sum(),
+            quantization: types
+                .iter()
+                .max_by_key(|(_, count)| **count)
+                .map_or("unknown", |(name, _)| name),
+            size: checkpoint.file_bytes(),
+            modified,
+            template: text("tokenizer.chat_template"),
+            license: text("general.license"),
+            is_embedder: metadata
+                .get(&format!("{architecture}.pooling_type"))
+                .is_some(),
+            metadata: metadata
+                .iter()
+                .map(|(key, value)| (key.to_owned(), to_json(value)))
+                .collect(),
+            architecture,
+        }
+    }
+}
+
+/// A value of the metadata; `null` for a list.
+fn to_json(value: MetaValue<'_>) -> Value {
+    match value {
+        MetaValue::U8(v) => v.into(),
+        MetaValue::I8(v) => v.into(),
+        MetaValue::U16(v) => v.into(),
+        MetaValue::I16(v) => v.into(),
+        MetaValue::U32(v) => v.into(),
+        MetaValue::I32(v) => v.into(),
+        MetaValue::U64(v) => v.into(),
+        MetaValue::I64(v) => v.into(),
+        MetaValue::F32(v) => json!(v),
+        MetaValue::F64(v) => json!(v),
+        MetaValue::Bool(v) => v.into(),
+        MetaValue::String(v) => String::from_utf8_lossy(v).into(),
+        MetaValue::Array(_) => Value::Null,
+    }
+}

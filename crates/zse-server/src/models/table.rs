@@ -1,0 +1,242 @@
+//! Which models are loaded, how much memory they take, and which gives way first.
+
+use std::time::{Duration, Instant};
+
+use zse::{Engine, Metrics};
+
+use super::{LoadTimes, Served};
+
+/// What changes of all models.
+pub(super) struct Table {
+    /// One for each model, in their order.
+    pub(super) places: Vec<Place>,
+    /// Bytes that all loaded models may take.
+    pub(super) limit: u64,
+    /// How long a model stays loaded that nobody asks for; `None`: for ever.
+    pub(super) idle: Option<Duration>,
+}
+
+/// Whether a model can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It is not in memory.
+    Unloaded,
+    /// It will be soon.
+    Loading,
+    /// It is.
+    Loaded,
+}
+
+impl State {
+    /// The name that clients see.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unloaded => "unloaded",
+            Self::Loading => "loading",
+            Self::Loaded => "loaded",
+        }
+    }
+}
+
+/// What changes of a model.
+pub(super) struct Place {
+    pub(super) state: State,
+    engine: Option<Engine>,
+    /// Bytes that it takes while it is loaded.
+    pub(super) memory: u64,
+    /// Requests that hold it.
+    users: usize,
+    used: Instant,
+    /// How long it stays loaded, where that is not as for all others.
+    pub(super) keep: Option<Keep>,
+    pub(super) is_pinned: bool,
+    /// How often it was loaded.
+    loads: u64,
+    /// How often it was asked for.
+    uses: u64,
+    times: LoadTimes,
+}
+
+/// How long a model stays loaded that nobody asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Until others need its memory.
+    Forever,
+    /// So long.
+    For(Duration),
+}
+
+/// A model as the outside is told of it.
+#[derive(Clone)]
+pub(crate) struct Status {
+    pub(crate) name: String,
+    pub(crate) created: u64,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) state: State,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) memory: u64,
+    pub(crate) users: usize,
+    pub(crate) idle: Duration,
+    /// When it will be unloaded if nobody asks for it; `None`: never.
+    pub(crate) expires_in: Option<Duration>,
+    pub(crate) is_pinned: bool,
+    pub(crate) loads: u64,
+    pub(crate) uses: u64,
+    pub(crate) times: LoadTimes,
+}
+
+impl Status {
+    /// What its engine counted, if it is loaded.
+    pub(crate) fn metrics(&self) -> Option<Metrics> {
+        self.engine.as_ref().map(Engine::metrics)
+    }
+}
+
+impl Place {
+    pub(super) fn new(served: &Served) -> Self {
+        let engine = served.engine.clone();
+        Self {
+            state: match engine {
+                Some(_) => State::Loaded,
+                None => State::Unloaded,
+            },
+            memory: engine.as_ref().map_or(0, |e| e.memory().total()),
+            loads: engine.is_some().into(),
+            engine,
+            users: 0,
+            used: Instant::now(),
+            keep: None,
+            is_pinned: served.is_pinned,
+            uses: 0,
+            times: served.times,
+        }
+    }
+
+    /// It was loaded.
+    pub(super) fn put(&mut self, engine: Engine, times: LoadTimes, memory: u64) {
+        self.state = State::Loaded;
+        self.engine = Some(engine);
+        self.memory = memory;
+        self.used = Instant::now();
+        self.keep = None;
+        self.times = times;
+        self.loads += 1;
+    }
+
+    /// Takes it out, unless it is in use or is not there.
+    pub(super) fn unload(&mut self) -> Option<Engine> {
+        if self.users > 0 {
+            return None;
+        }
+        let engine = self.engine.take()?;
+        self.state = State::Unloaded;
+        self.memory = 0;
+        Some(engine)
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.users > 0
+    }
+
+    /// How much longer it stays loaded without being asked for.
+    fn left(&self, idle: Option<Duration>, now: Instant) -> Option<Duration> {
+        let keep = match self.keep {
+            _ if self.is_pinned => None,
+            Some(Keep::Forever) => None,
+            Some(Keep::For(time)) => Some(time),
+            None => idle,
+        };
+        keep.map(|keep| keep.saturating_sub(now.saturating_duration_since(self.used)))
+    }
+}
+
+impl Table {
+    /// A model that is loaded, counted as used until [`release`](Self::release).
+    pub(super) fn take(&mut self, index: usize) -> Option<Engine> {
+        let place = &mut self.places[index];
+        let engine = place.engine.clone()?;
+        place.users += 1;
+        place.uses += 1;
+        Some(engine)
+    }
+
+    /// Ends a use. Gives the model to drop, where it is to be unloaded at once.
+    pub(super) fn release(&mut self, index: usize) -> Option<Engine> {
+        let place = &mut self.places[index];
+        place.users = place.users.saturating_sub(1);
+        place.used = Instant::now();
+        match place.keep {
+            Some(Keep::For(Duration::ZERO)) if !place.is_pinned => place.unload(),
+            _ => None,
+        }
+    }
+
+    /// Unloads what was not used for longest until there are so many bytes. `None` if models in use
+    /// stand in the way: then nothing is unloaded.
+    pub(super) fn evict(&mut self, needed: u64) -> Option<Vec<Engine>> {
+        let taken: u64 = self.places.iter().map(|place| place.memory).sum();
+        let mut over = taken.saturating_add(needed).saturating_sub(self.limit);
+        let mut idle: Vec<usize> = (0..self.places.len())
+            .filter(|&i| {
+                let place = &self.places[i];
+                place.engine.is_some() && !place.is_used() && !place.is_pinned
+            })
+            .collect();
+        idle.sort_by_key(|&i| self.places[i].used);
+        let mut chosen = Vec::new();
+        for i in idle {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(self.places[i].memory);
+            chosen.push(i);
+        }
+        if over > 0 {
+            return None;
+        }
+        let unload = |i: usize| self.places[i].unload();
+        Some(chosen.into_iter().filter_map(unload).collect())
+    }
+
+    /// Bytes that models which may be unloaded can take.
+    pub(super) fn limit_beside_pinned(&self) -> u64 {
+        let pinned = self.places.iter().filter(|place| place.is_pinned);
+        let pinned: u64 = pinned.map(|place| place.memory).sum();
+        self.limit.saturating_sub(pinned)
+    }
+
+    /// Unloads what nobody has asked for for as long as it is kept.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Engine> {
+        let idle = self.idle;
+        let expired = self.places.iter_mut().filter_map(|place| {
+            let is_over = place.left(idle, now) == Some(Duration::ZERO);
+            is_over.then(|| place.unload()).flatten()
+        });
+        expired.collect()
+    }
+
+    /// What the outside is told of a model, but for what never changes.
+    pub(super) fn status(&self, index: usize) -> Status {
+        let place = &self.places[index];
+        let now = Instant::now();
+        let is_loaded = place.engine.is_some();
+        Status {
+            name: String::new(),
+            created: 0,
+            aliases: Vec::new(),
+            state: place.state,
+            engine: place.engine.clone(),
+            memory: place.memory,
+            users: place.users,
+            idle: match place.is_used() {
+                true => Duration::ZERO,
+                false => now.saturating_duration_since(place.used),
+            },
+            expires_in: is_loaded.then(|| place.left(self.idle, now)).flatten(),
+            is_pinned: place.is_pinned,
+            loads: place.loads,
+            uses: place.uses,
+            times: place.times,
+        }
+    }
+}

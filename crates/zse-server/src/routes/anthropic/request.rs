@@ -1,0 +1,178 @@
+//! The parameters of a request, and the conversation that they ask for.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::messages;
+use crate::chat::{Calls, Chat, of_schema};
+use crate::error::ApiError;
+use crate::request::{Fields, Unsupported, never};
+
+/// What a message and a count of tokens have in common.
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    model: Option<String>,
+    messages: Vec<Value>,
+    system: Option<Value>,
+    #[serde(default)]
+    tools: Vec<Value>,
+    tool_choice: Option<Value>,
+    #[serde(default)]
+    stop_sequences: Vec<String>,
+    thinking: Option<Value>,
+    output_config: Option<Map<String, Value>>,
+    metadata: Option<Map<String, Value>>,
+    /// The prefix cache finds what was asked before without being told.
+    #[serde(rename = "cache_control")]
+    _cache_control: Option<Value>,
+}
+
+const UNSUPPORTED: [Unsupported; 7] = [
+    unsupported("service_tier", "there is one", |v| {
+        v == "auto" || v == "standard_only"
+    }),
+    unsupported("speed", "there is one", |v| v == "standard"),
+    unsupported("container", "nothing runs code here", never),
+    unsupported("mcp_servers", "this server calls no others", |v| {
+        v.as_array().is_some_and(Vec::is_empty)
+    }),
+    unsupported(
+        "context_management",
+        "a conversation is never cut here",
+        never,
+    ),
+    unsupported("inference_geo", "it runs on this machine", never),
+    unsupported("diagnostics", "there are none", never),
+];
+
+const fn unsupported(
+    name: &'static str,
+    why: &'static str,
+    is_default: fn(&Value) -> bool,
+) -> Unsupported {
+    Unsupported {
+        name,
+        why,
+        is_default,
+    }
+}
+
+impl Question {
+    /// The conversation; `fields` has the parameters of sampling, and nothing else.
+    ///
+    /// # Errors
+    /// Names the parameter that is wrong.
+    pub(super) fn chat(self, mut fields: Fields) -> Result<Chat, ApiError> {
+        if let Some(name) = ["stop", "n"].into_iter().find(|name| fields.has(name)) {
+            return Err(ApiError::unknown(name));
+        }
+        let mut sampling = fields.sampling()?;
+        fields.finish(&UNSUPPORTED)?;
+        sampling.stop_at(self.stop_sequences);
+        if let Some(name) = self
+            .metadata
+            .iter()
+            .flat_map(Map::keys)
+            .find(|n| *n != "user_id")
+        {
+            return Err(ApiError::unknown(&format!("metadata.{name}")));
+        }
+        let effort = effort(self.thinking.as_ref())?;
+        let (calls, parallel) = calls(self.tool_choice.as_ref())?;
+        let (messages, prefill) = messages::read(self.system, self.messages)?;
+        Ok(Chat {
+            model: self.model,
+            messages,
+            prefill,
+            tools: tools(self.tools)?,
+            calls,
+            parallel,
+            form: form(self.output_config)?,
+            sampling,
+            effort,
+            ..Chat::default()
+        })
+    }
+}
+
+/// Tools as OpenAI's API describes them.
+fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
+    let one = |(i, tool): (usize, Value)| {
+        let wrong = |what: &str| {
+            let param = format!("tools[{i}]");
+            Err(ApiError::param(param.clone(), format!("{param}: {what}")))
+        };
+        match tool["type"].as_str() {
+            None | Some("custom") => {}
+            Some(kind) => return wrong(&format!("tools of type '{kind}' do not run here")),
+        }
+        if !tool["name"].is_string() || !tool["input_schema"].is_object() {
+            return wrong("name and input_schema are needed");
+        }
+        let mut function = json!({ "name": tool["name"], "parameters": tool["input_schema"] });
+        if tool["description"].is_string() {
+            function["description"] = tool["description"].clone();
+        }
+        Ok(json!({ "type": "function", "function": function }))
+    };
+    tools.into_iter().enumerate().map(one).collect()
+}
+
+/// Whether tools are called, and whether several may be at once.
+fn calls(choice: Option<&Value>) -> Result<(Calls, Option<bool>), ApiError> {
+    let Some(choice) = choice else {
+        return Ok((Calls::Free, None));
+    };
+    let calls = match (choice["type"].as_str(), choice["name"].as_str()) {
+        (Some("auto"), _) => Calls::Free,
+        (Some("any"), _) => Calls::Some,
+        (Some("none"), _) => Calls::Never,
+        (Some("tool"), Some(name)) => Calls::This(name.to_owned()),
+        _ => {
+            let message = "tool_choice.type must be auto, any, none, or tool with a name";
+            return Err(ApiError::param("tool_choice", message));
+        }
+    };
+    let parallel = (choice["disable_parallel_tool_use"] == true).then_some(false);
+    Ok((calls, parallel))
+}
+
+/// How much the model is to think. A budget is none that could be kept to.
+fn effort(thinking: Option<&Value>) -> Result<Option<(&'static str, String)>, ApiError> {
+    let Some(thinking) = thinking else {
+        return Ok(None);
+    };
+    let effort = match thinking["type"].as_str() {
+        Some("disabled") => "none",
+        Some("enabled" | "adaptive") => "medium",
+        _ => {
+            let message = "thinking.type must be enabled, adaptive or disabled";
+            return Err(ApiError::param("thinking", message));
+        }
+    };
+    Ok(Some(("thinking", effort.to_owned())))
+}
+
+/// The form of the answer.
+fn form(config: Option<Map<String, Value>>) -> Result<Option<zse::Constraint>, ApiError> {
+    let mut form = None;
+    for (name, value) in config.unwrap_or_default() {
+        match name.as_str() {
+            _ if value.is_null() => {}
+            "format" if value["type"] == "json_schema" && value["schema"].is_object() => {
+                form = Some(of_schema(value["schema"].clone()));
+            }
+            "format" => {
+                let message =
+                    "output_config.format must be {\"type\": \"json_schema\", \"schema\": {...}}";
+                return Err(ApiError::param("output_config.format", message));
+            }
+            "effort" if value == "high" => {}
+            name => {
+                let param = format!("output_config.{name}");
+                return Err(ApiError::unsupported(param, "models here have one effort"));
+            }
+        }
+    }
+    Ok(form)
+}

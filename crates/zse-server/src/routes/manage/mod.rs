@@ -1,0 +1,124 @@
+//! `/api/models/*`, `/api/stats`, `/api/batching`: for those who run the server.
+
+mod cache;
+mod load;
+mod stats;
+mod warmup;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::models::{Keep, Status};
+use crate::state::App;
+
+/// Its routes.
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/models/load", post(load::load))
+        .route("/api/models/unload", post(load::unload))
+        .route("/api/models/cache/status", get(cache::status))
+        .route("/api/models/cache/clear", post(cache::clear))
+        .route(
+            "/api/models/cache/settings",
+            get(cache::settings).post(cache::set),
+        )
+        .route("/api/models/warmup/{id}", post(warmup::post))
+        .route("/api/models/warmup/{id}/status", get(warmup::status))
+        .route("/api/models/warmup/{id}/benchmark", post(warmup::benchmark))
+        .route("/api/stats", get(stats::get))
+        .route("/api/stats/models", get(stats::models))
+        .route("/api/batching", get(stats::batching))
+}
+
+/// A model as these endpoints show it.
+fn object(model: &Status) -> Value {
+    json!({
+        "id": model.name,
+        "aliases": model.aliases,
+        "state": model.state.name(),
+        "pinned": model.is_pinned,
+        "memory": model.memory,
+        "requests_running": model.users,
+        "requests": model.uses,
+        "loads": model.loads,
+        "idle_seconds": seconds(model.idle),
+        "expires_in_seconds": model.expires_in.map(seconds),
+        "load_seconds": model.is_loaded().then(|| json!({
+            "map": seconds(model.times.map),
+            "pack": seconds(model.times.pack),
+            "warm_up": seconds(model.times.warm_up),
+        })),
+    })
+}
+
+/// A time in seconds, to microseconds.
+fn seconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e6
+}
+
+/// How long a model is kept, as Ollama's API says it: seconds, or a number with a unit such as
+/// `5m`; what is negative is for ever.
+pub(super) fn keep_alive(value: &Value) -> Result<Keep, ApiError> {
+    let wrong = || {
+        let message = "keep_alive must be a number of seconds, or a time such as \"5m\"";
+        ApiError::param("keep_alive", message)
+    };
+    let seconds = match value {
+        Value::Number(number) => number.as_f64().ok_or_else(wrong)?,
+        Value::String(text) => {
+            let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+            let number: f64 = text[..text.len() - unit.len()]
+                .parse()
+                .map_err(|_| wrong())?;
+            number
+                * match unit {
+                    "ms" => 1e-3,
+                    "" | "s" => 1.0,
+                    "m" => 60.0,
+                    "h" => 3600.0,
+                    _ => return Err(wrong()),
+                }
+        }
+        _ => return Err(wrong()),
+    };
+    match seconds < 0.0 {
+        true => Ok(Keep::Forever),
+        false => Duration::try_from_secs_f64(seconds)
+            .map(Keep::For)
+            .map_err(|_| wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_ollama_writes_them() {
+        let minutes = |n: u64| Keep::For(Duration::from_secs(n * 60));
+        for (value, expected) in [
+            (json!("5m"), minutes(5)),
+            (json!(60), minutes(1)),
+            (json!("0.5h"), minutes(30)),
+            (json!(0), minutes(0)),
+            (json!("-1"), Keep::Forever),
+            (json!("-1m"), Keep::Forever),
+        ] {
+            assert_eq!(keep_alive(&value), Ok(expected), "{value}");
+        }
+        for wrong in [
+            json!("m"),
+            json!("5 days"),
+            json!([]),
+            json!(1e300),
+            json!(""),
+        ] {
+            assert!(keep_alive(&wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `POST /api/generate`: one question, or a text to go on with.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::Value;
+use zse::{Message, Role};
+
+use super::no_images;
+use super::request::{Common, Question};
+use crate::error::ApiError;
+use crate::request::{Fields, Unsupported, never};
+use crate::state::App;
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    prompt: Option<String>,
+    system: Option<String>,
+    /// Whether the prompt is continued as it is, without the chat template.
+    raw: Option<bool>,
+    images: Option<Value>,
+}
+
+const UNSUPPORTED: [Unsupported; 6] = [
+    unsupported("suffix", "this version does not fill gaps", |v| v == ""),
+    unsupported("template", "a model has its own", |v| v == ""),
+    unsupported("context", "send the messages to /api/chat", |v| {
+        v.as_array().is_some_and(Vec::is_empty)
+    }),
+    unsupported("width", "models here give text", never),
+    unsupported("height", "models here give text", never),
+    unsupported("steps", "models here give text", never),
+];
+
+const fn unsupported(
+    name: &'static str,
+    why: &'static str,
+    is_default: fn(&Value) -> bool,
+) -> Unsupported {
+    Unsupported {
+        name,
+        why,
+        is_default,
+    }
+}
+
+pub(super) async fn post(
+    State(app): State<Arc<App>>,
+    mut fields: Fields,
+) -> Result<Response, ApiError> {
+    let body: Body = fields.take()?;
+    let mut common: Common = fields.take()?;
+    let drawing = common.drawing(&fields)?;
+    fields.finish(&UNSUPPORTED)?;
+    no_images(body.images.as_ref(), "images")?;
+    let prompt = body.prompt.filter(|prompt| !prompt.is_empty());
+    let system = body.system.filter(|system| !system.is_empty());
+    let mut question = Question::default();
+    match (prompt, body.raw.unwrap_or(false)) {
+        (None, _) => {}
+        (Some(prompt), false) => {
+            question
+                .messages
+                .extend(system.map(|text| Message::new(Role::System, text)));
+            question.messages.push(Message::new(Role::User, prompt));
+        }
+        (Some(_), true) if system.is_some() => {
+            let message = "system has no place in a raw prompt: make it part of that";
+            return Err(ApiError::param("system", message));
+        }
+        (Some(prompt), true) => question.raw = Some(prompt),
+    }
+    common.answer(&app, drawing, question).await
+}

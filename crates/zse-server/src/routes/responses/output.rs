@@ -1,0 +1,300 @@
+//! The items of an answer, and the events that tell of them while they are written.
+
+use serde_json::{Value, json};
+use zse::{FinishReason, Message, Role, TokenInfo, ToolCall};
+
+use super::request::Echo;
+use super::store::Done;
+use crate::chat::{Event, Part, Talk};
+use crate::error::ApiError;
+use crate::logprobs;
+use crate::sse::Events;
+use crate::state::now;
+use crate::usage;
+
+/// Puts an answer together; tells of every step where there is a stream.
+pub(super) struct Writer<'a> {
+    talk: Talk,
+    echo: Echo,
+    events: Option<&'a Events>,
+    id: String,
+    created: u64,
+    sequence: u64,
+    /// Items that are complete.
+    items: Vec<Value>,
+    open: Option<Open>,
+    /// The answer as a message, for responses that go on from this one.
+    message: Message,
+}
+
+/// The item that is being written.
+struct Open {
+    id: String,
+    kind: Kind,
+    text: String,
+    logprobs: Vec<Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Reasoning,
+    Call { id: String, name: String },
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(talk: Talk, echo: Echo, events: Option<&'a Events>) -> Self {
+        Self {
+            talk,
+            echo,
+            events,
+            id: usage::id("resp").replace('-', "_"),
+            created: now(),
+            sequence: 0,
+            items: Vec::new(),
+            open: None,
+            message: Message::new(Role::Assistant, ""),
+        }
+    }
+
+    /// Writes all of it.
+    pub(super) fn run(mut self, is_gone: &dyn Fn() -> bool) -> Result<Done, ApiError> {
+        for kind in ["response.created", "response.in_progress"] {
+            self.send(
+                kind,
+                json!({ "response": self.response("in_progress", Value::Null) }),
+            );
+        }
+        let mut reason = FinishReason::Cancelled;
+        while let Some(event) = self.talk.next(is_gone) {
+            match event {
+                Ok(Event::Parts { parts, tokens, .. }) => self.take(parts, &tokens),
+                Ok(Event::Finished {
+                    parts, finished, ..
+                }) => {
+                    self.take(parts, &[]);
+                    reason = finished.reason;
+                }
+                Err(error) => {
+                    let mut response = self.response("failed", Value::Null);
+                    let body = error.body();
+                    response["error"] =
+                        json!({ "code": "server_error", "message": body["error"]["message"] });
+                    self.send("response.failed", json!({ "response": response }));
+                    return Err(error);
+                }
+            }
+        }
+        let (status, details) = match reason {
+            FinishReason::Length | FinishReason::ContextFull => {
+                ("incomplete", json!({ "reason": "max_output_tokens" }))
+            }
+            _ => ("completed", Value::Null),
+        };
+        self.close(status);
+        let response = self.response(status, details);
+        self.send(
+            &format!("response.{status}"),
+            json!({ "response": response }),
+        );
+        let mut messages = self.echo.messages;
+        messages.push(self.message);
+        Ok(Done {
+            id: self.id,
+            response,
+            messages,
+            // What nobody waited for is nothing to go on from.
+            store: self.echo.store && reason != FinishReason::Cancelled,
+        })
+    }
+
+    /// The response as far as it is written.
+    fn response(&self, status: &str, incomplete: Value) -> Value {
+        let mut response = json!({
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created,
+            "status": status,
+            "error": null,
+            "incomplete_details": incomplete,
+            "model": self.talk.model.name,
+            "output": self.items,
+        });
+        if let (Value::Object(all), Value::Object(echo)) = (&mut response, &self.echo.fields) {
+            all.extend(echo.clone());
+        }
+        let usage = self.talk.usage;
+        response["usage"] = match status {
+            "in_progress" => Value::Null,
+            _ => json!({
+                "input_tokens": usage.prompt,
+                "input_tokens_details": { "cached_tokens": usage.cached, "cache_write_tokens": 0 },
+                "output_tokens": usage.completion,
+                "output_tokens_details": { "reasoning_tokens": 0 },
+                "total_tokens": usage.prompt + usage.completion,
+            }),
+        };
+        response
+    }
+
+    fn take(&mut self, parts: Vec<Part>, tokens: &[TokenInfo]) {
+        let mut logprobs = match self.echo.logprobs {
+            true => logprobs::chat(tokens, self.talk.model.engine.tokenizer()),
+            false => Vec::new(),
+        };
+        for part in parts {
+            match part {
+                Part::Text(text) => {
+                    self.open(Kind::Message);
+                    let own = std::mem::take(&mut logprobs);
+                    let more = json!({ "content_index": 0, "delta": text, "logprobs": own });
+                    self.delta("response.output_text.delta", &text, more);
+                    if let Some(open) = &mut self.open {
+                        open.logprobs.extend(own);
+                    }
+                }
+                Part::Reasoning(text) => {
+                    self.open(Kind::Reasoning);
+                    let more = json!({ "content_index": 0, "delta": text });
+                    self.delta("response.reasoning_text.delta", &text, more);
+                }
+                Part::Call { id, name, .. } => self.open(Kind::Call { id, name }),
+                Part::Arguments { text, .. } => {
+                    let more = json!({ "delta": text });
+                    self.delta("response.function_call_arguments.delta", &text, more);
+                }
+            }
+        }
+        // Text that is held back takes its tokens with it when it comes.
+        if let Some(open) = self.open.as_mut().filter(|open| open.kind == Kind::Message) {
+            open.logprobs.extend(logprobs);
+        }
+    }
+
+    /// Begins an item, unless one of this kind is open.
+    fn open(&mut self, kind: Kind) {
+        if self.open.as_ref().is_some_and(|open| open.kind == kind) {
+            return;
+        }
+        self.close("completed");
+        let prefix = match kind {
+            Kind::Message => "msg",
+            Kind::Reasoning => "rs",
+            Kind::Call { .. } => "fc",
+        };
+        let open = Open {
+            id: usage::id(prefix).replace('-', "_"),
+            kind,
+            text: String::new(),
+            logprobs: Vec::new(),
+        };
+        let item = open.item("in_progress");
+        self.open = Some(open);
+        self.at("response.output_item.added", json!({ "item": item }));
+        if let Some(part) = self.part() {
+            let added = json!({ "content_index": 0, "part": part });
+            self.at("response.content_part.added", added);
+        }
+    }
+
+    fn delta(&mut self, kind: &str, text: &str, more: Value) {
+        if let Some(open) = &mut self.open {
+            open.text.push_str(text);
+        }
+        self.at(kind, more);
+    }
+
+    /// Ends the item that is open.
+    fn close(&mut self, status: &str) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        let text = open.text.clone();
+        match &open.kind {
+            Kind::Message => {
+                let logprobs = open.logprobs.clone();
+                let done = json!({ "content_index": 0, "text": text, "logprobs": logprobs });
+                self.message.content = Some(zse::Content::Text(self.message.text() + &text));
+                self.at("response.output_text.done", done);
+            }
+            Kind::Reasoning => {
+                let done = json!({ "content_index": 0, "text": text });
+                self.message.reasoning_content = Some(text);
+                self.at("response.reasoning_text.done", done);
+            }
+            Kind::Call { id, name } => {
+                let call = ToolCall::new(id, name, &*text);
+                let done = json!({ "name": name, "arguments": text });
+                self.message.tool_calls.push(call);
+                self.at("response.function_call_arguments.done", done);
+            }
+        }
+        if let Some(part) = self.part() {
+            let done = json!({ "content_index": 0, "part": part });
+            self.at("response.content_part.done", done);
+        }
+        let item = self.open.as_ref().map(|open| open.item(status));
+        self.at("response.output_item.done", json!({ "item": item }));
+        self.items.extend(item);
+        self.open = None;
+    }
+
+    /// The part of the item that is open, if that has parts.
+    fn part(&self) -> Option<Value> {
+        self.open.as_ref().and_then(Open::part)
+    }
+
+    /// Tells of the item that is open.
+    fn at(&mut self, kind: &str, mut more: Value) {
+        let open = self.open.as_ref();
+        if let Some(open) = open.filter(|_| !kind.contains("output_item")) {
+            more["item_id"] = open.id.as_str().into();
+        }
+        more["output_index"] = self.items.len().into();
+        self.send(kind, more);
+    }
+
+    fn send(&mut self, kind: &str, mut data: Value) {
+        if let Some(events) = self.events {
+            data["type"] = kind.into();
+            data["sequence_number"] = self.sequence.into();
+            self.sequence += 1;
+            events.named(kind, &data);
+        }
+    }
+}
+
+impl Open {
+    fn part(&self) -> Option<Value> {
+        match self.kind {
+            Kind::Message => Some(json!({
+                "type": "output_text", "text": self.text, "annotations": [],
+                "logprobs": self.logprobs,
+            })),
+            Kind::Reasoning => Some(json!({ "type": "reasoning_text", "text": self.text })),
+            Kind::Call { .. } => None,
+        }
+    }
+
+    /// The item as far as it is written.
+    fn item(&self, status: &str) -> Value {
+        let content: Vec<Value> = match status {
+            "in_progress" => Vec::new(),
+            _ => self.part().into_iter().collect(),
+        };
+        match &self.kind {
+            Kind::Message => json!({
+                "id": self.id, "type": "message", "status": status, "role": "assistant",
+                "content": content,
+            }),
+            Kind::Reasoning => json!({
+                "id": self.id, "type": "reasoning", "status": status, "summary": [],
+                "content": content,
+            }),
+            Kind::Call { id, name } => json!({
+                "id": self.id, "type": "function_call", "status": status, "call_id": id,
+                "name": name, "arguments": self.text,
+            }),
+        }
+    }
+}

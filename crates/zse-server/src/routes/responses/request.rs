@@ -1,0 +1,278 @@
+//! The parameters of a request, and the conversation that they ask for.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use zse::{Message, Role};
+
+use super::input;
+use super::store::Store;
+use crate::chat::{Calls, Chat, of_response};
+use crate::error::ApiError;
+use crate::request::{Fields, Unsupported, if_false, never};
+use crate::sampling::MAX_TOP;
+
+/// What makes the texts of an answer come with their log-probabilities.
+const LOGPROBS: &str = "message.output_text.logprobs";
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Question {
+    model: Option<String>,
+    input: Value,
+    instructions: Option<String>,
+    previous_response_id: Option<String>,
+    max_output_tokens: Option<usize>,
+    #[serde(default)]
+    tools: Vec<Value>,
+    tool_choice: Option<Value>,
+    parallel_tool_calls: Option<bool>,
+    text: Option<Map<String, Value>>,
+    #[serde(default)]
+    include: Vec<String>,
+    top_logprobs: Option<u32>,
+    store: Option<bool>,
+    metadata: Option<Map<String, Value>>,
+    reasoning: Option<Map<String, Value>>,
+    user: Option<String>,
+    #[serde(rename = "safety_identifier")]
+    _safety_identifier: Option<String>,
+}
+
+/// What the answer says of its request, and what it is kept with.
+#[derive(Debug)]
+pub(super) struct Echo {
+    /// The fields that an answer has of its request.
+    pub(super) fields: Value,
+    /// The conversation, but for instructions.
+    pub(super) messages: Vec<Message>,
+    pub(super) logprobs: bool,
+    pub(super) store: bool,
+}
+
+const UNSUPPORTED: [Unsupported; 11] = [
+    unsupported("background", "an answer is waited for", if_false),
+    unsupported("conversation", "use previous_response_id", never),
+    unsupported("prompt", "there are no stored prompts", never),
+    unsupported("truncation", "a conversation is never cut here", |v| {
+        v == "disabled"
+    }),
+    unsupported("service_tier", "there is one", |v| {
+        v == "auto" || v == "default"
+    }),
+    unsupported("max_tool_calls", "tools run at the client", never),
+    unsupported("prompt_cache_key", "the prefix cache needs no key", never),
+    unsupported("prompt_cache_retention", "the prefix cache has one", |v| {
+        v == "in_memory"
+    }),
+    unsupported("stream_options", "streams have one form", |v| {
+        v.as_object().is_some_and(|o| {
+            o.iter()
+                .all(|(k, v)| k == "include_obfuscation" && v == false)
+        })
+    }),
+    unsupported(
+        "context_management",
+        "a conversation is never cut here",
+        never,
+    ),
+    unsupported("moderation", "nothing moderates here", never),
+];
+
+const fn unsupported(
+    name: &'static str,
+    why: &'static str,
+    is_default: fn(&Value) -> bool,
+) -> Unsupported {
+    Unsupported {
+        name,
+        why,
+        is_default,
+    }
+}
+
+impl Question {
+    /// The conversation, begun by a stored one where that is asked for; `fields` has the parameters
+    /// of sampling, and nothing else.
+    ///
+    /// # Errors
+    /// Names the parameter that is wrong.
+    pub(super) fn chat(self, mut fields: Fields, store: &Store) -> Result<(Chat, Echo), ApiError> {
+        if fields.has("n") {
+            return Err(ApiError::unknown("n"));
+        }
+        let tenant = fields.tenant();
+        let drawing = ["temperature", "top_p"].map(|name| fields.get(name).cloned());
+        let [temperature, top_p] = drawing.map(|value| value.unwrap_or(json!(1.0)));
+        let sampling = fields.sampling()?;
+        fields.finish(&UNSUPPORTED)?;
+        check_metadata(self.metadata.as_ref())?;
+        let effort = effort(self.reasoning.as_ref())?;
+        let logprobs = self.include.iter().any(|name| name == LOGPROBS);
+        if let Some(other) = self.include.iter().find(|name| *name != LOGPROBS) {
+            let why = format!("'{other}' is not known here");
+            return Err(ApiError::unsupported("include", &why));
+        }
+        let top_logprobs = self.top_logprobs.unwrap_or(0);
+        if top_logprobs > MAX_TOP || top_logprobs > 0 && !logprobs {
+            let message =
+                format!("top_logprobs is at most {MAX_TOP}, and needs {LOGPROBS} in include");
+            return Err(ApiError::param("top_logprobs", message));
+        }
+        let mut messages = match &self.previous_response_id {
+            None => Vec::new(),
+            Some(id) => {
+                let found = store.find(&tenant, id);
+                let found =
+                    found.ok_or_else(|| ApiError::no_response("previous_response_id", id))?;
+                found.messages.clone()
+            }
+        };
+        input::read(self.input, &mut messages)?;
+        let format = format(self.text.as_ref())?;
+        let calls = calls(self.tool_choice.as_ref())?;
+        let echo = Echo {
+            fields: json!({
+                "instructions": self.instructions,
+                "max_output_tokens": self.max_output_tokens,
+                "metadata": self.metadata.unwrap_or_default(),
+                "parallel_tool_calls": self.parallel_tool_calls.unwrap_or(true),
+                "previous_response_id": self.previous_response_id,
+                "reasoning": { "effort": effort.as_ref().map(|(_, effort)| effort), "summary": null },
+                "store": self.store.unwrap_or(true),
+                "temperature": temperature,
+                "text": { "format": format.clone().unwrap_or(json!({ "type": "text" })) },
+                "tool_choice": self.tool_choice.unwrap_or(json!("auto")),
+                "tools": self.tools,
+                "top_logprobs": top_logprobs,
+                "top_p": top_p,
+                "truncation": "disabled",
+                "user": self.user,
+            }),
+            messages: messages.clone(),
+            logprobs,
+            store: self.store.unwrap_or(true),
+        };
+        let instructions = self
+            .instructions
+            .map(|text| Message::new(Role::System, text));
+        let chat = Chat {
+            model: self.model,
+            messages: instructions.into_iter().chain(messages).collect(),
+            tools: tools(self.tools)?,
+            calls,
+            parallel: self.parallel_tool_calls,
+            form: of_response(format.as_ref().map(nested).as_ref())?,
+            sampling,
+            max_tokens: self.max_output_tokens,
+            effort,
+            top_logprobs,
+            ..Chat::default()
+        };
+        Ok((chat, echo))
+    }
+}
+
+/// Labels of the client's own, as many as OpenAI takes.
+fn check_metadata(metadata: Option<&Map<String, Value>>) -> Result<(), ApiError> {
+    let is_label = |(key, value): (&String, &Value)| {
+        key.len() <= 64 && value.as_str().is_some_and(|text| text.len() <= 512)
+    };
+    match metadata {
+        Some(map) if map.len() > 16 || !map.iter().all(is_label) => {
+            let message = "metadata may have 16 texts of 512 bytes, with names of 64";
+            Err(ApiError::param("metadata", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How much the model is to think.
+fn effort(
+    reasoning: Option<&Map<String, Value>>,
+) -> Result<Option<(&'static str, String)>, ApiError> {
+    let mut effort = None;
+    for (name, value) in reasoning.into_iter().flatten() {
+        match (name.as_str(), value) {
+            (_, Value::Null) => {}
+            ("effort", Value::String(text)) => {
+                effort = Some(("reasoning.effort", text.clone()));
+            }
+            ("effort", _) => {
+                let message = "reasoning.effort must be a text";
+                return Err(ApiError::param("reasoning.effort", message));
+            }
+            (name, _) => {
+                let name = format!("reasoning.{name}");
+                return Err(ApiError::unsupported(
+                    name,
+                    "thoughts are given as they are",
+                ));
+            }
+        }
+    }
+    Ok(effort)
+}
+
+/// `text.format`.
+fn format(text: Option<&Map<String, Value>>) -> Result<Option<Value>, ApiError> {
+    let mut format = None;
+    for (name, value) in text.into_iter().flatten() {
+        match name.as_str() {
+            _ if value.is_null() => {}
+            "format" => format = Some(value.clone()),
+            "verbosity" if value == "medium" => {}
+            name => {
+                let param = format!("text.{name}");
+                return Err(ApiError::unsupported(
+                    param,
+                    "models here have one verbosity",
+                ));
+            }
+        }
+    }
+    Ok(format)
+}
+
+/// A format as chat completions have it: the schema one level deeper.
+fn nested(format: &Value) -> Value {
+    match format["type"].as_str() {
+        Some("json_schema") => {
+            json!({ "type": "json_schema", "json_schema": { "schema": format["schema"] } })
+        }
+        _ => format.clone(),
+    }
+}
+
+/// Tools as chat completions have them: the function one level deeper.
+fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
+    let one = |(i, tool): (usize, Value)| match tool["type"].as_str() {
+        Some("function") => {
+            let mut function = Map::new();
+            for name in ["name", "description", "parameters"] {
+                if !tool[name].is_null() {
+                    function.insert(name.to_owned(), tool[name].clone());
+                }
+            }
+            Ok(json!({ "type": "function", "function": function }))
+        }
+        kind => {
+            let param = format!("tools[{i}]");
+            let why = format!(
+                "tools of type '{}' do not run here",
+                kind.unwrap_or_default()
+            );
+            Err(ApiError::unsupported(param, &why))
+        }
+    };
+    tools.into_iter().enumerate().map(one).collect()
+}
+
+/// Whether tools are called.
+fn calls(choice: Option<&Value>) -> Result<Calls, ApiError> {
+    match choice {
+        Some(named @ Value::Object(_)) if named["type"] == "function" => {
+            let nested = json!({ "type": "function", "function": { "name": named["name"] } });
+            Calls::of(Some(&nested))
+        }
+        other => Calls::of(other),
+    }
+}

@@ -1,0 +1,62 @@
+//! What a family's form of calls and thoughts is made of.
+
+use super::cursor::Miss;
+
+/// How a family writes calls and thoughts.
+pub(super) trait Form: Sync {
+    /// What calls, or other parts of an answer, begin with.
+    fn marks(&self) -> &'static [&'static str];
+
+    /// Whether an answer may also begin with a call, without a mark.
+    fn may_begin_bare(&self) -> bool {
+        false
+    }
+
+    /// Whether marks are looked for where there are no tools, because all answers have them.
+    fn always(&self) -> bool {
+        false
+    }
+
+    /// What ends a thought.
+    fn end_of_thought(&self) -> &'static str {
+        "</think>"
+    }
+
+    /// What stands behind `mark`. `is_end`: no more will come.
+    ///
+    /// # Errors
+    /// If more must come first, or it is text like any other, mark and all.
+    fn head(&self, mark: &str, text: &str, is_end: bool) -> Result<Head, Miss>;
+
+    /// What stands behind the arguments of a call.
+    ///
+    /// # Errors
+    /// If more must come first; or it is text.
+    fn tail(&self, text: &str) -> Result<Tail, Miss>;
+}
+
+/// What a mark begins. Numbers are bytes of the text behind the mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// A call, whose arguments, an object, begin at `at`.
+    Call { name: String, at: usize },
+    /// A call that ends before `at`.
+    Whole {
+        name: String,
+        arguments: String,
+        at: usize,
+    },
+    /// A thought.
+    Thought { at: usize },
+    /// Text; what is before it is no part of the answer.
+    Text { at: usize },
+}
+
+/// What follows a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// Another call, as if behind a mark.
+    Call { at: usize },
+    /// Text, or another mark.
+    Text { at: usize },
+}

@@ -1,0 +1,52 @@
+//! Hermes, Qwen and the built-in model:
+//!
+//! ```text
+//! <tool_call>
+//! {"name": "calculator", "arguments": {"expression": "2 + 2"}}
+//! </tool_call>
+//! ```
+
+use super::cursor::{Cursor, Miss};
+use super::form::{Form, Head, Tail};
+use crate::tools::{TOOL_CALL_CLOSE, TOOL_CALL_OPEN, call};
+
+pub(super) struct Hermes;
+
+impl Form for Hermes {
+    fn marks(&self) -> &'static [&'static str] {
+        &[TOOL_CALL_OPEN]
+    }
+
+    fn head(&self, _: &str, text: &str, is_end: bool) -> Result<Head, Miss> {
+        let mut cursor = Cursor::new(text);
+        cursor.space();
+        match cursor.call_object() {
+            Ok(name) => {
+                return Ok(Head::Call {
+                    name,
+                    at: cursor.at,
+                });
+            }
+            Err(Miss::More) if !is_end => return Err(Miss::More),
+            Err(_) => {}
+        }
+        // In another order, or without arguments: by its end, which may be missing.
+        let (body, at) = match text.find(TOOL_CALL_CLOSE) {
+            Some(at) => (&text[..at], at + TOOL_CALL_CLOSE.len()),
+            None if is_end => (text, text.len()),
+            None => return Err(Miss::More),
+        };
+        let call = call(body).ok_or(Miss::No)?;
+        Ok(Head::Whole {
+            name: call.name,
+            arguments: call.arguments,
+            at,
+        })
+    }
+
+    fn tail(&self, text: &str) -> Result<Tail, Miss> {
+        let mut cursor = Cursor::new(text);
+        cursor.until(TOOL_CALL_CLOSE)?;
+        Ok(Tail::Text { at: cursor.at })
+    }
+}

@@ -1,0 +1,297 @@
+//! A model's answer while it is written: text, thoughts and calls of tools, told apart by the form
+//! that the model's family has for them.
+//!
+//! [`AnswerFormat`] knows the family, by the model's chat template; an [`AnswerReader`] reads one
+//! answer. What it finds does not depend on how the text is cut into pieces.
+
+mod cursor;
+mod deepseek;
+mod form;
+mod format;
+mod gemma;
+mod grammar;
+mod harmony;
+mod hermes;
+mod llama;
+mod mistral;
+#[cfg(test)]
+mod tests;
+
+use cursor::{Miss, ObjectEnd};
+use form::{Form, Head, Tail};
+pub use format::{AnswerFormat, Family};
+
+/// What a thought begins with in most families.
+const THINK: &str = "<think>";
+
+/// A piece of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnswerPiece {
+    /// Text for the user.
+    Text(String),
+    /// What the model thinks before it answers.
+    Thought(String),
+    /// A call of this function begins.
+    Call(String),
+    /// More of the arguments of the last call: JSON.
+    Arguments(String),
+}
+
+/// Reads one answer.
+pub struct AnswerReader {
+    form: &'static dyn Form,
+    marks: Vec<&'static str>,
+    has_tools: bool,
+    /// Text that is not dealt with.
+    held: String,
+    state: State,
+    has_text: bool,
+    /// Spaces that come next are no part of anything.
+    after_mark: bool,
+    /// An object at the very beginning is a call.
+    may_begin_bare: bool,
+    calls: usize,
+}
+
+/// Where an answer has come to.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Text,
+    Thought,
+    /// Behind a mark; none: the bare beginning.
+    Head(&'static str),
+    Arguments(ObjectEnd),
+    Tail,
+}
+
+impl AnswerReader {
+    /// How many calls there were so far.
+    pub fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// Takes the next piece of the text.
+    pub fn push(&mut self, text: &str) -> Vec<AnswerPiece> {
+        self.held.push_str(text);
+        let mut pieces = Vec::new();
+        while self.step(false, &mut pieces) {}
+        pieces
+    }
+
+    /// The rest, at the end of the text.
+    pub fn finish(&mut self) -> Vec<AnswerPiece> {
+        let mut pieces = Vec::new();
+        while self.step(true, &mut pieces) {}
+        pieces
+    }
+
+    /// Goes on by one part; false if more must come first, or all is dealt with.
+    fn step(&mut self, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
+        match self.state {
+            State::Text => self.text(is_end, pieces),
+            State::Thought => self.thought(is_end, pieces),
+            State::Head(mark) => self.head(mark, is_end, pieces),
+            State::Arguments(end) => self.arguments(end, pieces),
+            State::Tail => match self.form.tail(&self.held) {
+                Ok(Tail::Call { at }) => self.enter(at, State::Head("")),
+                Ok(Tail::Text { at }) => self.enter(at, State::Text),
+                Err(Miss::No) => self.enter(0, State::Text),
+                // What a call ends with may be missing.
+                Err(Miss::More) if is_end => self.enter(self.held.len(), State::Text),
+                Err(Miss::More) => false,
+            },
+        }
+    }
+
+    /// Drops what is before `at` and goes on in `state`.
+    fn enter(&mut self, at: usize, state: State) -> bool {
+        self.held.drain(..at);
+        self.state = state;
+        true
+    }
+
+    fn text(&mut self, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
+        if self.may_begin_bare {
+            match self.held.trim_start().chars().next() {
+                None if !is_end => return false,
+                Some('{') => {
+                    self.may_begin_bare = false;
+                    return self.enter(0, State::Head(""));
+                }
+                _ => self.may_begin_bare = false,
+            }
+        }
+        let found = self
+            .marks
+            .iter()
+            .filter_map(|mark| Some((self.held.find(mark)?, *mark)));
+        if let Some((at, mark)) = found.min() {
+            // Spaces before what may be a call stay with it until that is known.
+            let text = self.held[..at].trim_end().to_owned();
+            self.say(&text, pieces);
+            self.held.drain(..text.len());
+            self.state = State::Head(mark);
+            return true;
+        }
+        let keep = match is_end {
+            true if self.calls > 0 => self.held.len() - self.held.trim_end().len(),
+            true => 0,
+            false => self.uncertain(),
+        };
+        let text: String = self.held.drain(..self.held.len() - keep).collect();
+        self.say(&text, pieces);
+        if is_end {
+            self.held.clear();
+        }
+        false
+    }
+
+    /// Bytes at the end of the text that may begin a mark, and the spaces before them.
+    fn uncertain(&self) -> usize {
+        if self.marks.is_empty() {
+            return 0;
+        }
+        let mark = self.marks.iter().map(|mark| begun(&self.held, mark)).max();
+        let mark = mark.unwrap_or(0);
+        let before = &self.held[..self.held.len() - mark];
+        mark + before.len() - before.trim_end().len()
+    }
+
+    /// Tells of text.
+    fn say(&mut self, text: &str, pieces: &mut Vec<AnswerPiece>) {
+        let text = match self.after_mark {
+            true => text.trim_start(),
+            false => text,
+        };
+        if text.is_empty() {
+            return;
+        }
+        let is_after_call = self.after_mark && self.calls > 0 && self.has_text;
+        let line = if is_after_call { "\n" } else { "" };
+        self.after_mark = false;
+        self.has_text = true;
+        pieces.push(AnswerPiece::Text(format!("{line}{text}")));
+    }
+
+    fn thought(&mut self, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
+        let mark = self.form.end_of_thought();
+        let found = self.held.find(mark);
+        let (end, state) = match found {
+            Some(at) => (at, State::Text),
+            None if is_end => (self.held.len(), State::Text),
+            None => {
+                let before = &self.held[..self.held.len() - begun(&self.held, mark)];
+                (before.trim_end().len(), State::Thought)
+            }
+        };
+        let mut text = &self.held[..end];
+        if self.after_mark {
+            text = text.trim_start();
+        }
+        if found.is_some() || is_end {
+            text = text.trim_end();
+        }
+        if !text.is_empty() {
+            self.after_mark = false;
+            pieces.push(AnswerPiece::Thought(text.to_owned()));
+        }
+        match (found, is_end) {
+            (Some(at), _) => {
+                self.after_mark = true;
+                self.enter(at + mark.len(), state)
+            }
+            (None, true) => {
+                self.held.clear();
+                false
+            }
+            (None, false) => {
+                self.held.drain(..end);
+                false
+            }
+        }
+    }
+
+    fn head(&mut self, mark: &'static str, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
+        let spaces = self.held.len() - self.held.trim_start().len();
+        let start = match mark {
+            "" => 0,
+            mark => spaces + mark.len(),
+        };
+        let text = &self.held[start..];
+        let head = match mark {
+            THINK => Ok(Head::Thought { at: 0 }),
+            mark => self.form.head(mark, text, is_end),
+        };
+        match head {
+            Err(Miss::More) if !is_end => false,
+            Err(_) => {
+                // Text like any other, mark and all.
+                let text: String = self.held.drain(..start).collect();
+                self.say(&text, pieces);
+                self.enter(0, State::Text)
+            }
+            Ok(Head::Call { name, at }) if self.has_tools => {
+                self.calls += 1;
+                self.after_mark = true;
+                pieces.push(AnswerPiece::Call(name));
+                self.enter(start + at, State::Arguments(ObjectEnd::default()))
+            }
+            Ok(Head::Whole {
+                name,
+                arguments,
+                at,
+            }) if self.has_tools => {
+                self.calls += 1;
+                self.after_mark = true;
+                pieces.push(AnswerPiece::Call(name));
+                pieces.push(AnswerPiece::Arguments(arguments));
+                self.enter(start + at, State::Text)
+            }
+            // Nobody can answer a call where there are no tools.
+            Ok(Head::Call { at, .. } | Head::Whole { at, .. } | Head::Text { at }) => {
+                self.after_mark = true;
+                self.enter(start + at, State::Text)
+            }
+            Ok(Head::Thought { at }) => {
+                self.after_mark = true;
+                self.enter(start + at, State::Thought)
+            }
+        }
+    }
+
+    fn arguments(&mut self, mut end: ObjectEnd, pieces: &mut Vec<AnswerPiece>) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
+        let found = end.find(&self.held);
+        let text: String = self
+            .held
+            .drain(..found.unwrap_or(self.held.len()))
+            .collect();
+        pieces.push(AnswerPiece::Arguments(text));
+        match found {
+            Some(_) => self.enter(0, State::Tail),
+            None => {
+                self.state = State::Arguments(end);
+                false
+            }
+        }
+    }
+}
+
+/// How many bytes at the end of `text` are the beginning of `mark`.
+fn begun(text: &str, mark: &str) -> usize {
+    let longest = (mark.len() - 1).min(text.len());
+    // Marks begin with ASCII, so this is no place within a character.
+    let ends = |n: &usize| text.as_bytes().ends_with(&mark.as_bytes()[..*n]);
+    (1..=longest).rev().find(ends).unwrap_or(0)
+}
+
+impl std::fmt::Debug for AnswerReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerReader")
+            .field("state", &self.state)
+            .field("calls", &self.calls)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,338 @@
+//! Every family's form, and that pieces give what the whole gives.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What was found: text, thoughts, and calls with their arguments.
+type Found = (String, String, Vec<(String, String)>);
+
+fn read(family: Family, pieces: &[&str]) -> Found {
+    let mut reader = AnswerFormat::of_family(family).reader(true, false);
+    let mut found = Found::default();
+    let all = pieces.iter().flat_map(|piece| reader.push(piece));
+    let mut all: Vec<AnswerPiece> = all.collect();
+    all.extend(reader.finish());
+    for piece in all {
+        match piece {
+            AnswerPiece::Text(text) => found.0 += &text,
+            AnswerPiece::Thought(text) => found.1 += &text,
+            AnswerPiece::Call(name) => found.2.push((name, String::new())),
+            AnswerPiece::Arguments(text) => found.2.last_mut().expect("a call").1 += &text,
+        }
+    }
+    assert_eq!(reader.calls(), found.2.len());
+    found
+}
+
+/// A family, what a model of it wrote, and the text, the thought and the calls in that.
+type Sample = (Family, &'static str, &'static str, &'static str, Calls);
+type Calls = &'static [(&'static str, &'static str)];
+
+/// Answers of each family.
+fn answers() -> Vec<Sample> {
+    use Family::{DeepSeek, DeepSeek31, Gemma, Harmony, Hermes, Llama, Mistral, MistralArgs};
+    vec![
+        (Hermes, "plain text, 1 < 2 ", "plain text, 1 < 2 ", "", &[]),
+        (
+            Hermes,
+            " leading and trailing \n",
+            " leading and trailing \n",
+            "",
+            &[],
+        ),
+        (
+            Hermes,
+            "<think>\nHm. <b>\n</think>\n\nLet me see.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"{\"}}\n</tool_call>\n",
+            "Let me see.",
+            "Hm. <b>",
+            &[("f", "{\"a\": \"}\\\"{\"}")],
+        ),
+        (
+            Hermes,
+            "<tool_call>{\"name\": \"f\"}</tool_call>\n<tool_call>{\"arguments\": {\"a\":1}, \"name\": \"g\"}</tool_call> c",
+            "c",
+            "",
+            &[("f", "{}"), ("g", "{\"a\":1}")],
+        ),
+        (
+            Hermes,
+            "a <tool_call>{\"name\": \"f\", \"arguments\": \"{}\"}</tool_call> b <tool_call>{\"name\": \"g\", \"arguments\": {}}</tool_call>",
+            "a\nb",
+            "",
+            &[("f", "{}"), ("g", "{}")],
+        ),
+        (
+            Hermes,
+            "a <tool_call> no call </tool_call> b",
+            "a <tool_call> no call </tool_call> b",
+            "",
+            &[],
+        ),
+        (
+            Hermes,
+            "<tool_call> oops <tool_call>{\"name\": \"f\"}",
+            "<tool_call> oops",
+            "",
+            &[("f", "{}")],
+        ),
+        (Hermes, "größer <tool_c", "größer <tool_c", "", &[]),
+        (Hermes, "<think>never ends ", "", "never ends", &[]),
+        (
+            Llama,
+            "{\"type\": \"function\", \"name\": \"f\", \"parameters\": {\"a\": [1, {}]}}",
+            "",
+            "",
+            &[("f", "{\"a\": [1, {}]}")],
+        ),
+        (
+            Llama,
+            " <|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}",
+            "",
+            "",
+            &[("f", "{}"), ("g", "{}")],
+        ),
+        (
+            Llama,
+            "{\"name\": \"f\"} is JSON",
+            "{\"name\": \"f\"} is JSON",
+            "",
+            &[],
+        ),
+        (
+            Llama,
+            "see {\"name\": \"f\", \"parameters\": {}}",
+            "see {\"name\": \"f\", \"parameters\": {}}",
+            "",
+            &[],
+        ),
+        (
+            Mistral,
+            "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"123456789\"}, {\"name\": \"g\", \"arguments\": {}}]",
+            "",
+            "",
+            &[("f", "{\"a\": 1}"), ("g", "{}")],
+        ),
+        (
+            MistralArgs,
+            "[THINK]Hm.[/THINK]So:[TOOL_CALLS]f[CALL_ID]abc[ARGS]{\"a\": 1}[TOOL_CALLS]g[ARGS]{}",
+            "So:",
+            "Hm.",
+            &[("f", "{\"a\": 1}"), ("g", "{}")],
+        ),
+        (
+            DeepSeek,
+            "<think>\nHm.</think>I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+            "I look.",
+            "Hm.",
+            &[("f", "{\"a\": 1}"), ("g", "{}")],
+        ),
+        (
+            DeepSeek31,
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": \"ü\"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+            "",
+            "",
+            &[("f", "{\"a\": \"ü\"}")],
+        ),
+        (
+            Gemma,
+            "<|channel>thought\nHm.\n<channel|>Well.<|tool_call>call:f{a:<|\"|>x, {y}<|\"|>,n:[1,-2.5],b:true,o:{k:null}}<tool_call|>",
+            "Well.",
+            "Hm.",
+            &[(
+                "f",
+                "{\"a\":\"x, {y}\",\"n\":[1,-2.5],\"b\":true,\"o\":{\"k\":null}}",
+            )],
+        ),
+        (
+            Gemma,
+            "<start_function_call>call:f{a:<escape>x<escape>}<end_function_call>",
+            "",
+            "",
+            &[("f", "{\"a\":\"x\"}")],
+        ),
+        (
+            Harmony,
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{\"a\": 1}<|call|>",
+            "",
+            "Hm.",
+            &[("f", "{\"a\": 1}")],
+        ),
+        (
+            Harmony,
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>It is 4 < 5.",
+            "It is 4 < 5.",
+            "Hm.",
+            &[],
+        ),
+        (
+            Harmony,
+            "<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{}",
+            "",
+            "",
+            &[("f", "{}")],
+        ),
+    ]
+}
+
+#[test]
+fn each_familys_form_is_read() {
+    for (family, answer, text, thought, calls) in answers() {
+        let calls: Vec<_> = calls
+            .iter()
+            .map(|(n, a)| ((*n).to_owned(), (*a).to_owned()))
+            .collect();
+        let found = read(family, &[answer]);
+        assert_eq!(
+            found,
+            (text.to_owned(), thought.to_owned(), calls),
+            "{family:?}: {answer}"
+        );
+    }
+}
+
+#[test]
+fn text_is_not_held_back_longer_than_needed() {
+    let mut reader = AnswerFormat::of_family(Family::Hermes).reader(true, false);
+    let text = |text: &str| vec![AnswerPiece::Text(text.to_owned())];
+    assert_eq!(reader.push("Hello"), text("Hello"));
+    assert_eq!(reader.push(" <"), []);
+    assert_eq!(reader.push("b"), text(" <b"));
+    assert_eq!(
+        reader.push("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\""),
+        [
+            AnswerPiece::Call("f".to_owned()),
+            AnswerPiece::Arguments("{\"a\"".to_owned()),
+        ]
+    );
+    assert_eq!(
+        reader.push(": 1"),
+        [AnswerPiece::Arguments(": 1".to_owned())]
+    );
+    let mut plain = AnswerFormat {
+        thinks: false,
+        ..AnswerFormat::of_family(Family::Hermes)
+    }
+    .reader(false, false);
+    assert_eq!(plain.push("a <tool_call> "), text("a <tool_call> "));
+}
+
+#[test]
+fn a_thought_may_have_been_begun_by_the_prompt() {
+    let format = AnswerFormat::of_family(Family::Hermes);
+    assert!(format.begins_thought("<|im_start|>assistant\n<think>\n"));
+    let mut reader = format.reader(false, true);
+    let mut pieces = reader.push("\nHm.\n</think>\n\nYes.");
+    pieces.extend(reader.finish());
+    let thought = AnswerPiece::Thought("Hm.".to_owned());
+    assert_eq!(pieces, [thought, AnswerPiece::Text("Yes.".to_owned())]);
+}
+
+#[test]
+fn families_are_known_by_their_templates() {
+    for (template, family) in [
+        ("{{ messages }}", Family::Hermes),
+        ("<tool_call> <|python_tag|>", Family::Hermes),
+        ("<|start_header_id|> \"parameters\":", Family::Llama),
+        ("[TOOL_CALLS]", Family::Mistral),
+        ("[TOOL_CALLS] [ARGS]", Family::MistralArgs),
+        ("<｜tool▁call▁begin｜> ```json", Family::DeepSeek),
+        ("<｜tool▁call▁begin｜>", Family::DeepSeek31),
+        ("<|tool_call>call:", Family::Gemma),
+        ("<|channel|>final<|message|>", Family::Harmony),
+    ] {
+        assert_eq!(Family::of_template(template), family, "{template}");
+    }
+}
+
+/// Texts of the words that answers are made of, in any order.
+fn words() -> impl Strategy<Value = String> {
+    let words = [
+        "<tool_call>",
+        "</tool_call>",
+        "{\"name\": \"f\", \"arguments\": ",
+        "{\"a\": \"}\"}",
+        "}",
+        " ",
+        "\n",
+        "<think>",
+        "</think>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "[",
+        "]",
+        ",",
+        "f",
+        "<|python_tag|>",
+        "{\"name\": \"f\", \"parameters\": {}",
+        ";",
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁sep｜>",
+        "```json\n",
+        "```",
+        "<｜tool▁call▁end｜>",
+        "<｜tool▁calls▁end｜>",
+        "<|tool_call>",
+        "call:f{a:1}",
+        "<tool_call|>",
+        "<|channel>",
+        "thought",
+        "<channel|>",
+        "<|channel|>",
+        "<|message|>",
+        "analysis",
+        "to=functions.f ",
+        "<|end|>",
+        "<|start|>",
+        "<|call|>",
+        "ü",
+        "<",
+        "\"",
+        "\\",
+    ];
+    proptest::collection::vec(proptest::sample::select(words.to_vec()), 0..14)
+        .prop_map(|words| words.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn pieces_give_what_the_whole_gives(
+        text in words(),
+        family in proptest::sample::select(Family::ALL.to_vec()),
+        cuts in proptest::collection::vec(0..200_usize, 0..8),
+    ) {
+        check_cuts(family, &text, cuts);
+    }
+
+    #[test]
+    fn answers_may_be_cut_anywhere(
+        which in 0..22_usize,
+        cuts in proptest::collection::vec(0..300_usize, 0..8),
+    ) {
+        let all = answers();
+        let (family, text, ..) = all[which % all.len()];
+        check_cuts(family, text, cuts);
+    }
+}
+
+fn check_cuts(family: Family, text: &str, mut cuts: Vec<usize>) {
+    cuts.retain(|&cut| cut <= text.len() && text.is_char_boundary(cut));
+    cuts.extend([0, text.len()]);
+    cuts.sort_unstable();
+    let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
+    assert_eq!(
+        read(family, &pieces),
+        read(family, &[text]),
+        "{family:?}: {pieces:?}"
+    );
+    let letters: Vec<String> = text.chars().map(String::from).collect();
+    let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
+    assert_eq!(
+        read(family, &letters),
+        read(family, &[text]),
+        "{family:?}: {text:?}"
+    );
+}
