@@ -88,7 +88,6 @@ impl Heads {
         for next in [[17, 1, 40], [1, 1, 1], [1, 1, 1]] {
             add(&mut lens, next, true);
         }
-        drop(add);
         Case {
             name,
             model,
