@@ -55,6 +55,18 @@ guard *args:
 check-neon *args:
     crates/zse-cpu/check-neon {{args}}
 
+# Build the binary with the CUDA executor (needs nvcc of CUDA 13.0; see docs/gpu.md)
+build-cuda:
+    cargo build --release --features cuda
+
+# Build what gpu-check runs, into a folder that can be carried to a machine with a GPU
+gpu-pack folder:
+    crates/zse-cuda/gpu-pack {{folder}}
+
+# Run all checks of the CUDA executor on this machine's GPU, with the binaries of gpu-pack
+gpu-check folder:
+    crates/zse-cuda/gpu-check {{folder}}
+
 # What must pass before a push, without the fuzzing
 check: tidy lint doc test
     cargo fmt --all --check

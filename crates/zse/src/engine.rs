@@ -53,7 +53,7 @@ impl Engine {
         let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
         let template = ChatTemplate::from_metadata(checkpoint.metadata(), &tokenizer)?;
         let model = options.model(checkpoint)?;
-        let backend = options.device.backend();
+        let backend = options.device.backend()?;
         let budget = options.budget(&model);
         // Asked now: once loaded, the model itself takes of what is available.
         let memory = options.memory(&model)?;

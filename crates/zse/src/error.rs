@@ -48,6 +48,10 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// A GPU cannot be used.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Cuda(#[from] zse_cuda::CudaError),
     /// The file cannot be read.
     #[error(transparent)]
     Format(#[from] FormatError),

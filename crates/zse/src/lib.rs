@@ -22,11 +22,13 @@
 //! [`Engine::metrics`] counts. [`LoadOptions::memory`] says beforehand what memory a model needs,
 //! [`mod@bench`] measures speed, [`quantize`] writes a model's weights in other types.
 //!
-//! Feature `builtin` (on by default) makes a small chat model part of the program.
+//! Feature `builtin` (on by default) makes a small chat model part of the program; feature `cuda` lets
+//! models run on NVIDIA GPUs ([`Device::Cuda`]).
 #![forbid(unsafe_code)]
 
 pub mod bench;
 mod chat;
+mod device;
 mod engine;
 mod error;
 mod generation;
@@ -37,15 +39,18 @@ mod source;
 mod words;
 
 pub use chat::ChatRequest;
+pub use device::Device;
 pub use engine::Engine;
 pub use error::Error;
 pub use generation::{Chunk, Generation, Progress};
-pub use options::{Device, LoadOptions};
+pub use options::LoadOptions;
 pub use perplexity::{Perplexity, PerplexityProgress};
 pub use source::ModelSource;
 pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};
+#[cfg(feature = "cuda")]
+pub use zse_cuda::{Gpu, gpus};
 pub use zse_engine::{
     Completion, EngineError, FinishReason, Finished, Generate, Histogram, Limits, Metrics,
     RequestError, Timings, TokenInfo, Usage,

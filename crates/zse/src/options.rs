@@ -1,79 +1,13 @@
 //! How a model is loaded.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use zse_cpu::{CpuBackend, Isa};
 use zse_engine::EngineConfig;
 use zse_format::Checkpoint;
-use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport};
-use zse_model::reference::Reference;
+use zse_model::executor::{Budget, Fuse, KvType, MemoryReport};
 use zse_model::{Model, ModelOptions};
 
-use crate::{Error, ModelSource};
-
-/// Where a model runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The best there is.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The CPU under one of its instruction sets, to compare them.
-    CpuIsa(Isa),
-    /// The slow executor that defines what is right; for debugging and for small models.
-    Reference,
-}
-
-impl Device {
-    /// The backend of this device.
-    pub fn backend(self) -> Box<dyn Backend> {
-        match self {
-            Self::Auto | Self::Cpu => Box::new(CpuBackend::default()),
-            Self::CpuIsa(isa) => Box::new(CpuBackend { isa: Some(isa) }),
-            Self::Reference => Box::new(Reference),
-        }
-    }
-}
-
-impl FromStr for Device {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        if let Some(isa) = name.strip_prefix("cpu:") {
-            return isa.parse().map(Self::CpuIsa).map_err(|why| Error::Device {
-                name: name.to_owned(),
-                why,
-            });
-        }
-        match name {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "reference" => Ok(Self::Reference),
-            _ => Err(Error::Device {
-                name: name.to_owned(),
-                why: if name.starts_with("cuda") {
-                    "this version runs on the CPU; give `auto` or `cpu`".to_owned()
-                } else {
-                    "known are `auto`, `cpu`, `cpu:avx2` and the like, and `reference`".to_owned()
-                },
-            }),
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::CpuIsa(isa) => write!(f, "cpu:{isa}"),
-            Self::Reference => f.write_str("reference"),
-        }
-    }
-}
+use crate::{Device, Error, ModelSource};
 
 /// How a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +123,7 @@ impl LoadOptions {
             max_outputs: self.sequences,
             ..self.budget(model)
         };
-        Ok(self.device.backend().plan(model, &budget)?)
+        Ok(self.device.backend()?.plan(model, &budget)?)
     }
 }
 

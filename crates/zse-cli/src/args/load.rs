@@ -10,8 +10,8 @@ pub(super) const GLOBAL: &str = "Options of every command";
 #[derive(Args, Debug)]
 #[command(next_help_heading = GLOBAL)]
 pub(crate) struct Global {
-    /// Where the model runs: auto, cpu, cpu:ISA (such as cpu:avx2), or reference (slow; what every
-    /// device is tested against)
+    /// Where the model runs: auto, cpu, cpu:ISA (such as cpu:avx2), cuda (the first GPU; cuda:1 the
+    /// second), or reference (slow; what every device is tested against)
     #[arg(long, global = true, value_name = "DEVICE", default_value_t)]
     pub(crate) device: Device,
     /// CPU threads [default: as many as the process may use]
@@ -37,6 +37,7 @@ impl Global {
             threads: self.threads,
             context,
             kv_type: self.kv_type,
+            batch_tokens: self.device.batch_tokens(),
             ..LoadOptions::default()
         })
     }

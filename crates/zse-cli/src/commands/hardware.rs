@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use crate::args::HardwareArgs;
-use crate::machine::Machine;
+use crate::machine::{Gpu, Machine};
 use crate::term::{Table, bytes};
 
 /// A common size of model: name, parameters, and KV cache of a token in f16 (layers x KV heads x
@@ -87,14 +87,11 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
             )?;
         }
     }
-    let gpus: Vec<&str> = machine.gpus.iter().map(|g| g.name.as_str()).collect();
-    match gpus.is_empty() {
-        true => writeln!(out, "GPUs     none found")?,
-        false => writeln!(
-            out,
-            "GPUs     {} (not used by this version)",
-            gpus.join(", ")
-        )?,
+    if machine.gpus.is_empty() {
+        writeln!(out, "GPUs     none found")?;
+    }
+    for (number, gpu) in machine.gpus.iter().enumerate() {
+        writeln!(out, "GPU {number}    {}", describe(gpu))?;
     }
     if machine.available > 0 {
         writeln!(
@@ -104,6 +101,28 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
         write!(out, "{}", fitting(&machine).plain())?;
     }
     Ok(())
+}
+
+/// A GPU and how it is doing, in a line.
+fn describe(gpu: &Gpu) -> String {
+    let mut parts = vec![gpu.name.clone()];
+    if let (Some(total), Some(used)) = (gpu.memory, gpu.used) {
+        parts.push(format!("{}, {} in use", bytes(total), bytes(used)));
+    }
+    let numbers = [
+        (gpu.utilization, "% busy"),
+        (gpu.temperature, " °C"),
+        (gpu.power, " W"),
+        (gpu.clock, " MHz"),
+    ];
+    let numbers = numbers
+        .iter()
+        .filter_map(|(n, unit)| n.map(|n| format!("{n}{unit}")));
+    parts.extend(numbers);
+    if !cfg!(feature = "cuda") {
+        parts.push("not used by this build: it lacks the feature `cuda`".to_owned());
+    }
+    parts.join(", ")
 }
 
 /// Whether so many bytes are available; `None` where the machine does not say.

@@ -129,6 +129,7 @@ pub(super) fn gpus() -> Vec<Gpu> {
         let text = read(path.join("information"))?;
         Some(Gpu {
             name: field(&text, "Model")?.to_owned(),
+            ..Gpu::default()
         })
     };
     paths.into_iter().filter_map(name).collect()

@@ -21,10 +21,46 @@ pub(crate) struct Cache {
 }
 
 /// A GPU.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Gpu {
     /// As its driver calls it.
     pub(crate) name: String,
+    /// Bytes of memory; like what follows, `None` where unknown (in builds without GPUs, always).
+    pub(crate) memory: Option<u64>,
+    /// Bytes of memory in use.
+    pub(crate) used: Option<u64>,
+    /// Percent of the time that it worked.
+    pub(crate) utilization: Option<u32>,
+    /// Degrees Celsius.
+    pub(crate) temperature: Option<u32>,
+    /// Watts.
+    pub(crate) power: Option<u32>,
+    /// MHz.
+    pub(crate) clock: Option<u32>,
+}
+
+/// The GPUs, as their management library shows them; where that does not, as the driver lists them.
+#[cfg(feature = "cuda")]
+fn gpus() -> Vec<Gpu> {
+    let gpus: Vec<_> = zse::gpus()
+        .into_iter()
+        .map(|gpu| Gpu {
+            name: gpu.name,
+            memory: gpu.memory.map(|m| m.0),
+            used: gpu.memory.map(|m| m.1),
+            utilization: gpu.utilization,
+            temperature: gpu.temperature,
+            power: gpu.power.map(|milliwatts| milliwatts / 1000),
+            clock: gpu.clock,
+        })
+        .collect();
+    if gpus.is_empty() { linux::gpus() } else { gpus }
+}
+
+/// The GPUs, as the driver lists them.
+#[cfg(not(feature = "cuda"))]
+fn gpus() -> Vec<Gpu> {
+    linux::gpus()
 }
 
 /// A machine.
@@ -68,7 +104,7 @@ impl Machine {
             isa: zse::Isa::available()[0].name(),
             memory: memory.total,
             available: memory.available,
-            gpus: linux::gpus(),
+            gpus: gpus(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         }
     }

@@ -12,10 +12,7 @@ fn wrong_use_is_exit_code_2_with_a_hint() {
         (&["run", "--temp", "warm"], "--temp"),
         (&["run", "-p", "a", "--file", "b"], "cannot be used with"),
         (&["info", "llama3:8b"], "path of a GGUF file"),
-        (
-            &["info", "--device", "cuda"],
-            "this version runs on the CPU",
-        ),
+        (&["info", "--device", "gpu"], "known are `auto`"),
         (&["info", "--kv-type", "q3_0"], "known are f32"),
         (
             &["quantize", "builtin", "-o", "x.gguf", "--quant", "q4"],
@@ -30,6 +27,18 @@ fn wrong_use_is_exit_code_2_with_a_hint() {
         assert!(done.err.contains(hint), "{args:?}: {}", done.err);
         assert_eq!(done.out, "", "{args:?}");
     }
+}
+
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn a_build_for_the_cpu_says_so() {
+    let done = zse(&["info", "--device", "cuda"]);
+    assert_eq!(done.code, 2, "{}", done.err);
+    assert!(
+        done.err.contains("this build runs on the CPU"),
+        "{}",
+        done.err
+    );
 }
 
 #[test]

@@ -147,6 +147,7 @@ impl<'a> Run<'a> {
                 };
                 self.kv_write(x, v, state, Some(&self.rotations[rope.index()]));
             }
+            GroupKind::LinearAdd => unreachable!("not claimed"),
         }
     }
 

@@ -159,6 +159,9 @@ pub enum LoadError {
     /// The budget contradicts itself or the program.
     #[error("{0}")]
     Budget(String),
+    /// The device cannot be used, or failed; says what to do.
+    #[error("{0}")]
+    Device(String),
 }
 
 impl LoadError {
@@ -195,4 +198,7 @@ pub enum ExecError {
         /// Why.
         source: SampleError,
     },
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
 }

@@ -133,8 +133,8 @@ mod tests {
                 }
                 hidden += within.len();
             }
-            // Of both layers: the rotated key, gate and up.
-            assert_eq!(hidden, if claim.is_empty() { 0 } else { 6 });
+            // Of both layers: the rotated key, gate and up, and what is added to the residual.
+            assert_eq!(hidden, if claim.is_empty() { 0 } else { 10 });
             widths.push(plan.buffers.iter().map(|b| b.cols).sum::<usize>());
             let out = program.output.value();
             assert_eq!(owner[plan.buffer(out)], Some(out));

@@ -16,17 +16,25 @@ pub enum GroupKind {
     GatedUp,
     /// Keys rotated on their way into the cache. Nodes: `Rope`, `KvWrite`.
     RopeKvWrite,
+    /// A linear and the sum with something else (the residual) that alone reads it. Nodes: the
+    /// linear, `Add`.
+    LinearAdd,
 }
 
 impl GroupKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Linears, Self::GatedUp, Self::RopeKvWrite];
+    pub const ALL: [Self; 4] = [
+        Self::Linears,
+        Self::GatedUp,
+        Self::RopeKvWrite,
+        Self::LinearAdd,
+    ];
 
     /// Whether the result of `op` stays within a group of this kind: the kernel of the group never
     /// stores it, and nothing outside reads it.
     pub fn hides(self, op: &Op) -> bool {
         match self {
-            Self::GatedUp => matches!(op, Op::Linear { .. }),
+            Self::GatedUp | Self::LinearAdd => matches!(op, Op::Linear { .. }),
             Self::RopeKvWrite => matches!(op, Op::Rope { .. }),
             Self::Linears => false,
         }
@@ -69,10 +77,11 @@ pub fn schedule(program: &Program, claim: &[GroupKind]) -> Vec<Step> {
     let mut taken = vec![false; program.nodes.len()];
     // Kinds in the order in which they pay: two linears go to their product before they go to each
     // other.
-    let finders: [(GroupKind, Finder); 3] = [
+    let finders: [(GroupKind, Finder); 4] = [
         (GroupKind::GatedUp, gated_up),
         (GroupKind::Linears, linears),
         (GroupKind::RopeKvWrite, rope_kv_write),
+        (GroupKind::LinearAdd, linear_add),
     ];
     let mut groups: Vec<(GroupKind, Vec<NodeId>)> = Vec::new();
     for (kind, find) in finders.into_iter().filter(|(kind, _)| claim.contains(kind)) {
@@ -93,15 +102,15 @@ pub fn schedule(program: &Program, claim: &[GroupKind]) -> Vec<Step> {
 type Finder = fn(&Program, &Uses, NodeId) -> Option<Vec<NodeId>>;
 
 /// Puts each group where all its inputs exist and nobody has yet asked for its results: at its
-/// first node, except that a write into the cache stays where it is.
+/// first node, except that a write into the cache and a sum stay where they are.
 fn place(program: &Program, groups: Vec<(GroupKind, Vec<NodeId>)>) -> Vec<Step> {
     let mut at = vec![None; program.nodes.len()];
     let mut grouped = vec![false; program.nodes.len()];
     for (kind, nodes) in groups {
         nodes.iter().for_each(|n| grouped[n.index()] = true);
         let anchor = match kind {
-            GroupKind::RopeKvWrite => nodes[nodes.len() - 1],
-            _ => nodes[0],
+            GroupKind::RopeKvWrite | GroupKind::LinearAdd => nodes[nodes.len() - 1],
+            GroupKind::Linears | GroupKind::GatedUp => nodes[0],
         };
         at[anchor.index()] = Some(Step::Group(kind, nodes));
     }
@@ -207,6 +216,19 @@ fn rope_kv_write(program: &Program, uses: &Uses, rope: NodeId) -> Option<Vec<Nod
     }
 }
 
+fn linear_add(program: &Program, uses: &Uses, linear: NodeId) -> Option<Vec<NodeId>> {
+    linear_input(program, linear)?;
+    let out = program.nodes[linear.index()].out?;
+    let &[add] = uses.of_value(out) else {
+        return None;
+    };
+    let hidden = program.output.value() != out;
+    match program.nodes[add.index()].op {
+        Op::Add { a, b } if a != b && hidden => Some(vec![linear, add]),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +266,8 @@ mod tests {
             "{layer:?}"
         );
         assert!(layer.contains(&vec!["rope", "kv_write"]), "{layer:?}");
+        let sums = layer.iter().filter(|l| **l == ["linear", "add"]);
+        assert_eq!(sums.count(), 2, "{layer:?}");
     }
 
     #[test]
@@ -261,6 +285,7 @@ mod tests {
             &GroupKind::ALL[..],
             &[GroupKind::GatedUp],
             &[GroupKind::RopeKvWrite],
+            &[GroupKind::LinearAdd],
         ] {
             let steps = schedule(&program, claim);
             let order: Vec<_> = steps

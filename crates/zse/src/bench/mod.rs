@@ -138,7 +138,7 @@ impl Bench {
             fuse: options.fuse,
             ..single
         };
-        let backend = options.device.backend();
+        let backend = options.device.backend()?;
         let executor = backend.compile(Arc::clone(&model), &budget)?;
         Ok(Self {
             driver: Driver::new(executor, &model, &budget, context),
@@ -151,7 +151,7 @@ impl Bench {
             threads: options.threads,
             fuse: match options.device {
                 Device::Reference => Fuse::None,
-                Device::Auto | Device::Cpu | Device::CpuIsa(_) => options.fuse,
+                Device::Auto | Device::Cpu | Device::CpuIsa(_) | Device::Cuda(_) => options.fuse,
             },
         })
     }

@@ -129,6 +129,8 @@ impl Bench {
         let isa = match self.device {
             Device::CpuIsa(isa) => Some(isa),
             Device::Auto | Device::Cpu | Device::Reference => None,
+            // What the CPU can do bounds no GPU.
+            Device::Cuda(_) => return None,
         };
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
         Peaks::measure(self.threads.unwrap_or_else(all), isa)

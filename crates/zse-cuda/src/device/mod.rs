@@ -1,0 +1,337 @@
+//! A GPU: its context, one stream, the kernels, and memory.
+
+mod graph;
+mod memory;
+mod nvml;
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use cudarc::driver::result;
+use cudarc::driver::sys;
+
+use crate::error::{CudaError, Named};
+pub(crate) use graph::Graph;
+pub(crate) use memory::{Arena, DeviceMemory, PinnedMemory, Ptr};
+pub use nvml::{Gpu, gpus};
+
+/// A source file's kernels, compiled for each target.
+struct Image {
+    name: &'static str,
+    sm_90a: &'static [u8],
+    compute_80: &'static [u8],
+}
+
+static IMAGES: &[Image] = &include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+/// The largest dynamic shared memory that a kernel asks for.
+const SHARED_LIMIT: i32 = 160 << 10;
+
+/// A kernel's grid and block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: u32,
+    /// Bytes of dynamic shared memory.
+    pub(crate) shared: u32,
+}
+
+impl Shape {
+    /// A grid of one dimension.
+    pub(crate) fn line(blocks: usize, block: u32) -> Self {
+        Self::plane(blocks, 1, block)
+    }
+
+    /// A grid of two.
+    pub(crate) fn plane(x: usize, y: usize, block: u32) -> Self {
+        // Sizes were bounded when the model was compiled; a grid beyond 32 bits is refused by the driver.
+        let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            grid: [size(x), size(y), 1],
+            block,
+            shared: 0,
+        }
+    }
+
+    /// With dynamic shared memory.
+    pub(crate) fn shared(self, bytes: usize) -> Self {
+        Self {
+            shared: u32::try_from(bytes).unwrap_or(u32::MAX),
+            ..self
+        }
+    }
+}
+
+/// A GPU with the kernels and one stream.
+pub(crate) struct Device {
+    inner: Arc<Context>,
+    kernels: HashMap<String, sys::CUfunction>,
+    modules: Vec<sys::CUmodule>,
+    pub(crate) multiprocessors: usize,
+    /// Whether kernels may start while the one before them ends.
+    overlap: bool,
+}
+
+/// A context on a GPU, which memory must not outlive.
+pub(crate) struct Context {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    pub(crate) name: String,
+    is_hopper: bool,
+    multiprocessors: i32,
+    /// Most dynamic shared memory of a block.
+    shared: i32,
+}
+
+// SAFETY: the driver's handles may be used from any thread; every use makes the context current first.
+unsafe impl Send for Context {}
+// SAFETY: as above; the driver locks what it shares.
+unsafe impl Sync for Context {}
+// SAFETY: functions and modules are handles of that context.
+unsafe impl Send for Device {}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Context {
+    fn make_current(&self) -> Result<(), CudaError> {
+        // SAFETY: the context lives as long as `self`.
+        unsafe { result::ctx::set_current(self.context) }.named("cuCtxSetCurrent")
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: the stream and the retained context are ours, and nothing uses them any more. Errors
+        // (a device that fell off) leave nothing to do.
+        unsafe {
+            let _ = result::ctx::set_current(self.context);
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}
+
+/// The driver, ready to be asked, and how many GPUs it shows.
+pub(crate) fn driver() -> Result<usize, CudaError> {
+    // SAFETY: only tries to load the library.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoDriver);
+    }
+    match result::init() {
+        Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Ok(0),
+        other => other.named("cuInit")?,
+    }
+    let mut version = 0;
+    // SAFETY: writes an int.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.named("cuDriverGetVersion")?;
+    if version < 13000 {
+        return Err(CudaError::OldDriver { version });
+    }
+    let count = result::device::get_count().named("cuDeviceGetCount")?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+impl Context {
+    /// Opens GPU `ordinal`.
+    pub(crate) fn open(ordinal: usize) -> Result<Arc<Self>, CudaError> {
+        let count = driver()?;
+        let number = i32::try_from(ordinal).ok().filter(|_| ordinal < count);
+        let device = number.ok_or(CudaError::NoDevice { ordinal, count })?;
+        let device = result::device::get(device).named("cuDeviceGet")?;
+        let name = result::device::get_name(device).named("cuDeviceGetName")?;
+        let attribute = |which| {
+            // SAFETY: the device exists.
+            unsafe { result::device::get_attribute(device, which) }.named("cuDeviceGetAttribute")
+        };
+        use sys::CUdevice_attribute as A;
+        let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        if major < 8 {
+            return Err(CudaError::TooOld { name, major, minor });
+        }
+        let multiprocessors = attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let shared = attribute(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        // SAFETY: the device exists; released when `Context` is dropped.
+        let context =
+            unsafe { result::primary_ctx::retain(device) }.named("cuDevicePrimaryCtxRetain")?;
+        // SAFETY: just retained.
+        unsafe { result::ctx::set_current(context) }.named("cuCtxSetCurrent")?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .named("cuStreamCreate")?;
+        Ok(Arc::new(Self {
+            device,
+            context,
+            stream,
+            name,
+            is_hopper: (major, minor) == (9, 0),
+            multiprocessors,
+            shared: shared.min(SHARED_LIMIT),
+        }))
+    }
+}
+
+impl Device {
+    /// A device in `context`; `portable` takes the kernels that any card can run.
+    pub(crate) fn new(context: &Arc<Context>, portable: bool) -> Result<Self, CudaError> {
+        context.make_current()?;
+        let hopper = context.is_hopper && !portable;
+        let mut this = Self {
+            inner: Arc::clone(context),
+            kernels: HashMap::new(),
+            modules: Vec::new(),
+            multiprocessors: usize::try_from(context.multiprocessors).unwrap_or(1),
+            overlap: hopper,
+        };
+        for image in IMAGES {
+            let code = if hopper {
+                image.sm_90a
+            } else {
+                image.compute_80
+            };
+            this.load(image.name, code, context.shared)?;
+        }
+        Ok(this)
+    }
+
+    /// Loads all kernels of an image.
+    fn load(&mut self, name: &'static str, code: &[u8], shared: i32) -> Result<(), CudaError> {
+        // The driver wants images aligned.
+        let mut aligned = vec![0u64; code.len().div_ceil(8)];
+        for (to, from) in aligned.iter_mut().zip(code.chunks(8)) {
+            let mut word = [0; 8];
+            word[..from.len()].copy_from_slice(from);
+            *to = u64::from_ne_bytes(word);
+        }
+        // SAFETY: a whole image that nvcc made; the driver copies what it keeps.
+        let module =
+            unsafe { result::module::load_data(aligned.as_ptr().cast::<c_void>()) }.named(name)?;
+        self.modules.push(module);
+        let mut count = 0;
+        // SAFETY: the module was loaded.
+        unsafe { sys::cuModuleGetFunctionCount(&raw mut count, module) }
+            .named("cuModuleGetFunctionCount")?;
+        let mut functions = vec![MaybeUninit::<sys::CUfunction>::uninit(); count as usize];
+        // SAFETY: there is room for `count` handles.
+        unsafe { sys::cuModuleEnumerateFunctions(functions.as_mut_ptr().cast(), count, module) }
+            .named("cuModuleEnumerateFunctions")?;
+        for function in functions {
+            // SAFETY: the call above filled all of them.
+            let function = unsafe { function.assume_init() };
+            let mut name = std::ptr::null();
+            // SAFETY: a function of this module; its name lives as long as the module.
+            let name = unsafe {
+                sys::cuFuncGetName(&raw mut name, function).named("cuFuncGetName")?;
+                std::ffi::CStr::from_ptr(name)
+            };
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("gemm_") || name.starts_with("flash_") {
+                let which =
+                    sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                // SAFETY: the function is loaded.
+                unsafe { result::function::set_function_attribute(function, which, shared) }
+                    .named("cuFuncSetAttribute")?;
+            }
+            self.kernels.insert(name, function);
+        }
+        Ok(())
+    }
+
+    /// Makes the context current on this thread; before any other use there.
+    pub(crate) fn make_current(&self) -> Result<(), CudaError> {
+        self.inner.make_current()
+    }
+
+    /// Waits for all that was put on the stream.
+    pub(crate) fn synchronize(&self) -> Result<(), CudaError> {
+        // SAFETY: the stream lives as long as `self`.
+        unsafe { result::stream::synchronize(self.inner.stream) }.named("cuStreamSynchronize")
+    }
+
+    /// Bytes free, and in all.
+    pub(crate) fn memory(&self) -> Result<(u64, u64), CudaError> {
+        let (free, total) = result::mem_get_info().named("cuMemGetInfo")?;
+        Ok((free as u64, total as u64))
+    }
+
+    /// Launches `kernel`.
+    ///
+    /// # Safety
+    /// `arguments` point to values of the kernel's parameter types, in their order; pointers among them
+    /// to memory of this device that is large enough for what the kernel reads and writes, and that
+    /// nothing else on the device uses at the same time.
+    pub(crate) unsafe fn launch(
+        &self,
+        kernel: &str,
+        shape: Shape,
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), CudaError> {
+        if shape.grid.contains(&0) {
+            return Ok(());
+        }
+        let function = *self
+            .kernels
+            .get(kernel)
+            .ok_or_else(|| CudaError::NoKernel(kernel.to_owned()))?;
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue {
+                programmaticStreamSerializationAllowed: 1,
+            },
+        };
+        let [x, y, z] = shape.grid;
+        let config = sys::CUlaunchConfig {
+            gridDimX: x,
+            gridDimY: y,
+            gridDimZ: z,
+            blockDimX: shape.block,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shape.shared,
+            hStream: self.inner.stream,
+            attrs: &raw mut attribute,
+            numAttrs: u32::from(self.overlap),
+        };
+        // SAFETY: the caller's promise; the configuration lives to the end of the call.
+        unsafe {
+            sys::cuLaunchKernelEx(
+                &raw const config,
+                function,
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        }
+        .named("cuLaunchKernelEx")
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = self.make_current();
+        let _ = self.synchronize();
+        for module in &self.modules {
+            // SAFETY: loaded by `load`, and nothing runs any more.
+            let _ = unsafe { result::module::unload(*module) };
+        }
+    }
+}
+
+/// Launches a kernel on a device: name, shape; arguments.
+macro_rules! launch {
+    ($device:expr, $kernel:expr, $shape:expr; $($argument:expr),+ $(,)?) => {
+        $device.launch(
+            $kernel,
+            $shape,
+            &mut [$(std::ptr::from_ref(&$argument).cast_mut().cast::<std::ffi::c_void>()),+],
+        )
+    };
+}
+pub(crate) use launch;

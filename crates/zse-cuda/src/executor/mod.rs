@@ -1,0 +1,255 @@
+//! Runs a program's steps on a GPU.
+
+mod load;
+mod meta;
+mod mixture;
+mod plan;
+mod products;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zse_model::Model;
+use zse_model::executor::{
+    Batch, Budget, ExecError, Executor, Flight, LoadError, Masks, MemoryReport, Output, Outputs,
+    SampleJob, Sampled, Ticket, Want, finish,
+};
+use zse_model::program::ProgramOutput;
+use zse_model::sampler::SampleError;
+
+use crate::device::{Device, DeviceMemory, Graph, PinnedMemory, Ptr};
+use crate::error::CudaError;
+use crate::kv::KvStore;
+use crate::ops::attention::BatchShape;
+use crate::ops::sample;
+use load::Weights;
+use meta::{Meta, Size};
+use plan::Plan;
+pub(crate) use plan::report;
+use run::Run;
+
+/// Most batch sizes whose launches are kept.
+const GRAPHS: usize = 64;
+
+/// A model on a GPU.
+pub(crate) struct CudaExecutor {
+    /// Launches of batches that decode, by what fixes their arguments.
+    graphs: HashMap<(Size, BatchShape), Graph>,
+    model: Arc<Model>,
+    budget: Budget,
+    weights: Weights,
+    plan: Plan,
+    kv: KvStore,
+    meta: Meta,
+    work: DeviceMemory,
+    /// The best token of each row ([`sample::WORDS`] words), then rows that are fetched.
+    best: PinnedMemory,
+    flight: Flight,
+    device: Device,
+}
+
+impl CudaExecutor {
+    /// `model` within `budget` on `device`, which errors call `name`.
+    pub(crate) fn new(
+        model: Arc<Model>,
+        budget: &Budget,
+        device: Device,
+        name: &str,
+    ) -> Result<Self, LoadError> {
+        budget.check(&model.program)?;
+        plan::check(&model.program, budget, name)?;
+        device.make_current()?;
+        let plan = Plan::new(&model, budget);
+        let groups = model.program.kv_groups().len();
+        let needed = report(&model, budget, name)?;
+        let needed = needed.weights + needed.kv + needed.activations;
+        let (available, _) = device.memory()?;
+        if needed > available {
+            return Err(LoadError::OutOfMemory {
+                what: "weights, keys and values and intermediate results on the GPU",
+                needed,
+                available: Some(available),
+            });
+        }
+        let weights = Weights::load(&device, &model)?;
+        let kv = KvStore::new(&device, &model.program, budget)?;
+        let work = device.allocate("intermediate results", plan.arena.bytes())?;
+        let meta = Meta::new(&device, plan.words, groups, budget.block_len)?;
+        let best = device.pin(sample::WORDS * budget.max_outputs)?;
+        device.synchronize()?;
+        Ok(Self {
+            graphs: HashMap::new(),
+            model,
+            budget: budget.clone(),
+            weights,
+            plan,
+            kv,
+            meta,
+            work,
+            best,
+            flight: Flight::default(),
+            device,
+        })
+    }
+
+    /// Where the program's output lies, and its columns.
+    fn output(&self) -> (Ptr, usize) {
+        let value = self.model.program.output.value();
+        let offset = self.plan.offsets[self.plan.buffers.buffer(value)];
+        (
+            self.work.at().offset(offset),
+            self.model.program.value(value).cols,
+        )
+    }
+
+    /// Puts a forward pass on the stream.
+    fn forward(&mut self, batch: &Batch) -> Result<(), CudaError> {
+        self.device.make_current()?;
+        // A step that nobody waited for may still read its words.
+        self.device.synchronize()?;
+        for op in &batch.kv_ops {
+            self.kv.apply(&self.device, op)?;
+        }
+        if self.meta.set(&self.device, batch)? {
+            self.graphs.clear();
+        }
+        let key = (Size::of(batch), BatchShape::of(batch));
+        let known = self.graphs.contains_key(&key);
+        let decodes = batch.tokens.len() == batch.seqs.len();
+        if !decodes || (!known && self.graphs.len() >= GRAPHS) {
+            return Run::new(self, batch).all();
+        }
+        if !known {
+            let graph = self.device.record(|| Run::new(self, batch).all())?;
+            self.graphs.insert(key, graph);
+        }
+        // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
+        unsafe { self.device.replay(&self.graphs[&key]) }
+    }
+
+    /// Fetches `n` rows of the output.
+    fn fetch(&self, n: usize) -> Result<Vec<f32>, CudaError> {
+        let (at, cols) = self.output();
+        let mut rows = vec![0.0; n * cols];
+        // SAFETY: the output has as many rows; waited for before they are read.
+        unsafe { self.device.download(&mut rows, at) }?;
+        self.device.synchronize()?;
+        Ok(rows)
+    }
+
+    /// The results of the step in flight.
+    fn results(&mut self, ticket: Ticket, masks: &Masks) -> Result<Option<Vec<Output>>, ExecError> {
+        let Some(wants) = self.flight.wants(ticket)? else {
+            return Ok(None);
+        };
+        self.device.make_current()?;
+        let is_greedy = |row: usize| match &wants[row] {
+            Want::Sample(job) => takes_best(job) && masks.get(row).is_none(),
+            Want::Logits | Want::LogProb(_) => false,
+        };
+        if (0..wants.len()).all(is_greedy) {
+            self.device.synchronize()?;
+            let words = self.best.words().as_chunks::<{ sample::WORDS }>().0;
+            let rows = wants.iter().zip(words).enumerate();
+            return rows
+                .map(|(row, (want, words))| best(row, want, words))
+                .collect::<Result<_, _>>()
+                .map(Some);
+        }
+        let logits = self.fetch(wants.len())?;
+        let (_, cols) = self.output();
+        let rows = wants.iter().zip(logits.chunks_exact(cols)).enumerate();
+        rows.map(|(row, (want, logits))| finish(row, want, logits, masks.get(row)))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+}
+
+/// Whether a draw is that of the most likely token, with no other said.
+fn takes_best(job: &SampleJob) -> bool {
+    let p = &*job.params;
+    p.temperature == 0.0 && p.logit_bias.is_empty() && p.top_logprobs == 0 && p.lookback() == 0
+}
+
+/// The result of a row whose best token the device found.
+fn best(
+    row: usize,
+    want: &Want,
+    [logprob, token, _, bad]: &[u32; sample::WORDS],
+) -> Result<Output, ExecError> {
+    if *bad != 0 {
+        return Err(ExecError::NotFinite { row });
+    }
+    if *token == u32::MAX {
+        let source = SampleError::NoCandidates;
+        return Err(ExecError::Sample { row, source });
+    }
+    let mu = match want {
+        Want::Sample(job) => job.mu,
+        Want::Logits | Want::LogProb(_) => 0.0,
+    };
+    Ok(Output::Sampled(Sampled {
+        token: *token,
+        logprob: f32::from_bits(*logprob),
+        top: Vec::new(),
+        mu,
+    }))
+}
+
+impl Executor for CudaExecutor {
+    fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
+        batch.check(&self.model.program, &self.budget)?;
+        let ticket = self.flight.begin(batch);
+        self.forward(batch)?;
+        match self.model.program.output {
+            ProgramOutput::Pooled(_) => {
+                let (_, cols) = self.output();
+                let rows = self.fetch(batch.seqs.len())?;
+                let rows = rows
+                    .chunks_exact(cols)
+                    .map(|r| Output::Pooled(r.to_vec()))
+                    .collect();
+                self.flight.finish(rows);
+            }
+            ProgramOutput::Logits(_) => {
+                let words = sample::WORDS * batch.outputs.len();
+                let from = self.work.at().offset(self.plan.best[1]);
+                // SAFETY: as many results; read only after the stream was waited for.
+                unsafe {
+                    self.device
+                        .download(&mut self.best.words_mut()[..words], from)
+                }?;
+            }
+        }
+        Ok(ticket)
+    }
+
+    fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
+        if let Some(rows) = self.results(ticket, masks)? {
+            self.flight.finish(rows);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
+        self.flight.take(ticket)
+    }
+
+    fn memory(&self) -> MemoryReport {
+        MemoryReport {
+            weights: self.weights.bytes(),
+            mapped: self.model.weights.mapped_bytes(0),
+            kv: self.kv.bytes(),
+            activations: (self.work.bytes() + self.meta.bytes()) as u64,
+        }
+    }
+}
+
+impl Drop for CudaExecutor {
+    fn drop(&mut self) {
+        // What still runs uses memory that goes now.
+        let _ = self.device.make_current();
+        let _ = self.device.synchronize();
+    }
+}

@@ -1,0 +1,123 @@
+//! Linears: which kernel runs a product, and in which form it reads its input.
+
+use zse_model::program::{Act, NodeId, Op, ValueId};
+
+use super::run::Run;
+use crate::device::Ptr;
+use crate::error::CudaError;
+use crate::ops::gemv::{Job, MOST, Weight};
+use crate::ops::quantize::Rows16;
+use crate::ops::{gemm, gemv, quantize};
+use crate::weights::Layout;
+
+impl Run<'_> {
+    /// Products of one input.
+    pub(super) fn linears(&mut self, nodes: &[NodeId]) -> Result<(), CudaError> {
+        let jobs: Vec<(ValueId, Job)> = nodes
+            .iter()
+            .map(|&node| {
+                let (x, weight) = self.weight(node);
+                (x, self.job(x, weight, None, self.value(self.out(node))))
+            })
+            .collect();
+        let only: Vec<Job> = jobs.iter().map(|(_, job)| *job).collect();
+        if gemv::are_several(&only) {
+            self.round(jobs[0].0, &only[0])?;
+            return gemv::several(self.device, &only);
+        }
+        jobs.iter().try_for_each(|(x, job)| self.product(*x, job))
+    }
+
+    /// Rounds the columns of `x`, unless they are.
+    fn round(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
+        if self.rounded != Some(x) {
+            quantize::quantize_q8(self.device, job.x, job.rounded, job.n, self.cols(x))?;
+            self.rounded = Some(x);
+        }
+        Ok(())
+    }
+
+    /// The sum of linear `id` and what `add` adds to it.
+    pub(super) fn linear_add(&mut self, id: NodeId, add: NodeId) -> Result<(), CudaError> {
+        let (&Op::Add { a, b }, linear) = (self.op(add), self.out(id)) else {
+            unreachable!("{add:?} is a sum");
+        };
+        let other = if a == linear { b } else { a };
+        let (x, weight) = self.weight(id);
+        let job = Job {
+            add: self.value(other),
+            ..self.job(x, weight, None, self.value(self.out(add)))
+        };
+        self.product(x, &job)
+    }
+
+    /// The product of node `id`, or with `gated` the product of it as a gate with another.
+    pub(super) fn linear(
+        &mut self,
+        id: NodeId,
+        gated: Option<(Act, NodeId)>,
+        out: ValueId,
+    ) -> Result<(), CudaError> {
+        let (x, weight) = self.weight(id);
+        let gated = gated.map(|(act, up)| (act, self.weight(up).1));
+        if let Some((act, up)) = gated
+            && up.matrix.layout != weight.matrix.layout
+        {
+            return self.gated_apart(x, [weight, up], act, out);
+        }
+        let job = self.job(x, weight, gated, self.value(out));
+        self.product(x, &job)
+    }
+
+    /// The input and the weight of a linear.
+    fn weight(&self, id: NodeId) -> (ValueId, Weight) {
+        let &Op::Linear {
+            x, weight, bias, ..
+        } = self.op(id)
+        else {
+            unreachable!("{id:?} is a linear");
+        };
+        let weight = Weight {
+            matrix: *self.weights.matrix(weight),
+            bias: self.weights.vector_or_null(bias),
+        };
+        (x, weight)
+    }
+
+    pub(super) fn job(
+        &self,
+        x: ValueId,
+        weight: Weight,
+        gated: Option<(Act, Weight)>,
+        y: Ptr,
+    ) -> Job {
+        Job {
+            weight,
+            gated,
+            x: self.value(x),
+            rounded: self.columns(),
+            add: Ptr::NULL,
+            y,
+            n: self.rows(x),
+        }
+    }
+
+    /// Runs a product, its input brought into the form that it reads.
+    pub(super) fn product(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
+        let layout = job.weight.matrix.layout;
+        if layout == Layout::F32 || job.n <= MOST {
+            if layout.is_quantized() {
+                self.round(x, job)?;
+            }
+            return gemv::gemv(self.device, job);
+        }
+        let [rows, scale] = self.plan.narrow.map(|offset| self.at(offset));
+        let to = Rows16 { x: rows, scale };
+        let form = (x, layout == Layout::F16);
+        if self.narrowed != Some(form) {
+            quantize::narrow(self.device, layout, job.x, to, job.n, self.cols(x))?;
+            self.narrowed = Some(form);
+        }
+        gemm::gemm(self.device, job, to)
+    }
+}

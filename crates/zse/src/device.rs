@@ -1,0 +1,133 @@
+//! Where a model runs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use zse_cpu::{CpuBackend, Isa};
+use zse_model::executor::Backend;
+use zse_model::reference::Reference;
+
+use crate::{Error, LoadOptions};
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The best there is: the first GPU, in a build for GPUs and where one can be used, or the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CPU under one of its instruction sets, to compare them.
+    CpuIsa(Isa),
+    /// The NVIDIA GPU of this number, as CUDA counts them.
+    Cuda(usize),
+    /// The slow executor that defines what is right; for debugging and for small models.
+    Reference,
+}
+
+impl Device {
+    /// The backend of this device.
+    ///
+    /// # Errors
+    /// If there is no such device, or this build cannot use it.
+    pub fn backend(self) -> Result<Box<dyn Backend>, Error> {
+        match self {
+            Self::Auto => Ok(cuda(0).unwrap_or_else(|_| Box::new(CpuBackend::default()))),
+            Self::Cpu => Ok(Box::new(CpuBackend::default())),
+            Self::CpuIsa(isa) => Ok(Box::new(CpuBackend { isa: Some(isa) })),
+            Self::Cuda(number) => cuda(number),
+            Self::Reference => Ok(Box::new(Reference)),
+        }
+    }
+}
+
+impl Device {
+    /// Tokens of a forward pass that this device computes well: a GPU wants many at once.
+    pub fn batch_tokens(self) -> usize {
+        match self {
+            Self::Cuda(_) => 2048,
+            Self::Auto | Self::Cpu | Self::CpuIsa(_) | Self::Reference => {
+                LoadOptions::default().batch_tokens
+            }
+        }
+    }
+}
+
+/// Why a GPU cannot be used in a build without the feature `cuda`.
+const CPU_ONLY: &str =
+    "this build runs on the CPU; build with `--features cuda`, or give `auto` or `cpu`";
+
+/// The backend of a GPU.
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Box<dyn Backend>, Error> {
+    Ok(Box::new(zse_cuda::CudaBackend::open(number)?))
+}
+
+/// The backend of a GPU.
+#[cfg(not(feature = "cuda"))]
+fn cuda(number: usize) -> Result<Box<dyn Backend>, Error> {
+    Err(Error::Device {
+        name: Device::Cuda(number).to_string(),
+        why: CPU_ONLY.to_owned(),
+    })
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        if let Some(isa) = name.strip_prefix("cpu:") {
+            return isa.parse().map(Self::CpuIsa).map_err(|why| Error::Device {
+                name: name.to_owned(),
+                why,
+            });
+        }
+        let number = name.strip_prefix("cuda:").map(str::parse);
+        let why = match (name, number) {
+            ("auto", _) => return Ok(Self::Auto),
+            ("cpu", _) => return Ok(Self::Cpu),
+            ("reference", _) => return Ok(Self::Reference),
+            ("cuda", _) | (_, Some(Ok(_))) if !cfg!(feature = "cuda") => CPU_ONLY,
+            ("cuda", _) => return Ok(Self::Cuda(0)),
+            (_, Some(Ok(number))) => return Ok(Self::Cuda(number)),
+            _ => {
+                "known are `auto`, `cpu`, `cpu:avx2` and the like, `cuda`, `cuda:1` and so on, and `reference`"
+            }
+        };
+        Err(Error::Device {
+            name: name.to_owned(),
+            why: why.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::CpuIsa(isa) => write!(f, "cpu:{isa}"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Reference => f.write_str("reference"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for device in [Device::Auto, Device::Cpu, Device::Reference] {
+            assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
+        }
+        for device in [Device::Cuda(0), Device::Cuda(12)] {
+            let read = device.to_string().parse::<Device>();
+            assert_eq!(read.ok(), cfg!(feature = "cuda").then_some(device));
+        }
+        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda1"] {
+            assert!(name.parse::<Device>().is_err(), "{name}");
+        }
+    }
+}
