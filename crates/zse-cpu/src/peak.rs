@@ -37,6 +37,9 @@ impl Peaks {
     pub fn measure(threads: usize, isa: Option<Isa>) -> Option<Self> {
         let arch = Arch::of(isa.unwrap_or_else(|| Isa::available()[0]))?;
         let threads = threads.max(1);
+        if crate::system_memory().is_some_and(|memory| memory.available < 2 * READ as u64) {
+            return None;
+        }
         let mut pages = Pages::zeroed(READ).ok()?;
         // Memory that was never written is one page of zeros for all.
         pages.iter_mut().step_by(4096).for_each(|byte| *byte = 1);

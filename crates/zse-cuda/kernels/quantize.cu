@@ -40,6 +40,8 @@ extern "C" __global__ void to_f16(const float* x, __half* y, float* scale, int c
     // The largest becomes about 2^8: far from overflow, and from what f16 cannot tell from 0.
     int exponent = 0;
     if (top > 0.0f && top < INFINITY) frexpf(top, &exponent);
+    // Rows so small that the factor would be infinite keep what f16 can tell of them: nothing.
+    exponent = max(exponent, -100);
     float down = ldexpf(1.0f, 8 - exponent);
     if (threadIdx.x == 0) scale[row] = ldexpf(1.0f, exponent - 8);
     for (int c = threadIdx.x; c < pitch; c += blockDim.x)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zse_model::Model;
 use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError, MemoryReport};
 
-use crate::device::{Context, Device};
+use crate::device::{Context, Device, Found};
 use crate::error::CudaError;
 use crate::executor::{CudaExecutor, report};
 
@@ -30,6 +30,14 @@ impl CudaBackend {
     /// The environment variable that, set to anything but `0`, makes [`open`](Self::open) take the
     /// kernels that every card can run, to test them on a card that has better ones.
     pub const PORTABLE: &str = "ZSE_CUDA_PORTABLE";
+
+    /// Whether GPU `ordinal` can be opened. Quick: nothing is set up on it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn find(ordinal: usize) -> Result<(), CudaError> {
+        Found::new(ordinal).map(drop)
+    }
 
     /// GPU `ordinal`, as CUDA counts them.
     ///

@@ -31,9 +31,8 @@ impl Device {
     /// # Errors
     /// If there is no such device, or this build cannot use it.
     pub fn backend(self) -> Result<Box<dyn Backend>, Error> {
-        match self {
-            Self::Auto => Ok(cuda(0).unwrap_or_else(|_| Box::new(CpuBackend::default()))),
-            Self::Cpu => Ok(Box::new(CpuBackend::default())),
+        match self.resolved() {
+            Self::Auto | Self::Cpu => Ok(Box::new(CpuBackend::default())),
             Self::CpuIsa(isa) => Ok(Box::new(CpuBackend { isa: Some(isa) })),
             Self::Cuda(number) => cuda(number),
             Self::Reference => Ok(Box::new(Reference)),
@@ -42,9 +41,21 @@ impl Device {
 }
 
 impl Device {
+    /// What `auto` stands for on this machine: the first GPU that this build can use, or the CPU.
+    /// Other devices stand for themselves.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Auto if zse_cuda::CudaBackend::find(0).is_ok() => Self::Cuda(0),
+            Self::Auto => Self::Cpu,
+            device => device,
+        }
+    }
+
     /// Tokens of a forward pass that this device computes well: a GPU wants many at once.
     pub fn batch_tokens(self) -> usize {
-        match self {
+        match self.resolved() {
             Self::Cuda(_) => 2048,
             Self::Auto | Self::Cpu | Self::CpuIsa(_) | Self::Reference => {
                 LoadOptions::default().batch_tokens

@@ -47,6 +47,9 @@ impl Default for LoadOptions {
     }
 }
 
+/// Least outputs of a step that a GPU has room for.
+const GPU_OUTPUTS: usize = 64;
+
 impl LoadOptions {
     /// The context where none is asked for and the model's own is longer.
     pub const CONTEXT: usize = 4096;
@@ -95,11 +98,19 @@ impl LoadOptions {
                 .min(model.info.context.saturating_mul(self.sequences)),
             false => model.info.context,
         };
+        let budget = Budget::for_context(model.info.context, self.sequences, batch_tokens);
+        let max_outputs = match self.device.resolved() {
+            // Room for all outputs is taken at once. Few are wanted in most steps; a request that wants
+            // more gets them step by step.
+            Device::Cuda(_) => budget.max_outputs.min(self.sequences.max(GPU_OUTPUTS)),
+            _ => budget.max_outputs,
+        };
         Budget {
+            max_outputs,
             kv_type: self.kv_type,
             threads: self.threads,
             fuse: self.fuse,
-            ..Budget::for_context(model.info.context, self.sequences, batch_tokens)
+            ..budget
         }
     }
 
@@ -118,10 +129,16 @@ impl LoadOptions {
     /// # Errors
     /// If the device cannot take the model, or not with these options.
     pub fn memory(&self, model: &Model) -> Result<MemoryReport, Error> {
-        // A sequence wants one output in a step.
+        let budget = self.budget(model);
+        let outputs = match self.device.resolved() {
+            // All of it is taken at once.
+            Device::Cuda(_) => budget.max_outputs,
+            // Room for outputs grows with what is wanted, which is one for each sequence in a step.
+            _ => self.sequences,
+        };
         let budget = Budget {
-            max_outputs: self.sequences,
-            ..self.budget(model)
+            max_outputs: outputs,
+            ..budget
         };
         Ok(self.device.backend()?.plan(model, &budget)?)
     }
@@ -136,7 +153,11 @@ mod tests {
         for name in ["auto", "cpu", "cpu:avx2", "cpu:scalar", "reference"] {
             assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
         }
-        for (name, why) in [("cpu:sse", "avx2"), ("cuda", "CPU"), ("tpu", "`auto`")] {
+        let mut wrong = vec![("cpu:sse", "avx2"), ("tpu", "`auto`")];
+        if !cfg!(feature = "cuda") {
+            wrong.push(("cuda", "CPU"));
+        }
+        for (name, why) in wrong {
             let error = name.parse::<Device>().unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(why), "{error}");
         }

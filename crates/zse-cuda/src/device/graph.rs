@@ -27,12 +27,11 @@ impl Device {
     ) -> Result<Graph, CudaError> {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream lives as long as `self`.
-        unsafe { result::stream::begin_capture(self.inner.stream, mode) }
+        unsafe { result::stream::begin_capture(self.stream, mode) }
             .named("cuStreamBeginCapture")?;
         let launched = launches();
         // SAFETY: as above. Ends the recording whatever came of it.
-        let graph =
-            unsafe { result::stream::end_capture(self.inner.stream) }.named("cuStreamEndCapture");
+        let graph = unsafe { result::stream::end_capture(self.stream) }.named("cuStreamEndCapture");
         launched?;
         let graph = graph?;
         // SAFETY: a graph just recorded; destroyed once it was made executable.
@@ -54,7 +53,7 @@ impl Device {
     /// All memory that was named when it was recorded is still there.
     pub(crate) unsafe fn replay(&self, graph: &Graph) -> Result<(), CudaError> {
         // SAFETY: a graph of this context, and the caller's promise.
-        unsafe { result::graph::launch(graph.exec, self.inner.stream) }.named("cuGraphLaunch")
+        unsafe { result::graph::launch(graph.exec, self.stream) }.named("cuGraphLaunch")
     }
 }
 

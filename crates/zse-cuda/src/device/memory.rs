@@ -100,7 +100,7 @@ impl Device {
     /// Fills with zeros, in the order of the stream.
     pub(crate) fn clear(&self, memory: &DeviceMemory) -> Result<(), CudaError> {
         // SAFETY: the whole of an allocation.
-        unsafe { result::memset_d8_async(memory.at.0, 0, memory.bytes, self.inner.stream) }
+        unsafe { result::memset_d8_async(memory.at.0, 0, memory.bytes, self.stream) }
             .named("cuMemsetD8Async")
     }
 
@@ -113,8 +113,7 @@ impl Device {
             return Ok(());
         }
         // SAFETY: the caller's promise.
-        unsafe { result::memcpy_htod_async(to.0, from, self.inner.stream) }
-            .named("cuMemcpyHtoDAsync")
+        unsafe { result::memcpy_htod_async(to.0, from, self.stream) }.named("cuMemcpyHtoDAsync")
     }
 
     /// Copies from the device, in the order of the stream.
@@ -130,8 +129,7 @@ impl Device {
             return Ok(());
         }
         // SAFETY: the caller's promise.
-        unsafe { result::memcpy_dtoh_async(to, from.0, self.inner.stream) }
-            .named("cuMemcpyDtoHAsync")
+        unsafe { result::memcpy_dtoh_async(to, from.0, self.stream) }.named("cuMemcpyDtoHAsync")
     }
 
     /// Copies on the device, in the order of the stream.
@@ -140,7 +138,7 @@ impl Device {
     /// Both parts are of memory of this device, and do not overlap.
     pub(crate) unsafe fn copy(&self, to: Ptr, from: Ptr, bytes: usize) -> Result<(), CudaError> {
         // SAFETY: the caller's promise.
-        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.inner.stream) }
+        unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, self.stream) }
             .named("cuMemcpyDtoDAsync")
     }
 }

@@ -68,6 +68,8 @@ impl Shape {
 /// A GPU with the kernels and one stream.
 pub(crate) struct Device {
     inner: Arc<Context>,
+    /// Nobody else's: a step is recorded and replayed on it.
+    stream: sys::CUstream,
     kernels: HashMap<String, sys::CUfunction>,
     modules: Vec<sys::CUmodule>,
     pub(crate) multiprocessors: usize,
@@ -79,11 +81,10 @@ pub(crate) struct Device {
 pub(crate) struct Context {
     device: sys::CUdevice,
     context: sys::CUcontext,
-    stream: sys::CUstream,
     pub(crate) name: String,
     is_hopper: bool,
     multiprocessors: i32,
-    /// Most dynamic shared memory of a block.
+    /// Most shared memory of a block, what its code declares included.
     shared: i32,
 }
 
@@ -109,13 +110,9 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: the stream and the retained context are ours, and nothing uses them any more. Errors
-        // (a device that fell off) leave nothing to do.
-        unsafe {
-            let _ = result::ctx::set_current(self.context);
-            let _ = result::stream::destroy(self.stream);
-            let _ = result::primary_ctx::release(self.device);
-        }
+        // SAFETY: the retained context is ours, and nothing uses it any more. An error (a device that
+        // fell off) leaves nothing to do.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
     }
 }
 
@@ -139,41 +136,60 @@ pub(crate) fn driver() -> Result<usize, CudaError> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-impl Context {
-    /// Opens GPU `ordinal`.
-    pub(crate) fn open(ordinal: usize) -> Result<Arc<Self>, CudaError> {
+/// A GPU that the kernels run on.
+pub(crate) struct Found {
+    device: sys::CUdevice,
+    name: String,
+    is_hopper: bool,
+}
+
+impl Found {
+    /// Looks GPU `ordinal` up, without making a context on it.
+    pub(crate) fn new(ordinal: usize) -> Result<Self, CudaError> {
         let count = driver()?;
         let number = i32::try_from(ordinal).ok().filter(|_| ordinal < count);
         let device = number.ok_or(CudaError::NoDevice { ordinal, count })?;
         let device = result::device::get(device).named("cuDeviceGet")?;
         let name = result::device::get_name(device).named("cuDeviceGetName")?;
-        let attribute = |which| {
-            // SAFETY: the device exists.
-            unsafe { result::device::get_attribute(device, which) }.named("cuDeviceGetAttribute")
-        };
         use sys::CUdevice_attribute as A;
-        let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-        let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        let mut found = Self {
+            device,
+            name,
+            is_hopper: false,
+        };
+        let major = found.attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = found.attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         if major < 8 {
+            let name = found.name;
             return Err(CudaError::TooOld { name, major, minor });
         }
-        let multiprocessors = attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        let shared = attribute(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        found.is_hopper = (major, minor) == (9, 0);
+        Ok(found)
+    }
+
+    fn attribute(&self, which: sys::CUdevice_attribute) -> Result<i32, CudaError> {
+        // SAFETY: the device exists.
+        unsafe { result::device::get_attribute(self.device, which) }.named("cuDeviceGetAttribute")
+    }
+}
+
+impl Context {
+    /// Opens GPU `ordinal`.
+    pub(crate) fn open(ordinal: usize) -> Result<Arc<Self>, CudaError> {
+        use sys::CUdevice_attribute as A;
+        let found = Found::new(ordinal)?;
+        let multiprocessors = found.attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let shared = found.attribute(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         // SAFETY: the device exists; released when `Context` is dropped.
-        let context =
-            unsafe { result::primary_ctx::retain(device) }.named("cuDevicePrimaryCtxRetain")?;
-        // SAFETY: just retained.
-        unsafe { result::ctx::set_current(context) }.named("cuCtxSetCurrent")?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
-            .named("cuStreamCreate")?;
+        let context = unsafe { result::primary_ctx::retain(found.device) }
+            .named("cuDevicePrimaryCtxRetain")?;
         Ok(Arc::new(Self {
-            device,
+            device: found.device,
             context,
-            stream,
-            name,
-            is_hopper: (major, minor) == (9, 0),
+            name: found.name,
+            is_hopper: found.is_hopper,
             multiprocessors,
-            shared: shared.min(SHARED_LIMIT),
+            shared,
         }))
     }
 }
@@ -182,9 +198,12 @@ impl Device {
     /// A device in `context`; `portable` takes the kernels that any card can run.
     pub(crate) fn new(context: &Arc<Context>, portable: bool) -> Result<Self, CudaError> {
         context.make_current()?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .named("cuStreamCreate")?;
         let hopper = context.is_hopper && !portable;
         let mut this = Self {
             inner: Arc::clone(context),
+            stream,
             kernels: HashMap::new(),
             modules: Vec::new(),
             multiprocessors: usize::try_from(context.multiprocessors).unwrap_or(1),
@@ -233,10 +252,17 @@ impl Device {
             };
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("gemm_") || name.starts_with("flash_") {
-                let which =
-                    sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                use sys::CUfunction_attribute_enum as A;
+                // What the code declares counts too.
+                let declared = A::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
                 // SAFETY: the function is loaded.
-                unsafe { result::function::set_function_attribute(function, which, shared) }
+                let declared =
+                    unsafe { result::function::get_function_attribute(function, declared) }
+                        .named("cuFuncGetAttribute")?;
+                let which = A::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                let bytes = SHARED_LIMIT.min(shared - declared);
+                // SAFETY: the function is loaded.
+                unsafe { result::function::set_function_attribute(function, which, bytes) }
                     .named("cuFuncSetAttribute")?;
             }
             self.kernels.insert(name, function);
@@ -252,7 +278,7 @@ impl Device {
     /// Waits for all that was put on the stream.
     pub(crate) fn synchronize(&self) -> Result<(), CudaError> {
         // SAFETY: the stream lives as long as `self`.
-        unsafe { result::stream::synchronize(self.inner.stream) }.named("cuStreamSynchronize")
+        unsafe { result::stream::synchronize(self.stream) }.named("cuStreamSynchronize")
     }
 
     /// Bytes free, and in all.
@@ -296,7 +322,7 @@ impl Device {
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: shape.shared,
-            hStream: self.inner.stream,
+            hStream: self.stream,
             attrs: &raw mut attribute,
             numAttrs: u32::from(self.overlap),
         };
@@ -321,6 +347,8 @@ impl Drop for Device {
             // SAFETY: loaded by `load`, and nothing runs any more.
             let _ = unsafe { result::module::unload(*module) };
         }
+        // SAFETY: made by `new`, and nothing runs on it any more.
+        let _ = unsafe { result::stream::destroy(self.stream) };
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Plan {
     pub(super) offsets: Vec<usize>,
     /// Columns rounded to 8 bits: q and s.
     pub(super) rounded: [usize; 2],
-    /// By value: whether it is read by products with quantized weights alone.
+    /// By value: whether it is read by products with quantized weights of the next step alone.
     pub(super) only_rounded: Vec<bool>,
     /// 16-bit rows and their scales.
     pub(super) narrow: [usize; 2],
@@ -96,12 +96,13 @@ impl Plan {
                 .max_tokens
                 .min(budget.kv_blocks.max(budget.max_outputs)),
         };
+        let only_rounded = only_rounded(model, &steps);
         Self {
             steps,
             buffers,
             offsets,
             rounded: sizes.rounded.map(|b| arena.take(b)),
-            only_rounded: only_rounded(model),
+            only_rounded,
             narrow: sizes.narrow.map(|b| arena.take(b)),
             mixture: sizes.mixture.map(|b| arena.take(b)),
             apart: arena.take(sizes.apart[0]),
@@ -113,20 +114,27 @@ impl Plan {
     }
 }
 
-/// Which values products with quantized weights read, and nothing else.
-fn only_rounded(model: &Model) -> Vec<bool> {
+/// Which values products with quantized weights read in the step after the one that makes them, and
+/// nothing else: there is one place for rounded columns.
+fn only_rounded(model: &Model, steps: &[Step]) -> Vec<bool> {
     let program = &model.program;
+    let mut made = vec![0; program.values.len()];
     let mut only = vec![true; program.values.len()];
     only[program.output.value().index()] = false;
-    for node in &program.nodes {
-        match node.op {
-            Op::Linear { weight, .. }
-                if Layout::of(model.weights.get(weight).ty).is_quantized() => {}
-            _ => node
-                .op
-                .inputs()
-                .iter()
-                .for_each(|v| only[v.index()] = false),
+    for (i, step) in steps.iter().enumerate() {
+        for node in step.nodes().iter().map(|id| &program.nodes[id.index()]) {
+            let rounds = match node.op {
+                Op::Linear { weight, .. } => {
+                    Layout::of(model.weights.get(weight).ty).is_quantized()
+                }
+                _ => false,
+            };
+            for v in node.op.inputs().iter() {
+                only[v.index()] &= rounds && made[v.index()] + 1 == i;
+            }
+            if let Some(out) = node.out {
+                made[out.index()] = i;
+            }
         }
     }
     only

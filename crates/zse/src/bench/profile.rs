@@ -104,7 +104,6 @@ impl Bench {
         progress: impl FnMut(usize),
     ) -> Result<(BenchResult, Profile), Error> {
         self.warm_up(&test)?;
-        let before = self.peaks();
         let backend = self.backend.clone();
         let unable = || Error::NoProfile {
             backend: backend.clone(),
@@ -112,6 +111,7 @@ impl Bench {
         if !self.driver.executor.start_profile() {
             return Err(unable());
         }
+        let before = self.peaks();
         let result = self.measure(test, repetitions, progress);
         let measured = self.driver.executor.end_profile().ok_or_else(unable)?;
         let result = result?;
@@ -126,7 +126,7 @@ impl Bench {
     }
 
     fn peaks(&self) -> Option<Peaks> {
-        let isa = match self.device {
+        let isa = match self.device.resolved() {
             Device::CpuIsa(isa) => Some(isa),
             Device::Auto | Device::Cpu | Device::Reference => None,
             // What the CPU can do bounds no GPU.
