@@ -1,6 +1,6 @@
 // Writes keys and values of a batch's tokens into their blocks, rounded to the cache's type with the
 // bytes of zse_quant::encode; keys may be rotated on the way. A warp takes a head of a token.
-// Floor: the new rows read and written once. Also copies whole blocks.
+// Floor: the new rows read and written once.
 #include "kv.cuh"
 #include "rope.cuh"
 
