@@ -1,5 +1,5 @@
 // Rows of a table, decoded with the bits of zse_quant::decode: y[t] = table[ids[t]], [n, cols] f32.
-// `index`: 0: ids are `ids[t]`; 1: all are `fixed`. Floor: the rows read and written, once.
+// Without `ids` all are row `fixed`. Floor: the rows read and written, once.
 #include "layouts.cuh"
 
 template <class L>

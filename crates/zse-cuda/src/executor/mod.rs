@@ -29,6 +29,9 @@ use plan::Plan;
 pub(crate) use plan::report;
 use run::Run;
 
+/// Bytes to leave free for recorded launches and what the driver wants besides.
+const RESERVE: u64 = 64 << 20;
+
 /// Most batch sizes whose launches are kept.
 const GRAPHS: usize = 64;
 
@@ -63,7 +66,7 @@ impl CudaExecutor {
         let plan = Plan::new(&model, budget);
         let groups = model.program.kv_groups().len();
         let needed = report(&model, budget, name)?;
-        let needed = needed.weights + needed.kv + needed.activations;
+        let needed = needed.weights + needed.kv + needed.activations + RESERVE;
         let (available, _) = device.memory()?;
         if needed > available {
             return Err(LoadError::OutOfMemory {
@@ -117,10 +120,14 @@ impl CudaExecutor {
         let key = (Size::of(batch), BatchShape::of(batch));
         let known = self.graphs.contains_key(&key);
         let decodes = batch.tokens.len() == batch.seqs.len();
-        if !decodes || (!known && self.graphs.len() >= GRAPHS) {
+        if !decodes {
             return Run::new(self, batch).all();
         }
         if !known {
+            if self.graphs.len() >= GRAPHS {
+                // Sizes come and go with the load; those of now are recorded again.
+                self.graphs.clear();
+            }
             let graph = self.device.record(|| Run::new(self, batch).all())?;
             self.graphs.insert(key, graph);
         }
