@@ -92,7 +92,7 @@ impl AnswerReader {
             State::Thought => self.thought(is_end, pieces),
             State::Head(mark) => self.head(mark, is_end, pieces),
             State::Arguments(end) => self.arguments(end, pieces),
-            State::Tail => match self.form.tail(&self.held) {
+            State::Tail => match self.form.tail(&self.held, is_end) {
                 Ok(Tail::Call { at }) => self.enter(at, State::Head("")),
                 Ok(Tail::Text { at }) => self.enter(at, State::Text),
                 Err(Miss::No) => self.enter(0, State::Text),

@@ -87,6 +87,20 @@ fn answers() -> Vec<Sample> {
         ),
         (
             Hermes,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {}}\nIt is 4.",
+            "It is 4.",
+            "",
+            &[("f", "{}")],
+        ),
+        (
+            Hermes,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {}}} a\n<tool_call>{\"name\": \"g\", \"arguments\": {}}",
+            "a",
+            "",
+            &[("f", "{}"), ("g", "{}")],
+        ),
+        (
+            Hermes,
             "Write <think> and </think>.",
             "Write <think> and </think>.",
             "",
