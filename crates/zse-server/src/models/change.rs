@@ -73,7 +73,34 @@ impl Models {
         }
     }
 
-    /// Unloads a model: now if it is idle, else once its last request has ended.
+    /// A model that was to be unloaded stays, as any other does.
+    pub(crate) fn stay(&self, model: &Model) {
+        if let Ok(index) = self.index(Some(&model.name)) {
+            let keep = &mut self.table().places[index].keep;
+            *keep = keep.filter(|keep| *keep != Keep::For(Duration::ZERO));
+        }
+    }
+
+    /// Unloads a model that is not pinned: now if it is idle, else once its last request has ended.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(crate) fn let_go(&self, name: Option<&str>) -> Result<(), ApiError> {
+        let index = self.index(name)?;
+        let mut table = self.table();
+        let place = &mut table.places[index];
+        place.keep = Some(Keep::For(Duration::ZERO));
+        let engine = match place.is_pinned {
+            true => None,
+            false => place.unload(),
+        };
+        drop(table);
+        drop(engine);
+        self.freed.notify_waiters();
+        Ok(())
+    }
+
+    /// Unloads a model, pinned or not: now if it is idle, else once its last request has ended.
     ///
     /// # Errors
     /// If there is no such model, or it could not be loaded again.

@@ -227,6 +227,25 @@ fn models_are_loaded_and_unloaded_by_hand() {
 }
 
 #[test]
+fn a_pinned_model_is_not_let_go_by_a_client() {
+    let server = several(&["a!", "b"], 2, |_| {});
+    for model in ["a", "b"] {
+        complete(&server, model);
+        let body = json!({ "model": model, "stream": false, "keep_alive": 0 });
+        server.post("/api/generate", &body).json();
+    }
+    assert_eq!(loaded(&server), ["a"]);
+    let status = server.get("/api/stats/models").json();
+    assert_eq!(status["models"][0]["pinned"], true);
+
+    // A load by hand takes back that it was to go.
+    let body = json!({ "model": "a", "pin": false });
+    server.post("/api/models/load", &body).json();
+    complete(&server, "a");
+    assert_eq!(loaded(&server), ["a"]);
+}
+
+#[test]
 fn warming_up_is_measured() {
     let server = several(&["a", "b"], 2, |_| {});
     let status = server.get("/api/models/warmup/a/status").json();

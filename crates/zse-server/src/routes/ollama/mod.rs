@@ -92,7 +92,7 @@ async fn load_only(
         _ => false,
     };
     if is_unload {
-        app.models.unload(name)?;
+        app.models.let_go(name)?;
         return Ok("unload");
     }
     let model = app.model(name).await?;
