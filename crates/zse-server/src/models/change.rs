@@ -63,6 +63,8 @@ impl Models {
         let index = self.index(Some(name))?;
         self.check_origin(index)?;
         self.table().places[index].is_pinned = is_pinned;
+        // What is not pinned any more may give way.
+        self.freed.notify_waiters();
         Ok(())
     }
 
@@ -152,6 +154,8 @@ impl Models {
         let mut table = self.table();
         table.limit = limits.memory;
         table.idle = limits.idle;
+        drop(table);
+        self.freed.notify_waiters();
     }
 
     /// Bytes that all loaded models take.
