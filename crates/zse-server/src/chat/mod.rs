@@ -68,6 +68,7 @@ impl Chat {
     pub(crate) async fn ready(self, app: &Arc<App>) -> Result<Ready, ApiError> {
         let tools = check_tools(self.tools, &self.calls)?;
         let n = self.sampling.n() as usize;
+        let mut slot = app.admit(1)?;
         let model = app.model(self.model.as_deref()).await?;
         let format = model.engine.answer_format();
         let constraint = constraint(format, &self.calls, &tools, self.parallel, self.form)?;
@@ -76,9 +77,10 @@ impl Chat {
             .sampling
             .settings(tokenizer, self.max_tokens, self.top_logprobs)?;
         check_n(&model, n)?;
+        app.admit_all(&mut slot, n)?;
         Ok(Ready {
             app: Arc::clone(app),
-            slot: app.admit(n)?,
+            slot,
             request: ChatRequest {
                 messages: self.messages,
                 extra: thinking(format, self.effort)?,
