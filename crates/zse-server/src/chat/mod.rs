@@ -16,7 +16,7 @@ use crate::sampling::Sampling;
 use crate::state::{App, Slot};
 pub(crate) use form::{Calls, of_response, of_schema};
 pub(crate) use messages::MAX_MESSAGES;
-pub(crate) use talk::{Event, Part, Reply, Talk};
+pub(crate) use talk::{Event, Part, Reply, Talk, arguments};
 
 /// Most tools of a request.
 const MAX_TOOLS: usize = 128;

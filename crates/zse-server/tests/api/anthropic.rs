@@ -143,6 +143,15 @@ fn tools_are_used() {
             "calculator"
         );
     }
+    // A call that is cut off is given as far as it came.
+    let cut = (5..40).find_map(|most| {
+        let more = json!({ "tools": calculator(), "max_tokens": most });
+        let answer = ask(&server, question, more).json();
+        answer["content"][0]["input"]["arguments"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    assert!(cut.unwrap().starts_with('{'));
     let none = json!({ "tools": calculator(), "tool_choice": { "type": "none" } });
     assert_eq!(
         ask(&server, question, none).json()["stop_reason"],
