@@ -134,8 +134,17 @@ impl Ready {
             Some(text) => text.clone(),
             None => self.model.engine.chat_prompt(&self.request)?,
         };
-        let beginning = self.prefill.as_deref().unwrap_or_default();
-        Ok(prompt + beginning)
+        let format = self.model.engine.answer_format();
+        Ok(begin(format, prompt, self.prefill.as_deref()))
+    }
+}
+
+/// A prompt with the beginning of its answer: what it begins is no thought.
+fn begin(format: AnswerFormat, prompt: String, answer: Option<&str>) -> String {
+    match answer.unwrap_or_default() {
+        "" => prompt,
+        answer if format.begins_thought(&prompt) => prompt + format.end_of_thought() + answer,
+        answer => prompt + answer,
     }
 }
 
@@ -222,4 +231,24 @@ fn constraint(
         return Err(ApiError::unsupported("parallel_tool_calls", why));
     }
     Ok(call.or(form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_begun_is_no_thought() {
+        let engine = zse::Engine::load(&zse::ModelSource::Builtin, &zse::LoadOptions::default());
+        let format = AnswerFormat::new("<think>", engine.unwrap().tokenizer());
+        let begin = |prompt: &str, answer| begin(format, prompt.to_owned(), answer);
+        assert_eq!(begin("a: ", Some("Yes")), "a: Yes");
+        assert_eq!(
+            begin("a: <think>\n", Some("Yes")),
+            "a: <think>\n</think>Yes"
+        );
+        for nothing in [None, Some("")] {
+            assert_eq!(begin("a: <think>\n", nothing), "a: <think>\n");
+        }
+    }
 }
