@@ -89,7 +89,10 @@ pub(super) async fn ps(State(app): State<Arc<App>>) -> Result<Response, ApiError
         let Some(engine) = &model.engine else {
             continue;
         };
-        let details = app.models.details(Some(&model.name)).await?;
+        // Its file may be gone since it was loaded.
+        let Ok(details) = app.models.details(Some(&model.name)).await else {
+            continue;
+        };
         let mut entry = entry(&model.name, &details);
         entry["size"] = model.memory.into();
         entry["size_vram"] = 0.into();
@@ -138,7 +141,9 @@ pub(super) async fn show(
     let body: Show = fields.take()?;
     fields.finish(&UNSUPPORTED)?;
     let names = [&body.model, &body.name].into_iter().flatten();
-    let name = names.map(|name| untagged(name)).find(|name| !name.is_empty());
+    let name = names
+        .map(|name| untagged(name))
+        .find(|name| !name.is_empty());
     let of = app.models.details(name).await?;
     let template = of.template.as_deref().unwrap_or_default();
     let mut capabilities = Vec::new();
