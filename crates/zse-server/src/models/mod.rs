@@ -80,16 +80,10 @@ impl Models {
     /// # Errors
     /// If there is none, or two have one name.
     pub(crate) fn new(served: Vec<Served>, config: &Config) -> Result<Self, ServeError> {
-        if served.is_empty() {
-            return Err(ServeError::NoModel);
-        }
-        let mut names: BTreeMap<String, usize> = BTreeMap::new();
+        let aliases = aliases(&served, config)?;
         let mut entries = Vec::with_capacity(served.len());
         let mut places = Vec::with_capacity(served.len());
-        for (i, served) in served.into_iter().enumerate() {
-            if names.insert(served.name.clone(), i).is_some() {
-                return Err(ServeError::SameName { name: served.name });
-            }
+        for served in served {
             places.push(Place::new(&served));
             entries.push(Entry {
                 name: served.name,
@@ -97,17 +91,6 @@ impl Models {
                 created: now(),
                 details: OnceLock::new(),
             });
-        }
-        let mut aliases = BTreeMap::new();
-        for (alias, name) in &config.aliases {
-            let Some(&index) = names.get(name) else {
-                let (alias, name) = (alias.clone(), name.clone());
-                return Err(ServeError::AliasOfNothing { alias, name });
-            };
-            if names.contains_key(alias) || aliases.insert(alias.clone(), index).is_some() {
-                let name = alias.clone();
-                return Err(ServeError::SameName { name });
-            }
         }
         let taken: u64 = places.iter().map(|place| place.memory).sum();
         let limit = config.model_memory.unwrap_or_else(|| {
@@ -305,6 +288,38 @@ impl Models {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Which of `served` each alias stands for, once no name is there twice.
+///
+/// # Errors
+/// If there is no model, two have one name, or an alias stands for none.
+pub(crate) fn aliases(
+    served: &[Served],
+    config: &Config,
+) -> Result<BTreeMap<String, usize>, ServeError> {
+    if served.is_empty() {
+        return Err(ServeError::NoModel);
+    }
+    let mut names = BTreeMap::new();
+    for (i, served) in served.iter().enumerate() {
+        if names.insert(&served.name, i).is_some() {
+            let name = served.name.clone();
+            return Err(ServeError::SameName { name });
+        }
+    }
+    let mut aliases = BTreeMap::new();
+    for (alias, name) in &config.aliases {
+        let Some(&index) = names.get(name) else {
+            let (alias, name) = (alias.clone(), name.clone());
+            return Err(ServeError::AliasOfNothing { alias, name });
+        };
+        if names.contains_key(alias) || aliases.insert(alias.clone(), index).is_some() {
+            let name = alias.clone();
+            return Err(ServeError::SameName { name });
+        }
+    }
+    Ok(aliases)
 }
 
 /// How long a request still waits for its model.
