@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Keys that open every route but `/health`; without any, everyone who reaches it may ask.
+    /// Keys that open every route but `/health` and `/`; without any, everyone who reaches it may ask.
     pub api_keys: Vec<String>,
     /// Names beside the loopback ones that the `Host` header may have.
     pub allowed_hosts: Vec<String>,

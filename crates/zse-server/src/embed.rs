@@ -43,6 +43,7 @@ impl Embed {
     /// # Errors
     /// Names what is wrong.
     pub(crate) async fn ready(self, app: &Arc<App>) -> Result<Embedder, ApiError> {
+        let slot = app.admit(1)?;
         let model = app.model(self.model.as_deref()).await?;
         if !model.engine.is_embedder() {
             let message = format!(
@@ -61,7 +62,7 @@ impl Embed {
             return Err(ApiError::param("dimensions", message));
         }
         Ok(Embedder {
-            _slot: app.admit(1)?,
+            _slot: slot,
             model,
             inputs: self.inputs,
             dimensions: self.dimensions,

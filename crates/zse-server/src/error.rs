@@ -133,7 +133,8 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "server_error",
                 format!(
-                    "other models are in use, and leave no memory for '{name}': try again later"
+                    "other models are in use or being loaded, and '{name}' has to wait: try again \
+                     later"
                 ),
             )
         }

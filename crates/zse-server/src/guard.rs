@@ -116,7 +116,8 @@ fn check(config: &Config, request: &Request) -> Result<(), ApiError> {
 }
 
 fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
-    if config.api_keys.is_empty() || request.uri().path() == "/health" {
+    let is_open = matches!(request.uri().path(), "/" | "/health");
+    if config.api_keys.is_empty() || is_open {
         return Ok(Tenant::default());
     }
     let headers = request.headers();

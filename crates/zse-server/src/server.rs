@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{Config, ServeError};
-use crate::models::Served;
+use crate::models::{Served, aliases};
 use crate::patience::Patient;
 use crate::routes;
 use crate::state::App;
@@ -73,11 +73,19 @@ impl Server {
         self.address
     }
 
+    /// Checks the names of `models`, which need not be loaded for that.
+    ///
+    /// # Errors
+    /// If there is no model, two have one name, or an alias stands for none.
+    pub fn check(&self, models: &[Served]) -> Result<(), ServeError> {
+        aliases(models, &self.config).map(|_| ())
+    }
+
     /// Serves `models` until `stop` is ready; then takes no more connections, and waits up to
     /// [`Config::drain`] for the requests that run.
     ///
     /// # Errors
-    /// If there is no model, or two have one name.
+    /// If their names are not sound: see [`check`](Self::check).
     pub fn run(
         self,
         models: Vec<Served>,

@@ -63,6 +63,14 @@ impl App {
         slot.map_err(|_| ApiError::overloaded())
     }
 
+    /// Gives a request that has one place those of all its `n` continuations, or refuses it at once.
+    ///
+    /// Its model says how many there may be, and is waited for with the first.
+    pub(crate) fn admit_all(&self, slot: &mut Slot, n: usize) -> Result<(), ApiError> {
+        slot.merge(self.admit(n.saturating_sub(1))?);
+        Ok(())
+    }
+
     /// Tells whoever runs the server of a failure.
     pub(crate) fn report(&self, what: &str) {
         (self.config.report)(what);

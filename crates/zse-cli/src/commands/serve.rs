@@ -37,6 +37,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         other => anyhow::Error::from(other),
     })?;
     let mut served = models(args, global)?;
+    server.check(&served)?;
     // Those that were named are ready before the first client asks.
     let named = args
         .models

@@ -125,6 +125,19 @@ fn a_folder_is_served_and_loaded_when_asked_for() {
         "{}",
         done.err
     );
+    assert_eq!(done.out, "", "nothing is loaded for it");
+    for twice in [
+        ["one=builtin", "--models-dir", &folder],
+        ["builtin", "--alias", "builtin=builtin"],
+    ] {
+        let done = zse(&[&["serve", "--port", "0"][..], &twice].concat());
+        assert!(
+            done.err.contains("two models have the name"),
+            "{}",
+            done.err
+        );
+        assert_eq!(done.out, "", "nothing is loaded for it");
+    }
 }
 
 #[cfg(unix)]

@@ -16,7 +16,7 @@ use crate::sampling::Sampling;
 use crate::state::{App, Slot};
 pub(crate) use form::{Calls, of_response, of_schema};
 pub(crate) use messages::MAX_MESSAGES;
-pub(crate) use talk::{Event, Part, Reply, Talk};
+pub(crate) use talk::{Event, Part, Reply, Talk, arguments};
 
 /// Most tools of a request.
 const MAX_TOOLS: usize = 128;
@@ -68,6 +68,7 @@ impl Chat {
     pub(crate) async fn ready(self, app: &Arc<App>) -> Result<Ready, ApiError> {
         let tools = check_tools(self.tools, &self.calls)?;
         let n = self.sampling.n() as usize;
+        let mut slot = app.admit(1)?;
         let model = app.model(self.model.as_deref()).await?;
         let format = model.engine.answer_format();
         let constraint = constraint(format, &self.calls, &tools, self.parallel, self.form)?;
@@ -76,9 +77,10 @@ impl Chat {
             .sampling
             .settings(tokenizer, self.max_tokens, self.top_logprobs)?;
         check_n(&model, n)?;
+        app.admit_all(&mut slot, n)?;
         Ok(Ready {
             app: Arc::clone(app),
-            slot: app.admit(n)?,
+            slot,
             request: ChatRequest {
                 messages: self.messages,
                 extra: thinking(format, self.effort)?,
@@ -132,8 +134,17 @@ impl Ready {
             Some(text) => text.clone(),
             None => self.model.engine.chat_prompt(&self.request)?,
         };
-        let beginning = self.prefill.as_deref().unwrap_or_default();
-        Ok(prompt + beginning)
+        let format = self.model.engine.answer_format();
+        Ok(begin(format, prompt, self.prefill.as_deref()))
+    }
+}
+
+/// A prompt with the beginning of its answer: what it begins is no thought.
+fn begin(format: AnswerFormat, prompt: String, answer: Option<&str>) -> String {
+    match answer.unwrap_or_default() {
+        "" => prompt,
+        answer if format.begins_thought(&prompt) => prompt + format.end_of_thought() + answer,
+        answer => prompt + answer,
     }
 }
 
@@ -220,4 +231,24 @@ fn constraint(
         return Err(ApiError::unsupported("parallel_tool_calls", why));
     }
     Ok(call.or(form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_begun_is_no_thought() {
+        let engine = zse::Engine::load(&zse::ModelSource::Builtin, &zse::LoadOptions::default());
+        let format = AnswerFormat::new("<think>", engine.unwrap().tokenizer());
+        let begin = |prompt: &str, answer| begin(format, prompt.to_owned(), answer);
+        assert_eq!(begin("a: ", Some("Yes")), "a: Yes");
+        assert_eq!(
+            begin("a: <think>\n", Some("Yes")),
+            "a: <think>\n</think>Yes"
+        );
+        for nothing in [None, Some("")] {
+            assert_eq!(begin("a: <think>\n", nothing), "a: <think>\n");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! An answer while it is written: text, thoughts and calls, told apart.
 
+use serde_json::{Map, Value, json};
 use zse::{AnswerPiece, AnswerReader, FinishReason, Finished, Generate, TokenInfo, ToolCall};
 
 use crate::error::ApiError;
@@ -205,6 +206,12 @@ fn parts(pieces: Vec<AnswerPiece>, mut calls: usize) -> Vec<Part> {
     pieces.into_iter().map(part).collect()
 }
 
+/// The arguments of a call as an object. Where a model wrote no sound one, its text is all there is.
+pub(crate) fn arguments(text: &str) -> Value {
+    let object = serde_json::from_str::<Map<String, Value>>(text);
+    object.map_or_else(|_| json!({ "arguments": text }), Value::Object)
+}
+
 impl Reply {
     fn take(&mut self, parts: Vec<Part>) {
         for part in parts {
@@ -224,5 +231,18 @@ impl Reply {
     /// Why it ended.
     pub(crate) fn reason(&self) -> Option<&FinishReason> {
         self.finished.as_ref().map(|finished| &finished.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_are_no_object_are_not_lost() {
+        assert_eq!(arguments("{\"a\": 1}"), json!({ "a": 1 }));
+        for text in ["{\"a\": ", "[1]", "oops"] {
+            assert_eq!(arguments(text), json!({ "arguments": text }));
+        }
     }
 }

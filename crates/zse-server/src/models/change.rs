@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::served::warm_up;
 use super::table::{Keep, State, Status};
-use super::{LoadTimes, Model, Models, on_thread, with_causes};
+use super::{LoadTimes, Model, Models, Patience, on_thread, with_causes};
 use crate::error::ApiError;
+use crate::state::Slot;
 
 /// Limits of what is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ impl Models {
         let index = self.index(Some(name))?;
         self.check_origin(index)?;
         self.table().places[index].is_pinned = is_pinned;
+        // What is not pinned any more may give way.
+        self.freed.notify_waiters();
         Ok(())
     }
 
@@ -73,7 +76,34 @@ impl Models {
         }
     }
 
-    /// Unloads a model: now if it is idle, else once its last request has ended.
+    /// A model that was to be unloaded stays, as any other does.
+    pub(crate) fn stay(&self, model: &Model) {
+        if let Ok(index) = self.index(Some(&model.name)) {
+            let keep = &mut self.table().places[index].keep;
+            *keep = keep.filter(|keep| *keep != Keep::For(Duration::ZERO));
+        }
+    }
+
+    /// Unloads a model that is not pinned: now if it is idle, else once its last request has ended.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(crate) fn let_go(&self, name: Option<&str>) -> Result<(), ApiError> {
+        let index = self.index(name)?;
+        let mut table = self.table();
+        let place = &mut table.places[index];
+        place.keep = Some(Keep::For(Duration::ZERO));
+        let engine = match place.is_pinned {
+            true => None,
+            false => place.unload(),
+        };
+        drop(table);
+        drop(engine);
+        self.freed.notify_waiters();
+        Ok(())
+    }
+
+    /// Unloads a model, pinned or not: now if it is idle, else once its last request has ended.
     ///
     /// # Errors
     /// If there is no such model, or it could not be loaded again.
@@ -125,6 +155,8 @@ impl Models {
         let mut table = self.table();
         table.limit = limits.memory;
         table.idle = limits.idle;
+        drop(table);
+        self.freed.notify_waiters();
     }
 
     /// Bytes that all loaded models take.
@@ -136,10 +168,14 @@ impl Models {
     ///
     /// # Errors
     /// If the model fails.
-    pub(crate) async fn warm_up(&self, model: Model) -> Result<Duration, ApiError> {
+    pub(crate) async fn warm_up(&self, model: Model, slot: Slot) -> Result<Duration, ApiError> {
         let start = Instant::now();
-        let warm = on_thread(move || warm_up(&model.engine)).await?;
-        warm.map_err(ApiError::from)?;
+        let warm = on_thread(move || {
+            // Both are held to the end, whether the client stays or not.
+            let _held = (&model, &slot);
+            warm_up(&model.engine)
+        });
+        warm.await?.map_err(ApiError::from)?;
         Ok(start.elapsed())
     }
 
@@ -150,14 +186,26 @@ impl Models {
     pub(crate) async fn cold_and_warm(
         self: &Arc<Self>,
         name: &str,
+        slot: Slot,
     ) -> Result<ColdAndWarm, ApiError> {
         let index = self.index(Some(name))?;
         let origin = self.check_origin(index)?;
-        let _turn = Arc::clone(&self.turn).lock_owned().await;
+        let patience = Patience::new(name);
         let plan = origin.clone();
         let memory = on_thread(move || plan.memory()).await??;
-        self.make_room(name, memory).await?;
+        let (turn, evicted) = loop {
+            let freed = self.freed.notified();
+            let turn = patience.wait(self.turn()).await?;
+            if let Some(evicted) = self.evict(name, memory)? {
+                break (turn, evicted);
+            }
+            drop(turn);
+            patience.wait(freed).await?;
+        };
         let measured = on_thread(move || {
+            // Both are held to the end, whether the client stays or not.
+            let _held = (turn, slot);
+            drop(evicted);
             let (engine, cold) = origin.load()?;
             let start = Instant::now();
             warm_up(&engine)?;

@@ -10,6 +10,7 @@ mod served;
 mod table;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,16 +80,10 @@ impl Models {
     /// # Errors
     /// If there is none, or two have one name.
     pub(crate) fn new(served: Vec<Served>, config: &Config) -> Result<Self, ServeError> {
-        if served.is_empty() {
-            return Err(ServeError::NoModel);
-        }
-        let mut names: BTreeMap<String, usize> = BTreeMap::new();
+        let aliases = aliases(&served, config)?;
         let mut entries = Vec::with_capacity(served.len());
         let mut places = Vec::with_capacity(served.len());
-        for (i, served) in served.into_iter().enumerate() {
-            if names.insert(served.name.clone(), i).is_some() {
-                return Err(ServeError::SameName { name: served.name });
-            }
+        for served in served {
             places.push(Place::new(&served));
             entries.push(Entry {
                 name: served.name,
@@ -96,17 +91,6 @@ impl Models {
                 created: now(),
                 details: OnceLock::new(),
             });
-        }
-        let mut aliases = BTreeMap::new();
-        for (alias, name) in &config.aliases {
-            let Some(&index) = names.get(name) else {
-                let (alias, name) = (alias.clone(), name.clone());
-                return Err(ServeError::AliasOfNothing { alias, name });
-            };
-            if names.contains_key(alias) || aliases.insert(alias.clone(), index).is_some() {
-                let name = alias.clone();
-                return Err(ServeError::SameName { name });
-            }
         }
         let taken: u64 = places.iter().map(|place| place.memory).sum();
         let limit = config.model_memory.unwrap_or_else(|| {
@@ -169,80 +153,121 @@ impl Models {
         })
     }
 
-    /// Loads a model as soon as it is its turn and there is room.
+    /// Loads a model as soon as it is its turn and there is room. Nobody has the turn who waits for
+    /// room: others may be loaded meanwhile.
     async fn load(self: &Arc<Self>, index: usize) -> Result<Model, ApiError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        if let Some(model) = self.take(index) {
-            return Ok(model);
-        }
-        let Some(origin) = self.entries[index].origin.clone() else {
+        let Entry { name, origin, .. } = &self.entries[index];
+        let Some(origin) = origin else {
             return Err(ApiError::internal(
                 "a model without an origin is not loaded",
             ));
         };
-        self.table().places[index].state = State::Loading;
-        // A task of its own: whether the client stays or not, what is begun is of use to the next.
-        let models = Arc::clone(self);
-        let load = tokio::spawn(async move { models.load_from(index, origin, turn).await });
-        let lost = |_| Err(ApiError::internal("the task of a load has panicked"));
-        load.await.unwrap_or_else(lost)
-    }
-
-    async fn load_from(
-        self: &Arc<Self>,
-        index: usize,
-        origin: Origin,
-        _turn: OwnedMutexGuard<()>,
-    ) -> Result<Model, ApiError> {
-        let loaded = self.try_load(index, origin).await;
-        if loaded.is_err() {
-            self.table().places[index].state = State::Unloaded;
-        }
-        let (engine, times, memory) = loaded?;
-        let mut table = self.table();
-        table.places[index].put(engine, times, memory);
-        drop(table);
-        let lost = || ApiError::internal("a model is gone as soon as it is loaded");
-        self.take(index).ok_or_else(lost)
-    }
-
-    async fn try_load(
-        self: &Arc<Self>,
-        index: usize,
-        origin: Origin,
-    ) -> Result<(Engine, LoadTimes, u64), ApiError> {
-        let name = &self.entries[index].name;
-        let failed = |error: zse::Error| {
-            let why = with_causes(&error);
-            ApiError::cannot_load(name, format!("cannot load '{name}': {why}"))
-        };
-        let origin = Arc::new(origin);
-        let plan = Arc::clone(&origin);
-        let memory = on_thread(move || plan.memory()).await?.map_err(failed)?;
-        self.make_room(name, memory).await?;
-        let (engine, times) = on_thread(move || origin.load()).await?.map_err(failed)?;
-        Ok((engine, times, memory))
-    }
-
-    /// Unloads what was not used for longest until there are so many bytes, and waits for models in
-    /// use if it must.
-    async fn make_room(&self, name: &str, needed: u64) -> Result<(), ApiError> {
-        let deadline = Instant::now() + PATIENCE;
+        let patience = Patience::new(name);
+        let mut needed = None;
         loop {
             // Listened for before looking, so that nothing is missed between the two.
             let freed = self.freed.notified();
-            let limit = self.table().limit_beside_pinned();
-            if needed > limit {
-                return Err(ApiError::no_room(name, needed, limit));
+            if let Some(model) = self.take(index) {
+                return Ok(model);
             }
-            let unloaded = self.table().evict(needed);
-            if let Some(engines) = unloaded {
-                return on_thread(move || drop(engines)).await;
+            if self.is_loading(index) {
+                // What others have begun comes to its end, however long that takes.
+                freed.await;
+                continue;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if tokio::time::timeout(left, freed).await.is_err() {
-                return Err(ApiError::models_busy(name));
+            let turn = match patience.wait(self.turn()).await {
+                Ok(turn) => turn,
+                Err(_) if self.is_loading(index) => continue,
+                Err(error) => return Err(error),
+            };
+            if let Some(model) = self.take(index) {
+                return Ok(model);
             }
+            let memory = match needed {
+                Some(memory) => memory,
+                None => self.memory_of(name, origin).await?,
+            };
+            needed = Some(memory);
+            if let Some(evicted) = self.evict(name, memory)? {
+                self.table().places[index].state = State::Loading;
+                // A task of its own: whether the client stays or not, what is begun is of use to
+                // the next.
+                let models = Arc::clone(self);
+                let load = async move { models.load_from(index, memory, evicted, turn).await };
+                let lost = |_| Err(ApiError::internal("the task of a load has panicked"));
+                return tokio::spawn(load).await.unwrap_or_else(lost);
+            }
+            drop(turn);
+            patience.wait(freed).await?;
+        }
+    }
+
+    /// Loads a model for which there is room once `evicted` is gone.
+    async fn load_from(
+        self: &Arc<Self>,
+        index: usize,
+        memory: u64,
+        evicted: Vec<Engine>,
+        _turn: OwnedMutexGuard<()>,
+    ) -> Result<Model, ApiError> {
+        let Entry { name, origin, .. } = &self.entries[index];
+        let origin = origin.clone();
+        let load = on_thread(move || {
+            drop(evicted);
+            origin.map(|origin| origin.load())
+        });
+        let loaded = match load.await {
+            Ok(Some(loaded)) => loaded.map_err(|error| cannot_load(name, &error)),
+            Ok(None) => Err(ApiError::internal("a model has lost its origin")),
+            Err(error) => Err(error),
+        };
+        let mut table = self.table();
+        let place = &mut table.places[index];
+        let taken = match loaded {
+            Ok((engine, times)) => {
+                place.put(engine, times, memory);
+                Ok(())
+            }
+            Err(error) => {
+                place.state = State::Unloaded;
+                Err(error)
+            }
+        };
+        drop(table);
+        let lost = || ApiError::internal("a model is gone as soon as it is loaded");
+        let model = taken.and_then(|()| self.take(index).ok_or_else(lost));
+        self.freed.notify_waiters();
+        model
+    }
+
+    /// Whether a load of it has begun.
+    fn is_loading(&self, index: usize) -> bool {
+        self.table().places[index].state == State::Loading
+    }
+
+    /// The turn to load.
+    async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
+    /// Bytes of memory that a model will need.
+    async fn memory_of(&self, name: &str, origin: &Origin) -> Result<u64, ApiError> {
+        let plan = origin.clone();
+        let memory = on_thread(move || plan.memory()).await?;
+        memory.map_err(|error| cannot_load(name, &error))
+    }
+
+    /// Takes out what was not used for longest until there are so many bytes: it is to be dropped.
+    /// `None` if models in use stand in the way.
+    ///
+    /// # Errors
+    /// If there can never be so many.
+    fn evict(&self, name: &str, needed: u64) -> Result<Option<Vec<Engine>>, ApiError> {
+        let mut table = self.table();
+        let limit = table.limit_beside_pinned();
+        match needed > limit {
+            true => Err(ApiError::no_room(name, needed, limit)),
+            false => Ok(table.evict(needed)),
         }
     }
 
@@ -265,12 +290,70 @@ impl Models {
     }
 }
 
+/// Which of `served` each alias stands for, once no name is there twice.
+///
+/// # Errors
+/// If there is no model, two have one name, or an alias stands for none.
+pub(crate) fn aliases(
+    served: &[Served],
+    config: &Config,
+) -> Result<BTreeMap<String, usize>, ServeError> {
+    if served.is_empty() {
+        return Err(ServeError::NoModel);
+    }
+    let mut names = BTreeMap::new();
+    for (i, served) in served.iter().enumerate() {
+        if names.insert(&served.name, i).is_some() {
+            let name = served.name.clone();
+            return Err(ServeError::SameName { name });
+        }
+    }
+    let mut aliases = BTreeMap::new();
+    for (alias, name) in &config.aliases {
+        let Some(&index) = names.get(name) else {
+            let (alias, name) = (alias.clone(), name.clone());
+            return Err(ServeError::AliasOfNothing { alias, name });
+        };
+        if names.contains_key(alias) || aliases.insert(alias.clone(), index).is_some() {
+            let name = alias.clone();
+            return Err(ServeError::SameName { name });
+        }
+    }
+    Ok(aliases)
+}
+
+/// How long a request still waits for its model.
+struct Patience<'a> {
+    name: &'a str,
+    end: Instant,
+}
+
+impl<'a> Patience<'a> {
+    fn new(name: &'a str) -> Self {
+        Self {
+            name,
+            end: Instant::now() + PATIENCE,
+        }
+    }
+
+    /// What `event` gives, if that is soon enough.
+    async fn wait<T>(&self, event: impl Future<Output = T>) -> Result<T, ApiError> {
+        let event = tokio::time::timeout_at(self.end.into(), event);
+        event.await.map_err(|_| ApiError::models_busy(self.name))
+    }
+}
+
 /// Does `work` on a thread that may block.
 async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| ApiError::internal("the thread of a load has panicked"))
+}
+
+fn cannot_load(name: &str, error: &zse::Error) -> ApiError {
+    let why = with_causes(error);
+    ApiError::cannot_load(name, format!("cannot load '{name}': {why}"))
 }
 
 /// An error and what caused it, on one line.

@@ -1,4 +1,4 @@
-//! `GET /health`: whether it serves; the one route that never wants a key.
+//! `GET /health`: whether it serves; like `/`, it never wants a key.
 
 use axum::response::Response;
 use serde_json::json;

@@ -143,6 +143,15 @@ fn tools_are_used() {
             "calculator"
         );
     }
+    // A call that is cut off is given as far as it came.
+    let cut = (5..40).find_map(|most| {
+        let more = json!({ "tools": calculator(), "max_tokens": most });
+        let answer = ask(&server, question, more).json();
+        answer["content"][0]["input"]["arguments"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    assert!(cut.unwrap().starts_with('{'));
     let none = json!({ "tools": calculator(), "tool_choice": { "type": "none" } });
     assert_eq!(
         ask(&server, question, none).json()["stop_reason"],
@@ -207,11 +216,23 @@ fn errors_have_anthropics_shape_and_name_what_is_wrong() {
         )
     };
     let image = json!([{ "role": "user", "content": [{ "type": "image", "source": {} }] }]);
+    let begun = json!([
+        { "role": "user", "content": "Hi" }, { "role": "assistant", "content": "Oh" },
+    ]);
+    let format = json!({ "type": "json_schema", "schema": {} });
     for (more, word) in [
         (json!({ "max_tokens": null }), "max_tokens"),
         (json!({ "temperature": -1 }), "temperature"),
         (json!({ "messages": [] }), "messages"),
         (json!({ "messages": image }), "messages[0].content[0]"),
+        (
+            json!({ "messages": begun, "output_config": { "format": format } }),
+            "begun",
+        ),
+        (
+            json!({ "messages": begun, "tools": calculator(), "tool_choice": { "type": "any" } }),
+            "begun",
+        ),
         (
             json!({ "thinking": { "type": "enabled", "budget_tokens": 9 } }),
             "thinking",

@@ -128,6 +128,51 @@ fn a_pinned_model_stays_and_one_in_use_is_waited_for() {
     assert_eq!(loaded(&server), ["a", "c"]);
 }
 
+/// Keeps a model in use until the stream is read or dropped: its answer is more than what lies
+/// between the two ends can hold.
+fn hold(server: &Running, model: &str) -> std::net::TcpStream {
+    let body = json!({
+        "model": model, "prompt": "Once", "n": 8, "max_tokens": 240, "ignore_eos": true,
+        "logprobs": 20, "stream": true,
+    });
+    let mut stream = server.connect();
+    let request = message("POST", "/v1/completions", "", &body.to_string());
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 200]).unwrap();
+    stream
+}
+
+/// Waits until so many continuations were let in.
+fn wait_until_admitted(server: &Running, n: u64) {
+    let start = Instant::now();
+    while server.get("/api/batching").json()["requests"]["admitted"] != n {
+        assert!(start.elapsed() < Duration::from_secs(20), "not let in");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn who_waits_for_room_counts_and_holds_up_nobody() {
+    let server = several(&["a", "b", "c"], 1, |config| config.max_requests = 10);
+    let stream = hold(&server, "a");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| complete(&server, "b"));
+        wait_until_admitted(&server, 9);
+        let also = scope.spawn(|| complete(&server, "c"));
+        wait_until_admitted(&server, 10);
+        let body = json!({ "model": "b", "prompt": "Once" });
+        server.post("/v1/completions", &body).error(429);
+        assert_eq!(loaded(&server), ["a"]);
+        // More room is heard of at once.
+        let set = json!({ "memory_limit": memory() * 4 });
+        server.post("/api/models/cache/settings", &set).json();
+        assert_eq!(waiting.join().unwrap()["model"], "b");
+        assert_eq!(also.join().unwrap()["model"], "c");
+        assert_eq!(loaded(&server), ["a", "b", "c"]);
+    });
+    drop(stream);
+}
+
 #[test]
 fn a_model_that_can_never_fit_is_refused_with_both_numbers() {
     let server = several(&["a", "b"], 0, |_| {});
@@ -224,6 +269,25 @@ fn models_are_loaded_and_unloaded_by_hand() {
 
     let given = serve(|_| {});
     given.post("/api/models/unload", &json!({})).error(400);
+}
+
+#[test]
+fn a_pinned_model_is_not_let_go_by_a_client() {
+    let server = several(&["a!", "b"], 2, |_| {});
+    for model in ["a", "b"] {
+        complete(&server, model);
+        let body = json!({ "model": model, "stream": false, "keep_alive": 0 });
+        server.post("/api/generate", &body).json();
+    }
+    assert_eq!(loaded(&server), ["a"]);
+    let status = server.get("/api/stats/models").json();
+    assert_eq!(status["models"][0]["pinned"], true);
+
+    // A load by hand takes back that it was to go.
+    let body = json!({ "model": "a", "pin": false });
+    server.post("/api/models/load", &body).json();
+    complete(&server, "a");
+    assert_eq!(loaded(&server), ["a"]);
 }
 
 #[test]

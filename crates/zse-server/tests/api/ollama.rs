@@ -173,6 +173,51 @@ fn models_are_listed_and_shown() {
 }
 
 #[test]
+fn a_file_that_is_gone_hides_no_other_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bert.gguf");
+    std::fs::copy(BERT, &path).unwrap();
+    let options = zse::LoadOptions::default;
+    let bert = zse::ModelSource::Path(path.clone());
+    let mut bert = Served::on_request("bert", bert, options());
+    bert.load().unwrap();
+    let builtin = Served::new("builtin", load("builtin"));
+    let server = serve_models(vec![bert, builtin], |_| {});
+    std::fs::remove_file(path).unwrap();
+    let ps = server.get("/api/ps").json();
+    assert_eq!(ps["models"][0]["name"], "builtin:latest");
+}
+
+#[test]
+fn ollamas_own_client_is_understood() {
+    let server = serve(|_| {});
+    for method in ["HEAD", "GET"] {
+        let answer = server.request(method, "/", "", "");
+        assert_eq!(answer.status, 200);
+        let body = if method == "GET" {
+            "Ollama is running"
+        } else {
+            ""
+        };
+        assert_eq!(answer.body, body);
+    }
+    let show = |model: &str, name: &str, system: &str| {
+        server.post(
+            "/api/show",
+            &json!({
+                "model": model, "system": system, "template": "", "verbose": false,
+                "options": null, "name": name,
+            }),
+        )
+    };
+    let shown = show("builtin", "", "").json();
+    assert_eq!(show("", "builtin:latest", "").json(), shown);
+    assert_eq!(show("builtin", "", "Be brief.").status, 400);
+    let chat = chat(&server, "Hi", json!({ "keep_alive": "5m0s", "format": "" }));
+    assert_eq!(chat.status, 200, "{}", chat.body);
+}
+
+#[test]
 fn a_request_without_a_question_loads_or_unloads() {
     let builtin = zse::ModelSource::Builtin;
     let models = vec![Served::on_request(

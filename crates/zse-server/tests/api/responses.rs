@@ -208,6 +208,9 @@ fn what_cannot_work_is_refused_by_name() {
             json!({ "input": [{ "role": "user", "content": [{ "type": "input_image" }] }] }),
             "input[0].content[0]",
         ),
+        (json!({ "input": ["hi"] }), "input[0]"),
+        (json!({ "input": [1] }), "input[0]"),
+        (json!({ "input": [[]] }), "input[0]"),
         (
             json!({ "include": ["file_search_call.results"] }),
             "include",

@@ -42,7 +42,7 @@ impl Form for DeepSeek {
         }
     }
 
-    fn tail(&self, text: &str) -> Result<Tail, Miss> {
+    fn tail(&self, text: &str, _: bool) -> Result<Tail, Miss> {
         let mut cursor = Cursor::new(text);
         cursor.space();
         cursor.skip("```")?;

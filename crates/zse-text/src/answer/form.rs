@@ -28,11 +28,11 @@ pub(super) trait Form: Sync {
     /// If more must come first, or it is text like any other, mark and all.
     fn head(&self, mark: &str, text: &str, is_end: bool) -> Result<Head, Miss>;
 
-    /// What stands behind the arguments of a call.
+    /// What stands behind the arguments of a call. `is_end`: no more will come.
     ///
     /// # Errors
     /// If more must come first; or it is text.
-    fn tail(&self, text: &str) -> Result<Tail, Miss>;
+    fn tail(&self, text: &str, is_end: bool) -> Result<Tail, Miss>;
 }
 
 /// What a mark begins. Numbers are bytes of the text behind the mark.

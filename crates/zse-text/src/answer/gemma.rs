@@ -56,7 +56,7 @@ impl Form for Gemma {
         })
     }
 
-    fn tail(&self, _: &str) -> Result<Tail, Miss> {
+    fn tail(&self, _: &str, _: bool) -> Result<Tail, Miss> {
         Ok(Tail::Text { at: 0 })
     }
 }

@@ -57,7 +57,7 @@ impl Form for Harmony {
         }
     }
 
-    fn tail(&self, _: &str) -> Result<Tail, Miss> {
+    fn tail(&self, _: &str, _: bool) -> Result<Tail, Miss> {
         // The marks behind a call are read where text is.
         Ok(Tail::Text { at: 0 })
     }

@@ -44,9 +44,17 @@ impl Form for Hermes {
         })
     }
 
-    fn tail(&self, text: &str) -> Result<Tail, Miss> {
-        let mut cursor = Cursor::new(text);
-        cursor.until(TOOL_CALL_CLOSE)?;
-        Ok(Tail::Text { at: cursor.at })
+    fn tail(&self, text: &str, is_end: bool) -> Result<Tail, Miss> {
+        // Without its end, a call is over where its object is: what follows is text.
+        let is_rest = |c: char| c.is_whitespace() || c == '}';
+        let object = text.len() - text.trim_start_matches(is_rest).len();
+        match (text.find(TOOL_CALL_CLOSE), text.find(TOOL_CALL_OPEN)) {
+            (Some(close), open) if open.is_none_or(|open| close < open) => Ok(Tail::Text {
+                at: close + TOOL_CALL_CLOSE.len(),
+            }),
+            (_, Some(_)) => Ok(Tail::Text { at: object }),
+            (_, None) if is_end => Ok(Tail::Text { at: object }),
+            (_, None) => Err(Miss::More),
+        }
     }
 }

@@ -30,7 +30,7 @@ impl Form for Llama {
         })
     }
 
-    fn tail(&self, text: &str) -> Result<Tail, Miss> {
+    fn tail(&self, text: &str, _: bool) -> Result<Tail, Miss> {
         let mut cursor = Cursor::new(text);
         cursor.space();
         cursor.expect("}")?;

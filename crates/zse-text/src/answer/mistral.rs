@@ -57,7 +57,7 @@ impl Form for Mistral {
         }
     }
 
-    fn tail(&self, text: &str) -> Result<Tail, Miss> {
+    fn tail(&self, text: &str, _: bool) -> Result<Tail, Miss> {
         let mut cursor = Cursor::new(text);
         cursor.space();
         // An id may stand behind the arguments.

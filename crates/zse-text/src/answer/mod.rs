@@ -92,7 +92,7 @@ impl AnswerReader {
             State::Thought => self.thought(is_end, pieces),
             State::Head(mark) => self.head(mark, is_end, pieces),
             State::Arguments(end) => self.arguments(end, pieces),
-            State::Tail => match self.form.tail(&self.held) {
+            State::Tail => match self.form.tail(&self.held, is_end) {
                 Ok(Tail::Call { at }) => self.enter(at, State::Head("")),
                 Ok(Tail::Text { at }) => self.enter(at, State::Text),
                 Err(Miss::No) => self.enter(0, State::Text),
@@ -124,7 +124,8 @@ impl AnswerReader {
         let found = self
             .marks
             .iter()
-            .filter_map(|mark| Some((self.held.find(mark)?, *mark)));
+            .filter_map(|mark| Some((self.held.find(mark)?, *mark)))
+            .filter(|&(at, mark)| mark != THINK || self.held[..at].trim().is_empty());
         if let Some((at, mark)) = found.min() {
             // Spaces before what may be a call stay with it until that is known.
             let text = self.held[..at].trim_end().to_owned();
@@ -170,7 +171,13 @@ impl AnswerReader {
         let line = if is_after_call { "\n" } else { "" };
         self.after_mark = false;
         self.has_text = true;
+        self.has_begun();
         pieces.push(AnswerPiece::Text(format!("{line}{text}")));
+    }
+
+    /// A thought comes before text and calls: behind them, its mark is text like any other.
+    fn has_begun(&mut self) {
+        self.marks.retain(|mark| *mark != THINK);
     }
 
     fn thought(&mut self, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
@@ -233,6 +240,7 @@ impl AnswerReader {
             Ok(Head::Call { name, at }) if self.has_tools => {
                 self.calls += 1;
                 self.after_mark = true;
+                self.has_begun();
                 pieces.push(AnswerPiece::Call(name));
                 self.enter(start + at, State::Arguments(ObjectEnd::default()))
             }
@@ -243,6 +251,7 @@ impl AnswerReader {
             }) if self.has_tools => {
                 self.calls += 1;
                 self.after_mark = true;
+                self.has_begun();
                 pieces.push(AnswerPiece::Call(name));
                 pieces.push(AnswerPiece::Arguments(arguments));
                 self.enter(start + at, State::Text)

@@ -79,6 +79,41 @@ fn answers() -> Vec<Sample> {
         (Hermes, "größer <tool_c", "größer <tool_c", "", &[]),
         (Hermes, "<think>never ends ", "", "never ends", &[]),
         (
+            Hermes,
+            " \n<think>a</think> <think>b</think> c <think> d",
+            "c <think> d",
+            "ab",
+            &[],
+        ),
+        (
+            Hermes,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {}}\nIt is 4.",
+            "It is 4.",
+            "",
+            &[("f", "{}")],
+        ),
+        (
+            Hermes,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {}}} a\n<tool_call>{\"name\": \"g\", \"arguments\": {}}",
+            "a",
+            "",
+            &[("f", "{}"), ("g", "{}")],
+        ),
+        (
+            Hermes,
+            "Write <think> and </think>.",
+            "Write <think> and </think>.",
+            "",
+            &[],
+        ),
+        (
+            Hermes,
+            "<tool_call>{\"name\": \"f\"}</tool_call> <think> b",
+            "<think> b",
+            "",
+            &[("f", "{}")],
+        ),
+        (
             Llama,
             "{\"type\": \"function\", \"name\": \"f\", \"parameters\": {\"a\": [1, {}]}}",
             "",
@@ -309,7 +344,7 @@ proptest! {
 
     #[test]
     fn answers_may_be_cut_anywhere(
-        which in 0..22_usize,
+        which in 0..64_usize,
         cuts in proptest::collection::vec(0..300_usize, 0..8),
     ) {
         let all = answers();

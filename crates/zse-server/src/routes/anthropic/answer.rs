@@ -1,9 +1,9 @@
 //! The answer in one piece.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use zse::FinishReason;
 
-use crate::chat::{Reply, Talk};
+use crate::chat::{Reply, Talk, arguments};
 use crate::error::ApiError;
 use crate::usage;
 
@@ -70,8 +70,7 @@ fn blocks(reply: &Reply) -> Vec<Value> {
         blocks.push(json!({ "type": "text", "text": reply.text, "citations": null }));
     }
     for call in &reply.calls {
-        let input: Map<String, Value> =
-            serde_json::from_str(&call.function.arguments).unwrap_or_default();
+        let input = arguments(&call.function.arguments);
         blocks.push(json!({
             "type": "tool_use", "id": call.id, "name": call.function.name, "input": input,
         }));

@@ -80,6 +80,13 @@ impl Question {
         let effort = effort(self.thinking.as_ref())?;
         let (calls, parallel) = calls(self.tool_choice.as_ref())?;
         let (messages, prefill) = messages::read(self.system, self.messages)?;
+        let form = form(self.output_config)?;
+        let is_bound = form.is_some() || matches!(calls, Calls::Some | Calls::This(_));
+        if prefill.is_some() && is_bound {
+            let message = "an answer that has to be a call, or has a format, cannot be begun: \
+                           leave out the last message";
+            return Err(ApiError::param("messages", message));
+        }
         Ok(Chat {
             model: self.model,
             messages,
@@ -87,7 +94,7 @@ impl Question {
             tools: tools(self.tools)?,
             calls,
             parallel,
-            form: form(self.output_config)?,
+            form,
             sampling,
             effort,
             ..Chat::default()

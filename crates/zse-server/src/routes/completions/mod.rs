@@ -61,6 +61,7 @@ pub(super) async fn post(
     let body: Body = fields.take()?;
     let sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
+    let mut slot = app.admit(1)?;
     let model = app.model(body.model.as_deref()).await?;
     let constraint = chat::of_response(body.response_format.as_ref())?;
     let n = sampling.n();
@@ -85,9 +86,10 @@ pub(super) async fn post(
     let is_stream = is_stream(body.stream, body.stream_options)?;
     let choices = body.prompt.0.len().saturating_mul(n as usize);
     check_n(&model, choices)?;
+    app.admit_all(&mut slot, choices)?;
     let most = body.max_tokens.unwrap_or(DEFAULT_TOKENS);
     let job = Job {
-        slot: app.admit(choices)?,
+        slot,
         settings: Generate {
             constraint,
             ..sampling.settings(model.engine.tokenizer(), Some(most), top)?

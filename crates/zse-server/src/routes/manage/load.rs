@@ -34,8 +34,9 @@ pub(super) async fn load(
     if let Some(pin) = body.pin {
         app.models.pin(&model.name, pin)?;
     }
-    if let Some(keep) = keep {
-        app.models.keep(&model, keep);
+    match keep {
+        Some(keep) => app.models.keep(&model, keep),
+        None => app.models.stay(&model),
     }
     let name = model.name.clone();
     drop(model);

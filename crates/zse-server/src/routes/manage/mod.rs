@@ -61,8 +61,8 @@ fn seconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e6
 }
 
-/// How long a model is kept, as Ollama's API says it: seconds, or a number with a unit such as
-/// `5m`; what is negative is for ever.
+/// How long a model is kept, as Ollama's API says it: seconds, or a time as Go writes it, such as
+/// `5m` or `1h30m0s`; what is negative is for ever.
 pub(super) fn keep_alive(value: &Value) -> Result<Keep, ApiError> {
     let wrong = || {
         let message = "keep_alive must be a number of seconds, or a time such as \"5m\"";
@@ -70,20 +70,13 @@ pub(super) fn keep_alive(value: &Value) -> Result<Keep, ApiError> {
     };
     let seconds = match value {
         Value::Number(number) => number.as_f64().ok_or_else(wrong)?,
-        Value::String(text) => {
-            let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-            let number: f64 = text[..text.len() - unit.len()]
-                .parse()
-                .map_err(|_| wrong())?;
-            number
-                * match unit {
-                    "ms" => 1e-3,
-                    "" | "s" => 1.0,
-                    "m" => 60.0,
-                    "h" => 3600.0,
-                    _ => return Err(wrong()),
-                }
-        }
+        Value::String(text) => match text.strip_prefix('-') {
+            Some(text) => -seconds_of(text).ok_or_else(wrong)?,
+            None => {
+                let text = text.strip_prefix('+').unwrap_or(text);
+                seconds_of(text).ok_or_else(wrong)?
+            }
+        },
         _ => return Err(wrong()),
     };
     match seconds < 0.0 {
@@ -92,6 +85,33 @@ pub(super) fn keep_alive(value: &Value) -> Result<Keep, ApiError> {
             .map(Keep::For)
             .map_err(|_| wrong()),
     }
+}
+
+/// The seconds of numbers with units, such as `1h30m0s`, or of one number without.
+fn seconds_of(text: &str) -> Option<f64> {
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    if text.chars().all(is_number) {
+        return text.parse().ok();
+    }
+    let mut sum = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c| !is_number(c))?);
+        let end = behind.find(is_number).unwrap_or(behind.len());
+        let (unit, next) = behind.split_at(end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        sum += number.parse::<f64>().ok()? * seconds;
+        rest = next;
+    }
+    Some(sum)
 }
 
 #[cfg(test)]
@@ -108,12 +128,25 @@ mod tests {
             (json!(0), minutes(0)),
             (json!("-1"), Keep::Forever),
             (json!("-1m"), Keep::Forever),
+            (json!("5m0s"), minutes(5)),
+            (json!("1h30m0s"), minutes(90)),
+            (json!("1.5h"), minutes(90)),
+            (json!("-1h0m0s"), Keep::Forever),
+            (json!("100ms"), Keep::For(Duration::from_millis(100))),
+            (json!("1s5us"), Keep::For(Duration::from_micros(1_000_005))),
+            (json!("3\u{b5}s"), Keep::For(Duration::from_micros(3))),
+            (json!("7ns"), Keep::For(Duration::from_nanos(7))),
         ] {
             assert_eq!(keep_alive(&value), Ok(expected), "{value}");
         }
         for wrong in [
             json!("m"),
             json!("5 days"),
+            json!("5m30"),
+            json!("--5m"),
+            json!("5m-3s"),
+            json!("1.2.3s"),
+            json!("-"),
             json!([]),
             json!(1e300),
             json!(""),

@@ -29,8 +29,9 @@ pub(super) async fn post(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
+    let slot = app.admit(1)?;
     let model = app.model(Some(&id)).await?;
-    let warm = app.models.warm_up(model).await?;
+    let warm = app.models.warm_up(model, slot).await?;
     let mut object = object(&app.models.status(Some(&id))?);
     object["first_tokens_seconds"] = seconds(warm).into();
     Ok(json(&object))
@@ -49,8 +50,8 @@ pub(super) async fn benchmark(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let _slot = app.admit(1)?;
-    let measured = app.models.cold_and_warm(&id).await?;
+    let slot = app.admit(1)?;
+    let measured = app.models.cold_and_warm(&id, slot).await?;
     let (cold, warm) = (measured.cold, measured.warm);
     let whole = cold.map + cold.pack + cold.warm_up;
     Ok(json(&object_of!({

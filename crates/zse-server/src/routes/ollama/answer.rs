@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use zse::{Finished, TokenInfo};
 
-use crate::chat::{Event, Part, Talk};
+use crate::chat::{Event, Part, Talk, arguments as object_of};
 use crate::error::ApiError;
 use crate::logprobs;
 use crate::sse::Events;
@@ -120,12 +120,7 @@ impl Answer {
             holder["thinking"] = piece.thinking.as_str().into();
         }
         if !piece.calls.is_empty() {
-            let call = |(name, arguments): &(String, String)| {
-                // Where a model wrote no sound arguments, its text is all there is.
-                let arguments: Value = serde_json::from_str::<Map<String, Value>>(arguments)
-                    .map_or_else(|_| json!({ "arguments": arguments }), Value::Object);
-                json!({ "function": { "name": name, "arguments": arguments } })
-            };
+            let call = |(name, arguments): &(String, String)| json!({ "function": { "name": name, "arguments": object_of(arguments) } });
             holder["tool_calls"] = piece.calls.iter().map(call).collect();
         }
         if self.logprobs {

@@ -1,4 +1,5 @@
 //! Ollama's API: `/api/chat`, `/api/generate`, `/api/embed`, and what its clients ask of models.
+//! They look at `/` first.
 
 mod answer;
 mod chat;
@@ -34,6 +35,7 @@ pub(crate) const PATHS: [&str; 7] = [
 /// Its routes.
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
+        .route("/", get(models::root))
         .route("/api/chat", post(chat::post))
         .route("/api/generate", post(generate::post))
         .route("/api/embed", post(embed::post))
@@ -92,7 +94,7 @@ async fn load_only(
         _ => false,
     };
     if is_unload {
-        app.models.unload(name)?;
+        app.models.let_go(name)?;
         return Ok("unload");
     }
     let model = app.model(name).await?;

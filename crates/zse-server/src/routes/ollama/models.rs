@@ -8,12 +8,12 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json as object_of};
+use serde_json::{Map, Value, json as object_of};
 
 use super::untagged;
 use crate::error::ApiError;
 use crate::models::Details;
-use crate::request::Fields;
+use crate::request::{Fields, Unsupported};
 use crate::routes::json;
 use crate::state::App;
 
@@ -89,7 +89,10 @@ pub(super) async fn ps(State(app): State<Arc<App>>) -> Result<Response, ApiError
         let Some(engine) = &model.engine else {
             continue;
         };
-        let details = app.models.details(Some(&model.name)).await?;
+        // Its file may be gone since it was loaded.
+        let Ok(details) = app.models.details(Some(&model.name)).await else {
+            continue;
+        };
         let mut entry = entry(&model.name, &details);
         entry["size"] = model.memory.into();
         entry["size_vram"] = 0.into();
@@ -102,14 +105,33 @@ pub(super) async fn ps(State(app): State<Arc<App>>) -> Result<Response, ApiError
     Ok(json(&object_of!({ "models": list })))
 }
 
+/// Ollama's own client sends all of its fields, and empty ones for those that it does not mean.
 #[derive(Debug, Deserialize)]
 struct Show {
-    /// `name` is what older clients say.
-    #[serde(alias = "name")]
     model: Option<String>,
+    /// What older clients say instead.
+    name: Option<String>,
     #[serde(rename = "verbose")]
     _verbose: Option<bool>,
 }
+
+const UNSUPPORTED: [Unsupported; 3] = [
+    Unsupported {
+        name: "system",
+        why: "a model has its own",
+        is_default: |v| v == "",
+    },
+    Unsupported {
+        name: "template",
+        why: "a model has its own",
+        is_default: |v| v == "",
+    },
+    Unsupported {
+        name: "options",
+        why: "a model has its own",
+        is_default: |v| v.as_object().is_some_and(Map::is_empty),
+    },
+];
 
 /// What is known of a model. Lists in its metadata are `null`: vocabularies are long.
 pub(super) async fn show(
@@ -117,8 +139,11 @@ pub(super) async fn show(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Show = fields.take()?;
-    fields.finish(&[])?;
-    let name = body.model.as_deref().map(untagged);
+    fields.finish(&UNSUPPORTED)?;
+    let names = [&body.model, &body.name].into_iter().flatten();
+    let name = names
+        .map(|name| untagged(name))
+        .find(|name| !name.is_empty());
     let of = app.models.details(name).await?;
     let template = of.template.as_deref().unwrap_or_default();
     let mut capabilities = Vec::new();
@@ -141,6 +166,11 @@ pub(super) async fn show(
         "capabilities": capabilities,
         "modified_at": time(of.modified),
     })))
+}
+
+/// What a client asks that only wants to know whether there is a server.
+pub(super) async fn root() -> &'static str {
+    "Ollama is running"
 }
 
 /// The server's own version.

@@ -38,6 +38,9 @@ fn one(
     thought: &mut Option<String>,
     messages: &mut Vec<Message>,
 ) -> Result<(), ApiError> {
+    if !item.is_object() {
+        return Err(wrong(at, "must be an object"));
+    }
     let text = |item: &Value, name: &str| match item[name].as_str() {
         Some(text) => Ok(text.to_owned()),
         None => Err(wrong(&format!("{at}.{name}"), "must be a text")),
@@ -164,6 +167,10 @@ mod tests {
                 json!([{ "role": "user", "content": [{ "type": "input_image" }] }]),
                 "input[0].content[0]",
             ),
+            (json!(["hi"]), "input[0]"),
+            (json!([1]), "input[0]"),
+            (json!([[]]), "input[0]"),
+            (json!([null]), "input[0]"),
             (json!([{ "role": "king", "content": "" }]), "input[0].role"),
             (json!([{ "type": "item_reference", "id": "x" }]), "input[0]"),
             (

@@ -49,18 +49,17 @@ async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Respo
         let start = move || ready.start();
         job::streaming(&app, Wire::Events, start, move |talk, events| {
             let writer = Writer::new(talk, echo, Some(events));
-            match writer.run(&|| events.is_gone()) {
-                Ok(done) => keeper.responses.keep(&tenant, done),
-                Err(error) => events.failed(&error),
+            let keep = |done| keeper.responses.keep(&tenant, done);
+            if let Err(error) = writer.run(&|| events.is_gone(), keep) {
+                events.failed(&error);
             }
         })
         .await
     } else {
         job::blocking(move |is_gone| {
-            let done = Writer::new(ready.start()?, echo, None).run(is_gone)?;
-            let response = json(&done.response);
-            keeper.responses.keep(&tenant, done);
-            Ok(response)
+            let keep = |done| keeper.responses.keep(&tenant, done);
+            let writer = Writer::new(ready.start()?, echo, None);
+            Ok(json(&writer.run(is_gone, keep)?))
         })
         .await
     }

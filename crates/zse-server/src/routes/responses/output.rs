@@ -57,8 +57,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes all of it.
-    pub(super) fn run(mut self, is_gone: &dyn Fn() -> bool) -> Result<Done, ApiError> {
+    /// Writes all of it, and has it kept before its client is told of its end: from then on it may
+    /// be gone on from.
+    pub(super) fn run(
+        mut self,
+        is_gone: &dyn Fn() -> bool,
+        keep: impl FnOnce(Done),
+    ) -> Result<Value, ApiError> {
         for kind in ["response.created", "response.in_progress"] {
             self.send(
                 kind,
@@ -93,19 +98,20 @@ impl<'a> Writer<'a> {
         };
         self.close(status);
         let response = self.response(status, details);
+        let mut messages = std::mem::take(&mut self.echo.messages);
+        messages.push(self.message.clone());
+        keep(Done {
+            id: self.id.clone(),
+            response: response.clone(),
+            messages,
+            // What nobody waited for is nothing to go on from.
+            store: self.echo.store && reason != FinishReason::Cancelled,
+        });
         self.send(
             &format!("response.{status}"),
             json!({ "response": response }),
         );
-        let mut messages = self.echo.messages;
-        messages.push(self.message);
-        Ok(Done {
-            id: self.id,
-            response,
-            messages,
-            // What nobody waited for is nothing to go on from.
-            store: self.echo.store && reason != FinishReason::Cancelled,
-        })
+        Ok(response)
     }
 
     /// The response as far as it is written.

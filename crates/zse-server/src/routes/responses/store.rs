@@ -10,7 +10,7 @@ use crate::guard::Tenant;
 
 /// Most responses that are kept.
 const MAX_RESPONSES: usize = 1000;
-/// Most bytes of their conversations, as JSON.
+/// Most bytes that they take in memory, by a cautious guess.
 const MAX_BYTES: usize = 64 << 20;
 
 /// A response that is over.
@@ -47,9 +47,12 @@ struct Entry {
 impl Store {
     /// Keeps a response, if it asks for that.
     pub(super) fn keep(&self, tenant: &Tenant, done: Done) {
+        if !done.store {
+            return;
+        }
         let messages: usize = done.messages.iter().map(size).sum();
-        let bytes = done.response.to_string().len() + messages;
-        if !done.store || bytes > MAX_BYTES {
+        let bytes = weight(&done.response) + messages;
+        if bytes > MAX_BYTES {
             return;
         }
         let mut kept = self.kept();
@@ -100,19 +103,33 @@ impl Kept {
     }
 }
 
-/// Bytes of a message, roughly.
+/// Bytes of a message, with all that it says.
 fn size(message: &Message) -> usize {
-    let calls = message.tool_calls.iter();
-    let calls: usize = calls
-        .map(|call| call.function.name.len() + call.function.arguments.len())
-        .sum();
-    64 + message.text().len() + calls
+    let value = serde_json::to_value(message).unwrap_or_default();
+    size_of::<Message>() + weight(&value)
+}
+
+/// Bytes of a value: its texts, and what each of its parts takes however short it is.
+fn weight(value: &Value) -> usize {
+    // Lists have room to spare.
+    const PART: usize = 2 * size_of::<Value>();
+    let own = match value {
+        Value::String(text) => text.len(),
+        Value::Array(parts) => parts.iter().map(weight).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| PART + name.len() + weight(value))
+            .sum(),
+        _ => 0,
+    };
+    PART + own
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zse::Role;
+    use serde_json::json;
+    use zse::{Role, ToolCall};
 
     fn done(id: usize, bytes: usize) -> Done {
         Done {
@@ -144,5 +161,31 @@ mod tests {
         store.keep(&ours, done(10_001, MAX_BYTES + 1));
         assert!(store.find(&ours, "10001").is_none());
         assert!(store.kept().bytes <= MAX_BYTES);
+    }
+
+    #[test]
+    fn all_that_a_message_says_is_counted() {
+        const LARGE: usize = 1 << 20;
+        let large = || "x".repeat(LARGE);
+        let plain = Message::new(Role::Assistant, "");
+        assert!(size(&plain) >= size_of::<Message>());
+        for message in [
+            Message {
+                reasoning_content: Some(large()),
+                ..plain.clone()
+            },
+            Message {
+                tool_call_id: Some(large()),
+                ..plain.clone()
+            },
+            Message {
+                tool_calls: vec![ToolCall::new(large(), "f", "{}")],
+                ..plain
+            },
+        ] {
+            assert!(size(&message) > LARGE);
+        }
+        let short = json!(vec![json!([]); 1000]);
+        assert!(weight(&short) >= 1000 * size_of::<Value>());
     }
 }
