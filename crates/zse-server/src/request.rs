@@ -145,6 +145,19 @@ pub(crate) struct Unsupported {
     pub(crate) is_default: fn(&Value) -> bool,
 }
 
+/// One of them; a table of them is a constant.
+pub(crate) const fn unsupported(
+    name: &'static str,
+    why: &'static str,
+    is_default: fn(&Value) -> bool,
+) -> Unsupported {
+    Unsupported {
+        name,
+        why,
+        is_default,
+    }
+}
+
 /// For parameters of which every value asks for something.
 pub(crate) fn never(_: &Value) -> bool {
     false

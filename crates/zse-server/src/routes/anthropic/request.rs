@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::messages;
 use crate::chat::{Calls, Chat, of_schema};
 use crate::error::ApiError;
-use crate::request::{Fields, Unsupported, never};
+use crate::request::{Fields, Unsupported, never, unsupported};
 
 /// What a message and a count of tokens have in common.
 #[derive(Debug, Deserialize)]
@@ -44,18 +44,6 @@ const UNSUPPORTED: [Unsupported; 7] = [
     unsupported("inference_geo", "it runs on this machine", never),
     unsupported("diagnostics", "there are none", never),
 ];
-
-const fn unsupported(
-    name: &'static str,
-    why: &'static str,
-    is_default: fn(&Value) -> bool,
-) -> Unsupported {
-    Unsupported {
-        name,
-        why,
-        is_default,
-    }
-}
 
 impl Question {
     /// The conversation; `fields` has the parameters of sampling, and nothing else.

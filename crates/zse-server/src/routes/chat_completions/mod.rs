@@ -14,7 +14,7 @@ use super::json;
 use crate::chat::{self, Calls, Chat, messages};
 use crate::error::ApiError;
 use crate::job;
-use crate::request::{Fields, Unsupported, if_false, never};
+use crate::request::{Fields, Unsupported, if_false, never, unsupported};
 use crate::sampling::MAX_TOP;
 use crate::sse::Wire;
 use crate::state::App;
@@ -69,18 +69,6 @@ pub(super) const UNSUPPORTED: [Unsupported; 10] = [
     unsupported("verbosity", "models here have one", |v| v == "medium"),
     unsupported("web_search_options", "this server looks nothing up", never),
 ];
-
-const fn unsupported(
-    name: &'static str,
-    why: &'static str,
-    is_default: fn(&Value) -> bool,
-) -> Unsupported {
-    Unsupported {
-        name,
-        why,
-        is_default,
-    }
-}
 
 /// What the answer has.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use zse::{Message, Role};
 use super::no_images;
 use super::request::{Common, Question};
 use crate::error::ApiError;
-use crate::request::{Fields, Unsupported, never};
+use crate::request::{Fields, Unsupported, never, unsupported};
 use crate::state::App;
 
 #[derive(Debug, Deserialize)]
@@ -33,18 +33,6 @@ const UNSUPPORTED: [Unsupported; 6] = [
     unsupported("height", "models here give text", never),
     unsupported("steps", "models here give text", never),
 ];
-
-const fn unsupported(
-    name: &'static str,
-    why: &'static str,
-    is_default: fn(&Value) -> bool,
-) -> Unsupported {
-    Unsupported {
-        name,
-        why,
-        is_default,
-    }
-}
 
 pub(super) async fn post(
     State(app): State<Arc<App>>,

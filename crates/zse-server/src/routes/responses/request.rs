@@ -8,7 +8,7 @@ use super::input;
 use super::store::Store;
 use crate::chat::{Calls, Chat, of_response};
 use crate::error::ApiError;
-use crate::request::{Fields, Unsupported, if_false, never};
+use crate::request::{Fields, Unsupported, if_false, never, unsupported};
 use crate::sampling::MAX_TOP;
 
 /// What makes the texts of an answer come with their log-probabilities.
@@ -76,18 +76,6 @@ const UNSUPPORTED: [Unsupported; 11] = [
     ),
     unsupported("moderation", "nothing moderates here", never),
 ];
-
-const fn unsupported(
-    name: &'static str,
-    why: &'static str,
-    is_default: fn(&Value) -> bool,
-) -> Unsupported {
-    Unsupported {
-        name,
-        why,
-        is_default,
-    }
-}
 
 impl Question {
     /// The conversation, begun by a stored one where that is asked for; `fields` has the parameters
