@@ -13,14 +13,17 @@ from pathlib import Path
 
 import common
 import machine
-from served import Server, ask
-from traffic import completion, growth
+from served import STUCK, Server, ask
+from traffic import WORDS, completion, growth
 
 CLIENTS = 6
 
 # Memory that may come on top while it runs: what the allocator keeps, by chance, and what is not a
 # trend in a run of a minute.
 SLACK = 16 << 20
+
+# Conversations that go on again and again: together more than the KV cache holds.
+TALKS = [" ".join(random.Random(i).choices(WORDS, k=300)) for i in range(16)]
 
 TOOL = {
     "type": "function",
@@ -42,7 +45,9 @@ def requests(rng: random.Random) -> tuple[str, dict | None, int, set[int]]:
     }
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     form = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}}
+    again = {"prompt": rng.choice(TALKS), "max_tokens": rng.randint(1, 30), "ignore_eos": True}
     kinds = [
+        (10, "/v1/completions", again, 0, {200, 429}),
         (30, "/v1/completions", stream, 0, {200, 429}),
         (10, "/v1/completions", stream, rng.randint(1, 20), {200, 429}),
         (5, "/v1/completions", stream | {"stream": False, "n": 2}, 0, {200, 429}),
@@ -67,7 +72,20 @@ class Soak:
         self.counts: dict[int, int] = {}
         self.wrong: list[str] = []
         self.samples: list[tuple[float, float]] = []
-        self.end = time.monotonic() + args.seconds
+        self.end = 0.0
+
+    async def fill(self) -> None:
+        """Has every block used and swapped once: that is no growth."""
+        deadline = time.monotonic() + STUCK
+        full = False
+        while not full and time.monotonic() < deadline:
+            for talk in TALKS:
+                await ask(self.server, "/v1/completions", {"prompt": talk, "max_tokens": 1})
+            names = ("zse_kv_blocks", "zse_prefix_cache_blocks", "zse_kv_blocks_restored_total")
+            blocks, cached, restored = await self.server.metric(*names)
+            full = cached >= 0.9 * blocks and restored > 0
+        if not full:
+            self.wrong.append("nothing was swapped and brought back")
 
     async def client(self, seed: int) -> None:
         rng = random.Random(seed)
@@ -84,9 +102,15 @@ class Soak:
             await asyncio.sleep(self.args.seconds / 240)
 
     async def run(self) -> None:
+        await self.fill()
         files = self.server.open_files()
+        self.end = time.monotonic() + self.args.seconds
         await asyncio.gather(self.watch(), *(self.client(seed) for seed in range(CLIENTS)))
         await self.server.idle()
+        names = ("zse_kv_blocks_restored_total", "zse_kv_swap_failures_total")
+        self.restored, failures = await self.server.metric(*names)
+        if failures:
+            self.wrong.append(f"{failures:.0f} swapped blocks were lost")
         deadline = time.monotonic() + 60
         while self.server.open_files() > files + 2:
             if time.monotonic() > deadline:
@@ -116,6 +140,7 @@ def report(soak: Soak, args: argparse.Namespace) -> str:
         f"- answers: {counts}",
         f"- resident: {first:.1f} MiB after a third of the time, {last:.1f} MiB at the end, "
         f"{most:.1f} MiB at most; trend {soak.growth / 2**20:+.2f} MiB in {hours:.2f} h",
+        f"- KV blocks swapped and brought back: {soak.restored:.0f}",
         f"- wrong: {len(soak.wrong)}",
     ]
     return "\n".join(lines) + "\n"
