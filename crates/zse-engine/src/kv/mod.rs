@@ -1,5 +1,5 @@
 //! Which KV blocks hold which sequence, and which keep what may be asked for again. The executor
-//! owns the bytes of a block; here are only numbers, but for [`swap`], which keeps bytes of blocks
+//! owns the bytes of a block; here are only numbers, but for `swap`, which keeps bytes of blocks
 //! that had to give way.
 
 mod blocks;
