@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use zse_engine::{Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits, Request};
+use zse_engine::{
+    Ended, Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits, Request,
+};
 use zse_model::Model;
 use zse_model::program::ProgramOutput;
 use zse_text::{AnswerFormat, ChatTemplate, Tokenizer};
@@ -34,13 +36,14 @@ pub struct Engine {
 }
 
 struct Shared {
-    handle: EngineHandle,
     model: Arc<Model>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     answers: AnswerFormat,
     memory: MemoryReport,
     device: String,
+    /// Dropped last: whoever hears that the engine has ended finds the memory of all of this free.
+    handle: EngineHandle,
 }
 
 impl Engine {
@@ -64,6 +67,7 @@ impl Engine {
         };
         let words = Some(tokenizer.clone());
         let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)?;
+        let engine = engine.with_swap(&options.swap).map_err(Error::Swap)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 handle: engine.start().map_err(Error::Thread)?,
@@ -190,6 +194,18 @@ impl Engine {
     /// What the engine counted and measured so far, and what was in use after its last step.
     pub fn metrics(&self) -> Metrics {
         self.shared.handle.metrics()
+    }
+
+    /// Forgets what the prefix cache holds, before the next step. Requests that run keep what they
+    /// found.
+    pub fn clear_cache(&self) {
+        self.shared.handle.clear_cache();
+    }
+
+    /// Tells when the memory of the model is free again, which it is soon after the last clone and
+    /// the last [`Generation`] are dropped.
+    pub fn ended(&self) -> Ended {
+        self.shared.handle.ended()
     }
 
     /// The model's tokenizer.

@@ -52,8 +52,8 @@ pub use zse_cpu::{Isa, SystemMemory, system_memory};
 #[cfg(feature = "cuda")]
 pub use zse_cuda::{Gpu, gpus};
 pub use zse_engine::{
-    Completion, EngineError, FinishReason, Finished, Generate, Histogram, Limits, Metrics,
-    RequestError, Timings, TokenInfo, Usage,
+    Completion, Ended, EngineError, FinishReason, Finished, Generate, Histogram, Limits, Metrics,
+    RequestError, SwapConfig, SwapDisk, Timings, TokenInfo, Usage,
 };
 /// Model files: metadata and tensors.
 pub use zse_format as format;

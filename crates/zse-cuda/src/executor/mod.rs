@@ -107,7 +107,7 @@ impl CudaExecutor {
     }
 
     /// Puts a forward pass on the stream.
-    fn forward(&mut self, batch: &Batch) -> Result<(), CudaError> {
+    fn forward(&mut self, batch: &Batch) -> Result<(), ExecError> {
         self.device.make_current()?;
         // A step that nobody waited for may still read its words.
         self.device.synchronize()?;
@@ -121,7 +121,7 @@ impl CudaExecutor {
         let known = self.graphs.contains_key(&key);
         let decodes = batch.tokens.len() == batch.seqs.len();
         if !decodes {
-            return Run::new(self, batch).all();
+            return Ok(Run::new(self, batch).all()?);
         }
         if !known {
             if self.graphs.len() >= GRAPHS {
@@ -132,7 +132,7 @@ impl CudaExecutor {
             self.graphs.insert(key, graph);
         }
         // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
-        unsafe { self.device.replay(&self.graphs[&key]) }
+        Ok(unsafe { self.device.replay(&self.graphs[&key]) }?)
     }
 
     /// Fetches `n` rows of the output.

@@ -74,11 +74,18 @@ impl Batch {
                 Err(ExecError::BadBatch(what()))
             }
         };
-        for KvOp::Copy { group, from, to } in self.kv_ops.iter().copied() {
-            let known = |b: u32| (b as usize) < budget.kv_blocks;
-            ensure(group < n_groups && known(from) && known(to), &|| {
-                format!("copy of block {from} to {to} in group {group}")
-            })?;
+        let known = |b: u32| (b as usize) < budget.kv_blocks;
+        for op in &self.kv_ops {
+            match *op {
+                KvOp::Copy { group, from, to } => {
+                    ensure(group < n_groups && known(from) && known(to), &|| {
+                        format!("copy of block {from} to {to} in group {group}")
+                    })
+                }
+                KvOp::SwapOut { from: block, .. } | KvOp::SwapIn { to: block, .. } => {
+                    ensure(known(block), &|| format!("swap of block {block}"))
+                }
+            }?;
         }
         let n = self.tokens.len();
         ensure(n > 0 && n <= budget.max_tokens, &|| {

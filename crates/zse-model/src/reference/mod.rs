@@ -98,7 +98,7 @@ impl Executor for ReferenceExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
         batch.check(&self.model.program, self.kv.budget())?;
         for op in &batch.kv_ops {
-            self.kv.apply(op);
+            self.kv.apply(op)?;
         }
         let ticket = self.flight.begin(batch);
         let result = self.forward(batch);
