@@ -155,6 +155,22 @@ impl Engine {
         tokens
     }
 
+    /// The tokens of a prompt that asks for what stands between `before` and `after`, in the order
+    /// prefix, suffix, middle (Bavarian et al. 2022, arXiv:2207.14255), behind BOS if the model asks
+    /// for it; `None` for a model without tokens that say so.
+    pub fn gap_tokens(&self, before: &[u32], after: &[u32]) -> Option<Vec<u32>> {
+        let tokenizer = self.tokenizer();
+        let ids = tokenizer.special_ids();
+        let (prefix, suffix, middle) = (ids.fim_pre?, ids.fim_suf?, ids.fim_mid?);
+        let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        let before = match before.split_first() {
+            Some((&first, rest)) if Some(first) == bos => rest,
+            _ => before,
+        };
+        let bos = bos.as_slice();
+        Some([bos, &[prefix], before, &[suffix], after, &[middle]].concat())
+    }
+
     /// Embeddings of texts, each of length 1, for a model that gives them (BERT).
     ///
     /// # Errors

@@ -145,7 +145,7 @@ impl<'a> Writer<'a> {
 
     fn take(&mut self, parts: Vec<Part>, tokens: &[TokenInfo]) {
         let mut logprobs = match self.echo.logprobs {
-            true => logprobs::chat(tokens, self.talk.model.engine.tokenizer()),
+            true => logprobs::content(tokens, self.talk.model.engine.tokenizer()),
             false => Vec::new(),
         };
         for part in parts {
