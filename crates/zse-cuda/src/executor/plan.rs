@@ -3,9 +3,7 @@
 use zse_model::Model;
 use zse_model::executor::{Budget, Fuse, LoadError, MemoryReport};
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
-use zse_model::program::{
-    EmbedIndex, Node, Op, Program, ProgramOutput, Rows, TensorId, ValueId,
-};
+use zse_model::program::{Op, Program, ProgramOutput, Rows, TensorId, ValueId};
 
 use super::load::Places;
 use super::meta::{self, Size};
@@ -244,15 +242,6 @@ pub(super) fn check(program: &Program, budget: &Budget, device: &str) -> Result<
                 "attention heads of {widest} numbers, at most {WIDEST}"
             ));
         }
-    }
-    let by_segment = |node: &Node| {
-        let Op::Embed { index, .. } = node.op else {
-            return false;
-        };
-        matches!(index, EmbedIndex::Segment { .. })
-    };
-    if program.nodes.iter().any(by_segment) {
-        return unsupported("token types of two texts".to_owned());
     }
     for tensor in &program.tensors {
         if i32::try_from(tensor.rows).is_err() || i32::try_from(tensor.cols).is_err() {
