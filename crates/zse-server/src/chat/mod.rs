@@ -121,13 +121,14 @@ impl Ready {
         let mut settings = self.settings;
         let format = self.model.engine.answer_format();
         let reader = self.raw.is_none().then(|| {
-            let has_tools = !self.request.tools.is_empty();
+            let tools = self.request.tools;
+            let has_tools = !tools.is_empty();
             let in_thought = format.begins_thought(&text);
             settings.show_special = format.shows_special(has_tools);
             if let Some(constraint) = settings.constraint.as_mut().filter(|_| in_thought) {
                 constraint.after = Some(format.end_of_thought().to_owned());
             }
-            move || format.reader(has_tools, in_thought)
+            move || format.reader(has_tools, in_thought).with_tools(&tools)
         });
         Talk::start(&self.app, self.slot, self.model, prompt, &settings, reader)
     }

@@ -168,7 +168,9 @@ fn n_probs_gives_entries_as_llama_server_does() {
 
     body["stream"] = true.into();
     let events = server.post(PATH, &body).events();
-    let pieces = events.iter().filter_map(|e| e["choices"][0]["logprobs"]["content"].as_array());
+    let pieces = events
+        .iter()
+        .filter_map(|e| e["choices"][0]["logprobs"]["content"].as_array());
     assert_eq!(&Value::from_iter(pieces.flatten().cloned()), content);
 }
 
@@ -201,14 +203,20 @@ fn what_stands_between_two_texts_is_asked_for_with_the_models_tokens() {
     for prompt in [json!("def f(<|im_end|>"), before] {
         let answer = ask(PATH, json!({ "prompt": prompt, "suffix": ")\n" }));
         assert_eq!(answer["choices"], expected["choices"]);
-        assert_eq!(answer["usage"]["prompt_tokens"], expected["usage"]["prompt_tokens"]);
+        assert_eq!(
+            answer["usage"]["prompt_tokens"],
+            expected["usage"]["prompt_tokens"]
+        );
     }
     let options = json!({ "temperature": 0, "num_predict": 6, "repeat_penalty": 1 });
     let body = json!({
         "prompt": "def f(<|im_end|>", "suffix": ")\n", "stream": false, "options": options,
     });
     let answer = server.post("/api/generate", &body).json();
-    assert_eq!(answer["prompt_eval_count"], expected["usage"]["prompt_tokens"]);
+    assert_eq!(
+        answer["prompt_eval_count"],
+        expected["usage"]["prompt_tokens"]
+    );
 
     let echo = json!({ "prompt": "a", "suffix": "b", "echo": true });
     assert_eq!(server.post(PATH, &echo).error(400)["param"], "echo");

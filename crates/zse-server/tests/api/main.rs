@@ -11,5 +11,6 @@ mod hostile;
 mod lifecycle;
 mod models;
 mod ollama;
+mod parameters;
 mod responses;
 mod text;

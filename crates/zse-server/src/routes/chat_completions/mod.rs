@@ -40,6 +40,8 @@ struct Body {
     stream_options: Option<StreamOptions>,
     #[serde(rename = "user")]
     _user: Option<String>,
+    #[serde(rename = "safety_identifier")]
+    _safety_identifier: Option<String>,
 }
 
 /// What a stream has beside text.
@@ -50,10 +52,12 @@ pub(super) struct StreamOptions {
     pub(super) include_usage: Option<bool>,
     /// The counts so far in every chunk.
     pub(super) continuous_usage_stats: Option<bool>,
+    /// Noise that hides how long tokens are, of which there is none.
+    include_obfuscation: Option<bool>,
 }
 
 /// Parameters that ask for nothing in these values, and for what is not there in others.
-pub(super) const UNSUPPORTED: [Unsupported; 10] = [
+pub(super) const UNSUPPORTED: [Unsupported; 13] = [
     unsupported("functions", "use tools", never),
     unsupported("function_call", "use tool_choice", never),
     unsupported("store", "nothing is kept", if_false),
@@ -69,6 +73,11 @@ pub(super) const UNSUPPORTED: [Unsupported; 10] = [
     unsupported("audio", "models here give text", never),
     unsupported("prediction", "nothing uses it", never),
     unsupported("verbosity", "models here have one", |v| v == "medium"),
+    unsupported("prompt_cache_key", "the prefix cache needs no key", never),
+    unsupported("prompt_cache_retention", "the prefix cache has one", |v| {
+        v == "in_memory"
+    }),
+    unsupported("moderation", "nothing moderates here", never),
     unsupported("web_search_options", "this server looks nothing up", never),
 ];
 
@@ -164,6 +173,13 @@ pub(super) fn is_stream(
     if options.is_some() && !is_stream {
         let message = "stream_options is for streams: set stream";
         return Err(ApiError::param("stream_options", message));
+    }
+    if options.is_some_and(|options| options.include_obfuscation == Some(true)) {
+        let param = "stream_options.include_obfuscation";
+        return Err(ApiError::unsupported(
+            param,
+            "streams are as long as they are",
+        ));
     }
     Ok(is_stream)
 }

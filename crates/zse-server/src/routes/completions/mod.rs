@@ -77,7 +77,11 @@ pub(super) async fn post(
     let echo = body.echo.unwrap_or(false);
     if echo && top > 0 {
         let why = "with echo, logprobs must be 0: alternatives to tokens of a prompt are not known";
-        let param = if logprobs == Some(Form::Lists) { "logprobs" } else { "n_probs" };
+        let param = if logprobs == Some(Form::Lists) {
+            "logprobs"
+        } else {
+            "n_probs"
+        };
         return Err(ApiError::unsupported(param, why));
     }
     let suffix = body.suffix.filter(|suffix| !suffix.is_empty());
@@ -163,7 +167,9 @@ impl Job {
         let mut choices = Vec::with_capacity(self.prompts.len() * n);
         for prompt in self.prompts {
             let (tokens, text) = match (prompt, &self.suffix) {
-                (prompt, Some(suffix)) => (gap::prompt(&self.model, &prompt, suffix)?, String::new()),
+                (prompt, Some(suffix)) => {
+                    (gap::prompt(&self.model, &prompt, suffix)?, String::new())
+                }
                 (Prompt::Text(text), None) => (engine.open_tokens(&text, true), text),
                 (Prompt::Tokens(tokens), None) => {
                     let text = engine.tokenizer().decode(&tokens, false);
@@ -223,7 +229,9 @@ impl Answer {
         let mut choices = std::mem::take(&mut self.choices);
         if self.given < self.n {
             let prompts = choices.chunks_mut(self.n);
-            prompts.for_each(|made| made.sort_by(|a, b| b.mean_logprob().total_cmp(&a.mean_logprob())));
+            prompts.for_each(|made| {
+                made.sort_by(|a, b| b.mean_logprob().total_cmp(&a.mean_logprob()))
+            });
         }
         let choices = choices
             .chunks_mut(self.n)
