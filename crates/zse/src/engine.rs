@@ -189,9 +189,19 @@ impl Engine {
     /// # Errors
     /// As there.
     pub fn embed_tokens(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
-        let mut embedding = self.shared.handle.embed(tokens)?;
+        let mut embedding = self.pooled(tokens)?;
         normalize(&mut embedding);
         Ok(embedding)
+    }
+
+    /// The row that a model which pools gives for tokens.
+    pub(crate) fn pooled(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
+        Ok(self.shared.handle.embed(tokens)?)
+    }
+
+    /// The template by which the model itself wants to be asked to rank.
+    pub(crate) fn rerank_template(&self) -> Option<&str> {
+        self.shared.template.source("rerank")
     }
 
     /// The natural log-probability of each of `tokens` from index `from` (at least 1) on, given
@@ -228,9 +238,9 @@ impl Engine {
         self.shared.answers
     }
 
-    /// Whether it gives embeddings ([`embed`](Self::embed)) and not next tokens.
+    /// Whether it gives embeddings ([`embed`](Self::embed)) and neither next tokens nor scores.
     pub fn is_embedder(&self) -> bool {
-        matches!(self.model().program.output, ProgramOutput::Pooled(_))
+        matches!(self.model().program.output, ProgramOutput::Pooled(_)) && !self.is_reranker()
     }
 
     /// Tokens that a sequence may have.

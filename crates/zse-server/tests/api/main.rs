@@ -12,5 +12,6 @@ mod lifecycle;
 mod models;
 mod ollama;
 mod parameters;
+mod rerank;
 mod responses;
 mod text;
