@@ -19,8 +19,8 @@ pub(super) struct QwenCoder;
 
 pub(super) const FUNCTION: &str = "<function=";
 pub(super) const FUNCTION_END: &str = "</function>";
-pub(super) const PARAMETER: &str = "<parameter=";
-pub(super) const PARAMETER_END: &str = "</parameter>";
+const PARAMETER: &str = "<parameter=";
+const PARAMETER_END: &str = "</parameter>";
 
 impl Form for QwenCoder {
     fn marks(&self) -> &'static [&'static str] {

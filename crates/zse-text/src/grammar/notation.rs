@@ -103,7 +103,7 @@ impl Rules<'_> {
         let (mut first, mut later) = (nothing.clone(), nothing);
         for (name, schema) in properties.iter().rev() {
             let key = self.key(&quoted(name), is_top);
-            let value = self.value(schema, is_top);
+            let value = self.value(schema);
             let pair = self.add("", &format!("{key} {value}"));
             let separator = self.separator();
             let [begin, go_on] = match is_required(name) {
@@ -119,13 +119,13 @@ impl Rules<'_> {
     /// Any properties.
     fn any_pairs(&mut self, is_top: bool) -> String {
         let key = self.key("/[A-Za-z_][A-Za-z0-9_]{0,63}/", is_top);
-        let value = self.value(&Value::Null, is_top);
+        let value = self.value(&Value::Null);
         let pair = self.add("", &format!("{key} {value}"));
         let separator = self.separator();
         self.add("", &format!("({pair} ({separator} {pair})*)?"))
     }
 
-    fn value(&mut self, schema: &Value, is_top: bool) -> String {
+    fn value(&mut self, schema: &Value) -> String {
         if *self.notation == Notation::Tags {
             return self.tagged(schema);
         }
@@ -137,7 +137,7 @@ impl Rules<'_> {
             .iter()
             .find_map(|key| schema[key].as_array());
         if let Some(alternatives) = alternatives.filter(|all| !all.is_empty()) {
-            let all: Vec<String> = alternatives.iter().map(|s| self.value(s, is_top)).collect();
+            let all: Vec<String> = alternatives.iter().map(|s| self.value(s)).collect();
             return self.add("", &all.join(" | "));
         }
         let kinds = match &schema["type"] {
@@ -166,7 +166,7 @@ impl Rules<'_> {
             }
             "null" => self.literal(&Value::Null),
             "array" => {
-                let item = self.value(&schema["items"], false);
+                let item = self.value(&schema["items"]);
                 self.list(&item)
             }
             "object" => {
