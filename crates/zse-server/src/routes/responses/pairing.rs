@@ -90,9 +90,9 @@ mod tests {
             |text: &str| -> Vec<u32> { unspoken.take(text).iter().map(|token| token.id).collect() };
         assert_eq!(ids("Hm."), [1, 2]);
         assert_eq!(ids("It is"), [5, 6]);
-        assert_eq!(ids(" f"), []);
+        assert!(ids(" f").is_empty());
         assert_eq!(ids("our."), [7, 8]);
         assert_eq!(ids("\nSo"), [11]);
-        assert_eq!(ids("more"), []);
+        assert!(ids("more").is_empty());
     }
 }
