@@ -8,7 +8,10 @@ use super::*;
 type Found = (String, String, Vec<(String, String)>);
 
 fn read(family: Family, pieces: &[&str]) -> Found {
-    let mut reader = AnswerFormat::of_family(family).reader(true, false);
+    read_by(AnswerFormat::of_family(family).reader(true, false), pieces)
+}
+
+fn read_by(mut reader: AnswerReader, pieces: &[&str]) -> Found {
     let mut found = Found::default();
     let all = pieces.iter().flat_map(|piece| reader.push(piece));
     let mut all: Vec<AnswerPiece> = all.collect();
@@ -499,16 +502,14 @@ fn check_cuts(family: Family, text: &str, mut cuts: Vec<usize>) {
     cuts.extend([0, text.len()]);
     cuts.sort_unstable();
     let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
-    assert_eq!(
-        read(family, &pieces),
-        read(family, &[text]),
-        "{family:?}: {pieces:?}"
-    );
     let letters: Vec<String> = text.chars().map(String::from).collect();
     let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
-    assert_eq!(
-        read(family, &letters),
-        read(family, &[text]),
-        "{family:?}: {text:?}"
-    );
+    for (has_tools, in_thought) in [(true, false), (true, true), (false, false), (false, true)] {
+        let format = AnswerFormat::of_family(family);
+        let read = |pieces: &[&str]| read_by(format.reader(has_tools, in_thought), pieces);
+        let whole = read(&[text]);
+        for pieces in [&pieces, &letters] {
+            assert_eq!(read(pieces), whole, "{family:?}: {pieces:?}");
+        }
+    }
 }
