@@ -46,8 +46,10 @@ pub(super) async fn post(
     no_images(body.images.as_ref(), "images")?;
     let prompt = body.prompt.filter(|prompt| !prompt.is_empty());
     let system = body.system.filter(|system| !system.is_empty());
-    let mut question = Question::default();
-    question.suffix = body.suffix.filter(|suffix| !suffix.is_empty());
+    let mut question = Question {
+        suffix: body.suffix.filter(|suffix| !suffix.is_empty()),
+        ..Question::default()
+    };
     let is_raw = body.raw.unwrap_or(false) || question.suffix.is_some();
     match (prompt, is_raw) {
         (None, _) if question.suffix.is_none() => {}
