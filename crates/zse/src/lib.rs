@@ -15,7 +15,7 @@
 //! ```
 //!
 //! An [`Engine`] generates ([`generate`](Engine::generate), [`chat`](Engine::chat)), embeds
-//! ([`embed`](Engine::embed)) and scores ([`score`](Engine::score),
+//! ([`embed`](Engine::embed)), ranks ([`relevance`](Engine::relevance)) and scores ([`score`](Engine::score),
 //! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, up to
 //! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
 //! [`Generate`] asks for the form of a text, a priority, and whose keys and values it may find;
@@ -35,6 +35,7 @@ mod generation;
 mod options;
 mod perplexity;
 pub mod quantize;
+mod rerank;
 mod source;
 mod words;
 

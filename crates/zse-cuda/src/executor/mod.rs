@@ -15,7 +15,7 @@ use zse_model::executor::{
     Batch, Budget, ExecError, Executor, Flight, LoadError, Masks, MemoryReport, Output, Outputs,
     SampleJob, Sampled, Ticket, Want, finish,
 };
-use zse_model::program::ProgramOutput;
+use zse_model::program::{EmbedIndex, Op, Program, ProgramOutput};
 use zse_model::sampler::SampleError;
 
 use crate::device::{Device, DeviceMemory, Graph, PinnedMemory, Ptr};
@@ -78,7 +78,8 @@ impl CudaExecutor {
         let weights = Weights::load(&device, &model)?;
         let kv = KvStore::new(&device, &model.program, budget)?;
         let work = device.allocate("intermediate results", plan.arena.bytes())?;
-        let meta = Meta::new(&device, plan.words, groups, budget.block_len)?;
+        let separator = separator(&model.program);
+        let meta = Meta::new(&device, plan.words, groups, budget.block_len, separator)?;
         let best = device.pin(sample::WORDS * budget.max_outputs)?;
         device.synchronize()?;
         Ok(Self {
@@ -171,6 +172,17 @@ impl CudaExecutor {
             .collect::<Result<_, _>>()
             .map(Some)
     }
+}
+
+/// The token that ends the first of two texts, where a program tells them apart.
+fn separator(program: &Program) -> Option<u32> {
+    program.nodes.iter().find_map(|node| match node.op {
+        Op::Embed {
+            index: EmbedIndex::Segment { separator },
+            ..
+        } => Some(separator),
+        _ => None,
+    })
 }
 
 /// Whether a draw is that of the most likely token, with no other said.

@@ -35,6 +35,19 @@ impl Batch {
             Rows::Seqs => self.seqs.len(),
         }
     }
+
+    /// For each token, 1 behind the first `separator` of its sequence, else 0. The sequences are
+    /// whole.
+    pub fn segments(&self, separator: u32) -> Vec<u32> {
+        let mut segments = vec![0; self.tokens.len()];
+        for seq in &self.seqs {
+            let is_end = |&token: &TokenSource| token == TokenSource::Id(separator);
+            if let Some(end) = self.tokens[seq.tokens.clone()].iter().position(is_end) {
+                segments[seq.tokens.start + end + 1..seq.tokens.end].fill(1);
+            }
+        }
+        segments
+    }
 }
 
 /// Where a token comes from.
@@ -196,7 +209,7 @@ pub enum Output {
     Logits(Vec<f32>),
     /// For [`Want::LogProb`].
     LogProb(f32),
-    /// The embedding of a sequence, for a program that pools: `[width]`.
+    /// The embedding of a sequence, or its score, for a program that pools: `[width]` or `[1]`.
     Pooled(Vec<f32>),
 }
 

@@ -139,6 +139,7 @@ impl Batch {
                 EmbedIndex::Token => self.tokens.iter().map(|&TokenSource::Id(id)| id).max(),
                 EmbedIndex::Position => self.positions.iter().copied().max(),
                 EmbedIndex::Fixed(row) => Some(row),
+                EmbedIndex::Segment { .. } => Some(1),
             };
             if let Some(id) = largest.filter(|&id| u64::from(id) >= rows) {
                 return Err(ExecError::BadBatch(format!(
