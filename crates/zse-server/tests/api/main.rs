@@ -11,5 +11,7 @@ mod hostile;
 mod lifecycle;
 mod models;
 mod ollama;
+mod openapi;
 mod responses;
 mod text;
+mod ws;

@@ -1,6 +1,7 @@
 //! One continuation: what came since it was last asked for.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 use zse::{Chunk, Engine, Finished, Tokenizer};
 
 use crate::error::ApiError;
@@ -44,6 +45,16 @@ impl Echo {
     }
 }
 
+/// A continuation, or a piece of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CompletionChoice {
+    index: usize,
+    text: String,
+    logprobs: Option<Lists>,
+    /// `stop` or `length`.
+    finish_reason: Option<&'static str>,
+}
+
 /// A continuation while it comes.
 #[derive(Debug)]
 pub(super) struct Choice {
@@ -85,16 +96,16 @@ impl Choice {
     }
 
     /// What came since it was last asked.
-    pub(super) fn value(&mut self, index: usize) -> Value {
+    pub(super) fn value(&mut self, index: usize) -> CompletionChoice {
         let logprobs = self.logprobs.as_mut().map(|lists| {
             let next = Lists::at(lists.offset());
-            std::mem::replace(lists, next).value()
+            std::mem::replace(lists, next)
         });
-        json!({
-            "index": index,
-            "text": std::mem::take(&mut self.text),
-            "logprobs": logprobs,
-            "finish_reason": self.reason,
-        })
+        CompletionChoice {
+            index,
+            text: std::mem::take(&mut self.text),
+            logprobs,
+            finish_reason: self.reason,
+        }
     }
 }

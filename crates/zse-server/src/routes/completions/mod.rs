@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 use zse::Generate;
 
 use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
@@ -15,17 +16,22 @@ use crate::chat::{self, check_n, fits};
 use crate::error::ApiError;
 use crate::job::{self, Piece, Running};
 use crate::models::Model;
+use crate::openapi::All;
 use crate::request::{Fields, Prompt, Prompts};
-use crate::sampling::MAX_TOP;
+use crate::sampling::{MAX_TOP, Sampling};
 use crate::sse::{Events, Wire};
 use crate::state::{App, Slot, now};
-use crate::usage::{self, Usage};
-use choice::{Choice, Echo};
+use crate::usage::{self, Usage, UsageObject};
+use choice::{Choice, CompletionChoice, Echo};
 
 /// Tokens where none are asked for, as OpenAI has it.
 const DEFAULT_TOKENS: usize = 16;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(
+    as = CompletionRequest,
+    example = json!({ "prompt": "Once upon a time", "max_tokens": 24 }),
+)]
 struct Body {
     model: Option<String>,
     prompt: Prompts,
@@ -34,6 +40,8 @@ struct Body {
     suffix: Option<String>,
     best_of: Option<u32>,
     logprobs: Option<u32>,
+    /// Of type `text`, `json_object` or `json_schema`.
+    #[schema(value_type = Option<Object>)]
     response_format: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
@@ -54,6 +62,36 @@ struct Job {
     stream: StreamOptions,
 }
 
+/// A completion, or a piece of it.
+#[derive(Serialize, ToSchema)]
+struct Completion {
+    id: String,
+    /// `text_completion`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    model: String,
+    choices: Vec<CompletionChoice>,
+    /// In a stream, there if it was asked for; `null` in chunks that do not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UsageObject>)]
+    usage: Option<Option<UsageObject>>,
+}
+
+/// All parameters of a request.
+type Request = All<(Body, Sampling)>;
+
+/// How a text goes on
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    tag = "OpenAI",
+    request_body = inline(Request),
+    responses((
+        status = 200,
+        content((Completion = "application/json"), (Completion = "text/event-stream")),
+    )),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -174,7 +212,7 @@ impl Answer {
         mut self,
         mut running: Running,
         is_gone: &dyn Fn() -> bool,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Completion, ApiError> {
         while let Some(piece) = running.next(is_gone) {
             self.take(piece?);
         }
@@ -184,9 +222,7 @@ impl Answer {
             .enumerate()
             .map(|(index, mut choice)| choice.value(index))
             .collect();
-        let mut object = self.object(choices);
-        object["usage"] = self.usage.value();
-        Ok(object)
+        Ok(self.object(choices, Some(Some(self.usage.object()))))
     }
 
     /// Sends every piece as soon as it is certain. Ends with OpenAI's mark, after an error too.
@@ -206,18 +242,10 @@ impl Answer {
                 continue;
             }
             let choice = choice.value(index);
-            let mut chunk = self.object(vec![choice]);
-            if self.stream.continuous_usage_stats == Some(true) {
-                chunk["usage"] = self.usage.value();
-            } else if self.stream.include_usage == Some(true) {
-                chunk["usage"] = Value::Null;
-            }
-            events.send(&chunk);
+            events.send(&self.object(vec![choice], self.stream.usage(&self.usage)));
         }
         if self.stream.include_usage == Some(true) {
-            let mut chunk = self.object(Vec::new());
-            chunk["usage"] = self.usage.value();
-            events.send(&chunk);
+            events.send(&self.object(Vec::new(), Some(Some(self.usage.object()))));
         }
         events.done();
     }
@@ -243,13 +271,18 @@ impl Answer {
         }
     }
 
-    fn object(&self, choices: Vec<Value>) -> Value {
-        json!({
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model.name,
-            "choices": choices,
-        })
+    fn object(
+        &self,
+        choices: Vec<CompletionChoice>,
+        usage: Option<Option<UsageObject>>,
+    ) -> Completion {
+        Completion {
+            id: self.id.clone(),
+            object: "text_completion",
+            created: self.created,
+            model: self.model.name.clone(),
+            choices,
+            usage,
+        }
     }
 }
