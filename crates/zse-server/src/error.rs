@@ -4,7 +4,9 @@ use crate::routes::{anthropic, ollama, responses};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use zse::{EngineError, RequestError, TextError};
 
 /// Why a request was not served, as its client is told.
@@ -162,6 +164,16 @@ impl ApiError {
         )
     }
 
+    /// A plain request where a WebSocket is meant.
+    pub(crate) fn no_websocket() -> Self {
+        let message = "this path is a WebSocket: connect with ws:// or wss://";
+        Self::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "invalid_request_error",
+            message,
+        )
+    }
+
     pub(crate) fn unauthorized() -> Self {
         Self {
             code: Some("invalid_api_key"),
@@ -217,9 +229,15 @@ impl ApiError {
         }
     }
 
+    /// What a client is told.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Ollama's error object.
     pub(crate) fn ollama(&self) -> Value {
-        json!({ "error": self.message })
+        let error = self.message.clone();
+        json!(OllamaError { error })
     }
 
     /// Anthropic's error object.
@@ -234,20 +252,24 @@ impl ApiError {
             500.. => "api_error",
             _ => "invalid_request_error",
         };
-        json!({ "type": "error", "error": { "type": kind, "message": self.message } })
+        json!(AnthropicError {
+            kind: "error",
+            error: AnthropicErrorObject {
+                kind,
+                message: self.message.clone(),
+            },
+        })
     }
 
     /// The same error as a client of another API reads it.
     pub(crate) fn body_for(&self, path: &str) -> Value {
-        if path.starts_with(anthropic::PATH) {
-            return self.named(&anthropic::NAMES).anthropic();
-        }
         if path.starts_with(responses::PATH) {
             return self.named(&responses::NAMES).body();
         }
-        match ollama::PATHS.contains(&path) {
-            true => self.named(&ollama::NAMES).ollama(),
-            false => self.body(),
+        match Dialect::of(path) {
+            Dialect::OpenAi => self.body(),
+            Dialect::Anthropic => self.named(&anthropic::NAMES).anthropic(),
+            Dialect::Ollama => self.named(&ollama::NAMES).ollama(),
         }
     }
 
@@ -272,13 +294,73 @@ impl ApiError {
 
     /// OpenAI's error object.
     pub(crate) fn body(&self) -> Value {
-        json!({ "error": {
-            "message": self.message,
-            "type": self.kind,
-            "param": self.param,
-            "code": self.code,
-        }})
+        json!(Error {
+            error: ErrorObject {
+                message: self.message.clone(),
+                kind: self.kind,
+                param: self.param.clone(),
+                code: self.code,
+            },
+        })
     }
+}
+
+/// Whose error objects the clients of a path read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    OpenAi,
+    Anthropic,
+    Ollama,
+}
+
+impl Dialect {
+    pub(crate) fn of(path: &str) -> Self {
+        if path.starts_with(anthropic::PATH) {
+            return Self::Anthropic;
+        }
+        match ollama::PATHS.contains(&path) {
+            true => Self::Ollama,
+            false => Self::OpenAi,
+        }
+    }
+}
+
+/// OpenAI's error.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Error {
+    error: ErrorObject,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ErrorObject {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The parameter that is wrong, if it is one.
+    param: Option<String>,
+    /// For programs.
+    code: Option<&'static str>,
+}
+
+/// Anthropic's error.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnthropicError {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: AnthropicErrorObject,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AnthropicErrorObject {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: String,
+}
+
+/// Ollama's error.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OllamaError {
+    error: String,
 }
 
 impl From<zse::Error> for ApiError {

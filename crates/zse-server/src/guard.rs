@@ -9,6 +9,8 @@ use axum::http::Extensions;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
@@ -16,6 +18,11 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::state::App;
+
+/// The protocol that WebSockets speak here, for clients that ask for one by name.
+pub(crate) const PROTOCOL: &str = "zse";
+/// What stands before a key, in base64url without padding, among the protocols that are asked for.
+const KEY_PROTOCOL: &str = "zse.key.";
 
 /// Whose request it is: each key has its own stored responses, and finds nothing in the prefix cache
 /// that another asked.
@@ -115,9 +122,14 @@ fn check(config: &Config, request: &Request) -> Result<(), ApiError> {
     )))
 }
 
+/// Whether a path is for everyone: it says no more than that there is a server. The pages of `/docs`
+/// are the same files everywhere; the document that they show is not among them.
+pub(crate) fn is_open(path: &str) -> bool {
+    matches!(path, "/" | "/health" | "/docs") || path.starts_with("/docs/")
+}
+
 fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
-    let is_open = matches!(request.uri().path(), "/" | "/health");
-    if config.api_keys.is_empty() || is_open {
+    if config.api_keys.is_empty() || is_open(request.uri().path()) {
         return Ok(Tenant::default());
     }
     let headers = request.headers();
@@ -126,16 +138,27 @@ fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     let given = bearer.or(headers.get("x-api-key").and_then(|v| v.to_str().ok()));
-    let given = given.unwrap_or_default().as_bytes();
+    let given = given.map(|key| key.as_bytes().to_vec());
+    let given = given
+        .or_else(|| key_of_protocols(headers))
+        .unwrap_or_default();
     // Every key is looked at, so that time says neither which one matches nor how far.
     let keys = config.api_keys.iter().zip(1_u64..);
     let number = keys.fold(0, |found, (key, number)| {
-        u64::conditional_select(&found, &number, key.as_bytes().ct_eq(given))
+        u64::conditional_select(&found, &number, key.as_bytes().ct_eq(&given))
     });
     match usize::try_from(number) {
         Ok(number @ 1..) => Ok(Tenant::of_key(number)),
         _ => Err(ApiError::unauthorized()),
     }
+}
+
+/// The key among the protocols that a WebSocket is asked for. A browser can set no header for one but
+/// this, and an address would end in logs.
+fn key_of_protocols(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let protocols = text(headers, header::SEC_WEBSOCKET_PROTOCOL)?.split(',');
+    let mut keys = protocols.filter_map(|name| name.trim().strip_prefix(KEY_PROTOCOL));
+    BASE64_URL_SAFE_NO_PAD.decode(keys.next()?).ok()
 }
 
 fn preflight() -> Response {
@@ -255,6 +278,7 @@ mod tests {
             [("authorization", "Bearer one")],
             [("authorization", "bearer two")],
             [("x-api-key", "two")],
+            [("sec-websocket-protocol", "zse, zse.key.b25l")],
         ] {
             assert!(
                 authorize(&config, &request(&headers)).is_ok(),
@@ -266,6 +290,9 @@ mod tests {
             [("authorization", "Basic one")],
             [("authorization", "Bearer ")],
             [("x-api-key", "on")],
+            [("sec-websocket-protocol", "zse, zse.key.b24")],
+            [("sec-websocket-protocol", "zse.key.one")],
+            [("sec-websocket-protocol", "b25l")],
         ] {
             assert!(
                 authorize(&config, &request(&headers)).is_err(),

@@ -161,6 +161,17 @@ pub(crate) async fn streaming<T>(
     write: impl FnOnce(T, &Events) + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (events, response) = sse::channel(wire, app.config.keep_alive);
+    fill(app, events, start, write).await?;
+    Ok(response)
+}
+
+/// Fills a stream: `start` decides whether there is one, `write` goes on once that is known.
+pub(crate) async fn fill<T>(
+    app: &App,
+    events: Events,
+    start: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    write: impl FnOnce(T, &Events) + Send + 'static,
+) -> Result<(), ApiError> {
     let report = Arc::clone(&app.config.report);
     let (sender, receiver) = oneshot::channel();
     tokio::task::spawn_blocking(move || match start() {
@@ -175,6 +186,5 @@ pub(crate) async fn streaming<T>(
         }
     });
     let lost = || Err(ApiError::internal("the thread of a request has panicked"));
-    receiver.await.unwrap_or_else(|_| lost())?;
-    Ok(response)
+    receiver.await.unwrap_or_else(|_| lost())
 }

@@ -24,6 +24,7 @@
 
 mod chat;
 mod config;
+mod connection;
 mod embed;
 mod error;
 mod gap;
@@ -32,6 +33,7 @@ mod job;
 mod logprobs;
 mod metrics;
 mod models;
+mod openapi;
 mod patience;
 mod request;
 mod routes;

@@ -1,6 +1,8 @@
 //! Log-probabilities as OpenAI's two kinds of completions show them.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use zse::{TokenInfo, Tokenizer};
 
 /// What stands for a probability of 0: JSON has no infinity.
@@ -22,34 +24,62 @@ fn text(tokenizer: &Tokenizer, id: u32) -> String {
     String::from_utf8_lossy(&tokenizer.token_bytes(id)).into_owned()
 }
 
-/// The entries of `choices[].logprobs.content`: OpenAI's of a chat, with the ids that llama.cpp's
-/// server adds.
-pub(crate) fn content(tokens: &[TokenInfo], tokenizer: &Tokenizer) -> Vec<Value> {
-    let one = |id: u32, logprob: f32| {
-        json!({
-            "id": id,
-            "token": text(tokenizer, id),
-            "logprob": finite(logprob),
-            "bytes": tokenizer.token_bytes(id),
-        })
-    };
-    let entry = |info: &TokenInfo| {
-        let mut entry = one(info.id, info.logprob);
-        let top = info.top.iter();
-        entry["top_logprobs"] = top.map(|&(id, logprob)| one(id, logprob)).collect();
-        entry
+/// A token, and how likely it was.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct Logprob {
+    /// The token's id, which llama.cpp's server adds to OpenAI's entries.
+    id: u32,
+    token: String,
+    /// -9999 for a probability of 0.
+    logprob: f32,
+    /// The token's own bytes, which need not be whole characters.
+    #[schema(value_type = Vec<u32>)]
+    bytes: Vec<u8>,
+}
+
+impl Logprob {
+    fn new(tokenizer: &Tokenizer, id: u32, logprob: f32) -> Self {
+        Self {
+            id,
+            token: text(tokenizer, id),
+            logprob: finite(logprob),
+            bytes: tokenizer.token_bytes(id).to_vec(),
+        }
+    }
+}
+
+/// A token of an answer, and others that might have been there.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct TokenLogprob {
+    #[serde(flatten)]
+    drawn: Logprob,
+    top_logprobs: Vec<Logprob>,
+}
+
+/// The entries of `choices[].logprobs.content`.
+pub(crate) fn content(tokens: &[TokenInfo], tokenizer: &Tokenizer) -> Vec<TokenLogprob> {
+    let one = |&(id, logprob): &(u32, f32)| Logprob::new(tokenizer, id, logprob);
+    let entry = |info: &TokenInfo| TokenLogprob {
+        drawn: Logprob::new(tokenizer, info.id, info.logprob),
+        top_logprobs: info.top.iter().map(one).collect(),
     };
     shown(tokens, tokenizer).map(entry).collect()
 }
 
 /// `choices[].logprobs` of a completion: lists that run side by side.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = CompletionLogprobs)]
 pub(crate) struct Lists {
-    tokens: Vec<Value>,
-    logprobs: Vec<Value>,
-    top: Vec<Value>,
-    offsets: Vec<Value>,
+    tokens: Vec<String>,
+    /// The first token of a prompt has none.
+    token_logprobs: Vec<Option<f64>>,
+    /// From other tokens to how likely they were.
+    #[schema(value_type = Vec<Option<HashMap<String, f64>>>)]
+    top_logprobs: Vec<Option<Map<String, Value>>>,
+    /// Characters before each token.
+    text_offset: Vec<usize>,
     /// Characters of the text before the next token.
+    #[serde(skip)]
     offset: usize,
 }
 
@@ -79,31 +109,28 @@ impl Lists {
             let top: Map<String, Value> = top
                 .map(|&(id, logprob)| (text(tokenizer, id), finite(logprob).into()))
                 .collect();
-            self.add(tokenizer, info.id, Some(info.logprob), top.into());
+            self.add(tokenizer, info.id, Some(info.logprob), Some(top));
         }
     }
 
     /// Adds a token of the prompt, whose first one has no probability.
     pub(crate) fn prompt(&mut self, tokenizer: &Tokenizer, id: u32, logprob: Option<f32>) {
-        self.add(tokenizer, id, logprob, Value::Null);
+        self.add(tokenizer, id, logprob, None);
     }
 
-    fn add(&mut self, tokenizer: &Tokenizer, id: u32, logprob: Option<f32>, top: Value) {
+    fn add(
+        &mut self,
+        tokenizer: &Tokenizer,
+        id: u32,
+        logprob: Option<f32>,
+        top: Option<Map<String, Value>>,
+    ) {
         let text = text(tokenizer, id);
-        self.offsets.push(self.offset.into());
+        self.text_offset.push(self.offset);
         self.offset += text.chars().count();
-        self.tokens.push(text.into());
-        self.logprobs.push(logprob.map(finite).into());
-        self.top.push(top);
-    }
-
-    /// The object.
-    pub(crate) fn value(self) -> Value {
-        json!({
-            "tokens": self.tokens,
-            "token_logprobs": self.logprobs,
-            "top_logprobs": self.top,
-            "text_offset": self.offsets,
-        })
+        self.tokens.push(text);
+        let logprob = logprob.map(|logprob| f64::from(finite(logprob)));
+        self.token_logprobs.push(logprob);
+        self.top_logprobs.push(top);
     }
 }

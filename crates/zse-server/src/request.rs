@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
 use hyper::header::CONTENT_LENGTH;
 use serde::de::value::Error as PlainError;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, Visitor};
@@ -42,15 +43,15 @@ impl FromRequest<Arc<App>> for Fields {
         let body = body.map_err(|_| ApiError::slow_body())?;
         // Either too many bytes without a length, or a client that went away and will not read this.
         let body = body.map_err(|_| ApiError::too_large(limit))?;
-        let fields = match body.len() > LARGE {
-            true => job::blocking(move |_| parse(&body)).await?,
-            false => parse(&body)?,
-        };
-        Ok(Self { fields, tenant })
+        Self::read(body, tenant).await
     }
 }
 
-fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+/// The fields of a JSON object.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|e| ApiError::invalid(format!("the body is not valid JSON: {e}")))?;
     match value {
@@ -60,6 +61,23 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 }
 
 impl Fields {
+    /// The parameters in a body, or in the message that stands for one.
+    ///
+    /// # Errors
+    /// If it is no JSON object.
+    pub(crate) async fn read(body: Bytes, tenant: Tenant) -> Result<Self, ApiError> {
+        let fields = match body.len() > LARGE {
+            true => job::blocking(move |_| parse(&body)).await?,
+            false => parse(&body)?,
+        };
+        Ok(Self { fields, tenant })
+    }
+
+    /// Sets a parameter.
+    pub(crate) fn set(&mut self, name: &str, value: Value) {
+        self.fields.insert(name.to_owned(), value);
+    }
+
     /// Parameters that are grouped within others, of the same request.
     pub(crate) fn nested(&self, fields: Map<String, Value>) -> Self {
         Self {
@@ -221,6 +239,9 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Many<T> {
             .map_err(D::Error::custom)
     }
 }
+
+/// A text, or several.
+pub(crate) type Texts = Many<String>;
 
 /// Text or tokens: what OpenAI's `prompt` and `input` may be, one or several of them.
 #[derive(Clone, Debug, PartialEq)]

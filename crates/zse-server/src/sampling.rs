@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 use zse::{Generate, Mirostat, SampleParams, Tokenizer};
 
 use crate::error::ApiError;
 use crate::guard::Tenant;
-use crate::request::Many;
+use crate::request::Texts;
 
 /// Most stop strings, and breakers of DRY: each costs time at every character.
 const MAX_STRINGS: usize = 32;
@@ -21,11 +22,11 @@ const MAX_TOP: u32 = 20;
 
 /// Parameters with the names and defaults of OpenAI's API, and those of llama.cpp's and vLLM's
 /// servers for what OpenAI has no name for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct Sampling {
     n: Option<u32>,
     seed: Option<i64>,
-    stop: Option<Many<String>>,
+    stop: Option<Texts>,
     #[serde(default)]
     stop_token_ids: Vec<u32>,
     min_tokens: Option<usize>,

@@ -5,14 +5,18 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, ServeError};
+use crate::connection::Connection;
 use crate::models::{Served, aliases};
 use crate::patience::Patient;
 use crate::routes;
@@ -161,8 +165,8 @@ async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output 
                 Ok((stream, _)) => {
                     let service = service.clone();
                     let app = Arc::clone(app);
-                    let stopped = stopped.clone();
-                    tokio::spawn(connection(app, stream, service, stopped, place));
+                    let place = Connection::new(stopped.clone(), place);
+                    tokio::spawn(connection(app, stream, service, place));
                 }
                 // Mostly for want of file descriptors, which will come back.
                 Err(error) => {
@@ -187,23 +191,29 @@ async fn connection(
     app: Arc<App>,
     stream: TcpStream,
     service: axum::Router,
-    mut stopped: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    mut place: Connection,
 ) {
     // Tokens are small, and none should wait for the next.
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Patient::new(stream, app.config.write_timeout));
+    let service = TowerToHyperService::new(service);
+    let extension = place.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(extension.clone());
+        service.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.config.read_timeout)
         .max_buf_size(BUFFER)
         .max_headers(MAX_HEADERS)
-        .serve_connection(io, TowerToHyperService::new(service));
+        .serve_connection(io, service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // A client's mistakes on the wire are its own; there is nobody to tell.
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = async { _ = stopped.wait_for(|stop| *stop).await } => {
+        () = place.stopped() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

@@ -1,5 +1,5 @@
 //! Streams: a bounded channel of frames, server-sent events or lines of JSON, that becomes a
-//! response.
+//! response, or the messages of a WebSocket.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
-use serde_json::Value;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -56,13 +56,30 @@ impl Wire {
 /// The end that is written to, on a thread that may block.
 pub(crate) struct Events {
     frames: mpsc::Sender<Bytes>,
+    /// Whether a frame is an event's data and nothing more.
+    is_bare: bool,
     /// What went wrong inside, where the client was told in general words.
     failure: RefCell<Option<String>>,
 }
 
+/// A stream of events, and the data of each as a message of a WebSocket.
+pub(crate) fn messages() -> (Events, mpsc::Receiver<Bytes>) {
+    frames(true)
+}
+
+fn frames(is_bare: bool) -> (Events, mpsc::Receiver<Bytes>) {
+    let (sender, receiver) = mpsc::channel(CAPACITY);
+    let events = Events {
+        frames: sender,
+        is_bare,
+        failure: RefCell::default(),
+    };
+    (events, receiver)
+}
+
 /// A stream of events, and the response that carries it.
 pub(crate) fn channel(wire: Wire, keep_alive: Duration) -> (Events, Response) {
-    let (sender, receiver) = mpsc::channel(CAPACITY);
+    let (events, receiver) = frames(false);
     let body = EventBody {
         frames: receiver,
         wire,
@@ -75,10 +92,6 @@ pub(crate) fn channel(wire: Wire, keep_alive: Duration) -> (Events, Response) {
         // nginx would collect the events otherwise.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    let events = Events {
-        frames: sender,
-        failure: RefCell::default(),
-    };
     (events, (headers, Body::new(body)).into_response())
 }
 
@@ -89,18 +102,18 @@ impl Events {
     }
 
     /// Sends an object, and waits while the client is behind.
-    pub(crate) fn send(&self, data: &Value) {
-        self.frame(format!("data: {data}\n\n"));
+    pub(crate) fn send(&self, data: &impl Serialize) {
+        self.data(&text(data));
     }
 
     /// Sends an object as an event of this type.
-    pub(crate) fn named(&self, name: &str, data: &Value) {
-        self.frame(format!("event: {name}\ndata: {data}\n\n"));
+    pub(crate) fn named(&self, name: &str, data: &impl Serialize) {
+        self.frame(format!("event: {name}\ndata: {}\n\n", text(data)));
     }
 
     /// Sends an object as a line.
-    pub(crate) fn line(&self, data: &Value) {
-        self.frame(format!("{data}\n"));
+    pub(crate) fn line(&self, data: &impl Serialize) {
+        self.frame(text(data) + "\n");
     }
 
     /// Sends an error in the place where the next event would be.
@@ -116,7 +129,7 @@ impl Events {
 
     /// Sends the mark that OpenAI's streams end with.
     pub(crate) fn done(&self) {
-        self.frame("data: [DONE]\n\n".to_owned());
+        self.data("[DONE]");
     }
 
     /// Why the stream failed, if it is not for clients to know.
@@ -124,10 +137,22 @@ impl Events {
         self.failure.borrow().clone()
     }
 
+    fn data(&self, data: &str) {
+        self.frame(match self.is_bare {
+            true => data.to_owned(),
+            false => format!("data: {data}\n\n"),
+        });
+    }
+
     fn frame(&self, text: String) {
         // A client that is gone is noticed before the next piece is waited for.
         let _ = self.frames.blocking_send(text.into());
     }
+}
+
+/// An object as it is sent.
+fn text(data: &impl Serialize) -> String {
+    serde_json::to_string(data).expect("keys are texts, and nothing else can fail")
 }
 
 /// The end that the connection reads. Once the connection drops it, the writer sees that.

@@ -1,6 +1,7 @@
 //! Counts of tokens, and names of answers.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 use zse::FinishReason;
 
 use crate::sampling::random;
@@ -18,14 +19,33 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// OpenAI's object.
-    pub(crate) fn value(self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
-            "prompt_tokens_details": { "cached_tokens": self.cached },
-        })
+    pub(crate) fn object(self) -> UsageObject {
+        UsageObject {
+            prompt_tokens: self.prompt,
+            completion_tokens: self.completion,
+            total_tokens: self.prompt + self.completion,
+            prompt_tokens_details: PromptTokens {
+                cached_tokens: self.cached,
+            },
+        }
     }
+}
+
+/// Counts of tokens.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
+pub(crate) struct UsageObject {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+    prompt_tokens_details: PromptTokens,
+}
+
+/// Where the tokens of prompts came from.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+struct PromptTokens {
+    /// Those that the prefix cache had.
+    cached_tokens: usize,
 }
 
 /// An id such as `chatcmpl-0123...`.

@@ -4,20 +4,37 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::job;
 use crate::request::Fields;
 use crate::state::App;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = DetokenizeRequest)]
 struct Body {
     model: Option<String>,
     tokens: Vec<u32>,
 }
 
+/// The same text under two names.
+// llama.cpp's server says `content`, vLLM's `prompt`.
+#[derive(Serialize, ToSchema)]
+struct Text {
+    content: String,
+    prompt: String,
+}
+
+/// The text of tokens
+#[utoipa::path(
+    post,
+    path = "/detokenize",
+    tag = "Text",
+    request_body = Body,
+    responses((status = 200, body = Text)),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -32,8 +49,10 @@ pub(super) async fn post(
     }
     job::blocking(move |_| {
         let text = model.engine.tokenizer().decode(&body.tokens, false);
-        // llama.cpp's server says `content`, vLLM's `prompt`.
-        Ok(super::json(&json!({ "content": text, "prompt": text })))
+        Ok(super::json(&Text {
+            content: text.clone(),
+            prompt: text,
+        }))
     })
     .await
 }

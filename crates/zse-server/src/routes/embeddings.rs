@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::embed::Embed;
 use crate::error::ApiError;
@@ -15,7 +15,8 @@ use crate::job;
 use crate::request::{Fields, Prompts};
 use crate::state::App;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EmbeddingRequest)]
 struct Body {
     model: Option<String>,
     input: Prompts,
@@ -26,7 +27,7 @@ struct Body {
 }
 
 /// How the numbers are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Encoding {
     /// As a list.
@@ -36,6 +37,42 @@ enum Encoding {
     Base64,
 }
 
+#[derive(Serialize, ToSchema)]
+struct EmbeddingList {
+    object: &'static str,
+    data: Vec<Embedding>,
+    model: String,
+    usage: EmbeddingUsage,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Embedding {
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Vector {
+    Float(Vec<f32>),
+    Base64(String),
+}
+
+#[derive(Serialize, ToSchema)]
+struct EmbeddingUsage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+/// Embeddings of length 1
+#[utoipa::path(
+    post,
+    path = "/v1/embeddings",
+    tag = "OpenAI",
+    request_body = Body,
+    responses((status = 200, body = EmbeddingList)),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -53,29 +90,31 @@ pub(super) async fn post(
     job::blocking(move |is_gone| {
         let model = embedder.model.name.clone();
         let found = embedder.run(is_gone)?;
-        let numbered = found.vectors.iter().enumerate();
-        let data: Vec<Value> = numbered
-            .map(|(index, vector)| {
-                let embedding = write(vector, format);
-                json!({ "object": "embedding", "index": index, "embedding": embedding })
-            })
-            .collect();
-        Ok(super::json(&json!({
-            "object": "list",
-            "data": data,
-            "model": model,
-            "usage": { "prompt_tokens": found.tokens, "total_tokens": found.tokens },
-        })))
+        let numbered = found.vectors.into_iter().enumerate();
+        let data = numbered.map(|(index, vector)| Embedding {
+            object: "embedding",
+            index,
+            embedding: write(vector, format),
+        });
+        Ok(super::json(&EmbeddingList {
+            object: "list",
+            data: data.collect(),
+            model,
+            usage: EmbeddingUsage {
+                prompt_tokens: found.tokens,
+                total_tokens: found.tokens,
+            },
+        }))
     })
     .await
 }
 
-fn write(embedding: &[f32], format: Encoding) -> Value {
+fn write(embedding: Vec<f32>, format: Encoding) -> Vector {
     match format {
-        Encoding::Float => embedding.into(),
+        Encoding::Float => Vector::Float(embedding),
         Encoding::Base64 => {
             let bytes: Vec<u8> = embedding.iter().flat_map(|x| x.to_le_bytes()).collect();
-            BASE64_STANDARD.encode(bytes).into()
+            Vector::Base64(BASE64_STANDARD.encode(bytes))
         }
     }
 }
@@ -86,7 +125,12 @@ mod tests {
 
     #[test]
     fn base64_is_of_little_endian_floats() {
-        assert_eq!(write(&[1.0, -2.0], Encoding::Base64), "AACAPwAAAMA=");
-        assert_eq!(write(&[1.0, -2.0], Encoding::Float), json!([1.0, -2.0]));
+        let vector = vec![1.0, -2.0];
+        let text = Vector::Base64("AACAPwAAAMA=".to_owned());
+        assert_eq!(write(vector.clone(), Encoding::Base64), text);
+        assert_eq!(
+            write(vector.clone(), Encoding::Float),
+            Vector::Float(vector)
+        );
     }
 }

@@ -1,9 +1,19 @@
 //! `GET /health`: whether it serves; like `/`, it never wants a key.
 
 use axum::response::Response;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-/// It answers, so it serves: models are ready before connections are taken.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// Whether it serves
+///
+/// It answers, so it does: models are ready before connections are taken.
+#[utoipa::path(get, path = "/health", tag = "Server", responses((status = 200, body = Health)))]
 pub(super) async fn get() -> Response {
-    super::json(&json!({ "status": "ok" }))
+    super::json(&Health { status: "ok" })
 }

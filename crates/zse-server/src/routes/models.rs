@@ -4,42 +4,82 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::models::Status;
 use crate::state::App;
 
 /// A model under one of its names.
-fn object(model: &Status, id: &str) -> Value {
-    let mut object = json!({
-        "id": id,
-        "object": "model",
-        "created": model.created,
-        "owned_by": "zse",
-        "root": model.name,
-        "state": model.state.name(),
-    });
-    if let Some(engine) = &model.engine {
-        object["max_model_len"] = engine.limits().sequence().into();
-    }
-    object
+#[derive(Serialize, ToSchema)]
+struct Model {
+    id: String,
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    owned_by: &'static str,
+    /// Its own name, for which `id` may be another.
+    root: String,
+    /// `unloaded`, `loading` or `loaded`.
+    state: &'static str,
+    /// The longest sequence in tokens, once it is loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_model_len: Option<usize>,
 }
 
-/// All of them, by all their names.
+#[derive(Serialize, ToSchema)]
+struct ModelList {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+impl Model {
+    fn new(model: &Status, id: &str) -> Self {
+        let engine = model.engine.as_ref();
+        Self {
+            id: id.to_owned(),
+            object: "model",
+            created: model.created,
+            owned_by: "zse",
+            root: model.name.clone(),
+            state: model.state.name(),
+            max_model_len: engine.map(|engine| engine.limits().sequence()),
+        }
+    }
+}
+
+/// What is served, by all names
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "OpenAI",
+    responses((status = 200, body = ModelList)),
+)]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
     let mut data = Vec::new();
     for model in app.models.all() {
-        data.push(object(&model, &model.name));
-        data.extend(model.aliases.iter().map(|alias| object(&model, alias)));
+        data.push(Model::new(&model, &model.name));
+        data.extend(model.aliases.iter().map(|alias| Model::new(&model, alias)));
     }
-    super::json(&json!({ "object": "list", "data": data }))
+    super::json(&ModelList {
+        object: "list",
+        data,
+    })
 }
 
-/// One of them.
+/// A model
+#[utoipa::path(
+    get,
+    path = "/v1/models/{*id}",
+    tag = "OpenAI",
+    params(("id" = String, Path, description = "One of its names")),
+    responses((status = 200, body = Model)),
+)]
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    Ok(super::json(&object(&app.models.status(Some(&id))?, &id)))
+    let model = app.models.status(Some(&id))?;
+    Ok(super::json(&Model::new(&model, &id)))
 }

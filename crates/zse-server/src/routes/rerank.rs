@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::job;
@@ -18,7 +19,8 @@ use crate::usage;
 /// Most documents of a request.
 const MAX_DOCUMENTS: usize = 2048;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RerankRequest)]
 struct Body {
     model: Option<String>,
     query: String,
@@ -31,7 +33,8 @@ struct Body {
     instruction: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RerankDocument)]
 #[serde(
     untagged,
     expecting = "must be a text, or {\"text\": ...} with nothing else"
@@ -41,7 +44,9 @@ enum Document {
     Named(Named),
 }
 
-#[derive(Debug, Deserialize)]
+/// A document by the name of its text.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[schema(as = RerankNamedDocument)]
 #[serde(deny_unknown_fields)]
 struct Named {
     text: String,
@@ -67,10 +72,77 @@ const UNSUPPORTED: [Unsupported; 5] = [
     }),
 ];
 
+#[derive(Serialize, ToSchema)]
+struct Ranking {
+    id: String,
+    object: &'static str,
+    model: String,
+    /// The best first.
+    results: Vec<Ranked>,
+    usage: RankingUsage,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Ranked {
+    /// Of the document, in the request.
+    index: usize,
+    relevance_score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Named>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RankingUsage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+/// Which documents answer a query best
+#[utoipa::path(
+    post,
+    path = "/v1/rerank",
+    tag = "Text",
+    request_body = Body,
+    responses((status = 200, body = Ranking)),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Response, ApiError> {
+    rank(app, fields).await
+}
+
+/// As `/v1/rerank`, where Cohere's newer clients look
+#[utoipa::path(
+    post,
+    path = "/v2/rerank",
+    tag = "Text",
+    request_body = Body,
+    responses((status = 200, body = Ranking)),
+)]
+pub(super) async fn post_v2(
+    State(app): State<Arc<App>>,
+    fields: Fields,
+) -> Result<Response, ApiError> {
+    rank(app, fields).await
+}
+
+/// As `/v1/rerank`, where llama.cpp's and vLLM's clients look
+#[utoipa::path(
+    post,
+    path = "/rerank",
+    tag = "Text",
+    request_body = Body,
+    responses((status = 200, body = Ranking)),
+)]
+pub(super) async fn post_short(
+    State(app): State<Arc<App>>,
+    fields: Fields,
+) -> Result<Response, ApiError> {
+    rank(app, fields).await
+}
+
+async fn rank(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
     let tenant = fields.tenant();
     fields.finish(&UNSUPPORTED)?;
@@ -108,23 +180,23 @@ pub(super) async fn post(
         // The order of the request where two are equal.
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         ranked.truncate(body.top_n.unwrap_or(usize::MAX));
-        let results: Vec<Value> = ranked
-            .into_iter()
-            .map(|(index, score)| {
-                let mut result = json!({ "index": index, "relevance_score": score });
-                if body.return_documents == Some(true) {
-                    result["document"] = json!({ "text": body.documents[index].text() });
-                }
-                result
-            })
-            .collect();
-        Ok(super::json(&json!({
-            "id": usage::id("rerank"),
-            "object": "list",
-            "model": model.name,
-            "results": results,
-            "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
-        })))
+        let results = ranked.into_iter().map(|(index, relevance_score)| Ranked {
+            index,
+            relevance_score,
+            document: (body.return_documents == Some(true)).then(|| Named {
+                text: body.documents[index].text().to_owned(),
+            }),
+        });
+        Ok(super::json(&Ranking {
+            id: usage::id("rerank"),
+            object: "list",
+            results: results.collect(),
+            model: model.name.clone(),
+            usage: RankingUsage {
+                prompt_tokens: tokens,
+                total_tokens: tokens,
+            },
+        }))
     })
     .await
 }

@@ -4,29 +4,54 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::job;
 use crate::request::Fields;
 use crate::state::App;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = TokenizeRequest)]
 struct Body {
     model: Option<String>,
-    /// llama.cpp's server says `content`, vLLM's `prompt`.
+    /// The text; also as `prompt`.
+    // llama.cpp's server says `content`, vLLM's `prompt`.
     #[serde(alias = "prompt")]
     content: String,
-    /// BOS and EOS, as the model asks for them.
+    /// BOS and EOS, as the model asks for them (false); also as `add_special_tokens`.
     #[serde(alias = "add_special_tokens")]
     add_special: Option<bool>,
-    /// Whether the spelling of a special token stands for the token.
+    /// Whether the spelling of a special token stands for the token (true).
     parse_special: Option<bool>,
-    /// Gives the text of each token too.
+    /// Gives the text of each token too (false).
     with_pieces: Option<bool>,
 }
 
+#[derive(Serialize, ToSchema)]
+struct Tokens {
+    count: usize,
+    tokens: Vec<Token>,
+    /// The longest sequence in tokens.
+    max_model_len: usize,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Token {
+    Id(u32),
+    WithPiece { id: u32, piece: String },
+}
+
+/// The tokens of a text
+#[utoipa::path(
+    post,
+    path = "/tokenize",
+    tag = "Text",
+    request_body = Body,
+    responses((status = 200, body = Tokens)),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -44,16 +69,15 @@ pub(super) async fn post(
         let piece = |&id: &u32| match body.with_pieces {
             Some(true) => {
                 let piece = String::from_utf8_lossy(&tokenizer.token_bytes(id)).into_owned();
-                json!({ "id": id, "piece": piece })
+                Token::WithPiece { id, piece }
             }
-            _ => id.into(),
+            _ => Token::Id(id),
         };
-        let tokens: Vec<Value> = ids.iter().map(piece).collect();
-        Ok(super::json(&json!({
-            "count": tokens.len(),
-            "tokens": tokens,
-            "max_model_len": model.engine.limits().sequence(),
-        })))
+        Ok(super::json(&Tokens {
+            count: ids.len(),
+            tokens: ids.iter().map(piece).collect(),
+            max_model_len: model.engine.limits().sequence(),
+        }))
     })
     .await
 }

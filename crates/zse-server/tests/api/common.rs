@@ -151,6 +151,11 @@ impl Running {
         self.request("GET", path, "", "")
     }
 
+    /// The head of an answer whose body may be no text, in lower case.
+    pub(crate) fn head(&self, path: &str) -> String {
+        self.request("HEAD", path, "", "").head
+    }
+
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.request("POST", path, "", &body.to_string())
     }

@@ -24,7 +24,8 @@ class Docs(ServerTest):
         blocks = re.findall(r"^```(\w*)\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
         texts = [text for kind, text in blocks if kind == language and self.is_served(text)]
         self.assertTrue(texts)
-        return [text.replace("http://127.0.0.1:8000", self.url) for text in texts]
+        host = self.url.removeprefix("http://")
+        return [text.replace("127.0.0.1:8000", host) for text in texts]
 
     def is_served(self, text: str) -> bool:
         return EMBEDDER not in text

@@ -7,20 +7,22 @@ mod stream;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::post;
-use serde::Deserialize;
-use serde_json::json as object_of;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::json;
 use crate::error::ApiError;
 use crate::job;
+use crate::openapi::All;
 use crate::request::Fields;
+use crate::sampling::Sampling;
 use crate::sse::Wire;
 use crate::state::App;
-use answer::Answer;
+use answer::{Answer, Message};
 use request::Question;
 
 /// Where its paths begin, whose errors have Anthropic's shape.
@@ -37,19 +39,35 @@ pub(crate) const NAMES: [(&str, &str); 3] = [
 ];
 
 /// Its routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/messages", post(create))
-        .route("/v1/messages/count_tokens", post(count_tokens))
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(create))
+        .routes(routes!(count_tokens))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessageCreate)]
 struct Create {
     max_tokens: usize,
     stream: Option<bool>,
 }
 
-/// The next message of a conversation.
+/// All parameters of a request.
+type Request = All<(Create, Question, Sampling)>;
+
+/// The next message of a conversation
+///
+/// A stream has Anthropic's typed events, from `message_start` to `message_stop`.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "Anthropic",
+    request_body = inline(Request),
+    responses((
+        status = 200,
+        content((Message = "application/json"), (String = "text/event-stream")),
+    )),
+)]
 async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Response, ApiError> {
     let body: Create = fields.take()?;
     let question: Question = fields.take()?;
@@ -67,7 +85,22 @@ async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Respo
     }
 }
 
-/// How many tokens a conversation has.
+/// All parameters of a count.
+type CountRequest = All<(Question, Sampling)>;
+
+#[derive(Serialize, ToSchema)]
+struct TokenCount {
+    input_tokens: usize,
+}
+
+/// How many tokens a conversation has
+#[utoipa::path(
+    post,
+    path = "/v1/messages/count_tokens",
+    tag = "Anthropic",
+    request_body = inline(CountRequest),
+    responses((status = 200, body = TokenCount)),
+)]
 async fn count_tokens(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -75,8 +108,8 @@ async fn count_tokens(
     let question: Question = fields.take()?;
     let ready = question.chat(fields)?.ready(&app).await?;
     job::blocking(move |_| {
-        let tokens = ready.tokens()?.len();
-        Ok(json(&object_of!({ "input_tokens": tokens })))
+        let input_tokens = ready.tokens()?.len();
+        Ok(json(&TokenCount { input_tokens }))
     })
     .await
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::messages;
 use crate::chat::{Calls, Chat, of_schema};
@@ -9,28 +10,48 @@ use crate::error::ApiError;
 use crate::request::{Fields, Unsupported, never, unsupported};
 
 /// What a message and a count of tokens have in common.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(
+    as = MessageQuestion,
+    example = json!({
+        "model": "builtin",
+        "max_tokens": 100,
+        "messages": [{ "role": "user", "content": "How do I quantize a model?" }],
+    }),
+)]
 pub(super) struct Question {
     model: Option<String>,
+    /// With `role` and `content`: text, or blocks.
+    #[schema(value_type = Vec<Object>)]
     messages: Vec<Value>,
+    /// A text, or blocks of text.
     system: Option<Value>,
+    /// With `name` and `input_schema`.
     #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
     tools: Vec<Value>,
+    /// Of type `auto`, `any`, `tool` or `none`.
+    #[schema(value_type = Option<Object>)]
     tool_choice: Option<Value>,
     #[serde(default)]
     stop_sequences: Vec<String>,
     thinking: Option<Thinking>,
+    /// `format`.
+    #[schema(value_type = Option<Object>)]
     output_config: Option<Map<String, Value>>,
+    /// `user_id`.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
-    /// The prefix cache finds what was asked before without being told.
+    /// Not needed: the prefix cache finds what was asked before without being told.
     #[serde(rename = "cache_control")]
     _cache_control: Option<Value>,
 }
 
 /// Whether, and how much, the model thinks first.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Thinking {
+    /// `disabled`, `enabled` or `adaptive`.
     #[serde(rename = "type")]
     kind: String,
     budget_tokens: Option<usize>,

@@ -1,13 +1,15 @@
 //! The answer in one piece.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
+use zse::ToolCall;
 
 use super::Shape;
 use crate::chat::{Reply, Talk};
 use crate::error::ApiError;
-use crate::logprobs;
+use crate::logprobs::{self, TokenLogprob};
 use crate::state::now;
-use crate::usage;
+use crate::usage::{self, UsageObject};
 
 /// What all pieces of an answer have in common.
 pub(super) struct Answer {
@@ -15,6 +17,91 @@ pub(super) struct Answer {
     pub(super) created: u64,
     pub(super) talk: Talk,
     pub(super) shape: Shape,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChatCompletion {
+    id: String,
+    /// `chat.completion`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    model: String,
+    choices: Vec<ChatChoice>,
+    usage: UsageObject,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ChatChoice {
+    index: usize,
+    message: AnswerMessage,
+    logprobs: Option<ChatLogprobs>,
+    /// `stop`, `length` or `tool_calls`.
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AnswerMessage {
+    /// `assistant`.
+    role: &'static str,
+    /// Absent where tools are called without a word.
+    content: Option<String>,
+    /// Always `null`.
+    #[schema(value_type = Option<String>)]
+    refusal: (),
+    /// What a model thought that thinks first.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reasoning_content: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call>,
+}
+
+/// A call of a function.
+#[derive(Serialize, ToSchema)]
+struct Call {
+    id: String,
+    /// `function`.
+    #[serde(rename = "type")]
+    kind: String,
+    function: CalledFunction,
+}
+
+#[derive(Serialize, ToSchema)]
+struct CalledFunction {
+    name: String,
+    /// JSON as text.
+    arguments: String,
+}
+
+/// How likely the tokens were.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChatLogprobs {
+    content: Vec<TokenLogprob>,
+    /// Always `null`.
+    #[schema(value_type = Option<String>)]
+    refusal: (),
+}
+
+impl ChatLogprobs {
+    pub(super) fn new(content: Vec<TokenLogprob>) -> Self {
+        Self {
+            content,
+            refusal: (),
+        }
+    }
+}
+
+impl From<ToolCall> for Call {
+    fn from(call: ToolCall) -> Self {
+        Self {
+            id: call.id,
+            kind: call.kind,
+            function: CalledFunction {
+                name: call.function.name,
+                arguments: call.function.arguments,
+            },
+        }
+    }
 }
 
 impl Answer {
@@ -28,44 +115,35 @@ impl Answer {
     }
 
     /// Waits for all of it. What it gives once the client is gone does not matter.
-    pub(super) fn whole(&mut self, is_gone: &dyn Fn() -> bool) -> Result<Value, ApiError> {
+    pub(super) fn whole(&mut self, is_gone: &dyn Fn() -> bool) -> Result<ChatCompletion, ApiError> {
         let replies = self.talk.whole(is_gone)?.into_iter().enumerate();
-        let choices: Vec<Value> = replies.map(|(i, reply)| self.choice(i, &reply)).collect();
-        Ok(json!({
-            "id": self.id,
-            "object": "chat.completion",
-            "created": self.created,
-            "model": self.talk.model.name,
-            "choices": choices,
-            "usage": self.talk.usage.value(),
-        }))
+        Ok(ChatCompletion {
+            id: self.id.clone(),
+            object: "chat.completion",
+            created: self.created,
+            model: self.talk.model.name.clone(),
+            choices: replies.map(|(i, reply)| self.choice(i, reply)).collect(),
+            usage: self.talk.usage.object(),
+        })
     }
 
-    fn choice(&self, index: usize, reply: &Reply) -> Value {
+    fn choice(&self, index: usize, reply: Reply) -> ChatChoice {
         let calls = reply.calls.len();
-        let content = match calls > 0 && reply.text.is_empty() {
-            true => Value::Null,
-            false => reply.text.as_str().into(),
-        };
-        let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
-        if !reply.reasoning.is_empty() {
-            message["reasoning_content"] = reply.reasoning.as_str().into();
+        let logprobs = self.shape.logprobs.then(|| {
+            let tokenizer = self.talk.model.engine.tokenizer();
+            ChatLogprobs::new(logprobs::content(&reply.tokens, tokenizer))
+        });
+        ChatChoice {
+            index,
+            logprobs,
+            finish_reason: reply.reason().map(|r| usage::reason(r, calls)),
+            message: AnswerMessage {
+                role: "assistant",
+                content: Some(reply.text).filter(|text| calls == 0 || !text.is_empty()),
+                refusal: (),
+                reasoning_content: reply.reasoning,
+                tool_calls: reply.calls.into_iter().map(Call::from).collect(),
+            },
         }
-        if calls > 0 {
-            message["tool_calls"] = reply.calls.iter().map(|call| json!(call)).collect();
-        }
-        let logprobs = match self.shape.logprobs {
-            true => {
-                let tokenizer = self.talk.model.engine.tokenizer();
-                json!({ "content": logprobs::content(&reply.tokens, tokenizer), "refusal": null })
-            }
-            false => Value::Null,
-        };
-        json!({
-            "index": index,
-            "message": message,
-            "logprobs": logprobs,
-            "finish_reason": reply.reason().map(|r| usage::reason(r, calls)),
-        })
     }
 }

@@ -9,25 +9,43 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::json;
-use crate::chat::{self, Calls, Chat, messages};
+use crate::chat::{self, Calls, Chat, Ready, messages};
 use crate::error::ApiError;
 use crate::job;
+use crate::openapi::All;
 use crate::request::{Fields, Unsupported, if_false, never, unsupported};
-use crate::sampling::check_top;
-use crate::sse::Wire;
+use crate::sampling::{Sampling, check_top};
+use crate::sse::{self, Events, Wire};
 use crate::state::App;
-use answer::Answer;
+use crate::usage::{Usage, UsageObject};
+use answer::{Answer, ChatCompletion};
+use stream::ChatCompletionChunk;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(
+    as = ChatCompletionRequest,
+    example = json!({
+        "messages": [{ "role": "user", "content": "How do I quantize a model?" }],
+        "temperature": 0,
+    }),
+)]
 struct Body {
     model: Option<String>,
+    /// With `role`, `content` (text, or parts of text), and `tool_calls` or `tool_call_id`.
+    #[schema(value_type = Vec<Object>)]
     messages: Vec<Value>,
+    /// Functions that may be called.
     #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
     tools: Vec<Value>,
+    /// `auto`, `none`, `required`, or a function by its name.
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
+    /// Of type `text`, `json_object` or `json_schema`.
+    #[schema(value_type = Option<Object>)]
     response_format: Option<Value>,
     reasoning_effort: Option<String>,
     max_tokens: Option<usize>,
@@ -45,7 +63,7 @@ struct Body {
 }
 
 /// What a stream has beside text.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StreamOptions {
     /// A last chunk with the counts of tokens.
@@ -54,6 +72,17 @@ pub(super) struct StreamOptions {
     pub(super) continuous_usage_stats: Option<bool>,
     /// Noise that hides how long tokens are, of which there is none.
     include_obfuscation: Option<bool>,
+}
+
+impl StreamOptions {
+    /// What a chunk says of the tokens so far: nothing, `null`, or counts.
+    pub(super) fn usage(self, usage: &Usage) -> Option<Option<UsageObject>> {
+        match (self.continuous_usage_stats, self.include_usage) {
+            (Some(true), _) => Some(Some(usage.object())),
+            (_, Some(true)) => Some(None),
+            _ => None,
+        }
+    }
 }
 
 /// Parameters that ask for nothing in these values, and for what is not there in others.
@@ -88,57 +117,107 @@ struct Shape {
     stream: StreamOptions,
 }
 
+/// A request that is sound, and its loaded model.
+pub(super) struct Question {
+    ready: Ready,
+    shape: Shape,
+    is_stream: bool,
+}
+
+/// All parameters of a request.
+type Request = All<(Body, Sampling)>;
+
+/// The next message of a conversation
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "OpenAI",
+    request_body = inline(Request),
+    responses((
+        status = 200,
+        content(
+            (ChatCompletion = "application/json"),
+            (ChatCompletionChunk = "text/event-stream"),
+        ),
+    )),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Response, ApiError> {
-    let body: Body = fields.take()?;
-    let sampling = fields.sampling()?;
-    fields.finish(&UNSUPPORTED)?;
-    let is_stream = is_stream(body.stream, body.stream_options)?;
-    let (logprobs, top_logprobs) = body.logprobs()?;
-    let shape = Shape {
-        logprobs,
-        stream: body.stream_options.unwrap_or_default(),
-    };
-    let max_tokens = match (body.max_tokens, body.max_completion_tokens) {
-        (Some(a), Some(b)) if a != b => {
-            let message = "max_tokens and max_completion_tokens differ: give one of them";
-            return Err(ApiError::param("max_tokens", message));
-        }
-        (a, b) => b.or(a),
-    };
-    let chat = Chat {
-        model: body.model,
-        messages: messages::read(body.messages)?,
-        tools: body.tools,
-        calls: Calls::of(body.tool_choice.as_ref())?,
-        parallel: body.parallel_tool_calls,
-        form: chat::of_response(body.response_format.as_ref())?,
-        sampling,
-        max_tokens,
-        top_logprobs,
-        effort: body
-            .reasoning_effort
-            .map(|effort| ("reasoning_effort", effort)),
-        ..Chat::default()
-    };
-    let ready = chat.ready(&app).await?;
-    if is_stream {
-        job::streaming(
-            &app,
-            Wire::Events,
+    let question = Question::read(&app, fields).await?;
+    if question.is_stream {
+        let (events, response) = sse::channel(Wire::Events, app.config.keep_alive);
+        question.stream(&app, events).await?;
+        Ok(response)
+    } else {
+        let Question { ready, shape, .. } = question;
+        job::blocking(move |is_gone| {
+            let mut answer = Answer::new(ready.start()?, shape);
+            Ok(json(&answer.whole(is_gone)?))
+        })
+        .await
+    }
+}
+
+impl Question {
+    /// Reads a request, and waits for its model.
+    ///
+    /// # Errors
+    /// Names what is wrong.
+    pub(super) async fn read(app: &Arc<App>, mut fields: Fields) -> Result<Self, ApiError> {
+        let body: Body = fields.take()?;
+        let sampling = fields.sampling()?;
+        fields.finish(&UNSUPPORTED)?;
+        let is_stream = is_stream(body.stream, body.stream_options)?;
+        let (logprobs, top_logprobs) = body.logprobs()?;
+        let shape = Shape {
+            logprobs,
+            stream: body.stream_options.unwrap_or_default(),
+        };
+        let max_tokens = match (body.max_tokens, body.max_completion_tokens) {
+            (Some(a), Some(b)) if a != b => {
+                let message = "max_tokens and max_completion_tokens differ: give one of them";
+                return Err(ApiError::param("max_tokens", message));
+            }
+            (a, b) => b.or(a),
+        };
+        let chat = Chat {
+            model: body.model,
+            messages: messages::read(body.messages)?,
+            tools: body.tools,
+            calls: Calls::of(body.tool_choice.as_ref())?,
+            parallel: body.parallel_tool_calls,
+            form: chat::of_response(body.response_format.as_ref())?,
+            sampling,
+            max_tokens,
+            top_logprobs,
+            effort: body
+                .reasoning_effort
+                .map(|effort| ("reasoning_effort", effort)),
+            ..Chat::default()
+        };
+        Ok(Self {
+            ready: chat.ready(app).await?,
+            shape,
+            is_stream,
+        })
+    }
+
+    /// Writes the answer as a stream, once it is known that there is one.
+    ///
+    /// # Errors
+    /// If the conversation cannot be rendered, or does not fit.
+    pub(super) async fn stream(self, app: &App, events: Events) -> Result<(), ApiError> {
+        let Self { ready, shape, .. } = self;
+        job::fill(
+            app,
+            events,
             move || ready.start(),
             move |talk, events| {
                 stream::write(&mut Answer::new(talk, shape), events);
             },
         )
-        .await
-    } else {
-        job::blocking(move |is_gone| {
-            let mut answer = Answer::new(ready.start()?, shape);
-            Ok(json(&answer.whole(is_gone)?))
-        })
         .await
     }
 }

@@ -1,18 +1,132 @@
 //! The answer as a stream of chunks.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::answer::Answer;
+use super::answer::{Answer, ChatLogprobs};
 use crate::chat::{Event, Part};
-use crate::logprobs;
+use crate::logprobs::{self, TokenLogprob};
 use crate::sse::Events;
-use crate::usage;
+use crate::usage::{self, UsageObject};
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChatCompletionChunk {
+    id: String,
+    /// `chat.completion.chunk`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    model: String,
+    choices: Vec<ChunkChoice>,
+    /// There if it was asked for; `null` in chunks that do not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UsageObject>)]
+    usage: Option<Option<UsageObject>>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ChunkChoice {
+    index: usize,
+    delta: Delta,
+    logprobs: Option<ChatLogprobs>,
+    /// In the last chunk of a choice: `stop`, `length` or `tool_calls`.
+    finish_reason: Option<&'static str>,
+}
+
+/// What is new.
+#[derive(Default, Serialize, ToSchema)]
+struct Delta {
+    /// In the first chunk of a choice: `assistant`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    /// Always `null`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    refusal: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallDelta>,
+}
+
+/// A call that begins, or more of its arguments.
+#[derive(Serialize, ToSchema)]
+struct CallDelta {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// `function`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: FunctionDelta,
+}
+
+#[derive(Serialize, ToSchema)]
+struct FunctionDelta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// JSON as text.
+    arguments: String,
+}
+
+impl From<Part> for Delta {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Text(text) => Self {
+                content: Some(text),
+                ..Self::default()
+            },
+            Part::Reasoning(text) => Self {
+                reasoning_content: Some(text),
+                ..Self::default()
+            },
+            Part::Call { index, id, name } => Self::call(CallDelta {
+                index,
+                id: Some(id),
+                kind: Some("function"),
+                function: FunctionDelta {
+                    name: Some(name),
+                    arguments: String::new(),
+                },
+            }),
+            Part::Arguments { index, text } => Self::call(CallDelta {
+                index,
+                id: None,
+                kind: None,
+                function: FunctionDelta {
+                    name: None,
+                    arguments: text,
+                },
+            }),
+        }
+    }
+}
+
+impl Delta {
+    /// How a choice begins.
+    fn first() -> Self {
+        Self {
+            role: Some("assistant"),
+            content: Some(String::new()),
+            refusal: Some(()),
+            ..Self::default()
+        }
+    }
+
+    fn call(call: CallDelta) -> Self {
+        Self {
+            tool_calls: vec![call],
+            ..Self::default()
+        }
+    }
+}
 
 /// Sends every piece as soon as it is certain. Ends with OpenAI's mark, after an error too.
 pub(super) fn write(answer: &mut Answer, events: &Events) {
     for index in 0..answer.talk.n() {
-        let delta = json!({ "role": "assistant", "content": "", "refusal": null });
-        answer.send(events, index, delta, None);
+        answer.send(events, index, Delta::first(), None, None);
     }
     let is_gone = || events.is_gone();
     while let Some(event) = answer.talk.next(&is_gone) {
@@ -36,7 +150,7 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
             }) => {
                 answer.parts(events, choice, parts, None);
                 let reason = usage::reason(&finished.reason, calls);
-                answer.send(events, choice, json!({}), Some(reason));
+                answer.send(events, choice, Delta::default(), None, Some(reason));
             }
             Err(error) => {
                 events.error(&error);
@@ -47,7 +161,7 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
     }
     if answer.shape.stream.include_usage == Some(true) {
         let mut chunk = answer.chunk(Vec::new());
-        chunk["usage"] = answer.talk.usage.value();
+        chunk.usage = Some(Some(answer.talk.usage.object()));
         events.send(&chunk);
     }
     events.done();
@@ -56,65 +170,47 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
 impl Answer {
     /// Sends pieces of a choice. Log-probabilities go with the first piece, or alone while their
     /// text is held back.
-    fn parts(&self, events: &Events, index: usize, parts: Vec<Part>, logprobs: Option<Vec<Value>>) {
+    fn parts(
+        &self,
+        events: &Events,
+        index: usize,
+        parts: Vec<Part>,
+        logprobs: Option<Vec<TokenLogprob>>,
+    ) {
         let mut logprobs = logprobs.filter(|entries| !entries.is_empty());
         for part in parts {
-            let delta = match part {
-                Part::Text(text) => json!({ "content": text }),
-                Part::Reasoning(text) => json!({ "reasoning_content": text }),
-                Part::Call { index, id, name } => json!({ "tool_calls": [{
-                    "index": index,
-                    "id": id,
-                    "type": "function",
-                    "function": { "name": name, "arguments": "" },
-                }]}),
-                Part::Arguments { index, text } => json!({ "tool_calls": [{
-                    "index": index,
-                    "function": { "arguments": text },
-                }]}),
-            };
-            self.delta(events, index, delta, logprobs.take());
+            self.send(events, index, part.into(), logprobs.take(), None);
         }
         if logprobs.is_some() {
-            self.delta(events, index, json!({}), logprobs);
+            self.send(events, index, Delta::default(), logprobs, None);
         }
     }
 
-    fn send(&self, events: &Events, index: usize, delta: Value, reason: Option<&str>) {
-        let choice = json!({
-            "index": index,
-            "delta": delta,
-            "logprobs": null,
-            "finish_reason": reason,
-        });
+    fn send(
+        &self,
+        events: &Events,
+        index: usize,
+        delta: Delta,
+        logprobs: Option<Vec<TokenLogprob>>,
+        finish_reason: Option<&'static str>,
+    ) {
+        let choice = ChunkChoice {
+            index,
+            delta,
+            logprobs: logprobs.map(ChatLogprobs::new),
+            finish_reason,
+        };
         events.send(&self.chunk(vec![choice]));
     }
 
-    fn delta(&self, events: &Events, index: usize, delta: Value, logprobs: Option<Vec<Value>>) {
-        let logprobs = logprobs.map(|entries| json!({ "content": entries, "refusal": null }));
-        let choice = json!({
-            "index": index,
-            "delta": delta,
-            "logprobs": logprobs,
-            "finish_reason": null,
-        });
-        events.send(&self.chunk(vec![choice]));
-    }
-
-    fn chunk(&self, choices: Vec<Value>) -> Value {
-        let mut chunk = json!({
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.talk.model.name,
-            "choices": choices,
-        });
-        let stream = self.shape.stream;
-        if stream.continuous_usage_stats == Some(true) {
-            chunk["usage"] = self.talk.usage.value();
-        } else if stream.include_usage == Some(true) {
-            chunk["usage"] = Value::Null;
+    fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatCompletionChunk {
+        ChatCompletionChunk {
+            id: self.id.clone(),
+            object: "chat.completion.chunk",
+            created: self.created,
+            model: self.talk.model.name.clone(),
+            choices,
+            usage: self.shape.stream.usage(&self.talk.usage),
         }
-        chunk
     }
 }

@@ -1,10 +1,11 @@
 //! One continuation: what came since it was last asked for.
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 use zse::{Chunk, Engine, Finished, TokenInfo, Tokenizer};
 
 use crate::error::ApiError;
-use crate::logprobs::{self, Lists};
+use crate::logprobs::{self, Lists, TokenLogprob};
 use crate::usage;
 
 /// A prompt that is given back before its continuation.
@@ -53,44 +54,60 @@ pub(super) enum Form {
     Entries,
 }
 
-#[derive(Debug)]
+/// Those of a continuation, in either form.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
 enum Logprobs {
     Lists(Lists),
-    Entries(Vec<Value>),
+    Entries { content: Vec<TokenLogprob> },
 }
 
 impl Logprobs {
     fn new(form: Form) -> Self {
         match form {
             Form::Lists => Self::Lists(Lists::default()),
-            Form::Entries => Self::Entries(Vec::new()),
+            Form::Entries => Self::Entries {
+                content: Vec::new(),
+            },
         }
     }
 
     fn extend(&mut self, tokens: &[TokenInfo], tokenizer: &Tokenizer) {
         match self {
             Self::Lists(lists) => lists.extend(tokens, tokenizer),
-            Self::Entries(entries) => entries.extend(logprobs::content(tokens, tokenizer)),
+            Self::Entries { content } => content.extend(logprobs::content(tokens, tokenizer)),
         }
     }
 
     fn is_empty(&self) -> bool {
         match self {
             Self::Lists(lists) => lists.is_empty(),
-            Self::Entries(entries) => entries.is_empty(),
+            Self::Entries { content } => content.is_empty(),
         }
     }
 
     /// What there is; what comes later goes on behind it.
-    fn take(&mut self) -> Value {
+    fn take(&mut self) -> Self {
         match self {
             Self::Lists(lists) => {
                 let next = Lists::at(lists.offset());
-                std::mem::replace(lists, next).value()
+                Self::Lists(std::mem::replace(lists, next))
             }
-            Self::Entries(entries) => json!({ "content": std::mem::take(entries) }),
+            Self::Entries { content } => Self::Entries {
+                content: std::mem::take(content),
+            },
         }
     }
+}
+
+/// A continuation, or a piece of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CompletionChoice {
+    index: usize,
+    text: String,
+    logprobs: Option<Logprobs>,
+    /// `stop` or `length`.
+    finish_reason: Option<&'static str>,
 }
 
 /// A continuation while it comes.
@@ -145,13 +162,12 @@ impl Choice {
     }
 
     /// What came since it was last asked.
-    pub(super) fn value(&mut self, index: usize) -> Value {
-        let logprobs = self.logprobs.as_mut().map(Logprobs::take);
-        json!({
-            "index": index,
-            "text": std::mem::take(&mut self.text),
-            "logprobs": logprobs,
-            "finish_reason": self.reason,
-        })
+    pub(super) fn value(&mut self, index: usize) -> CompletionChoice {
+        CompletionChoice {
+            index,
+            text: std::mem::take(&mut self.text),
+            logprobs: self.logprobs.as_mut().map(Logprobs::take),
+            finish_reason: self.reason,
+        }
     }
 }

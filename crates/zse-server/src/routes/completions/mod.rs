@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 use zse::Generate;
 
 use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
@@ -16,17 +17,22 @@ use crate::error::ApiError;
 use crate::gap;
 use crate::job::{self, Piece, Running};
 use crate::models::Model;
+use crate::openapi::All;
 use crate::request::{Fields, Prompt, Prompts};
-use crate::sampling::check_top;
+use crate::sampling::{Sampling, check_top};
 use crate::sse::{Events, Wire};
 use crate::state::{App, Slot, now};
-use crate::usage::{self, Usage};
-use choice::{Choice, Echo, Form};
+use crate::usage::{self, Usage, UsageObject};
+use choice::{Choice, CompletionChoice, Echo, Form};
 
 /// Tokens where none are asked for, as OpenAI has it.
 const DEFAULT_TOKENS: usize = 16;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(
+    as = CompletionRequest,
+    example = json!({ "prompt": "Once upon a time", "max_tokens": 24 }),
+)]
 struct Body {
     model: Option<String>,
     prompt: Prompts,
@@ -37,6 +43,8 @@ struct Body {
     logprobs: Option<u32>,
     /// llama.cpp's `logprobs`, which have another form.
     n_probs: Option<u32>,
+    /// Of type `text`, `json_object` or `json_schema`.
+    #[schema(value_type = Option<Object>)]
     response_format: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
@@ -60,6 +68,36 @@ struct Job {
     stream: StreamOptions,
 }
 
+/// A completion, or a piece of it.
+#[derive(Serialize, ToSchema)]
+struct Completion {
+    id: String,
+    /// `text_completion`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    model: String,
+    choices: Vec<CompletionChoice>,
+    /// In a stream, there if it was asked for; `null` in chunks that do not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UsageObject>)]
+    usage: Option<Option<UsageObject>>,
+}
+
+/// All parameters of a request.
+type Request = All<(Body, Sampling)>;
+
+/// How a text goes on
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    tag = "OpenAI",
+    request_body = inline(Request),
+    responses((
+        status = 200,
+        content((Completion = "application/json"), (Completion = "text/event-stream")),
+    )),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -222,7 +260,7 @@ impl Answer {
         mut self,
         mut running: Running,
         is_gone: &dyn Fn() -> bool,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<Completion, ApiError> {
         while let Some(piece) = running.next(is_gone) {
             self.take(piece?);
         }
@@ -239,9 +277,7 @@ impl Answer {
             .enumerate()
             .map(|(index, choice)| choice.value(index))
             .collect();
-        let mut object = self.object(choices);
-        object["usage"] = self.usage.value();
-        Ok(object)
+        Ok(self.object(choices, Some(Some(self.usage.object()))))
     }
 
     /// Sends every piece as soon as it is certain. Ends with OpenAI's mark, after an error too.
@@ -261,18 +297,10 @@ impl Answer {
                 continue;
             }
             let choice = choice.value(index);
-            let mut chunk = self.object(vec![choice]);
-            if self.stream.continuous_usage_stats == Some(true) {
-                chunk["usage"] = self.usage.value();
-            } else if self.stream.include_usage == Some(true) {
-                chunk["usage"] = Value::Null;
-            }
-            events.send(&chunk);
+            events.send(&self.object(vec![choice], self.stream.usage(&self.usage)));
         }
         if self.stream.include_usage == Some(true) {
-            let mut chunk = self.object(Vec::new());
-            chunk["usage"] = self.usage.value();
-            events.send(&chunk);
+            events.send(&self.object(Vec::new(), Some(Some(self.usage.object()))));
         }
         events.done();
     }
@@ -298,13 +326,18 @@ impl Answer {
         }
     }
 
-    fn object(&self, choices: Vec<Value>) -> Value {
-        json!({
-            "id": self.id,
-            "object": "text_completion",
-            "created": self.created,
-            "model": self.model.name,
-            "choices": choices,
-        })
+    fn object(
+        &self,
+        choices: Vec<CompletionChoice>,
+        usage: Option<Option<UsageObject>>,
+    ) -> Completion {
+        Completion {
+            id: self.id.clone(),
+            object: "text_completion",
+            created: self.created,
+            model: self.model.name.clone(),
+            choices,
+            usage,
+        }
     }
 }

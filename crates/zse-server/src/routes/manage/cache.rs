@@ -5,43 +5,75 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json as object_of};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::stats::prefix_cache;
-use super::{object, seconds};
+use super::stats::PrefixStats;
+use super::{ModelStatus, seconds};
 use crate::error::ApiError;
 use crate::models::Limits;
 use crate::request::Fields;
 use crate::routes::json;
 use crate::state::App;
 
-fn limits(app: &App) -> Value {
-    let limits = app.models.limits();
-    object_of!({
-        "memory_limit": limits.memory,
-        "idle_seconds": limits.idle.map(seconds),
-    })
+#[derive(Serialize, ToSchema)]
+struct CacheSettings {
+    /// Bytes that models may take that are not pinned.
+    memory_limit: u64,
+    /// How long a model stays that nobody asks for.
+    idle_seconds: Option<f64>,
 }
 
-/// What is loaded, and the memory it takes.
+impl CacheSettings {
+    fn now(app: &App) -> Self {
+        let limits = app.models.limits();
+        Self {
+            memory_limit: limits.memory,
+            idle_seconds: limits.idle.map(seconds),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct CacheStatus {
+    #[serde(flatten)]
+    settings: CacheSettings,
+    /// Bytes that loaded models take.
+    memory_used: u64,
+    /// Those that are loaded.
+    models: Vec<CachedModel>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct CachedModel {
+    #[serde(flatten)]
+    status: ModelStatus,
+    prefix_cache: Option<PrefixStats>,
+}
+
+/// What is loaded, and the memory that it takes
+#[utoipa::path(
+    get,
+    path = "/api/models/cache/status",
+    tag = "Server",
+    responses((status = 200, body = CacheStatus)),
+)]
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let all = app.models.all();
     let loaded = all.iter().filter(|model| model.is_loaded());
-    let loaded: Vec<Value> = loaded
-        .map(|model| {
-            let mut object = object(model);
-            object["prefix_cache"] = model.metrics().map(|m| prefix_cache(&m)).into();
-            object
-        })
-        .collect();
-    let mut status = limits(&app);
-    status["memory_used"] = app.models.memory().into();
-    status["models"] = loaded.into();
-    json(&status)
+    let models = loaded.map(|model| CachedModel {
+        status: ModelStatus::new(model),
+        prefix_cache: model.metrics().map(|m| PrefixStats::of(&m)),
+    });
+    json(&CacheStatus {
+        settings: CacheSettings::now(&app),
+        memory_used: app.models.memory(),
+        models: models.collect(),
+    })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CacheClearRequest)]
 struct Clear {
     /// Whether only the prefix caches of loaded models are meant.
     prefix_cache: Option<bool>,
@@ -49,7 +81,25 @@ struct Clear {
     model: Option<String>,
 }
 
-/// Unloads what is idle and not pinned, or forgets prefix caches.
+/// What is gone.
+#[derive(Default, Serialize, ToSchema)]
+struct Cleared {
+    /// The names of models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unloaded: Option<Vec<String>>,
+    /// The names of models whose prefix caches were forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_cache_cleared: Option<Vec<String>>,
+}
+
+/// Unloads what is idle and not pinned, or forgets prefix caches
+#[utoipa::path(
+    post,
+    path = "/api/models/cache/clear",
+    tag = "Server",
+    request_body = Clear,
+    responses((status = 200, body = Cleared)),
+)]
 pub(super) async fn clear(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -58,29 +108,49 @@ pub(super) async fn clear(
     fields.finish(&[])?;
     if body.prefix_cache == Some(true) {
         let cleared = app.models.clear_prefixes(body.model.as_deref())?;
-        return Ok(json(&object_of!({ "prefix_cache_cleared": cleared })));
+        return Ok(json(&Cleared {
+            prefix_cache_cleared: Some(cleared),
+            ..Cleared::default()
+        }));
     }
     if body.model.is_some() {
         let message = "goes with \"prefix_cache\": true; POST /api/models/unload unloads a model";
         return Err(ApiError::param("model", message));
     }
-    let unloaded = app.models.clear();
-    Ok(json(&object_of!({ "unloaded": unloaded })))
+    Ok(json(&Cleared {
+        unloaded: Some(app.models.clear()),
+        ..Cleared::default()
+    }))
 }
 
-/// The limits.
+/// The limits
+#[utoipa::path(
+    get,
+    path = "/api/models/cache/settings",
+    tag = "Server",
+    responses((status = 200, body = CacheSettings)),
+)]
 pub(super) async fn settings(State(app): State<Arc<App>>) -> Response {
-    json(&limits(&app))
+    json(&CacheSettings::now(&app))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CacheSettingsRequest)]
 struct Settings {
+    /// Bytes.
     memory_limit: Option<u64>,
     /// Negative: for ever.
     idle_seconds: Option<f64>,
 }
 
-/// Sets the limits that are given.
+/// Sets the limits that are given
+#[utoipa::path(
+    post,
+    path = "/api/models/cache/settings",
+    tag = "Server",
+    request_body = Settings,
+    responses((status = 200, body = CacheSettings)),
+)]
 pub(super) async fn set(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -99,5 +169,5 @@ pub(super) async fn set(
         memory: body.memory_limit.unwrap_or(now.memory),
         idle,
     });
-    Ok(json(&limits(&app)))
+    Ok(json(&CacheSettings::now(&app)))
 }

@@ -6,23 +6,34 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::{keep_alive, object};
+use super::{ModelStatus, keep_alive};
 use crate::error::ApiError;
 use crate::request::Fields;
 use crate::routes::json;
 use crate::state::App;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = LoadRequest)]
 struct Load {
+    /// May be left out where one model is served.
     model: Option<String>,
     /// Whether it stays loaded whatever others need.
     pin: Option<bool>,
-    /// How long it stays loaded without being asked for.
+    /// How long it stays loaded without being asked for: seconds, or a time such as `5m`; negative: for
+    /// ever.
     keep_alive: Option<Value>,
 }
 
-/// Loads a model, and answers once it is there.
+/// Loads a model, and answers once it is there
+#[utoipa::path(
+    post,
+    path = "/api/models/load",
+    tag = "Server",
+    request_body = Load,
+    responses((status = 200, body = ModelStatus)),
+)]
 pub(super) async fn load(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -41,15 +52,24 @@ pub(super) async fn load(
     }
     let name = model.name.clone();
     drop(model);
-    Ok(json(&object(&app.models.status(Some(&name))?)))
+    Ok(json(&ModelStatus::new(&app.models.status(Some(&name))?)))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UnloadRequest)]
 struct Unload {
+    /// May be left out where one model is served.
     model: Option<String>,
 }
 
-/// Unloads a model: at once, or when its last request has ended.
+/// Unloads a model: at once, or when its last request has ended
+#[utoipa::path(
+    post,
+    path = "/api/models/unload",
+    tag = "Server",
+    request_body = Unload,
+    responses((status = 200, body = ModelStatus)),
+)]
 pub(super) async fn unload(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -57,5 +77,5 @@ pub(super) async fn unload(
     let body: Unload = fields.take()?;
     fields.finish(&[])?;
     let status = app.models.unload(body.model.as_deref())?;
-    Ok(json(&object(&status)))
+    Ok(json(&ModelStatus::new(&status)))
 }

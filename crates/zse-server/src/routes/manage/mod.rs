@@ -2,58 +2,87 @@
 
 mod cache;
 mod load;
-mod stats;
+pub(super) mod stats;
 mod warmup;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::{get, post};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::error::ApiError;
 use crate::models::{Keep, Status};
 use crate::state::App;
 
 /// Its routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/models/load", post(load::load))
-        .route("/api/models/unload", post(load::unload))
-        .route("/api/models/cache/status", get(cache::status))
-        .route("/api/models/cache/clear", post(cache::clear))
-        .route(
-            "/api/models/cache/settings",
-            get(cache::settings).post(cache::set),
-        )
-        .route("/api/models/warmup/{id}", post(warmup::post))
-        .route("/api/models/warmup/{id}/status", get(warmup::status))
-        .route("/api/models/warmup/{id}/benchmark", post(warmup::benchmark))
-        .route("/api/stats", get(stats::get))
-        .route("/api/stats/models", get(stats::models))
-        .route("/api/batching", get(stats::batching))
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(load::load))
+        .routes(routes!(load::unload))
+        .routes(routes!(cache::status))
+        .routes(routes!(cache::clear))
+        .routes(routes!(cache::settings, cache::set))
+        .routes(routes!(warmup::post))
+        .routes(routes!(warmup::status))
+        .routes(routes!(warmup::benchmark))
+        .routes(routes!(stats::get))
+        .routes(routes!(stats::models))
+        .routes(routes!(stats::batching))
 }
 
 /// A model as these endpoints show it.
-fn object(model: &Status) -> Value {
-    json!({
-        "id": model.name,
-        "aliases": model.aliases,
-        "state": model.state.name(),
-        "pinned": model.is_pinned,
-        "memory": model.memory,
-        "requests_running": model.users,
-        "requests": model.uses,
-        "loads": model.loads,
-        "idle_seconds": seconds(model.idle),
-        "expires_in_seconds": model.expires_in.map(seconds),
-        "load_seconds": model.is_loaded().then(|| json!({
-            "map": seconds(model.times.map),
-            "pack": seconds(model.times.pack),
-            "warm_up": seconds(model.times.warm_up),
-        })),
-    })
+#[derive(Serialize, ToSchema)]
+struct ModelStatus {
+    id: String,
+    aliases: Vec<String>,
+    /// `unloaded`, `loading` or `loaded`.
+    state: &'static str,
+    pinned: bool,
+    /// Bytes that it takes.
+    memory: u64,
+    requests_running: usize,
+    /// How often it was asked for.
+    requests: u64,
+    /// How often it was loaded.
+    loads: u64,
+    idle_seconds: f64,
+    /// Until it is unloaded if nobody asks for it.
+    expires_in_seconds: Option<f64>,
+    load_seconds: Option<LoadSeconds>,
+}
+
+/// Where the time of loading went.
+#[derive(Serialize, ToSchema)]
+struct LoadSeconds {
+    map: f64,
+    pack: f64,
+    warm_up: f64,
+}
+
+impl ModelStatus {
+    fn new(model: &Status) -> Self {
+        Self {
+            id: model.name.clone(),
+            aliases: model.aliases.clone(),
+            state: model.state.name(),
+            pinned: model.is_pinned,
+            memory: model.memory,
+            requests_running: model.users,
+            requests: model.uses,
+            loads: model.loads,
+            idle_seconds: seconds(model.idle),
+            expires_in_seconds: model.expires_in.map(seconds),
+            load_seconds: model.is_loaded().then(|| LoadSeconds {
+                map: seconds(model.times.map),
+                pack: seconds(model.times.pack),
+                warm_up: seconds(model.times.warm_up),
+            }),
+        }
+    }
 }
 
 /// A time in seconds, to microseconds.
@@ -117,6 +146,7 @@ fn seconds_of(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn times_are_read_as_ollama_writes_them() {

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 use zse::{Finished, TokenInfo};
 
 use crate::chat::{Event, Part, Talk, arguments as object_of};
 use crate::error::ApiError;
-use crate::logprobs;
+use crate::logprobs::{self, TokenLogprob};
 use crate::sse::Events;
 
 /// An answer while it is written.
@@ -43,7 +45,7 @@ impl Piece {
 
 impl Answer {
     /// All of it in one object. What it gives once the client is gone does not matter.
-    pub(super) fn whole(mut self, is_gone: &dyn Fn() -> bool) -> Result<Value, ApiError> {
+    pub(super) fn whole(mut self, is_gone: &dyn Fn() -> bool) -> Result<OllamaAnswer, ApiError> {
         let reply = self.talk.whole(is_gone)?.swap_remove(0);
         let calls = reply.calls.into_iter();
         let piece = Piece {
@@ -110,59 +112,136 @@ impl Answer {
     }
 
     /// An object that is not the last.
-    fn object(&self, piece: &Piece) -> Value {
-        let mut object = head(&self.model, self.is_chat, &piece.text);
-        let holder = match self.is_chat {
-            true => &mut object["message"],
-            false => &mut object,
-        };
-        if !piece.thinking.is_empty() {
-            holder["thinking"] = piece.thinking.as_str().into();
+    fn object(&self, piece: &Piece) -> OllamaAnswer {
+        let mut object = OllamaAnswer::new(&self.model, self.is_chat, &piece.text);
+        let thinking = Some(piece.thinking.clone()).filter(|text| !text.is_empty());
+        match &mut object.message {
+            None => object.thinking = thinking,
+            Some(message) => {
+                message.thinking = thinking;
+                message.tool_calls = piece.calls.iter().map(OllamaCall::new).collect();
+            }
         }
-        if !piece.calls.is_empty() {
-            let call = |(name, arguments): &(String, String)| json!({ "function": { "name": name, "arguments": object_of(arguments) } });
-            holder["tool_calls"] = piece.calls.iter().map(call).collect();
-        }
-        if self.logprobs {
+        object.logprobs = self.logprobs.then(|| {
             let tokenizer = self.talk.model.engine.tokenizer();
-            object["logprobs"] = logprobs::content(&piece.tokens, tokenizer).into();
-        }
+            logprobs::content(&piece.tokens, tokenizer)
+        });
         object
     }
 
     /// Makes an object the last.
-    fn end(&self, object: &mut Value, finished: &Finished) {
+    fn end(&self, object: &mut OllamaAnswer, finished: &Finished) {
         let timings = finished.timings;
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        object["done"] = true.into();
-        object["done_reason"] = finished.reason.name().into();
-        object["total_duration"] = nanoseconds(self.began.elapsed()).into();
-        object["load_duration"] = nanoseconds(self.load).into();
-        object["prompt_eval_count"] = self.talk.usage.prompt.into();
-        object["prompt_eval_duration"] = nanoseconds(timings.prompt).into();
-        object["eval_count"] = self.talk.usage.completion.into();
-        object["eval_duration"] = nanoseconds(timings.decode).into();
+        object.done = true;
+        object.done_reason = Some(finished.reason.name());
+        object.total_duration = Some(nanoseconds(self.began.elapsed()));
+        object.load_duration = Some(nanoseconds(self.load));
+        object.prompt_eval_count = Some(self.talk.usage.prompt);
+        object.prompt_eval_duration = Some(nanoseconds(timings.prompt));
+        object.eval_count = Some(self.talk.usage.completion);
+        object.eval_duration = Some(nanoseconds(timings.decode));
     }
 }
 
-/// What every object has.
-fn head(model: &str, is_chat: bool, text: &str) -> Value {
-    let mut object = json!({
-        "model": model,
-        "created_at": jiff::Timestamp::now().to_string(),
-    });
-    match is_chat {
-        true => object["message"] = json!({ "role": "assistant", "content": text }),
-        false => object["response"] = text.into(),
-    }
-    object["done"] = false.into();
-    object
+/// An answer, or a piece of one: of a chat with `message`, else with `response`. Times are in
+/// nanoseconds.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OllamaAnswer {
+    model: String,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<OllamaMessage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<String>,
+    done: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<TokenLogprob>>,
+    /// `stop`, `length`, `load` or `unload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_duration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_duration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_eval_count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_eval_duration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_duration: Option<u64>,
 }
 
-/// The answer to a request that only loads or unloads its model.
-pub(super) fn empty(model: &str, is_chat: bool, reason: &str) -> Value {
-    let mut object = head(model, is_chat, "");
-    object["done"] = true.into();
-    object["done_reason"] = reason.into();
-    object
+#[derive(Serialize, ToSchema)]
+struct OllamaMessage {
+    role: &'static str,
+    content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<OllamaCall>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct OllamaCall {
+    function: OllamaFunction,
+}
+
+#[derive(Serialize, ToSchema)]
+struct OllamaFunction {
+    name: String,
+    #[schema(value_type = Object)]
+    arguments: Value,
+}
+
+impl OllamaCall {
+    fn new((name, arguments): &(String, String)) -> Self {
+        Self {
+            function: OllamaFunction {
+                name: name.clone(),
+                arguments: object_of(arguments),
+            },
+        }
+    }
+}
+
+impl OllamaAnswer {
+    /// With this text, and nothing more.
+    fn new(model: &str, is_chat: bool, text: &str) -> Self {
+        let message = is_chat.then(|| OllamaMessage {
+            role: "assistant",
+            content: text.to_owned(),
+            thinking: None,
+            tool_calls: Vec::new(),
+        });
+        Self {
+            model: model.to_owned(),
+            created_at: jiff::Timestamp::now().to_string(),
+            message,
+            response: (!is_chat).then(|| text.to_owned()),
+            done: false,
+            thinking: None,
+            logprobs: None,
+            done_reason: None,
+            total_duration: None,
+            load_duration: None,
+            prompt_eval_count: None,
+            prompt_eval_duration: None,
+            eval_count: None,
+            eval_duration: None,
+        }
+    }
+
+    /// The answer to a request that only loads or unloads its model.
+    pub(super) fn empty(model: &str, is_chat: bool, reason: &'static str) -> Self {
+        Self {
+            done: true,
+            done_reason: Some(reason),
+            ..Self::new(model, is_chat, "")
+        }
+    }
 }

@@ -6,22 +6,42 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
+use super::answer::OllamaAnswer;
 use super::no_images;
 use super::request::{Common, Question};
 use crate::chat::messages;
 use crate::error::ApiError;
+use crate::openapi::All;
 use crate::request::Fields;
 use crate::state::App;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaChat, example = json!({ "messages": [{ "role": "user", "content": "How do I quantize a model?" }] }))]
 struct Body {
     #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
     messages: Vec<Value>,
     #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
     tools: Vec<Value>,
 }
 
+/// All parameters of a request.
+type Request = All<(Body, Common)>;
+
+/// The next message of a conversation
+#[utoipa::path(
+    post,
+    path = "/api/chat",
+    tag = "Ollama",
+    request_body = inline(Request),
+    responses((
+        status = 200,
+        content((OllamaAnswer = "application/x-ndjson"), (OllamaAnswer = "application/json")),
+    )),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,

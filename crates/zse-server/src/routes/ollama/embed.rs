@@ -5,33 +5,38 @@ use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Map, Value, json as object_of};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{keep, options, untagged};
 use crate::embed::{Embed, Embedder};
 use crate::error::ApiError;
 use crate::job;
-use crate::request::{Fields, Many, Prompt};
+use crate::request::{Fields, Prompt, Texts};
 use crate::routes::json;
 use crate::state::App;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaEmbed)]
 struct Body {
     model: Option<String>,
-    input: Many<String>,
+    input: Texts,
     /// Whether texts that are too long are cut, which Ollama does unless it is told not to.
     truncate: Option<bool>,
     dimensions: Option<usize>,
+    #[schema(value_type = Option<options::Schema>)]
     options: Option<Map<String, Value>>,
     keep_alive: Option<Value>,
 }
 
 /// One text, of older clients.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaOldEmbed)]
 struct Old {
     model: Option<String>,
     prompt: Option<String>,
+    #[schema(value_type = Option<Object>)]
     options: Option<Map<String, Value>>,
     keep_alive: Option<Value>,
 }
@@ -79,6 +84,30 @@ impl Wanted {
     }
 }
 
+/// Times are in nanoseconds.
+#[derive(Serialize, ToSchema)]
+struct OllamaEmbeddings {
+    model: Option<String>,
+    embeddings: Vec<Vec<f32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_duration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_duration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_eval_count: Option<usize>,
+    /// Where there was nothing to embed: `load` or `unload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_reason: Option<&'static str>,
+}
+
+/// Embeddings
+#[utoipa::path(
+    post,
+    path = "/api/embed",
+    tag = "Ollama",
+    request_body = Body,
+    responses((status = 200, body = OllamaEmbeddings)),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -96,26 +125,46 @@ pub(super) async fn post(
     let embedder = match wanted.ready(&app, fields).await? {
         Ready::Embed(embedder) => embedder,
         Ready::Nothing(reason) => {
-            return Ok(json(&object_of!({
-                "model": body.model, "embeddings": [], "done_reason": reason,
-            })));
+            return Ok(json(&OllamaEmbeddings {
+                model: body.model,
+                embeddings: Vec::new(),
+                total_duration: None,
+                load_duration: None,
+                prompt_eval_count: None,
+                done_reason: Some(reason),
+            }));
         }
     };
     let load = began.elapsed();
     job::blocking(move |is_gone| {
         let model = body.model.unwrap_or_else(|| embedder.model.name.clone());
         let found = embedder.run(is_gone)?;
-        Ok(json(&object_of!({
-            "model": model,
-            "embeddings": found.vectors,
-            "total_duration": began.elapsed().as_nanos() as u64,
-            "load_duration": load.as_nanos() as u64,
-            "prompt_eval_count": found.tokens,
-        })))
+        Ok(json(&OllamaEmbeddings {
+            model: Some(model),
+            embeddings: found.vectors,
+            total_duration: Some(began.elapsed().as_nanos() as u64),
+            load_duration: Some(load.as_nanos() as u64),
+            prompt_eval_count: Some(found.tokens),
+            done_reason: None,
+        }))
     })
     .await
 }
 
+/// The embedding of a text; empty where there was none.
+#[derive(Serialize, ToSchema)]
+struct OllamaOldEmbedding {
+    embedding: Vec<f32>,
+}
+
+/// The embedding of one text, as older clients ask for it
+#[utoipa::path(
+    post,
+    path = "/api/embeddings",
+    tag = "Ollama",
+    request_body = Old,
+    responses((status = 200, body = OllamaOldEmbedding)),
+)]
 pub(super) async fn post_old(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -133,11 +182,15 @@ pub(super) async fn post_old(
     };
     let embedder = match wanted.ready(&app, fields).await? {
         Ready::Embed(embedder) => embedder,
-        Ready::Nothing(_) => return Ok(json(&object_of!({ "embedding": [] }))),
+        Ready::Nothing(_) => {
+            let embedding = Vec::new();
+            return Ok(json(&OllamaOldEmbedding { embedding }));
+        }
     };
     job::blocking(move |is_gone| {
         let mut found = embedder.run(is_gone)?;
-        Ok(json(&object_of!({ "embedding": found.vectors.pop() })))
+        let embedding = found.vectors.pop().unwrap_or_default();
+        Ok(json(&OllamaOldEmbedding { embedding }))
     })
     .await
 }

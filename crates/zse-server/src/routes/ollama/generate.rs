@@ -6,15 +6,19 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use zse::{Message, Role};
 
+use super::answer::OllamaAnswer;
 use super::no_images;
 use super::request::{Common, Question};
 use crate::error::ApiError;
+use crate::openapi::All;
 use crate::request::{Fields, Unsupported, never, unsupported};
 use crate::state::App;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaGenerate, example = json!({ "prompt": "Tell me a story." }))]
 struct Body {
     prompt: Option<String>,
     /// What stands behind the text that is asked for, and the prompt before it.
@@ -22,6 +26,7 @@ struct Body {
     system: Option<String>,
     /// Whether the prompt is continued as it is, without the chat template.
     raw: Option<bool>,
+    /// Refused.
     images: Option<Value>,
 }
 
@@ -35,6 +40,20 @@ const UNSUPPORTED: [Unsupported; 5] = [
     unsupported("steps", "models here give text", never),
 ];
 
+/// All parameters of a request.
+type Request = All<(Body, Common)>;
+
+/// The answer to a question, or how a text goes on
+#[utoipa::path(
+    post,
+    path = "/api/generate",
+    tag = "Ollama",
+    request_body = inline(Request),
+    responses((
+        status = 200,
+        content((OllamaAnswer = "application/x-ndjson"), (OllamaAnswer = "application/json")),
+    )),
+)]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,

@@ -11,9 +11,9 @@ mod request;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
 use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::manage::keep_alive;
 use crate::chat::of_schema;
@@ -37,17 +37,17 @@ pub(crate) const PATHS: [&str; 8] = [
 pub(crate) const NAMES: [(&str, &str); 1] = [("response_format", "format")];
 
 /// Its routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/", get(models::root))
-        .route("/api/chat", post(chat::post))
-        .route("/api/generate", post(generate::post))
-        .route("/api/embed", post(embed::post))
-        .route("/api/embeddings", post(embed::post_old))
-        .route("/api/tags", get(models::tags))
-        .route("/api/show", post(models::show))
-        .route("/api/ps", get(models::ps))
-        .route("/api/version", get(models::version))
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(models::root))
+        .routes(routes!(chat::post))
+        .routes(routes!(generate::post))
+        .routes(routes!(embed::post))
+        .routes(routes!(embed::post_old))
+        .routes(routes!(models::tags))
+        .routes(routes!(models::show))
+        .routes(routes!(models::ps))
+        .routes(routes!(models::version))
 }
 
 /// The name of a model without the tag that Ollama adds where there is none.

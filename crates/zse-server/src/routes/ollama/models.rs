@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Map, Value, json as object_of};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::untagged;
 use crate::error::ApiError;
@@ -34,57 +35,120 @@ fn digest(name: &str, details: &Details) -> String {
     (0..4).map(|i| format!("{:016x}", of(i))).collect()
 }
 
-fn details(details: &Details) -> Value {
-    let parameters = details.parameters as f64;
-    let size = match parameters >= 1e9 {
-        true => format!("{:.1}B", parameters / 1e9),
-        false => format!("{:.1}M", parameters / 1e6),
-    };
-    object_of!({
-        "parent_model": "",
-        "format": "gguf",
-        "family": details.architecture,
-        "families": [details.architecture],
-        "parameter_size": size,
-        "quantization_level": details.quantization,
-    })
+#[derive(Serialize, ToSchema)]
+struct OllamaDetails {
+    parent_model: &'static str,
+    format: &'static str,
+    family: String,
+    families: Vec<String>,
+    /// Such as `7.2B`.
+    parameter_size: String,
+    quantization_level: &'static str,
+}
+
+impl OllamaDetails {
+    fn new(details: &Details) -> Self {
+        let parameters = details.parameters as f64;
+        Self {
+            parent_model: "",
+            format: "gguf",
+            family: details.architecture.clone(),
+            families: vec![details.architecture.clone()],
+            parameter_size: match parameters >= 1e9 {
+                true => format!("{:.1}B", parameters / 1e9),
+                false => format!("{:.1}M", parameters / 1e6),
+            },
+            quantization_level: details.quantization,
+        }
+    }
 }
 
 /// What the lists of models have of each.
-fn entry(name: &str, of: &Details) -> Value {
-    let tagged = match name.contains(':') {
-        true => name.to_owned(),
-        false => format!("{name}:latest"),
-    };
-    object_of!({
-        "name": tagged,
-        "model": tagged,
-        "size": of.size,
-        "digest": digest(name, of),
-        "details": details(of),
-    })
+#[derive(Serialize, ToSchema)]
+struct OllamaModel {
+    name: String,
+    model: String,
+    /// Bytes: of its file, or of the memory that it takes.
+    size: u64,
+    digest: String,
+    details: OllamaDetails,
 }
 
-/// All models, by all their names.
+impl OllamaModel {
+    fn new(name: &str, of: &Details) -> Self {
+        let tagged = match name.contains(':') {
+            true => name.to_owned(),
+            false => format!("{name}:latest"),
+        };
+        Self {
+            name: tagged.clone(),
+            model: tagged,
+            size: of.size,
+            digest: digest(name, of),
+            details: OllamaDetails::new(of),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct OllamaTags {
+    models: Vec<OllamaTag>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct OllamaTag {
+    #[serde(flatten)]
+    model: OllamaModel,
+    modified_at: String,
+}
+
+/// All models, by all their names
+#[utoipa::path(
+    get,
+    path = "/api/tags",
+    tag = "Ollama",
+    responses((status = 200, body = OllamaTags)),
+)]
 pub(super) async fn tags(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let mut list = Vec::new();
+    let mut models = Vec::new();
     for model in app.models.all() {
         // A file that is broken is found out by who asks for it.
         let Ok(details) = app.models.details(Some(&model.name)).await else {
             continue;
         };
-        for name in [&model.name].into_iter().chain(&model.aliases) {
-            let mut entry = entry(name, &details);
-            entry["modified_at"] = time(details.modified).into();
-            list.push(entry);
-        }
+        let names = [&model.name].into_iter().chain(&model.aliases);
+        models.extend(names.map(|name| OllamaTag {
+            model: OllamaModel::new(name, &details),
+            modified_at: time(details.modified),
+        }));
     }
-    Ok(json(&object_of!({ "models": list })))
+    Ok(json(&OllamaTags { models }))
 }
 
-/// The models in memory.
+#[derive(Serialize, ToSchema)]
+struct OllamaLoaded {
+    models: Vec<OllamaLoadedModel>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct OllamaLoadedModel {
+    #[serde(flatten)]
+    model: OllamaModel,
+    size_vram: u64,
+    /// The longest sequence in tokens.
+    context_length: usize,
+    expires_at: String,
+}
+
+/// The models in memory
+#[utoipa::path(
+    get,
+    path = "/api/ps",
+    tag = "Ollama",
+    responses((status = 200, body = OllamaLoaded)),
+)]
 pub(super) async fn ps(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let mut list = Vec::new();
+    let mut models = Vec::new();
     for model in app.models.all() {
         let Some(engine) = &model.engine else {
             continue;
@@ -93,20 +157,24 @@ pub(super) async fn ps(State(app): State<Arc<App>>) -> Result<Response, ApiError
         let Ok(details) = app.models.details(Some(&model.name)).await else {
             continue;
         };
-        let mut entry = entry(&model.name, &details);
-        entry["size"] = model.memory.into();
-        entry["size_vram"] = 0.into();
-        entry["context_length"] = engine.limits().sequence().into();
         let left = model.expires_in.unwrap_or(NEVER);
         let end = SystemTime::now().checked_add(left);
-        entry["expires_at"] = time(end.unwrap_or(SystemTime::UNIX_EPOCH)).into();
-        list.push(entry);
+        models.push(OllamaLoadedModel {
+            model: OllamaModel {
+                size: model.memory,
+                ..OllamaModel::new(&model.name, &details)
+            },
+            size_vram: 0,
+            context_length: engine.limits().sequence(),
+            expires_at: time(end.unwrap_or(SystemTime::UNIX_EPOCH)),
+        });
     }
-    Ok(json(&object_of!({ "models": list })))
+    Ok(json(&OllamaLoaded { models }))
 }
 
 /// Ollama's own client sends all of its fields, and empty ones for those that it does not mean.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaShow)]
 struct Show {
     model: Option<String>,
     /// What older clients say instead.
@@ -133,7 +201,29 @@ const UNSUPPORTED: [Unsupported; 3] = [
     },
 ];
 
-/// What is known of a model. Lists in its metadata are `null`: vocabularies are long.
+#[derive(Serialize, ToSchema)]
+struct OllamaModelInfo {
+    license: String,
+    modelfile: String,
+    parameters: &'static str,
+    template: String,
+    details: OllamaDetails,
+    /// The metadata of its file; `null` for lists: vocabularies are long.
+    #[schema(value_type = Object)]
+    model_info: Map<String, Value>,
+    /// `completion`, `embedding`, `tools`.
+    capabilities: Vec<&'static str>,
+    modified_at: String,
+}
+
+/// What is known of a model
+#[utoipa::path(
+    post,
+    path = "/api/show",
+    tag = "Ollama",
+    request_body = Show,
+    responses((status = 200, body = OllamaModelInfo)),
+)]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     mut fields: Fields,
@@ -156,24 +246,43 @@ pub(super) async fn show(
     }
     let mut info = of.metadata.clone();
     info.insert("general.parameter_count".to_owned(), of.parameters.into());
-    Ok(json(&object_of!({
-        "license": of.license.as_deref().unwrap_or_default(),
-        "modelfile": format!("FROM {}\n", name.unwrap_or_default()),
-        "parameters": "",
-        "template": template,
-        "details": details(&of),
-        "model_info": info,
-        "capabilities": capabilities,
-        "modified_at": time(of.modified),
-    })))
+    Ok(json(&OllamaModelInfo {
+        license: of.license.clone().unwrap_or_default(),
+        modelfile: format!("FROM {}\n", name.unwrap_or_default()),
+        parameters: "",
+        template: template.to_owned(),
+        details: OllamaDetails::new(&of),
+        model_info: info,
+        capabilities,
+        modified_at: time(of.modified),
+    }))
 }
 
-/// What a client asks that only wants to know whether there is a server.
+/// Whether there is a server, as Ollama's clients ask it
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "Ollama",
+    responses((status = 200, content_type = "text/plain", body = String)),
+)]
 pub(super) async fn root() -> &'static str {
     "Ollama is running"
 }
 
-/// The server's own version.
+#[derive(Serialize, ToSchema)]
+struct Version {
+    version: &'static str,
+}
+
+/// The server's own version
+#[utoipa::path(
+    get,
+    path = "/api/version",
+    tag = "Ollama",
+    responses((status = 200, body = Version)),
+)]
 pub(super) async fn version() -> Response {
-    json(&object_of!({ "version": env!("CARGO_PKG_VERSION") }))
+    json(&Version {
+        version: env!("CARGO_PKG_VERSION"),
+    })
 }

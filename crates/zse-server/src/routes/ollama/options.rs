@@ -2,17 +2,23 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::error::ApiError;
+use crate::openapi::All;
 use crate::request::{Fields, Unsupported, if_false};
 use crate::sampling::Sampling;
 
 /// What has another name than elsewhere.
-#[derive(Debug, Deserialize)]
-struct Options {
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaOptions)]
+pub(super) struct Options {
     num_predict: Option<i64>,
     num_ctx: Option<usize>,
 }
+
+/// All of them.
+pub(super) type Schema = All<(Options, Sampling)>;
 
 /// What `options` ask for.
 pub(super) struct Drawing {

@@ -6,9 +6,10 @@ use std::time::Instant;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use zse::Message;
 
-use super::answer::{Answer, empty};
+use super::answer::{Answer, OllamaAnswer};
 use super::options::{self, Drawing};
 use super::{format, keep, load_only, untagged};
 use crate::chat::Chat;
@@ -21,13 +22,19 @@ use crate::sse::Wire;
 use crate::state::App;
 
 /// The parameters of both.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = OllamaRequest, example = json!({ "model": "builtin", "stream": false }))]
 pub(super) struct Common {
     model: Option<String>,
+    /// `json`, or a JSON schema.
     format: Option<Value>,
+    #[schema(value_type = Option<options::Schema>)]
     options: Option<Map<String, Value>>,
+    /// True unless it is false.
     stream: Option<bool>,
+    /// Seconds, or a time such as `5m`; negative: for ever.
     keep_alive: Option<Value>,
+    /// True, false or an effort.
     think: Option<Value>,
     logprobs: Option<bool>,
     top_logprobs: Option<u32>,
@@ -83,7 +90,7 @@ impl Common {
         if question.messages.is_empty() && question.raw.is_none() {
             let reason = load_only(app, name, time).await?;
             let model = self.model.as_deref().unwrap_or_default();
-            return Ok(json(&empty(model, is_chat, reason)));
+            return Ok(json(&OllamaAnswer::empty(model, is_chat, reason)));
         }
         let chat = Chat {
             model: name.map(str::to_owned),

@@ -1,6 +1,7 @@
 //! OpenAI's `/v1/responses`: conversations of items, kept in memory for those that follow.
 
 mod input;
+mod object;
 mod output;
 mod pairing;
 mod request;
@@ -8,20 +9,23 @@ mod store;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
-use serde::Deserialize;
-use serde_json::json as object_of;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::json;
 use crate::error::ApiError;
 use crate::guard::Tenant;
 use crate::job;
+use crate::openapi::All;
 use crate::request::Fields;
+use crate::sampling::Sampling;
 use crate::sse::Wire;
 use crate::state::App;
+use object::ResponseObject;
 use output::Writer;
 use request::Question;
 pub(crate) use store::Store;
@@ -37,17 +41,34 @@ pub(crate) const NAMES: [(&str, &str); 3] = [
 ];
 
 /// Its routes.
-pub(super) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/responses", post(create))
-        .route("/v1/responses/{id}", get(retrieve).delete(remove))
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(create))
+        .routes(routes!(retrieve, remove))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseStream)]
 struct Create {
     stream: Option<bool>,
 }
 
+/// All parameters of a request.
+type Request = All<(Create, Question, Sampling)>;
+
+/// The next items of a conversation
+///
+/// A stream has OpenAI's typed events, from `response.created` to `response.completed`.
+#[utoipa::path(
+    post,
+    path = "/v1/responses",
+    tag = "OpenAI",
+    request_body = inline(Request),
+    responses((
+        status = 200,
+        content((ResponseObject = "application/json"), (String = "text/event-stream")),
+    )),
+)]
 async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Response, ApiError> {
     let body: Create = fields.take()?;
     let tenant = fields.tenant();
@@ -76,7 +97,14 @@ async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Respo
     }
 }
 
-/// A response that was stored.
+/// A response that was stored
+#[utoipa::path(
+    get,
+    path = "/v1/responses/{id}",
+    tag = "OpenAI",
+    params(("id" = String, Path, description = "The id of a response")),
+    responses((status = 200, body = ResponseObject)),
+)]
 async fn retrieve(
     State(app): State<Arc<App>>,
     tenant: Tenant,
@@ -87,16 +115,32 @@ async fn retrieve(
     Ok(json(&found.response))
 }
 
-/// Forgets a response.
+#[derive(Serialize, ToSchema)]
+struct DeletedResponse {
+    id: String,
+    object: &'static str,
+    deleted: bool,
+}
+
+/// Forgets a response
+#[utoipa::path(
+    delete,
+    path = "/v1/responses/{id}",
+    tag = "OpenAI",
+    params(("id" = String, Path, description = "The id of a response")),
+    responses((status = 200, body = DeletedResponse)),
+)]
 async fn remove(
     State(app): State<Arc<App>>,
     tenant: Tenant,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     match app.responses.remove(&tenant, &id) {
-        true => Ok(json(
-            &object_of!({ "id": id, "object": "response", "deleted": true }),
-        )),
+        true => Ok(json(&DeletedResponse {
+            id,
+            object: "response",
+            deleted: true,
+        })),
         false => Err(ApiError::no_response("response_id", &id)),
     }
 }

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 use zse::{FinishReason, Message, Role, TokenInfo, ToolCall};
 
+use super::object::{Failure, Incomplete, ResponseObject};
 use super::pairing::Unspoken;
 use super::request::Echo;
 use super::store::Done;
 use crate::chat::{Event, Part, Talk};
 use crate::error::ApiError;
-use crate::logprobs;
+use crate::logprobs::{self, TokenLogprob};
 use crate::sse::Events;
 use crate::state::now;
 use crate::usage;
@@ -35,7 +36,7 @@ struct Open {
     id: String,
     kind: Kind,
     text: String,
-    logprobs: Vec<Value>,
+    logprobs: Vec<TokenLogprob>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +70,7 @@ impl<'a> Writer<'a> {
         keep: impl FnOnce(Done),
     ) -> Result<Value, ApiError> {
         for kind in ["response.created", "response.in_progress"] {
-            self.send(
-                kind,
-                json!({ "response": self.response("in_progress", Value::Null) }),
-            );
+            self.send(kind, json!({ "response": self.response("in_progress") }));
         }
         let mut reason = FinishReason::Cancelled;
         while let Some(event) = self.talk.next(is_gone) {
@@ -85,10 +83,11 @@ impl<'a> Writer<'a> {
                     reason = finished.reason;
                 }
                 Err(error) => {
-                    let mut response = self.response("failed", Value::Null);
-                    let body = error.body();
-                    response["error"] =
-                        json!({ "code": "server_error", "message": body["error"]["message"] });
+                    let mut response = self.response("failed");
+                    response.error = Some(Failure {
+                        code: "server_error",
+                        message: error.message().to_owned(),
+                    });
                     self.send("response.failed", json!({ "response": response }));
                     return Err(error);
                 }
@@ -96,12 +95,16 @@ impl<'a> Writer<'a> {
         }
         let (status, details) = match reason {
             FinishReason::Length | FinishReason::ContextFull => {
-                ("incomplete", json!({ "reason": "max_output_tokens" }))
+                let reason = "max_output_tokens";
+                ("incomplete", Some(Incomplete { reason }))
             }
-            _ => ("completed", Value::Null),
+            _ => ("completed", None),
         };
         self.close(status);
-        let response = self.response(status, details);
+        let response = json!(ResponseObject {
+            incomplete_details: details,
+            ..self.response(status)
+        });
         let mut messages = std::mem::take(&mut self.echo.messages);
         messages.push(self.message.clone());
         keep(Done {
@@ -119,32 +122,19 @@ impl<'a> Writer<'a> {
     }
 
     /// The response as far as it is written.
-    fn response(&self, status: &str, incomplete: Value) -> Value {
-        let mut response = json!({
-            "id": self.id,
-            "object": "response",
-            "created_at": self.created,
-            "status": status,
-            "error": null,
-            "incomplete_details": incomplete,
-            "model": self.talk.model.name,
-            "output": self.items,
-        });
-        if let (Value::Object(all), Value::Object(echo)) = (&mut response, &self.echo.fields) {
-            all.extend(echo.clone());
+    fn response(&self, status: &str) -> ResponseObject {
+        ResponseObject {
+            id: self.id.clone(),
+            object: "response",
+            created_at: self.created,
+            status: status.to_owned(),
+            error: None,
+            incomplete_details: None,
+            model: self.talk.model.name.clone(),
+            output: self.items.clone(),
+            request: self.echo.fields.clone(),
+            usage: (status != "in_progress").then(|| self.talk.usage.into()),
         }
-        let usage = self.talk.usage;
-        response["usage"] = match status {
-            "in_progress" => Value::Null,
-            _ => json!({
-                "input_tokens": usage.prompt,
-                "input_tokens_details": { "cached_tokens": usage.cached, "cache_write_tokens": 0 },
-                "output_tokens": usage.completion,
-                "output_tokens_details": { "reasoning_tokens": 0 },
-                "total_tokens": usage.prompt + usage.completion,
-            }),
-        };
-        response
     }
 
     fn take(&mut self, parts: Vec<Part>, tokens: &[TokenInfo]) {
@@ -183,7 +173,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The log-probabilities of the tokens of a text.
-    fn logprobs(&mut self, text: &str) -> Vec<Value> {
+    fn logprobs(&mut self, text: &str) -> Vec<TokenLogprob> {
         let tokens = self.unspoken.take(text);
         logprobs::content(&tokens, self.talk.model.engine.tokenizer())
     }

@@ -2,9 +2,11 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 use zse::{Message, Role};
 
 use super::input;
+use super::object::{EchoFields, ReasoningEcho, TextEcho};
 use super::store::Store;
 use crate::chat::{Calls, Chat, of_response};
 use crate::error::ApiError;
@@ -14,23 +16,36 @@ use crate::sampling::check_top;
 /// What makes the texts of an answer come with their log-probabilities.
 const LOGPROBS: &str = "message.output_text.logprobs";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(
+    as = ResponseRequest,
+    example = json!({ "input": "How do I quantize a model?", "temperature": 0 }),
+)]
 pub(super) struct Question {
     model: Option<String>,
+    /// A text, or items.
     input: Value,
     instructions: Option<String>,
     previous_response_id: Option<String>,
     max_output_tokens: Option<usize>,
+    /// Functions that may be called.
     #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
     tools: Vec<Value>,
+    /// `auto`, `none`, `required`, or a function by its name.
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
+    /// Its `format` is of type `text`, `json_object` or `json_schema`.
+    #[schema(value_type = Option<Object>)]
     text: Option<Map<String, Value>>,
     #[serde(default)]
     include: Vec<String>,
     top_logprobs: Option<u32>,
     store: Option<bool>,
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// `effort`.
+    #[schema(value_type = Option<Object>)]
     reasoning: Option<Map<String, Value>>,
     user: Option<String>,
     #[serde(rename = "safety_identifier")]
@@ -41,7 +56,7 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) struct Echo {
     /// The fields that an answer has of its request.
-    pub(super) fields: Value,
+    pub(super) fields: EchoFields,
     /// The conversation, but for instructions.
     pub(super) messages: Vec<Message>,
     pub(super) logprobs: bool,
@@ -117,23 +132,28 @@ impl Question {
         let format = format(self.text.as_ref())?;
         let calls = calls(self.tool_choice.as_ref())?;
         let echo = Echo {
-            fields: json!({
-                "instructions": self.instructions,
-                "max_output_tokens": self.max_output_tokens,
-                "metadata": self.metadata.unwrap_or_default(),
-                "parallel_tool_calls": self.parallel_tool_calls.unwrap_or(true),
-                "previous_response_id": self.previous_response_id,
-                "reasoning": { "effort": effort.as_ref().map(|(_, effort)| effort), "summary": null },
-                "store": self.store.unwrap_or(true),
-                "temperature": temperature,
-                "text": { "format": format.clone().unwrap_or(json!({ "type": "text" })) },
-                "tool_choice": self.tool_choice.unwrap_or(json!("auto")),
-                "tools": self.tools,
-                "top_logprobs": top_logprobs,
-                "top_p": top_p,
-                "truncation": "disabled",
-                "user": self.user,
-            }),
+            fields: EchoFields {
+                instructions: self.instructions.clone(),
+                max_output_tokens: self.max_output_tokens,
+                metadata: self.metadata.unwrap_or_default(),
+                parallel_tool_calls: self.parallel_tool_calls.unwrap_or(true),
+                previous_response_id: self.previous_response_id,
+                reasoning: ReasoningEcho {
+                    effort: effort.as_ref().map(|(_, effort)| effort.clone()),
+                    summary: (),
+                },
+                store: self.store.unwrap_or(true),
+                temperature,
+                text: TextEcho {
+                    format: format.clone().unwrap_or(json!({ "type": "text" })),
+                },
+                tool_choice: self.tool_choice.unwrap_or(json!("auto")),
+                tools: self.tools.clone(),
+                top_logprobs,
+                top_p,
+                truncation: "disabled",
+                user: self.user,
+            },
             messages: messages.clone(),
             logprobs,
             store: self.store.unwrap_or(true),

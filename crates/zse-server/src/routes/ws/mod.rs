@@ -1,0 +1,19 @@
+//! `/ws/chat` and `/ws/stats`: what streams and counts say, over a WebSocket.
+
+mod chat;
+mod socket;
+mod stats;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::state::App;
+
+/// Its routes.
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(chat::get))
+        .routes(routes!(stats::get))
+}

@@ -1,0 +1,332 @@
+//! The OpenAPI document: what it says of answers holds for answers, and its page can be read.
+
+use serde_json::{Value, json};
+use zse_server::Served;
+
+use crate::common::{Answer, Running, load, serve, serve_models};
+
+/// The schema that a reference leads to, or the schema itself.
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str() {
+        None => schema,
+        Some(path) => {
+            let found = document.pointer(path.trim_start_matches('#'));
+            found.unwrap_or_else(|| panic!("nothing is at {path}"))
+        }
+    }
+}
+
+/// What is wrong with a value by its schema. An object may have no field that the schema does not
+/// have, which JSON Schema itself would not mind.
+fn wrong(document: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
+    let mut fields = Vec::new();
+    let mut errors = shape(document, schema, value, at, &mut fields);
+    if let (Some(object), false) = (value.as_object(), fields.is_empty()) {
+        let unknown = object
+            .keys()
+            .filter(|name| !fields.contains(&name.as_str()));
+        errors.extend(unknown.map(|name| format!("{at}.{name} is not in the schema")));
+    }
+    errors
+}
+
+/// As [`wrong`], but for fields that it does not know: those that it knows are added to `fields`.
+fn shape<'a>(
+    document: &'a Value,
+    schema: &'a Value,
+    value: &Value,
+    at: &str,
+    fields: &mut Vec<&'a str>,
+) -> Vec<String> {
+    let schema = resolve(document, schema);
+    let list = |name: &str| schema[name].as_array().map_or(&[][..], Vec::as_slice);
+    let mut errors = Vec::new();
+    for part in list("allOf") {
+        errors.extend(shape(document, part, value, at, fields));
+    }
+    let forms = [list("oneOf"), list("anyOf")].concat();
+    let fits = |form: &Value| wrong(document, form, value, at).is_empty();
+    if !forms.is_empty() && !forms.iter().any(fits) {
+        errors.push(format!("{at} is {value}, none of {forms:?}"));
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is_kind = |name: &Value| name == kind || name == "number" && kind == "integer";
+    let is_right = match &schema["type"] {
+        Value::Null => true,
+        Value::Array(names) => names.iter().any(is_kind),
+        name => is_kind(name),
+    };
+    if !is_right {
+        errors.push(format!("{at} is {value}, not {}", schema["type"]));
+    }
+    if !list("enum").is_empty() && !list("enum").contains(value) {
+        errors.push(format!("{at} is {value}, not one of {}", schema["enum"]));
+    }
+    let properties = schema["properties"].as_object();
+    if let Some(object) = value.as_object() {
+        for (name, property) in properties.into_iter().flatten() {
+            fields.push(name);
+            if let Some(value) = object.get(name) {
+                errors.extend(wrong(document, property, value, &format!("{at}.{name}")));
+            }
+        }
+        let required = list("required").iter().filter_map(Value::as_str);
+        let missing = required.filter(|name| !object.contains_key(*name));
+        errors.extend(missing.map(|name| format!("{at}.{name} is missing")));
+    }
+    for (i, value) in value.as_array().into_iter().flatten().enumerate() {
+        if schema["items"].is_object() {
+            errors.extend(wrong(
+                document,
+                &schema["items"],
+                value,
+                &format!("{at}[{i}]"),
+            ));
+        }
+    }
+    errors
+}
+
+/// A server's document, to hold its answers against.
+struct Document(Value);
+
+impl Document {
+    fn of(server: &Running) -> Self {
+        Self(server.get("/openapi.json").json())
+    }
+
+    /// The schema of an answer.
+    #[track_caller]
+    fn schema(&self, verb: &str, path: &str, status: &str, kind: &str) -> &Value {
+        let responses = &self.0["paths"][path][verb]["responses"];
+        let schema = &responses[status]["content"][kind]["schema"];
+        assert!(!schema.is_null(), "{verb} {path} gives no {kind}");
+        schema
+    }
+
+    #[track_caller]
+    fn holds(&self, schema: &Value, value: &Value) {
+        let errors = wrong(&self.0, schema, value, "answer");
+        assert!(errors.is_empty(), "{errors:#?} in {value:#}");
+    }
+
+    #[track_caller]
+    fn json(&self, verb: &str, path: &str, answer: &Answer) {
+        let schema = self.schema(verb, path, "200", "application/json");
+        self.holds(schema, &answer.json());
+    }
+}
+
+#[test]
+fn answers_are_what_the_document_says() {
+    let server = serve(|_| {});
+    let document = Document::of(&server);
+    for path in [
+        "/health",
+        "/v1/models",
+        "/api/tags",
+        "/api/ps",
+        "/api/version",
+        "/api/stats",
+        "/api/stats/models",
+        "/api/batching",
+        "/api/models/cache/status",
+        "/api/models/cache/settings",
+    ] {
+        document.json("get", path, &server.get(path));
+    }
+    for (documented, path) in [
+        ("/v1/models/{id}", "/v1/models/builtin"),
+        (
+            "/api/models/warmup/{id}/status",
+            "/api/models/warmup/builtin/status",
+        ),
+    ] {
+        document.json("get", documented, &server.get(path));
+    }
+    let messages = json!([{ "role": "user", "content": "What is ZSE?" }]);
+    for (path, body) in [
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "max_tokens": 4, "logprobs": true, "top_logprobs": 2 }),
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": ["a", "b"], "max_tokens": 4, "logprobs": 2 }),
+        ),
+        (
+            "/v1/responses",
+            json!({ "input": "What is ZSE?", "max_output_tokens": 4 }),
+        ),
+        (
+            "/v1/messages",
+            json!({ "model": "builtin", "messages": messages, "max_tokens": 4 }),
+        ),
+        ("/v1/messages/count_tokens", json!({ "messages": messages })),
+        ("/tokenize", json!({ "content": "Once" })),
+        (
+            "/tokenize",
+            json!({ "content": "Once", "with_pieces": true }),
+        ),
+        ("/detokenize", json!({ "tokens": [79, 80] })),
+        ("/api/show", json!({ "model": "builtin" })),
+        (
+            "/api/chat",
+            json!({ "messages": messages, "stream": false, "options": { "num_predict": 4 } }),
+        ),
+        (
+            "/api/generate",
+            json!({ "prompt": "a", "stream": false, "options": { "num_predict": 4 } }),
+        ),
+        ("/api/generate", json!({ "stream": false })),
+        ("/api/models/load", json!({ "model": "builtin" })),
+        ("/api/models/cache/settings", json!({})),
+        ("/api/models/cache/clear", json!({})),
+    ] {
+        document.json("post", path, &server.post(path, &body));
+    }
+    let warmed = server.post("/api/models/warmup/builtin", &json!({}));
+    document.json("post", "/api/models/warmup/{id}", &warmed);
+}
+
+#[test]
+fn calls_of_tools_are_what_the_document_says() {
+    let server = serve(|_| {});
+    let document = Document::of(&server);
+    let parameters =
+        json!({ "type": "object", "properties": { "expression": { "type": "string" } } });
+    let calculator = json!({ "name": "calculator", "parameters": parameters });
+    let mut body = json!({
+        "messages": [{ "role": "user", "content": "What is 12 * 34?" }],
+        "tools": [{ "type": "function", "function": calculator }],
+        "tool_choice": "required", "temperature": 0,
+    });
+    let path = "/v1/chat/completions";
+    let answer = server.post(path, &body);
+    assert!(answer.json()["choices"][0]["message"]["tool_calls"].is_array());
+    document.json("post", path, &answer);
+
+    body["stream"] = true.into();
+    body["stream_options"] = json!({ "include_usage": true });
+    let schema = document.schema("post", path, "200", "text/event-stream");
+    let events = server.post(path, &body).events();
+    assert!(
+        events
+            .iter()
+            .any(|e| e["choices"][0]["delta"]["tool_calls"].is_array())
+    );
+    for event in events {
+        document.holds(schema, &event);
+    }
+}
+
+#[test]
+fn embeddings_are_what_the_document_says() {
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../zse-model/tests/golden/bert-mean.gguf"
+    );
+    let server = serve_models(vec![Served::new("bert", load(model))], |_| {});
+    let document = Document::of(&server);
+    for format in ["float", "base64"] {
+        let body = json!({ "input": "a", "encoding_format": format });
+        let answer = server.post("/v1/embeddings", &body);
+        document.json("post", "/v1/embeddings", &answer);
+    }
+    let answer = server.post("/api/embed", &json!({ "input": ["a", "b"] }));
+    document.json("post", "/api/embed", &answer);
+}
+
+#[test]
+fn errors_are_what_the_document_says() {
+    let server = serve(|_| {});
+    let document = Document::of(&server);
+    for path in ["/v1/chat/completions", "/v1/messages", "/api/chat"] {
+        let answer = server.post(path, &json!({ "no": "such" }));
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        let schema = document.schema("post", path, "default", "application/json");
+        document.holds(schema, &serde_json::from_str(&answer.body).unwrap());
+    }
+}
+
+#[test]
+fn every_route_of_the_document_is_there() {
+    let server = serve(|config| config.api_keys = vec!["key".to_owned()]);
+    let headers = "authorization: Bearer key\r\n";
+    let document: Value = server.request("GET", "/openapi.json", headers, "").json();
+    let paths = document["paths"].as_object().expect("paths");
+    assert!(paths.len() > 30);
+    for (path, item) in paths {
+        for (verb, operation) in item.as_object().expect("operations") {
+            // Of the names that routes have in them only models' are there.
+            let path = path
+                .replace("{file}", "index.html")
+                .replace("{id}", "builtin");
+            let verb = verb.to_ascii_uppercase();
+            let open = operation["security"] == json!([{}]);
+            // Files of the page are no text.
+            let verb = match path.starts_with("/docs") {
+                true => "HEAD".to_owned(),
+                false => verb,
+            };
+            let status = server.request(&verb, &path, "", "").status;
+            assert_eq!(status == 401, !open, "{verb} {path}: {status}");
+            // A warm-up would take its time.
+            if !path.contains("warmup") {
+                let answer = server.request(&verb, &path, headers, "");
+                assert_ne!(answer.status, 405, "{verb} {path}");
+                assert!(!answer.body.contains("there is no '/"), "{verb} {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_route_is_in_the_manual() {
+    let manual = include_str!("../../../../docs/api.md");
+    let document = Document::of(&serve(|_| {}));
+    let paths = document.0["paths"].as_object().expect("paths").keys();
+    let pages = |path: &&String| path.starts_with("/docs/");
+    for path in paths.filter(|path| !pages(path)) {
+        assert!(manual.contains(&format!("{path}`")), "{path}");
+    }
+}
+
+#[test]
+fn the_page_needs_no_key_and_nothing_from_elsewhere() {
+    let server = serve(|config| config.api_keys = vec!["key".to_owned()]);
+    let moved = server.get("/docs");
+    assert_eq!(moved.status, 308);
+    assert!(moved.head.contains("location: docs/"), "{}", moved.head);
+    let script = server.get("/docs/swagger-initializer.js");
+    assert!(script.body.contains("../openapi.json"), "{}", script.body);
+    assert!(
+        script.head.contains("default-src 'self'"),
+        "{}",
+        script.head
+    );
+    for (file, kind) in [
+        ("", "text/html"),
+        ("swagger-ui.css", "text/css"),
+        ("swagger-ui-bundle.js", "text/javascript"),
+    ] {
+        let head = server.head(&format!("/docs/{file}"));
+        assert!(head.starts_with("http/1.1 200"), "{file}: {head}");
+        assert!(head.contains(kind), "{file}: {head}");
+        assert!(head.contains("content-encoding: gzip"), "{file}: {head}");
+        assert!(head.contains("frame-ancestors 'none'"), "{file}: {head}");
+    }
+    server.get("/docs/../v1/models").error(404);
+    server.get("/docs/nothing.js").error(404);
+    server.get("/openapi.json").error(401);
+    let foreign = "origin: https://evil.example\r\n";
+    server.request("GET", "/docs/", foreign, "").error(403);
+}
