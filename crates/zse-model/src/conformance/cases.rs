@@ -243,17 +243,18 @@ fn odd_cols_with_outlier(rng: &mut Rng, ty: GgmlType) -> usize {
 }
 
 fn linear(rng: &mut Rng, ty: GgmlType, fill: Fill) -> Result<Case, ModelError> {
-    let cols = match fill {
-        Fill::Outliers(_) => odd_cols_with_outlier(rng, ty),
-        _ => odd_cols(rng, ty),
+    // Enough rows that the outlier does not meet but small weights.
+    let (cols, least) = match fill {
+        Fill::Outliers(_) => (odd_cols_with_outlier(rng, ty), 8),
+        _ => (odd_cols(rng, ty), 1),
     };
-    let out = 1 + rng.below(70);
+    let out = least + rng.below(70);
     let mut d = Draft::new(
         format!("linear {} [{out}, {cols}] {fill:?}", ty.name()),
         rng,
     );
-    // Few rows, and a product of two of them: where the outlier meets small weights, its group's
-    // rounding shows more than in a decoder's logits.
+    // And yet few, with a product of two of them: the rounding of the outlier's group shows more
+    // than in a decoder's logits.
     let spread = if ty.is_quantized() && matches!(fill, Fill::Outliers(_)) {
         4.0
     } else {
