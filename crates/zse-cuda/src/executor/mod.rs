@@ -78,6 +78,8 @@ impl CudaExecutor {
         let weights = Weights::load(&device, &model)?;
         let kv = KvStore::new(&device, &model.program, budget)?;
         let work = device.allocate("intermediate results", plan.arena.bytes())?;
+        // Some of it is counters that are zero between launches.
+        device.clear(&work)?;
         let meta = Meta::new(&device, plan.words, groups, budget.block_len)?;
         let best = device.pin(sample::WORDS * budget.max_outputs)?;
         device.synchronize()?;

@@ -1,0 +1,15 @@
+// Products of more than 64 columns on Hopper: see gemm_hopper.cuh. Limited by the tensor cores: while one
+// of two warpgroups unpacks, the other multiplies.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "gemm_hopper.cuh"
+
+#define QUANTIZED(L, NAME)      \
+    GEMM(L, NAME, 128, 2, 2, 5) \
+    GEMM(L, NAME, 256, 2, 1, 3)
+#define FLOAT(L, NAME)          \
+    GEMM(L, NAME, 128, 2, 2, 5) \
+    GEMM(L, NAME, 256, 2, 2, 3)
+FOR_QUANTIZED(QUANTIZED)
+FLOAT(__half, f16)
+FLOAT(__nv_bfloat16, bf16)
+#endif

@@ -1,0 +1,160 @@
+//! `kernels/gemm_hopper.cuh`: products with more than a few columns by Hopper's warpgroups.
+
+use super::gemv::{Job, Product};
+use super::quantize::{Form, Narrowed};
+use crate::device::{Device, Ptr, Shape, launch};
+use crate::error::CudaError;
+
+/// A block's columns, the warpgroups that take 64 rows each, and how many steps of columns it holds.
+struct Tile {
+    columns: usize,
+    warpgroups: usize,
+    stages: usize,
+}
+
+/// The tiles by rising number of columns.
+const TILES: [Tile; 5] = [
+    Tile {
+        columns: 16,
+        warpgroups: 4,
+        stages: 8,
+    },
+    Tile {
+        columns: 32,
+        warpgroups: 4,
+        stages: 8,
+    },
+    Tile {
+        columns: 64,
+        warpgroups: 4,
+        stages: 6,
+    },
+    Tile {
+        columns: 128,
+        warpgroups: 2,
+        stages: 5,
+    },
+    Tile {
+        columns: 256,
+        warpgroups: 2,
+        stages: 3,
+    },
+];
+
+/// Numbers along k that are multiplied at once.
+const STEP: usize = 128;
+
+/// Most blocks of a launch: one for each multiprocessor of the largest Hopper GPU.
+const BLOCKS: usize = 132;
+
+/// Fewest steps of a block: what is shared is put together at a cost.
+const FEWEST: usize = 4;
+
+fn tile(n: usize) -> &'static Tile {
+    let fits = TILES.iter().find(|t| n <= t.columns);
+    fits.unwrap_or(&TILES[TILES.len() - 1])
+}
+
+/// Bytes of `n` columns of `cols` numbers in tiles.
+pub(crate) fn tile_bytes(n: usize, cols: usize) -> usize {
+    let columns = n.next_multiple_of(tile(n).columns);
+    columns.saturating_mul(2 * cols.next_multiple_of(STEP))
+}
+
+/// Eights of columns that tiles of `n` columns have room for.
+pub(crate) fn atoms(n: usize) -> usize {
+    n.next_multiple_of(tile(n).columns) / 8
+}
+
+/// Where blocks that share a tile leave their sums, and count who has come; that is zeros between launches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    pub(crate) parts: Ptr,
+    pub(crate) arrived: Ptr,
+}
+
+impl Shared {
+    /// Bytes of both for products of up to `n` columns with a matrix of `rows`, gated or not.
+    pub(crate) fn bytes(n: usize, rows: usize) -> [usize; 2] {
+        let tile = tile(n);
+        let sums = 2 * BLOCKS * 64 * tile.warpgroups * tile.columns;
+        let tiles = rows.div_ceil(32 * tile.warpgroups) * n.div_ceil(tile.columns);
+        [4 * sums, tiles.saturating_mul(4 * tile.warpgroups)]
+    }
+}
+
+/// `Tiles` of `kernels/tiles.cuh`: where a result goes as activations of the next product; null: nowhere.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Tiles {
+    at: Ptr,
+    atoms: i32,
+    groups: i32,
+}
+
+impl Tiles {
+    /// Those of `n` columns at `at`, unless they would be scaled.
+    pub(crate) fn new(at: Ptr, form: Form, n: usize) -> Option<Self> {
+        (form != Form::F16).then(|| Self {
+            at,
+            atoms: atoms(n) as i32,
+            groups: i32::from(form == Form::Groups),
+        })
+    }
+}
+
+/// Whether a gated product can leave `rows` results a column as tiles: they are whole steps.
+pub(crate) fn makes_tiles(rows: usize) -> bool {
+    rows.is_multiple_of(STEP)
+}
+
+/// `Gemm` of the kernel.
+#[repr(C)]
+struct Gemm {
+    product: Product,
+    x: Ptr,
+    scale: Ptr,
+    parts: Ptr,
+    arrived: Ptr,
+    atoms: i32,
+    steps: i32,
+    per: i32,
+    out: Tiles,
+}
+
+/// Runs a product whose columns are the tiles `x`; a gated one's result goes to `out`, if that is not null.
+pub(crate) fn gemm(
+    device: &Device,
+    job: &Job,
+    x: Narrowed,
+    shared: Shared,
+    out: Tiles,
+) -> Result<(), CudaError> {
+    let (matrix, tile) = (&job.weight.matrix, tile(job.n));
+    let (gated, rows) = if job.gated.is_some() {
+        ("gated_", 32 * tile.warpgroups)
+    } else {
+        ("", 64 * tile.warpgroups)
+    };
+    let kernel = format!("gemm_{gated}{}_{}", matrix.layout.name(), tile.columns);
+    let steps = matrix.cols().div_ceil(STEP);
+    let all = matrix.rows().div_ceil(rows) * job.n.div_ceil(tile.columns) * steps;
+    let blocks = device.multiprocessors.min(BLOCKS);
+    let per = all.div_ceil(blocks).max(FEWEST.min(steps));
+    let gemm = Gemm {
+        product: job.product(),
+        x: x.x,
+        scale: x.scale,
+        parts: shared.parts,
+        arrived: shared.arrived,
+        atoms: atoms(job.n) as i32,
+        steps: steps as i32,
+        per: per as i32,
+        out,
+    };
+    let shape = Shape::line(all.div_ceil(per), 128 * tile.warpgroups as u32)
+        .shared(tile.stages * tile.columns * 2 * STEP);
+    // SAFETY: tiles of n columns behind x, n scales or none, n rows behind y and add, room for what blocks
+    // share, as planned.
+    unsafe { launch!(device, &kernel, shape; gemm) }
+}
