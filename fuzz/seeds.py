@@ -93,6 +93,9 @@ TOKENIZERS = {
 ANSWERS = {
     "hermes": '<think>\nHm.\n</think>\nSo: <tool_call>\n{"name": "f", "arguments": {"a": "}"}}\n</tool_call>',
     "llama": '{"name": "f", "parameters": {"a": [1]}}; {"name": "g", "parameters": {}}',
+    "llama_python": "[f(a='x, )', b=[1, {\"c\": None}]), g()]<|python_end|>",
+    "qwen_coder": "<think>Hm.</think><tool_call>\n<function=f>\n<parameter=a>\n1 < 2\n</parameter>\n"
+                  "<parameter=n>\n[1]\n</parameter>\n</function>\n</tool_call>",
     "mistral": 'So:[TOOL_CALLS][{"name": "f", "arguments": {}, "id": "123456789"}]',
     "mistral_args": "[THINK]Hm.[/THINK][TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]g[CALL_ID]a[ARGS]{}",
     "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```"

@@ -4,10 +4,14 @@
 //! head each, in the budget's [`KvType`]. So a head's tokens lie behind one another, and copying
 //! a block is copying bytes.
 
+use std::ops::Range;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use zse_model::Program;
-use zse_model::executor::{BlockId, Budget, KvOp, KvType, LoadError, SeqSpan, try_reserve};
+use zse_model::executor::{
+    BlockId, Budget, ExecError, KvOp, KvType, LoadError, SeqSpan, try_reserve,
+};
 use zse_model::program::{KvGroup, Paged, StateId};
 
 use crate::ops::Ctx;
@@ -37,6 +41,20 @@ struct Plane {
     /// Bytes of a head of a token.
     row_bytes: usize,
     data: Vec<u8>,
+}
+
+impl StateStore {
+    fn planes_mut(&mut self) -> [&mut Plane; 2] {
+        [&mut self.keys, &mut self.values]
+    }
+}
+
+impl Plane {
+    /// Where block `id` of `block_len` tokens lies.
+    fn block(&self, id: BlockId, block_len: usize) -> Range<usize> {
+        let bytes = self.heads * block_len * self.row_bytes;
+        id as usize * bytes..(id as usize + 1) * bytes
+    }
 }
 
 /// Keys or values of one head of a sequence.
@@ -109,18 +127,48 @@ impl KvStore {
     }
 
     /// Carries out `op`.
-    pub(crate) fn apply(&mut self, op: KvOp) {
-        let KvOp::Copy { group, from, to } = op;
-        for id in &self.groups[group].states {
-            let state = &mut self.states[id.index()];
-            for plane in [&mut state.keys, &mut state.values] {
-                let block = plane.heads * self.block_len * plane.row_bytes;
-                let from = from as usize * block;
-                plane
-                    .data
-                    .copy_within(from..from + block, to as usize * block);
+    ///
+    /// # Errors
+    /// If bytes to swap in are not those of a block.
+    pub(crate) fn apply(&mut self, op: &KvOp) -> Result<(), ExecError> {
+        let len = self.block_len;
+        match op {
+            KvOp::Copy { group, from, to } => {
+                for id in &self.groups[*group].states {
+                    for plane in self.states[id.index()].planes_mut() {
+                        let (from, to) = (plane.block(*from, len), plane.block(*to, len));
+                        plane.data.copy_within(from, to.start);
+                    }
+                }
+            }
+            KvOp::SwapOut { from, to } => {
+                let mut bytes = to.lock();
+                bytes.clear();
+                bytes.reserve_exact(self.block_bytes());
+                for plane in self.states.iter().flat_map(|s| [&s.keys, &s.values]) {
+                    bytes.extend_from_slice(&plane.data[plane.block(*from, len)]);
+                }
+            }
+            KvOp::SwapIn { from, to } => {
+                let bytes = from.filled(self.block_bytes())?;
+                let mut rest = &bytes[..];
+                for plane in self.states.iter_mut().flat_map(StateStore::planes_mut) {
+                    let block = plane.block(*to, len);
+                    let (bytes, behind) = rest.split_at(block.len());
+                    plane.data[block].copy_from_slice(bytes);
+                    rest = behind;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Bytes of a block of all groups.
+    fn block_bytes(&self) -> usize {
+        let planes = self.states.iter().flat_map(|s| [&s.keys, &s.values]);
+        planes
+            .map(|plane| plane.block(0, self.block_len).len())
+            .sum()
     }
 
     /// Stores the keys and values of the tokens of `seqs`; keys are rotated by `rotation` of

@@ -9,8 +9,8 @@ use zse_cpu::{CpuBackend, Isa};
 use zse_model::Model;
 use zse_model::conformance::{DecoderSpec, Fill, Golden, Rng, decoder, op_cases};
 use zse_model::executor::{
-    Backend, Batch, BlockId, Budget, Executor, Fuse, KvOp, KvType, Masks, Output, OutputRow,
-    SeqSpan, TokenSource, Want,
+    Backend, Batch, BlockBytes, BlockId, Budget, Executor, Fuse, KvOp, KvType, Masks, Output,
+    OutputRow, SeqSpan, TokenSource, Want,
 };
 use zse_model::program::ProgramOutput;
 use zse_quant::GgmlType;
@@ -38,6 +38,8 @@ struct Way {
     prefix: usize,
     /// Whether the prefix is read where the other sequence has it, not from copied blocks.
     shared: bool,
+    /// Whether all blocks are swapped between two chunks, and come back as others.
+    swapped: bool,
     seed: u64,
 }
 
@@ -54,6 +56,7 @@ impl Way {
             neighbours: 0,
             prefix: 0,
             shared: false,
+            swapped: false,
             seed: 0,
         }
     }
@@ -70,6 +73,7 @@ impl Way {
             neighbours: 3,
             prefix: 16,
             shared: true,
+            swapped: true,
             seed: 1,
         }
     }
@@ -88,6 +92,7 @@ impl Way {
             neighbours: rng.below(4),
             prefix,
             shared: prefix.is_multiple_of(block_len) && rng.below(2) == 0,
+            swapped: rng.below(3) == 0,
             seed: rng.bits(),
         }
     }
@@ -177,6 +182,32 @@ impl<'a> Session<'a> {
         self.push(batch, &ids, 0, &self.in_all_groups(blocks));
     }
 
+    /// Swaps the blocks of a sequence out, lets a stranger have some of them, and has `batch` swap them
+    /// in elsewhere.
+    fn swap(&mut self, tables: Tables, batch: &mut Batch) -> Tables {
+        let Some(old) = tables.into_iter().next() else {
+            return Vec::new();
+        };
+        let bytes: Vec<BlockBytes> = old.iter().map(|_| BlockBytes::default()).collect();
+        let mut out = Batch::default();
+        let pairs = || old.iter().zip(bytes.iter().cloned());
+        out.kv_ops = pairs()
+            .map(|(&from, to)| KvOp::SwapOut { from, to })
+            .collect();
+        self.push_stranger(&mut out);
+        self.step(out, 0..0);
+        let new = self.blocks(old.len());
+        self.free.extend(old);
+        let mut over = Batch::default();
+        self.push_stranger(&mut over);
+        self.step(over, 0..0);
+        let back = bytes.into_iter().zip(&new);
+        batch
+            .kv_ops
+            .extend(back.map(|(from, &to)| KvOp::SwapIn { from, to }));
+        self.in_all_groups(new)
+    }
+
     /// Logits of tokens `rows` of the batch, or the embedding of sequence `rows.start`.
     fn step(&mut self, mut batch: Batch, rows: std::ops::Range<usize>) -> Vec<Vec<u32>> {
         let pooled = matches!(self.model.program.output, ProgramOutput::Pooled(_));
@@ -220,7 +251,7 @@ fn logits(model: &Arc<Model>, ids: &[u32], way: &Way) -> Vec<Option<Vec<u32>>> {
     } else {
         Vec::new()
     };
-    let tables = s.tables(&shared, ids.len());
+    let mut tables = s.tables(&shared, ids.len());
     if way.prefix > 0 {
         // Another sequence with the same start, which goes on in its own way.
         let theirs = s.tables(&shared, way.prefix + 5);
@@ -241,6 +272,9 @@ fn logits(model: &Arc<Model>, ids: &[u32], way: &Way) -> Vec<Option<Vec<u32>>> {
     while at < ids.len() {
         let spread = way.chunk.end() - way.chunk.start();
         let len = (way.chunk.start() + s.rng.below(spread + 1)).min(ids.len() - at);
+        if way.swapped && at > 0 && batch.kv_ops.is_empty() {
+            tables = s.swap(tables, &mut batch);
+        }
         let before = s.rng.below(way.neighbours + 1);
         (0..before).for_each(|_| s.push_stranger(&mut batch));
         let start = batch.tokens.len();

@@ -1,10 +1,9 @@
 //! Keys and values in blocks on the device: `[blocks, heads, block_len, row]` for each state and side.
 
-use zse_model::executor::{Budget, KvOp, KvType, LoadError};
+use zse_model::executor::{BlockId, Budget, ExecError, KvOp, KvType, LoadError};
 use zse_model::program::{KvGroup, Program, StateId};
 
 use crate::device::{Arena, Device, DeviceMemory, Ptr};
-use crate::error::CudaError;
 
 /// One side of a state as kernels take it (`Plane` of `kernels/kv.cuh`).
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +31,11 @@ impl Plane {
     fn block_bytes(&self) -> usize {
         self.heads as usize * self.block_len as usize * self.row_bytes as usize
     }
+
+    /// Where block `id` lies.
+    fn block(&self, id: BlockId) -> Ptr {
+        self.data.offset(id as usize * self.block_bytes())
+    }
 }
 
 /// Keys and values of a state.
@@ -40,6 +44,12 @@ pub(crate) struct State {
     pub(crate) values: Plane,
     /// Index of its group.
     pub(crate) group: usize,
+}
+
+impl State {
+    fn planes(&self) -> [&Plane; 2] {
+        [&self.keys, &self.values]
+    }
 }
 
 /// The blocks of every state.
@@ -122,21 +132,52 @@ impl KvStore {
         self.memory.bytes() as u64
     }
 
-    /// Copies blocks, in the order of the stream.
-    pub(crate) fn apply(&self, device: &Device, op: &KvOp) -> Result<(), CudaError> {
-        let KvOp::Copy { group, from, to } = *op;
-        if from == to {
-            return Ok(());
-        }
-        for id in &self.groups[group].states {
-            let state = self.state(*id);
-            for plane in [&state.keys, &state.values] {
-                let bytes = plane.block_bytes();
-                let block = |n: u32| plane.data.offset(n as usize * bytes);
-                // SAFETY: both blocks exist (`Batch::check`) and differ.
-                unsafe { device.copy(block(to), block(from), bytes) }?;
+    /// Copies a block, in the order of the stream; what is swapped out is there on return.
+    ///
+    /// # Errors
+    /// If bytes to swap in are not those of a block, or the device fails.
+    pub(crate) fn apply(&self, device: &Device, op: &KvOp) -> Result<(), ExecError> {
+        match op {
+            KvOp::Copy { from, to, .. } if from == to => {}
+            KvOp::Copy { group, from, to } => {
+                for id in &self.groups[*group].states {
+                    for plane in self.state(*id).planes() {
+                        let (from, to) = (plane.block(*from), plane.block(*to));
+                        // SAFETY: both blocks exist (`Batch::check`) and differ.
+                        unsafe { device.copy(to, from, plane.block_bytes()) }?;
+                    }
+                }
+            }
+            KvOp::SwapOut { from, to } => {
+                let mut bytes = to.lock();
+                bytes.clear();
+                bytes.resize(self.block_bytes(), 0);
+                let mut rest = &mut bytes[..];
+                for plane in self.states.iter().flat_map(State::planes) {
+                    let (part, behind) = rest.split_at_mut(plane.block_bytes());
+                    // SAFETY: the block exists (`Batch::check`); waited for below.
+                    unsafe { device.download(part, plane.block(*from)) }?;
+                    rest = behind;
+                }
+                device.synchronize()?;
+            }
+            KvOp::SwapIn { from, to } => {
+                let bytes = from.filled(self.block_bytes())?;
+                let mut rest = &bytes[..];
+                for plane in self.states.iter().flat_map(State::planes) {
+                    let (part, behind) = rest.split_at(plane.block_bytes());
+                    // SAFETY: the block exists (`Batch::check`); the bytes are not pinned.
+                    unsafe { device.upload(plane.block(*to), part) }?;
+                    rest = behind;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Bytes of a block of all groups.
+    fn block_bytes(&self) -> usize {
+        let planes = self.states.iter().flat_map(State::planes);
+        planes.map(Plane::block_bytes).sum()
     }
 }

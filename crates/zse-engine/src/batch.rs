@@ -1,13 +1,13 @@
 //! From a plan to the batch that an executor gets.
 
-use zse_model::executor::{Batch, OutputRow, SeqSpan, TokenSource};
+use zse_model::executor::{Batch, KvOp, OutputRow, SeqSpan, TokenSource};
 
 use crate::scheduler::{Plan, Scheduler};
 
-/// The batch of `plan`, over sequences that run.
-pub(crate) fn build(plan: &Plan, scheduler: &Scheduler) -> Batch {
+/// The batch of `plan`, over sequences that run, behind `kv_ops`.
+pub(crate) fn build(plan: &Plan, scheduler: &Scheduler, kv_ops: Vec<KvOp>) -> Batch {
     let mut batch = Batch {
-        kv_ops: plan.copies.clone(),
+        kv_ops,
         ..Batch::default()
     };
     for part in &plan.parts {

@@ -1,6 +1,7 @@
 //! The step loop.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use zse_model::Model;
 use zse_model::executor::{
-    Backend, Budget, ExecError, Executor, LoadError, Masks, MemoryReport, Outputs, Ticket,
+    Backend, Budget, ExecError, Executor, KvOp, LoadError, Masks, MemoryReport, Outputs, Ticket,
 };
 use zse_model::program::ProgramOutput;
 use zse_text::{GrammarState, Tokenizer};
@@ -19,6 +20,7 @@ use crate::constraint::Constraints;
 use crate::event::{Event, FinishReason, Timings};
 use crate::generation::Generation;
 use crate::kv::BlockManager;
+use crate::kv::swap::{SwapConfig, SwapStore};
 use crate::metrics::Metrics;
 use crate::queue::{Place, Queue};
 use crate::request::{Limits, Request, RequestError, Task};
@@ -93,6 +95,9 @@ pub struct Engine {
     published: Arc<Mutex<Metrics>>,
     requests: BTreeMap<u64, Open>,
     next_request: u64,
+    /// Bytes of a KV block of all groups.
+    block_bytes: usize,
+    swap: SwapStore,
 }
 
 /// A request that has events to come.
@@ -172,7 +177,10 @@ impl Engine {
             whole_prompts: limits.whole_prompts,
         };
         let blocks = BlockManager::new(shape.kv_groups, budget.kv_blocks, budget.block_len);
+        let kv_bytes = usize::try_from(executor.memory().kv).unwrap_or(usize::MAX);
         Self {
+            block_bytes: kv_bytes / budget.kv_blocks.max(1),
+            swap: SwapStore::default(),
             executor,
             scheduler: Scheduler::new(step, blocks),
             constraints: Arc::new(Constraints::new(tokenizer.clone())),
@@ -185,6 +193,16 @@ impl Engine {
             requests: BTreeMap::new(),
             next_request: 0,
         }
+    }
+
+    /// Lets keys and values of earlier requests be swapped when their blocks are needed.
+    ///
+    /// # Errors
+    /// If the file for them cannot be made.
+    pub fn with_swap(mut self, config: &SwapConfig) -> io::Result<Self> {
+        self.swap = SwapStore::new(config, self.block_bytes)?;
+        self.scheduler.set_slots(self.swap.slots());
+        Ok(self)
     }
 
     /// What it can take.
@@ -207,6 +225,7 @@ impl Engine {
             kv_blocks: blocks.blocks(),
             kv_blocks_used: blocks.blocks() - blocks.free_blocks().unwrap_or_default(),
             kv_blocks_cached: blocks.cached_blocks(),
+            kv_blocks_swapped: blocks.swapped_blocks(),
             refused: self.queue.refused(),
             prefix_queried_tokens: prefix.queried,
             prefix_found_tokens: prefix.found,
@@ -243,6 +262,15 @@ impl Engine {
     /// they hold.
     pub fn cached_blocks(&self) -> usize {
         self.scheduler.blocks().cached_blocks()
+    }
+
+    /// Forgets what the prefix cache holds. Requests that run keep what they found.
+    pub fn clear_cache(&mut self) {
+        self.scheduler.forget();
+        if self.is_idle() {
+            self.swap.clear();
+        }
+        self.publish();
     }
 
     /// Whether no request is left.
@@ -360,9 +388,18 @@ impl Engine {
         if plan.parts.is_empty() {
             return false;
         }
+        let groups = self.scheduler.kv_groups();
+        let Ok(kv_ops) = self.swap.kv_ops(&plan.ops, groups) else {
+            // What was swapped is lost: it is computed again.
+            self.counts.swap_failures += 1;
+            self.start_again();
+            return true;
+        };
+        let swaps_in = |op: &&KvOp| matches!(op, KvOp::SwapIn { .. });
+        self.counts.kv_blocks_restored += kv_ops.iter().filter(swaps_in).count() as u64;
         self.counts.steps += 1;
         let outputs = self
-            .submit_plan(&plan)
+            .submit_plan(&plan, kv_ops)
             .and_then(|ticket| self.sample(&plan, ticket));
         let wanted: usize = plan.parts.iter().map(|part| part.results).sum();
         match outputs {
@@ -374,6 +411,10 @@ impl Engine {
                 self.fail(&plan, None, &what);
             }
             Err(error) => self.fail_by(&plan, &error),
+        }
+        if self.swap.settle().is_err() {
+            self.counts.swap_failures += 1;
+            self.scheduler.set_slots(self.swap.slots());
         }
         self.retire();
         true
@@ -401,7 +442,7 @@ impl Engine {
         self.scheduler.admit();
     }
 
-    fn submit_plan(&mut self, plan: &Plan) -> Result<Ticket, ExecError> {
+    fn submit_plan(&mut self, plan: &Plan, kv_ops: Vec<KvOp>) -> Result<Ticket, ExecError> {
         let now = Instant::now();
         for part in &plan.parts {
             if let Some(seq) = self.scheduler.get_mut(part.id)
@@ -416,7 +457,8 @@ impl Engine {
                 open.place = None;
             }
         }
-        self.executor.submit(&batch::build(plan, &self.scheduler))
+        let batch = batch::build(plan, &self.scheduler, kv_ops);
+        self.executor.submit(&batch)
     }
 
     /// Says which tokens may be drawn, found out while the device computes, and draws them.
@@ -481,6 +523,7 @@ impl Engine {
                 self.fail(plan, Some(*row), what);
                 // Perhaps it was the keys and values that others would find.
                 self.scheduler.forget();
+                self.swap.clear();
             }
             ExecError::Sample { row, source } => self.fail(plan, Some(*row), &source.to_string()),
             other => self.fail(plan, None, &other.to_string()),
@@ -502,8 +545,14 @@ impl Engine {
             }
         }
         if row.is_none() {
-            self.scheduler.preempt_all();
+            self.start_again();
         }
+    }
+
+    /// Lets all sequences compute everything again: no block can be trusted.
+    fn start_again(&mut self) {
+        self.scheduler.preempt_all();
+        self.swap.clear();
     }
 
     /// Lets go of what has ended: blocks at once, a channel once its last event is sent.

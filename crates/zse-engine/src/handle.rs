@@ -10,6 +10,7 @@ use zse_text::GrammarState;
 
 use crate::channel::{EventStream, Sink, Wake, channel};
 use crate::constraint::Constraints;
+use crate::ended::{Ended, TellEnd};
 use crate::engine::Engine;
 use crate::event::{Event, FinishReason};
 use crate::metrics::Metrics;
@@ -20,6 +21,8 @@ enum Command {
     Open(Box<Opening>),
     /// A caller read from a channel that was full, or cancelled.
     Look,
+    /// The prefix cache is to be forgotten.
+    ClearCache,
 }
 
 /// A request that was accepted.
@@ -41,6 +44,7 @@ pub struct EngineHandle {
     queue: Arc<Queue>,
     metrics: Arc<Mutex<Metrics>>,
     constraints: Arc<Constraints>,
+    ended: Ended,
 }
 
 /// Why a request gave no result.
@@ -92,10 +96,16 @@ impl Engine {
             queue: Arc::clone(self.queue()),
             metrics: Arc::clone(self.published()),
             constraints: Arc::clone(self.constraints()),
+            ended: Ended::default(),
         };
+        let tell_end = TellEnd(handle.ended.clone());
         thread::Builder::new()
             .name("zse-engine".into())
-            .spawn(move || self.run(&receiver))?;
+            .spawn(move || {
+                // Dropped last: behind the engine, however that ends.
+                let _tell_end = tell_end;
+                self.run(&receiver);
+            })?;
         Ok(handle)
     }
 
@@ -126,6 +136,7 @@ impl Engine {
             }
             // The next step looks at every channel.
             Command::Look => {}
+            Command::ClearCache => self.clear_cache(),
         }
     }
 }
@@ -199,6 +210,19 @@ impl EngineHandle {
     /// Bytes that the executor used when the engine started.
     pub fn memory(&self) -> MemoryReport {
         self.memory
+    }
+
+    /// Forgets what the prefix cache holds, before the next step. Requests that run keep what they
+    /// found.
+    pub fn clear_cache(&self) {
+        // Without an engine there is no cache.
+        let _ = self.commands.send(Command::ClearCache);
+    }
+
+    /// Tells when the engine's thread has ended, which it does once all handles and streams are
+    /// gone.
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
     }
 
     /// The numbers that a request for scores or an embedding gives.

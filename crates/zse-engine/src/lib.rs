@@ -43,6 +43,7 @@
 mod batch;
 mod channel;
 mod constraint;
+mod ended;
 mod engine;
 mod event;
 mod generation;
@@ -56,8 +57,10 @@ mod sequence;
 mod text;
 
 pub use channel::EventStream;
+pub use ended::Ended;
 pub use engine::{Engine, EngineConfig, ModelShape};
 pub use event::{Completion, Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 pub use handle::{EngineError, EngineHandle};
+pub use kv::swap::{SwapConfig, SwapDisk};
 pub use metrics::{Histogram, Metrics};
 pub use request::{Generate, Limits, Request, RequestError, Task};

@@ -15,6 +15,12 @@ pub struct Metrics {
     pub kv_blocks_used: usize,
     /// Those that nobody holds and the prefix cache knows.
     pub kv_blocks_cached: usize,
+    /// Blocks that the prefix cache knows and that are swapped: not among `kv_blocks`.
+    pub kv_blocks_swapped: usize,
+    /// Swapped blocks that were asked for and brought back.
+    pub kv_blocks_restored: u64,
+    /// How often swapped blocks could not be written or read; then they are computed again.
+    pub swap_failures: u64,
     /// Steps.
     pub steps: u64,
     /// Requests taken in.

@@ -8,9 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use zse_model::executor::KvOp;
-
-use crate::kv::BlockManager;
+use crate::kv::{BlockManager, BlockOp};
 use crate::sequence::{SeqId, Sequence};
 
 /// What a step may hold.
@@ -27,7 +25,8 @@ pub(crate) struct StepBudget {
 /// The next step: what is computed, of whom.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    pub(crate) copies: Vec<KvOp>,
+    /// What has to be done to blocks before.
+    pub(crate) ops: Vec<BlockOp>,
     pub(crate) parts: Vec<Part>,
 }
 
@@ -46,8 +45,6 @@ pub(crate) struct Scheduler {
     blocks: BlockManager,
     waiting: BTreeMap<SeqId, Sequence>,
     running: BTreeMap<SeqId, Sequence>,
-    /// Copies that blocks need before the next step.
-    copies: Vec<KvOp>,
     prefix: PrefixCounts,
     preemptions: u64,
 }
@@ -68,7 +65,6 @@ impl Scheduler {
             blocks,
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
-            copies: Vec::new(),
             prefix: PrefixCounts::default(),
             preemptions: 0,
         }
@@ -109,14 +105,13 @@ impl Scheduler {
         let Some(mut seq) = self.waiting.remove(&id) else {
             return true;
         };
-        let (copies, prefix) = (self.copies.len(), self.prefix);
+        let prefix = self.prefix;
         let tokens = seq.tokens_to_start();
-        let fits = self.take_over(&mut seq) && self.blocks.grow(&mut seq.table, tokens);
+        let fits = self.take_over(&mut seq, tokens) && self.blocks.grow(&mut seq.table, tokens);
         if fits {
             seq.note_start();
             self.running.insert(id, seq);
         } else {
-            self.copies.truncate(copies);
             self.prefix = prefix;
             self.blocks.release(&mut seq.table);
             seq.restart();
@@ -126,20 +121,30 @@ impl Scheduler {
     }
 
     /// Takes over what others have computed: the prompt from the first continuation of the request,
-    /// or else as much as is in the prefix cache. False where blocks lack.
-    fn take_over(&mut self, seq: &mut Sequence) -> bool {
+    /// or else as much as is in the prefix cache. False where blocks lack for `room` tokens.
+    fn take_over(&mut self, seq: &mut Sequence, room: usize) -> bool {
         if let (Some(tokens), Some(leader)) = (seq.shareable(), self.running.get(&leader(seq.id))) {
-            let table = self.blocks.fork(&leader.table, tokens, &mut self.copies);
+            // Nothing is copied for a sequence that cannot start.
+            if !self.blocks.has_room(tokens / self.blocks.block_len(), room) {
+                return false;
+            }
+            let table = self.blocks.fork(&leader.table, tokens);
             return table.map(|table| seq.adopt(table, tokens)).is_some();
         }
-        if let (Some(salt), false) = (seq.salt(), self.budget.whole_prompts) {
-            let table = self.blocks.find(salt, &seq.tokens()[..seq.findable()]);
+        if let (Some(salt), false) = (seq.salt().cloned(), self.budget.whole_prompts) {
+            let findable = &seq.tokens()[..seq.findable()];
+            let mut table = self.blocks.find(&salt, findable);
+            let fits = self.blocks.has_room(table.as_slice().len(), room);
+            if fits {
+                self.blocks.swap_in(&mut table, &salt, findable);
+            }
             let tokens = table.as_slice().len() * self.blocks.block_len();
             if seq.is_fresh() {
                 self.prefix.queried += seq.tokens().len() as u64;
                 self.prefix.found += tokens as u64;
             }
             seq.adopt(table, tokens);
+            return fits;
         }
         true
     }
@@ -162,6 +167,15 @@ impl Scheduler {
     /// Forgets the prefix cache: what it holds cannot be trusted any more.
     pub(crate) fn forget(&mut self) {
         self.blocks.forget();
+        if self.is_empty() {
+            // Nobody needs what had to be done to blocks.
+            self.blocks.take_ops();
+        }
+    }
+
+    /// Lets so many blocks of the prefix cache be swapped.
+    pub(crate) fn set_slots(&mut self, slots: usize) {
+        self.blocks.set_slots(slots);
     }
 
     /// Whether the first continuation of the request is about to compute what `seq` could share.
@@ -199,7 +213,7 @@ impl Scheduler {
             self.add(&mut plan, id);
         }
         if !plan.parts.is_empty() {
-            plan.copies = std::mem::take(&mut self.copies);
+            plan.ops = self.blocks.take_ops();
         }
         plan
     }

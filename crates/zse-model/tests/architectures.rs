@@ -123,6 +123,7 @@ fn golden_fixtures_notice_hyperparameters_that_no_shape_shows() {
         ),
         ("bert-cls", "bert.pooling_type", integer(1)),
         ("bert-mean", "bert.pooling_type", integer(2)),
+        ("bert-rank", "tokenizer.ggml.seperator_token_id", integer(9)),
     ];
     for (name, key, value) in cases {
         let mut golden = Golden::open(&fixture(&format!("{name}.golden"))).unwrap();

@@ -299,6 +299,15 @@ fn what_cannot_be_encoded_is_named() {
     ));
 }
 
+/// Below the least f16 no scale fits levels without a 0.
+#[test]
+fn weights_too_small_for_any_scale_become_zeros() {
+    let x: [f32; 32] = std::array::from_fn(|i| if i % 8 == 0 { 4e-8 } else { -2e-9 });
+    let mut bytes = [0xff; 18];
+    encode(Iq4Nl, &x, 32, None, &mut bytes).unwrap();
+    assert_eq!(decoded(Iq4Nl, &bytes, 32), [0.0; 32]);
+}
+
 proptest! {
     /// Any bits as weights and importance: refused, or encoded to something finite.
     #[test]

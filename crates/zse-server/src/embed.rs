@@ -46,10 +46,7 @@ impl Embed {
         let slot = app.admit(1)?;
         let model = app.model(self.model.as_deref()).await?;
         if !model.engine.is_embedder() {
-            let message = format!(
-                "the model '{}' generates text; it gives no embeddings",
-                model.name
-            );
+            let message = format!("the model '{}' gives no embeddings", model.name);
             return Err(ApiError::param("model", message));
         }
         if self.inputs.is_empty() || self.inputs.len() > MAX_INPUTS {

@@ -1,6 +1,6 @@
 //! The one error of the API, in OpenAI's shape.
 
-use crate::routes::{anthropic, ollama};
+use crate::routes::{anthropic, ollama, responses};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -47,6 +47,14 @@ impl ApiError {
         Self {
             param: Some(param.into()),
             ..Self::invalid(message)
+        }
+    }
+
+    /// The same error, of this parameter.
+    pub(crate) fn at(self, param: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            ..self
         }
     }
 
@@ -232,11 +240,33 @@ impl ApiError {
     /// The same error as a client of another API reads it.
     pub(crate) fn body_for(&self, path: &str) -> Value {
         if path.starts_with(anthropic::PATH) {
-            return self.anthropic();
+            return self.named(&anthropic::NAMES).anthropic();
+        }
+        if path.starts_with(responses::PATH) {
+            return self.named(&responses::NAMES).body();
         }
         match ollama::PATHS.contains(&path) {
-            true => self.ollama(),
+            true => self.named(&ollama::NAMES).ollama(),
             false => self.body(),
+        }
+    }
+
+    /// The same error with the names that another API has for the parameters of chat completions.
+    fn named(&self, names: &[(&str, &str)]) -> Self {
+        let param = self.param.as_deref().unwrap_or_default();
+        let found = names.iter().find_map(|&(from, to)| {
+            let rest = param.strip_prefix(from)?;
+            let is_whole = rest.is_empty() || rest.starts_with(['.', '[']);
+            is_whole.then(|| format!("{to}{rest}"))
+        });
+        // A name that is unknown is the client's own.
+        let Some(param) = found.filter(|_| self.code != Some("unknown_parameter")) else {
+            return self.clone();
+        };
+        let rename = |message: String, (from, to): &(&str, &str)| message.replace(from, to);
+        Self {
+            message: names.iter().fold(self.message.clone(), rename),
+            ..self.clone().at(param)
         }
     }
 

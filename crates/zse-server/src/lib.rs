@@ -26,6 +26,7 @@ mod chat;
 mod config;
 mod embed;
 mod error;
+mod gap;
 mod guard;
 mod job;
 mod logprobs;

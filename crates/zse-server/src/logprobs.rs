@@ -22,10 +22,12 @@ fn text(tokenizer: &Tokenizer, id: u32) -> String {
     String::from_utf8_lossy(&tokenizer.token_bytes(id)).into_owned()
 }
 
-/// The entries of `choices[].logprobs.content` of a chat.
-pub(crate) fn chat(tokens: &[TokenInfo], tokenizer: &Tokenizer) -> Vec<Value> {
+/// The entries of `choices[].logprobs.content`: OpenAI's of a chat, with the ids that llama.cpp's
+/// server adds.
+pub(crate) fn content(tokens: &[TokenInfo], tokenizer: &Tokenizer) -> Vec<Value> {
     let one = |id: u32, logprob: f32| {
         json!({
+            "id": id,
             "token": text(tokenizer, id),
             "logprob": finite(logprob),
             "bytes": tokenizer.token_bytes(id),

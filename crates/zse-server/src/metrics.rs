@@ -25,7 +25,7 @@ type Number = (
 );
 
 /// Numbers of every engine. Those of `vllm:` are what Kubernetes' inference gateway reads.
-const NUMBERS: [Number; 12] = [
+const NUMBERS: [Number; 15] = [
     (
         "vllm:num_requests_waiting",
         "gauge",
@@ -49,6 +49,24 @@ const NUMBERS: [Number; 12] = [
         "gauge",
         "KV blocks that are kept for prompts to come.",
         |m| m.kv_blocks_cached as f64,
+    ),
+    (
+        "zse_kv_blocks_swapped",
+        "gauge",
+        "KV blocks of earlier prompts that are in memory or on disk beside the KV cache.",
+        |m| m.kv_blocks_swapped as f64,
+    ),
+    (
+        "zse_kv_blocks_restored_total",
+        "counter",
+        "KV blocks that came back from there.",
+        |m| m.kv_blocks_restored as f64,
+    ),
+    (
+        "zse_kv_swap_failures_total",
+        "counter",
+        "How often they could not be written or read, and are computed again.",
+        |m| m.swap_failures as f64,
     ),
     ("zse_kv_blocks", "gauge", "KV blocks in all.", |m| {
         m.kv_blocks as f64

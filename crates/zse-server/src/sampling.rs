@@ -17,7 +17,7 @@ const MAX_STRING: usize = 1024;
 /// Most entries of `logit_bias`.
 const MAX_BIASES: usize = 1024;
 /// Most log-probabilities beside a token's own.
-pub(crate) const MAX_TOP: u32 = 20;
+const MAX_TOP: u32 = 20;
 
 /// Parameters with the names and defaults of OpenAI's API, and those of llama.cpp's and vLLM's
 /// servers for what OpenAI has no name for.
@@ -63,6 +63,11 @@ impl Sampling {
     /// How many continuations are wanted.
     pub(crate) fn n(&self) -> u32 {
         self.n.unwrap_or(1)
+    }
+
+    /// Asks for another number of continuations.
+    pub(crate) fn set_n(&mut self, n: u32) {
+        self.n = Some(n);
     }
 
     /// Whose part of the prefix cache it uses.
@@ -152,6 +157,20 @@ impl Sampling {
             show_special: false,
             constraint: None,
         })
+    }
+}
+
+/// How many other tokens' log-probabilities the parameter `name` asks for, if there may be so many.
+///
+/// # Errors
+/// Says both numbers.
+pub(crate) fn check_top(name: &str, top: u32) -> Result<u32, ApiError> {
+    match top <= MAX_TOP {
+        true => Ok(top),
+        false => {
+            let message = format!("{name} is {top}, must be at most {MAX_TOP}");
+            Err(ApiError::param(name, message))
+        }
     }
 }
 

@@ -50,7 +50,9 @@ pub use chat::{
     CHATML, ChatInput, ChatTemplate, Content, FunctionCall, Message, PLAIN, Role, ToolCall,
 };
 pub use error::TextError;
-pub use grammar::{Constraint, Grammar, GrammarError, GrammarState, Grammars, TaggedCall};
+pub use grammar::{
+    Constraint, Grammar, GrammarError, GrammarState, Grammars, Notation, TaggedCall,
+};
 pub use special::SpecialIds;
 pub use stop::StopMatcher;
 pub use string_table::StringTable;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use zse_engine::{Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits, Request};
+use zse_engine::{
+    Ended, Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits, Request,
+};
 use zse_model::Model;
 use zse_model::program::ProgramOutput;
 use zse_text::{AnswerFormat, ChatTemplate, Tokenizer};
@@ -34,13 +36,14 @@ pub struct Engine {
 }
 
 struct Shared {
-    handle: EngineHandle,
     model: Arc<Model>,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     answers: AnswerFormat,
     memory: MemoryReport,
     device: String,
+    /// Dropped last: whoever hears that the engine has ended finds the memory of all of this free.
+    handle: EngineHandle,
 }
 
 impl Engine {
@@ -64,6 +67,7 @@ impl Engine {
         };
         let words = Some(tokenizer.clone());
         let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)?;
+        let engine = engine.with_swap(&options.swap).map_err(Error::Swap)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 handle: engine.start().map_err(Error::Thread)?,
@@ -155,6 +159,22 @@ impl Engine {
         tokens
     }
 
+    /// The tokens of a prompt that asks for what stands between `before` and `after`, in the order
+    /// prefix, suffix, middle (Bavarian et al. 2022, arXiv:2207.14255), behind BOS if the model asks
+    /// for it; `None` for a model without tokens that say so.
+    pub fn gap_tokens(&self, before: &[u32], after: &[u32]) -> Option<Vec<u32>> {
+        let tokenizer = self.tokenizer();
+        let ids = tokenizer.special_ids();
+        let (prefix, suffix, middle) = (ids.fim_pre?, ids.fim_suf?, ids.fim_mid?);
+        let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());
+        let before = match before.split_first() {
+            Some((&first, rest)) if Some(first) == bos => rest,
+            _ => before,
+        };
+        let bos = bos.as_slice();
+        Some([bos, &[prefix], before, &[suffix], after, &[middle]].concat())
+    }
+
     /// Embeddings of texts, each of length 1, for a model that gives them (BERT).
     ///
     /// # Errors
@@ -173,9 +193,19 @@ impl Engine {
     /// # Errors
     /// As there.
     pub fn embed_tokens(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
-        let mut embedding = self.shared.handle.embed(tokens)?;
+        let mut embedding = self.pooled(tokens)?;
         normalize(&mut embedding);
         Ok(embedding)
+    }
+
+    /// The row that a model which pools gives for tokens.
+    pub(crate) fn pooled(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
+        Ok(self.shared.handle.embed(tokens)?)
+    }
+
+    /// The template by which the model itself wants to be asked to rank.
+    pub(crate) fn rerank_template(&self) -> Option<&str> {
+        self.shared.template.source("rerank")
     }
 
     /// The natural log-probability of each of `tokens` from index `from` (at least 1) on, given
@@ -190,6 +220,18 @@ impl Engine {
     /// What the engine counted and measured so far, and what was in use after its last step.
     pub fn metrics(&self) -> Metrics {
         self.shared.handle.metrics()
+    }
+
+    /// Forgets what the prefix cache holds, before the next step. Requests that run keep what they
+    /// found.
+    pub fn clear_cache(&self) {
+        self.shared.handle.clear_cache();
+    }
+
+    /// Tells when the memory of the model is free again, which it is soon after the last clone and
+    /// the last [`Generation`] are dropped.
+    pub fn ended(&self) -> Ended {
+        self.shared.handle.ended()
     }
 
     /// The model's tokenizer.
@@ -212,9 +254,9 @@ impl Engine {
         self.shared.answers
     }
 
-    /// Whether it gives embeddings ([`embed`](Self::embed)) and not next tokens.
+    /// Whether it gives embeddings ([`embed`](Self::embed)) and neither next tokens nor scores.
     pub fn is_embedder(&self) -> bool {
-        matches!(self.model().program.output, ProgramOutput::Pooled(_))
+        matches!(self.model().program.output, ProgramOutput::Pooled(_)) && !self.is_reranker()
     }
 
     /// Tokens that a sequence may have.

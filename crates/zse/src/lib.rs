@@ -15,7 +15,7 @@
 //! ```
 //!
 //! An [`Engine`] generates ([`generate`](Engine::generate), [`chat`](Engine::chat)), embeds
-//! ([`embed`](Engine::embed)) and scores ([`score`](Engine::score),
+//! ([`embed`](Engine::embed)), ranks ([`relevance`](Engine::relevance)) and scores ([`score`](Engine::score),
 //! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, up to
 //! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
 //! [`Generate`] asks for the form of a text, a priority, and whose keys and values it may find;
@@ -35,6 +35,7 @@ mod generation;
 mod options;
 mod perplexity;
 pub mod quantize;
+mod rerank;
 mod source;
 mod words;
 
@@ -52,8 +53,8 @@ pub use zse_cpu::{Isa, SystemMemory, system_memory};
 #[cfg(feature = "cuda")]
 pub use zse_cuda::{Gpu, gpus};
 pub use zse_engine::{
-    Completion, EngineError, FinishReason, Finished, Generate, Histogram, Limits, Metrics,
-    RequestError, Timings, TokenInfo, Usage,
+    Completion, Ended, EngineError, FinishReason, Finished, Generate, Histogram, Limits, Metrics,
+    RequestError, SwapConfig, SwapDisk, Timings, TokenInfo, Usage,
 };
 /// Model files: metadata and tensors.
 pub use zse_format as format;

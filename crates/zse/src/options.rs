@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zse_engine::EngineConfig;
+use zse_engine::{EngineConfig, SwapConfig};
 use zse_format::Checkpoint;
 use zse_model::executor::{Budget, Fuse, KvType, MemoryReport};
 use zse_model::{Model, ModelOptions};
@@ -30,6 +30,9 @@ pub struct LoadOptions {
     pub batch_tokens: usize,
     /// Fusion.
     pub fuse: Fuse,
+    /// Where keys and values of earlier requests go when their room is needed; by default they are
+    /// forgotten.
+    pub swap: SwapConfig,
 }
 
 impl Default for LoadOptions {
@@ -43,6 +46,7 @@ impl Default for LoadOptions {
             max_waiting: EngineConfig::default().max_waiting,
             batch_tokens: 512,
             fuse: Fuse::default(),
+            swap: SwapConfig::default(),
         }
     }
 }
@@ -115,7 +119,7 @@ impl LoadOptions {
     }
 
     /// The memory that `model` needs while it computes prompts and generates, known before it is
-    /// loaded.
+    /// loaded: what swapped keys and values may take counts as theirs.
     ///
     /// ```
     /// use zse::{LoadOptions, ModelSource};
@@ -140,7 +144,11 @@ impl LoadOptions {
             max_outputs: outputs,
             ..budget
         };
-        Ok(self.device.backend()?.plan(model, &budget)?)
+        let plan = self.device.backend()?.plan(model, &budget)?;
+        Ok(MemoryReport {
+            kv: plan.kv.saturating_add(self.swap.memory),
+            ..plan
+        })
     }
 }
 

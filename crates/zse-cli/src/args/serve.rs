@@ -51,6 +51,20 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) parallel: u16,
+    /// Memory of each model for conversations that are idle, such as 2G: their keys and values go
+    /// there when others need the room, and come back when they go on [default: they are computed
+    /// again]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "0",
+          hide_default_value = true)]
+    pub(crate) kv_swap_memory: u64,
+    /// Folder for what --kv-swap-memory has no room for, on a fast disk: a file for each model that
+    /// nobody else can open, gone with the server
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kv_swap_dir: Option<PathBuf>,
+    /// Most bytes of each such file
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "16G",
+          requires = "kv_swap_dir")]
+    pub(crate) kv_swap_disk: u64,
     /// How many answers may run or wait at the same time; more are refused with status 429
     #[arg(long, value_name = "N", default_value_t = 256,
           value_parser = clap::value_parser!(u16).range(1..))]

@@ -77,6 +77,16 @@ fn difference(engine: &Engine, reference: &Engine) -> anyhow::Result<String> {
         let (given, expected) = (embed(engine)?, embed(reference)?);
         let cosine = given.iter().zip(&expected).map(|(a, b)| f64::from(a * b));
         (1.0 - cosine.sum::<f64>(), 0.01, "of cosine distance")
+    } else if engine.is_reranker() {
+        let score = |engine: &Engine| -> Result<f64, zse::Error> {
+            let tokens = engine.pair_tokens(TEXT, TEXT, None)?;
+            Ok(f64::from(engine.relevance(tokens, "")?))
+        };
+        (
+            (score(engine)? - score(reference)?).abs(),
+            0.01,
+            "of relevance",
+        )
     } else {
         let tokens = engine.tokenizer().encode(TEXT, true, false);
         let mean = |x: &[f32]| x.iter().map(|v| f64::from(*v)).sum::<f64>() / x.len() as f64;
@@ -102,6 +112,12 @@ fn speed(engine: &Engine) -> Result<String, zse::Error> {
         engine.embed(&[TEXT])?;
         let time = start.elapsed().as_secs_f64();
         return Ok(format!("a short text in {:.1} ms", 1e3 * time));
+    }
+    if engine.is_reranker() {
+        let start = Instant::now();
+        engine.relevance(engine.pair_tokens(TEXT, TEXT, None)?, "")?;
+        let time = start.elapsed().as_secs_f64();
+        return Ok(format!("a short pair in {:.1} ms", 1e3 * time));
     }
     let settings = Generate {
         params: SampleParams::greedy(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use zse::{LoadOptions, ModelSource};
+use zse::{LoadOptions, ModelSource, SwapConfig, SwapDisk};
 use zse_server::{Config, ServeError, Served, Server};
 
 use crate::args::{Global, ServeArgs};
@@ -88,6 +88,13 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
     let serve = |(name, source): (String, ModelSource)| {
         let options = LoadOptions {
             sequences: usize::from(args.parallel),
+            swap: SwapConfig {
+                memory: args.kv_swap_memory,
+                disk: args.kv_swap_dir.as_ref().map(|folder| SwapDisk {
+                    folder: folder.clone(),
+                    bytes: args.kv_swap_disk,
+                }),
+            },
             ..global.options(&source)?
         };
         let is_pinned = args.pin.contains(&name);

@@ -119,8 +119,8 @@ impl Executor for CpuExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
         batch.check(&self.model.program, &self.budget)?;
         let ticket = self.flight.begin(batch);
-        for &op in &batch.kv_ops {
-            self.kv.apply(op);
+        for op in &batch.kv_ops {
+            self.kv.apply(op)?;
         }
         for rotations in &mut self.rotations {
             rotations.set(&batch.positions);

@@ -182,12 +182,13 @@ impl<'a> Run<'a> {
         let vector = |t: TensorId| self.weights.vector(t);
         match *op {
             Op::Embed { table, index } => {
-                let id = |(token, &position): (&TokenSource, &u32)| match (index, *token) {
-                    (EmbedIndex::Token, TokenSource::Id(id)) => id,
-                    (EmbedIndex::Position, _) => position,
-                    (EmbedIndex::Fixed(row), _) => row,
+                let ids = batch.tokens.iter().map(|&TokenSource::Id(id)| id);
+                let ids: Vec<u32> = match index {
+                    EmbedIndex::Token => ids.collect(),
+                    EmbedIndex::Position => batch.positions.clone(),
+                    EmbedIndex::Fixed(row) => vec![row; batch.tokens.len()],
+                    EmbedIndex::Segment { separator } => batch.segments(separator),
                 };
-                let ids: Vec<u32> = batch.tokens.iter().zip(&batch.positions).map(id).collect();
                 embed::embed(&ctx, self.weights.matrix(table), &ids, out);
             }
             Op::RmsNorm { x, weight, eps, .. } => {

@@ -34,6 +34,8 @@ pub(super) struct Meta {
     /// KV groups of the program.
     groups: usize,
     block_len: usize,
+    /// What ends the first of two texts, for a program that tells them apart.
+    separator: Option<u32>,
 }
 
 /// Offsets in words.
@@ -42,6 +44,7 @@ struct Offsets {
     positions: usize,
     index: usize,
     seq: usize,
+    segments: usize,
     slots: usize,
     rows: usize,
     spans: usize,
@@ -53,7 +56,7 @@ struct Offsets {
 impl Offsets {
     fn new(size: Size, groups: usize) -> Self {
         let n = size.tokens;
-        let rows = (4 + groups) * n;
+        let rows = (5 + groups) * n;
         let spans = rows + size.outputs;
         let ends = spans + size.seqs + 1;
         let starts = ends + size.seqs;
@@ -62,7 +65,8 @@ impl Offsets {
             positions: n,
             index: 2 * n,
             seq: 3 * n,
-            slots: 4 * n,
+            segments: 4 * n,
+            slots: 5 * n,
             rows,
             spans,
             ends,
@@ -86,6 +90,7 @@ impl Meta {
         words: usize,
         groups: usize,
         block_len: usize,
+        separator: Option<u32>,
     ) -> Result<Self, CudaError> {
         Ok(Self {
             host: device.pin(words)?,
@@ -94,6 +99,7 @@ impl Meta {
             shape: BatchShape::default(),
             groups,
             block_len,
+            separator,
         })
     }
 
@@ -125,6 +131,7 @@ impl Meta {
                     needed.next_power_of_two(),
                     self.groups,
                     self.block_len,
+                    self.separator,
                 )?
             };
         }
@@ -141,6 +148,9 @@ impl Meta {
             *to = *id;
         }
         words[at.positions..][..n].copy_from_slice(&batch.positions);
+        if let Some(separator) = self.separator {
+            words[at.segments..][..n].copy_from_slice(&batch.segments(separator));
+        }
         for (to, output) in words[at.rows..].iter_mut().zip(&batch.outputs) {
             *to = output.token as u32;
         }
@@ -177,6 +187,11 @@ impl Meta {
 
     pub(super) fn positions(&self) -> Ptr {
         self.at(|o| o.positions)
+    }
+
+    /// Which of two texts each token is of.
+    pub(super) fn segments(&self) -> Ptr {
+        self.at(|o| o.segments)
     }
 
     /// Rows that want an output.

@@ -15,7 +15,7 @@ use zse_model::executor::{
     Batch, Budget, ExecError, Executor, Flight, LoadError, Masks, MemoryReport, Output, Outputs,
     SampleJob, Sampled, Ticket, Want, finish,
 };
-use zse_model::program::ProgramOutput;
+use zse_model::program::{EmbedIndex, Op, Program, ProgramOutput};
 use zse_model::sampler::SampleError;
 
 use crate::device::{Device, DeviceMemory, Graph, PinnedMemory, Ptr};
@@ -80,7 +80,8 @@ impl CudaExecutor {
         let work = device.allocate("intermediate results", plan.arena.bytes())?;
         // Some of it is counters that are zero between launches.
         device.clear(&work)?;
-        let meta = Meta::new(&device, plan.words, groups, budget.block_len)?;
+        let separator = separator(&model.program);
+        let meta = Meta::new(&device, plan.words, groups, budget.block_len, separator)?;
         let best = device.pin(sample::WORDS * budget.max_outputs)?;
         device.synchronize()?;
         Ok(Self {
@@ -109,7 +110,7 @@ impl CudaExecutor {
     }
 
     /// Puts a forward pass on the stream.
-    fn forward(&mut self, batch: &Batch) -> Result<(), CudaError> {
+    fn forward(&mut self, batch: &Batch) -> Result<(), ExecError> {
         self.device.make_current()?;
         // A step that nobody waited for may still read its words.
         self.device.synchronize()?;
@@ -123,7 +124,7 @@ impl CudaExecutor {
         let known = self.graphs.contains_key(&key);
         let decodes = batch.tokens.len() == batch.seqs.len();
         if !decodes {
-            return Run::new(self, batch).all();
+            return Ok(Run::new(self, batch).all()?);
         }
         if !known {
             if self.graphs.len() >= GRAPHS {
@@ -134,7 +135,7 @@ impl CudaExecutor {
             self.graphs.insert(key, graph);
         }
         // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
-        unsafe { self.device.replay(&self.graphs[&key]) }
+        Ok(unsafe { self.device.replay(&self.graphs[&key]) }?)
     }
 
     /// Fetches `n` rows of the output.
@@ -173,6 +174,17 @@ impl CudaExecutor {
             .collect::<Result<_, _>>()
             .map(Some)
     }
+}
+
+/// The token that ends the first of two texts, where a program tells them apart.
+fn separator(program: &Program) -> Option<u32> {
+    program.nodes.iter().find_map(|node| match node.op {
+        Op::Embed {
+            index: EmbedIndex::Segment { separator },
+            ..
+        } => Some(separator),
+        _ => None,
+    })
 }
 
 /// Whether a draw is that of the most likely token, with no other said.

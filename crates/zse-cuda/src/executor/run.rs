@@ -372,6 +372,7 @@ impl<'a> Run<'a> {
             EmbedIndex::Token => (self.meta.ids(), 0),
             EmbedIndex::Position => (self.meta.positions(), 0),
             EmbedIndex::Fixed(row) => (Ptr::NULL, row),
+            EmbedIndex::Segment { .. } => (self.meta.segments(), 0),
         };
         let n = self.batch.tokens.len();
         embed::embed(

@@ -2,9 +2,41 @@
 
 use std::sync::Arc;
 
-use zse_model::executor::{BlockId, KvOp};
+use zse_model::executor::BlockId;
 
-use super::prefix::{Parent, PrefixTree};
+use super::prefix::{Parent, Place, PrefixTree};
+
+/// Where a block's bytes are kept outside the executor. Numbers rise, and are not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u64);
+
+/// What has to be done to blocks, of all groups, before the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockOp {
+    /// Copy a block.
+    Copy {
+        /// Source.
+        from: BlockId,
+        /// Destination.
+        to: BlockId,
+    },
+    /// Copy a block to a new slot.
+    SwapOut {
+        /// Source.
+        from: BlockId,
+        /// Destination.
+        to: Slot,
+    },
+    /// Copy a slot to a block; the slot is not needed any more.
+    SwapIn {
+        /// Source.
+        from: Slot,
+        /// Destination.
+        to: BlockId,
+    },
+    /// A slot is not needed any more.
+    Drop(Slot),
+}
 
 /// The blocks of one sequence. Token `i` of the sequence is row `i % block_len` of block
 /// `i / block_len`, in every KV group: all groups have as many blocks, and hold the same tokens.
@@ -23,7 +55,12 @@ impl BlockTable {
 /// Hands out the blocks of a model's KV groups.
 ///
 /// A block is *held* by the tables that name it, or *cached*: nobody holds it, but what it holds can
-/// be found again, until it is needed for something else, or *free*.
+/// be found again, until it is needed for something else, or *free*. With [`set_slots`], what a
+/// cached block holds is *swapped* when the block is needed: copied out, to be copied back when it
+/// is asked for. The copies are to be done in the order of [`take_ops`].
+///
+/// [`set_slots`]: Self::set_slots
+/// [`take_ops`]: Self::take_ops
 #[derive(Clone, Debug)]
 pub struct BlockManager {
     groups: usize,
@@ -32,6 +69,7 @@ pub struct BlockManager {
     pub(super) holders: Vec<u32>,
     pub(super) free: Vec<BlockId>,
     pub(super) tree: PrefixTree,
+    ops: Vec<BlockOp>,
 }
 
 impl BlockManager {
@@ -45,7 +83,19 @@ impl BlockManager {
             // Low numbers are handed out first.
             free: (0..blocks as BlockId).rev().collect(),
             tree: PrefixTree::new(blocks),
+            ops: Vec::new(),
         }
+    }
+
+    /// Lets `slots` blocks be swapped; what was swapped out first is forgotten where more are.
+    pub fn set_slots(&mut self, slots: usize) {
+        self.tree.set_slots(slots);
+        self.drop_swapped();
+    }
+
+    /// What has to be done to blocks before they are computed with, in this order.
+    pub fn take_ops(&mut self) -> Vec<BlockOp> {
+        std::mem::take(&mut self.ops)
     }
 
     /// KV groups.
@@ -64,14 +114,20 @@ impl BlockManager {
         if self.groups == 0 {
             return true;
         }
-        let needed = tokens.div_ceil(self.block_len);
-        if self.unheld() < needed.saturating_sub(table.0.len()) {
+        if !self.has_room(table.0.len(), tokens) {
             return false;
         }
+        let needed = tokens.div_ceil(self.block_len);
         while table.0.len() < needed {
             table.0.extend(self.take());
         }
         true
+    }
+
+    /// Whether a table of `blocks` blocks can be made long enough for `tokens` tokens.
+    pub fn has_room(&self, blocks: usize, tokens: usize) -> bool {
+        let needed = tokens.div_ceil(self.block_len);
+        self.groups == 0 || needed.saturating_sub(blocks) <= self.unheld()
     }
 
     /// Gives all blocks of `table` back; those that other tables hold as well stay in use.
@@ -82,18 +138,12 @@ impl BlockManager {
         }
     }
 
-    /// A table that holds the first `tokens` tokens of `parent`: full blocks are shared, the rows of
-    /// a block that is not full are copied by the operations that are added to `ops`. `None`, and
-    /// nothing changed, where too few blocks can be had.
+    /// A table that holds the first `tokens` tokens of `parent`: full blocks are shared, one that is
+    /// not full is copied. `None`, and nothing changed, where too few blocks can be had.
     ///
     /// # Panics
     /// If `parent` does not hold `tokens` tokens.
-    pub fn fork(
-        &mut self,
-        parent: &BlockTable,
-        tokens: usize,
-        ops: &mut Vec<KvOp>,
-    ) -> Option<BlockTable> {
+    pub fn fork(&mut self, parent: &BlockTable, tokens: usize) -> Option<BlockTable> {
         if self.groups == 0 {
             return Some(BlockTable::default());
         }
@@ -105,26 +155,52 @@ impl BlockManager {
         let mut table = BlockTable(parent.0[..full].to_vec());
         table.0.iter().for_each(|&id| self.hold(id));
         if let Some((from, to)) = last {
-            ops.extend((0..self.groups).map(|group| KvOp::Copy { group, from, to }));
+            self.ops.push(BlockOp::Copy { from, to });
             table.0.push(to);
         }
         Some(table)
     }
 
     /// A table of the blocks that are known to hold the beginning of `tokens`, as far as they do;
-    /// only whole blocks.
+    /// only whole blocks, and none that is swapped.
     pub fn find(&mut self, salt: &Arc<str>, tokens: &[u32]) -> BlockTable {
         let mut table = BlockTable::default();
         for tokens in tokens.chunks_exact(self.block_len) {
-            match self.tree.find(parent(&table.0, salt), tokens) {
-                Some(id) => {
+            let parent = self.parent(&table.0, salt);
+            match parent.and_then(|parent| self.tree.find(parent, tokens)) {
+                Some(Place::Block(id)) => {
                     self.hold(id);
                     table.0.push(id);
                 }
-                None => break,
+                Some(Place::Swapped(_)) | None => break,
             }
         }
         table
+    }
+
+    /// Goes on where [`find`](Self::find) ended, with what is swapped, as far as blocks can be had.
+    pub fn swap_in(&mut self, table: &mut BlockTable, salt: &Arc<str>, tokens: &[u32]) {
+        let blocks = tokens.chunks_exact(self.block_len).skip(table.0.len());
+        for tokens in blocks {
+            let Some(parent) = self.parent(&table.0, salt) else {
+                return;
+            };
+            let Some(Place::Swapped(_)) = self.tree.find(parent.clone(), tokens) else {
+                return;
+            };
+            // For this block the very slot may be dropped that was to be brought back.
+            let Some(to) = self.take() else {
+                return;
+            };
+            match self.tree.find(parent.clone(), tokens) {
+                Some(Place::Swapped(from)) => {
+                    self.tree.insert(to, parent, tokens);
+                    self.ops.push(BlockOp::SwapIn { from, to });
+                    table.0.push(to);
+                }
+                _ => return self.give_back(to),
+            }
+        }
     }
 
     /// Makes the blocks of `table` from index `from` on known to hold `tokens`: those of the whole
@@ -135,26 +211,32 @@ impl BlockManager {
         let blocks = tokens.chunks_exact(self.block_len).enumerate().skip(from);
         for (i, tokens) in blocks.take(table.0.len().saturating_sub(from)) {
             let id = table.0[i];
-            let parent = parent(&table.0[..i], salt);
-            let is_unknown = matches!(parent, Parent::Block(b) if !self.tree.contains(b));
             // A child may be held by nobody who does not hold its parent.
-            if is_unknown || self.holders[id as usize] != 1 || self.tree.contains(id) {
+            let Some(parent) = self.parent(&table.0[..i], salt) else {
+                return;
+            };
+            if self.holders[id as usize] != 1 || self.tree.contains(id) {
                 return;
             }
             match self.tree.find(parent.clone(), tokens) {
-                Some(same) => {
+                Some(Place::Block(same)) => {
                     self.hold(same);
                     table.0[i] = same;
                     self.give_back(id);
                 }
-                None => self.tree.insert(id, parent, tokens),
+                Some(Place::Swapped(_)) | None => {
+                    let slot = self.tree.insert(id, parent, tokens);
+                    self.ops.extend(slot.map(BlockOp::Drop));
+                }
             }
         }
     }
 
     /// Forgets what blocks hold: it cannot be trusted any more. Tables keep theirs.
     pub fn forget(&mut self) {
-        self.free.extend(self.tree.clear());
+        let (blocks, slots) = self.tree.clear();
+        self.free.extend(blocks);
+        self.ops.extend(slots.into_iter().map(BlockOp::Drop));
     }
 
     /// Blocks that no table holds: they can be had. `None` for a model that keeps no keys and
@@ -168,6 +250,11 @@ impl BlockManager {
         self.tree.unheld()
     }
 
+    /// Blocks that are swapped.
+    pub fn swapped_blocks(&self) -> usize {
+        self.tree.swapped()
+    }
+
     /// All blocks.
     pub fn blocks(&self) -> usize {
         self.holders.len()
@@ -179,9 +266,25 @@ impl BlockManager {
 
     /// A block for a new use, held once.
     fn take(&mut self) -> Option<BlockId> {
-        let id = self.free.pop().or_else(|| self.tree.evict())?;
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => {
+                let (from, slot) = self.tree.evict()?;
+                self.ops
+                    .extend(slot.map(|to| BlockOp::SwapOut { from, to }));
+                self.drop_swapped();
+                from
+            }
+        };
         self.holders[id as usize] = 1;
         Some(id)
+    }
+
+    /// Forgets what is swapped beyond what may be.
+    fn drop_swapped(&mut self) {
+        while let Some(slot) = self.tree.drop_swapped() {
+            self.ops.push(BlockOp::Drop(slot));
+        }
     }
 
     /// Holds a block that is held or in the tree once more.
@@ -203,12 +306,12 @@ impl BlockManager {
             false => self.free.push(id),
         }
     }
-}
 
-/// What is before the block that follows `blocks`.
-fn parent(blocks: &[BlockId], salt: &Arc<str>) -> Parent {
-    match blocks.last() {
-        Some(&id) => Parent::Block(id),
-        None => Parent::Root(Arc::clone(salt)),
+    /// What is before the block that follows `blocks`; `None` if that is not in the tree.
+    fn parent(&self, blocks: &[BlockId], salt: &Arc<str>) -> Option<Parent> {
+        match blocks.last() {
+            Some(&id) => self.tree.parent(id),
+            None => Some(Parent::Root(Arc::clone(salt))),
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Which KV blocks hold which sequence, and which keep what may be asked for again. The executor
-//! owns the bytes of a block; here are only numbers.
+//! owns the bytes of a block; here are only numbers, but for `swap`, which keeps bytes of blocks
+//! that had to give way.
 
 mod blocks;
 mod prefix;
+pub(crate) mod swap;
 #[cfg(test)]
 mod tests;
 
-pub use blocks::{BlockManager, BlockTable};
+pub use blocks::{BlockManager, BlockOp, BlockTable, Slot};

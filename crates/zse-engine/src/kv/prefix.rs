@@ -9,11 +9,20 @@
 //! Whoever holds a block holds its parent as well. So a block that nobody holds has no child that
 //! somebody does, and, as the last block of a sequence is let go first, it was let go after its
 //! children. Evicting what was let go first therefore never cuts a branch from its root.
+//!
+//! What is evicted may be swapped: it stays in the tree, in a slot outside the executor. Children
+//! are swapped before their parents, and brought back after them. So dropping what was swapped out
+//! first never cuts a branch either, and what is behind a swapped block is swapped as well.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use zse_model::executor::BlockId;
+
+use super::Slot;
+
+/// A block's content, wherever it is. Numbers are not used again.
+type NodeId = u64;
 
 /// What a block is found by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,19 +36,37 @@ struct Key {
 pub(super) enum Parent {
     /// Nothing; the tenant's salt.
     Root(Arc<str>),
+    Node(NodeId),
+}
+
+/// Where what is asked for is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
     Block(BlockId),
+    Swapped(Slot),
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    key: Key,
+    place: Place,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct PrefixTree {
-    children: HashMap<Key, BlockId>,
-    /// By block: its key, if it is in the tree.
-    keys: Vec<Option<Key>>,
+    children: HashMap<Key, NodeId>,
+    nodes: HashMap<NodeId, Node>,
+    /// By block: its node, if it is in the tree.
+    of_block: Vec<Option<NodeId>>,
     /// By block: when it was let go last.
     let_go: Vec<u64>,
     /// Blocks of the tree that nobody holds, by when they were let go.
     unheld: BTreeMap<u64, BlockId>,
-    /// Counts how often a block was let go.
+    /// What is swapped, that which was swapped out first before the rest.
+    swapped: BTreeMap<Slot, NodeId>,
+    /// Most nodes that may be swapped.
+    slots: usize,
+    /// Counts how often a block was let go, swapped or taken in.
     clock: u64,
 }
 
@@ -47,29 +74,56 @@ impl PrefixTree {
     pub(super) fn new(blocks: usize) -> Self {
         Self {
             children: HashMap::new(),
-            keys: vec![None; blocks],
+            nodes: HashMap::new(),
+            of_block: vec![None; blocks],
             let_go: vec![0; blocks],
             unheld: BTreeMap::new(),
+            swapped: BTreeMap::new(),
+            slots: 0,
             clock: 0,
         }
     }
 
-    /// The block with `tokens` behind `parent`.
-    pub(super) fn find(&self, parent: Parent, tokens: &[u32]) -> Option<BlockId> {
+    /// The node with `tokens` behind `parent`.
+    pub(super) fn find(&self, parent: Parent, tokens: &[u32]) -> Option<Place> {
         let tokens = tokens.into();
-        self.children.get(&Key { parent, tokens }).copied()
+        let id = self.children.get(&Key { parent, tokens })?;
+        self.nodes.get(id).map(|node| node.place)
     }
 
-    /// Takes `block`, which somebody holds, in.
-    pub(super) fn insert(&mut self, block: BlockId, parent: Parent, tokens: &[u32]) {
+    /// What is before the children of `block`, if it is in the tree.
+    pub(super) fn parent(&self, block: BlockId) -> Option<Parent> {
+        self.of_block[block as usize].map(Parent::Node)
+    }
+
+    /// Takes `block`, which somebody holds, in: for what is swapped, or for what was not known.
+    pub(super) fn insert(
+        &mut self,
+        block: BlockId,
+        parent: Parent,
+        tokens: &[u32],
+    ) -> Option<Slot> {
         let tokens = tokens.into();
         let key = Key { parent, tokens };
-        self.children.insert(key.clone(), block);
-        self.keys[block as usize] = Some(key);
+        let place = Place::Block(block);
+        if let Some(&id) = self.children.get(&key)
+            && let Some(node) = self.nodes.get_mut(&id)
+        {
+            self.of_block[block as usize] = Some(id);
+            return match std::mem::replace(&mut node.place, place) {
+                Place::Block(_) => None,
+                Place::Swapped(slot) => self.swapped.remove(&slot).map(|_| slot),
+            };
+        }
+        let id = self.tick();
+        self.of_block[block as usize] = Some(id);
+        self.children.insert(key.clone(), id);
+        self.nodes.insert(id, Node { key, place });
+        None
     }
 
     pub(super) fn contains(&self, block: BlockId) -> bool {
-        self.keys[block as usize].is_some()
+        self.of_block[block as usize].is_some()
     }
 
     /// Somebody holds a block again that nobody held.
@@ -79,18 +133,50 @@ impl PrefixTree {
 
     /// Nobody holds a block of the tree any more.
     pub(super) fn let_go(&mut self, block: BlockId) {
-        self.clock += 1;
-        self.let_go[block as usize] = self.clock;
-        self.unheld.insert(self.clock, block);
+        let now = self.tick();
+        self.let_go[block as usize] = now;
+        self.unheld.insert(now, block);
     }
 
-    /// Takes out the block that was let go first, for another use.
-    pub(super) fn evict(&mut self) -> Option<BlockId> {
+    /// Takes out the block that was let go first, for another use. Where it is swapped, so is what
+    /// it holds, to the slot that is given.
+    pub(super) fn evict(&mut self) -> Option<(BlockId, Option<Slot>)> {
         let (_, block) = self.unheld.pop_first()?;
-        if let Some(key) = self.keys[block as usize].take() {
-            self.children.remove(&key);
+        let Some(id) = self.of_block[block as usize].take() else {
+            return Some((block, None));
+        };
+        if self.slots == 0 {
+            self.remove(id);
+            return Some((block, None));
         }
-        Some(block)
+        let slot = Slot(self.tick());
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.place = Place::Swapped(slot);
+        }
+        self.swapped.insert(slot, id);
+        Some((block, Some(slot)))
+    }
+
+    /// Allows `slots` nodes to be swapped.
+    pub(super) fn set_slots(&mut self, slots: usize) {
+        self.slots = slots;
+    }
+
+    /// Forgets what was swapped out first, as long as more is swapped than may; the slot that it was
+    /// in.
+    pub(super) fn drop_swapped(&mut self) -> Option<Slot> {
+        if self.swapped.len() <= self.slots {
+            return None;
+        }
+        let (slot, id) = self.swapped.pop_first()?;
+        self.remove(id);
+        Some(slot)
+    }
+
+    fn remove(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.remove(&id) {
+            self.children.remove(&node.key);
+        }
     }
 
     /// How many blocks of the tree nobody holds.
@@ -98,10 +184,23 @@ impl PrefixTree {
         self.unheld.len()
     }
 
-    /// Forgets everything; the blocks that nobody held.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = BlockId> + use<> {
+    /// How much is swapped.
+    pub(super) fn swapped(&self) -> usize {
+        self.swapped.len()
+    }
+
+    /// Forgets everything; the blocks that nobody held, and the slots.
+    pub(super) fn clear(&mut self) -> (Vec<BlockId>, Vec<Slot>) {
         self.children.clear();
-        self.keys.fill(None);
-        std::mem::take(&mut self.unheld).into_values()
+        self.nodes.clear();
+        self.of_block.fill(None);
+        let unheld = std::mem::take(&mut self.unheld).into_values();
+        let slots = std::mem::take(&mut self.swapped).into_keys();
+        (unheld.collect(), slots.collect())
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
     }
 }

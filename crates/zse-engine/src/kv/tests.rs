@@ -1,11 +1,12 @@
 //! Blocks by example and by random actions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zse_model::executor::{BlockId, KvOp};
+use zse_model::executor::BlockId;
 
-use super::{BlockManager, BlockTable};
+use super::{BlockManager, BlockOp, BlockTable, Slot};
 
 const BLOCKS: usize = 12;
 const BLOCK_LEN: usize = 4;
@@ -81,7 +82,26 @@ fn check(manager: &BlockManager, seqs: &[Seq]) {
 }
 
 /// What the rows of each block hold, as the tokens and the tenant of everything up to there.
-type Memory = Vec<Vec<Option<(usize, Vec<u32>)>>>;
+type Memory = Vec<Rows>;
+type Slots = BTreeMap<Slot, Rows>;
+type Rows = Vec<Option<(usize, Vec<u32>)>>;
+
+/// Does what has to be done to blocks, as an executor does it.
+fn carry_out(manager: &mut BlockManager, memory: &mut Memory, slots: &mut Slots) {
+    for op in manager.take_ops() {
+        match op {
+            BlockOp::Copy { from, to } => memory[to as usize] = memory[from as usize].clone(),
+            BlockOp::SwapOut { from, to } => {
+                let before = slots.insert(to, memory[from as usize].clone());
+                assert_eq!(before, None, "a slot is used once");
+            }
+            BlockOp::SwapIn { from, to } => {
+                memory[to as usize] = slots.remove(&from).expect("it was swapped out");
+            }
+            BlockOp::Drop(slot) => assert!(slots.remove(&slot).is_some()),
+        }
+    }
+}
 
 fn compute(memory: &mut Memory, seq: &mut Seq, until: usize) {
     for i in seq.computed..until {
@@ -105,9 +125,12 @@ proptest! {
     #[test]
     fn no_block_leaks_or_holds_what_is_not_asked_for(
         actions in prop::collection::vec(action(), 0..120),
+        room in prop_oneof![Just(0), 1..8usize, Just(100)],
     ) {
         let salts = [salt("one"), salt("another")];
         let mut manager = BlockManager::new(2, BLOCKS, BLOCK_LEN);
+        manager.set_slots(room);
+        let mut slots = Slots::new();
         let mut memory: Memory = vec![vec![None; BLOCK_LEN]; BLOCKS];
         let mut seqs: Vec<Seq> = (0..5).map(|_| Seq::default()).collect();
         for action in actions {
@@ -115,7 +138,9 @@ proptest! {
                 Action::Start { at, family, salt, tokens } => {
                     let tokens: Vec<u32> = (0..tokens).map(|i| token(family, i)).collect();
                     manager.release(&mut seqs[at].table);
-                    let table = manager.find(&salts[salt], &tokens[..tokens.len() - 1]);
+                    let findable = &tokens[..tokens.len() - 1];
+                    let mut table = manager.find(&salts[salt], findable);
+                    manager.swap_in(&mut table, &salts[salt], findable);
                     let computed = table.as_slice().len() * BLOCK_LEN;
                     prop_assert!(computed < tokens.len(), "the last token is always computed");
                     seqs[at] = Seq { table, tokens, computed, salt };
@@ -130,6 +155,7 @@ proptest! {
                     prop_assert_eq!(grown, lacking <= free);
                     if grown {
                         let first = seq.computed / BLOCK_LEN;
+                        carry_out(&mut manager, &mut memory, &mut slots);
                         compute(&mut memory, seq, until);
                         if let Action::Compute(..) = action {
                             let tokens = &seq.tokens[..until];
@@ -141,13 +167,7 @@ proptest! {
                 }
                 Action::Fork(i, j, tokens) if i != j => {
                     let computed = tokens.min(seqs[i].computed);
-                    let mut ops = Vec::new();
-                    if let Some(table) = manager.fork(&seqs[i].table, computed, &mut ops) {
-                        let copies = if computed % BLOCK_LEN > 0 { 2 } else { 0 };
-                        prop_assert_eq!(ops.len(), copies);
-                        if let Some(&KvOp::Copy { from, to, .. }) = ops.first() {
-                            memory[to as usize] = memory[from as usize].clone();
-                        }
+                    if let Some(table) = manager.fork(&seqs[i].table, computed) {
                         manager.release(&mut seqs[j].table);
                         let (tokens, salt) = (seqs[i].tokens.clone(), seqs[i].salt);
                         seqs[j] = Seq { table, tokens, computed, salt };
@@ -163,13 +183,18 @@ proptest! {
                 Action::Forget => manager.forget(),
             }
             check(&manager, &seqs);
+            carry_out(&mut manager, &mut memory, &mut slots);
             check_rows(&memory, &seqs);
+            prop_assert!(manager.swapped_blocks() <= room);
+            prop_assert_eq!(manager.swapped_blocks(), slots.len());
         }
         seqs.iter_mut().for_each(|s| manager.release(&mut s.table));
         prop_assert_eq!(manager.free_blocks(), Some(BLOCKS));
         manager.forget();
         prop_assert_eq!(manager.cached_blocks(), 0);
         prop_assert_eq!(manager.free.len(), BLOCKS);
+        carry_out(&mut manager, &mut memory, &mut slots);
+        prop_assert!(slots.is_empty());
     }
 }
 
@@ -233,6 +258,66 @@ fn the_least_recently_used_branch_goes_first_and_from_its_end() {
 }
 
 #[test]
+fn what_gives_way_is_swapped_from_its_end_and_comes_back_from_its_beginning() {
+    let mut manager = BlockManager::new(1, 3, 2);
+    manager.set_slots(2);
+    after(&mut manager, "", &[1, 2, 3, 4, 5, 6]);
+    let mut table = BlockTable::default();
+    assert!(manager.grow(&mut table, 6));
+    let ops = manager.take_ops();
+    let [
+        BlockOp::SwapOut { from: 2, to: third },
+        _,
+        BlockOp::SwapOut { from: 0, to: first },
+        _,
+    ] = ops[..]
+    else {
+        panic!("{ops:?}")
+    };
+    assert_eq!(ops[3], BlockOp::Drop(third), "there are two slots");
+    let BlockOp::SwapOut {
+        from: 1,
+        to: second,
+    } = ops[1]
+    else {
+        panic!("{ops:?}")
+    };
+    assert_eq!(manager.swapped_blocks(), 2);
+    manager.release(&mut table);
+    assert_eq!(known(&mut manager, "", &[1, 2, 3, 4, 5, 6]), 0);
+    let mut table = manager.find(&salt(""), &[1, 2, 3, 4, 5, 6]);
+    manager.swap_in(&mut table, &salt(""), &[1, 2, 3, 4, 5, 6]);
+    let [a, b] = table.as_slice() else {
+        panic!("{table:?}")
+    };
+    let ops = [(first, *a), (second, *b)].map(|(from, to)| BlockOp::SwapIn { from, to });
+    assert_eq!(manager.take_ops(), ops);
+    assert_eq!(manager.swapped_blocks(), 0);
+    manager.release(&mut table);
+    assert_eq!(known(&mut manager, "", &[1, 2, 3, 4, 5, 6]), 2);
+}
+
+#[test]
+fn what_is_computed_again_needs_no_slot() {
+    let mut manager = BlockManager::new(1, 2, 2);
+    manager.set_slots(9);
+    after(&mut manager, "", &[1, 2, 3, 4]);
+    after(&mut manager, "", &[7, 8, 9, 10]);
+    assert_eq!(manager.swapped_blocks(), 2);
+    // As one does for whom nothing is looked up.
+    let mut table = BlockTable::default();
+    assert!(manager.grow(&mut table, 4));
+    assert_eq!(manager.swapped_blocks(), 4);
+    manager.take_ops();
+    manager.keep(&mut table, 0, &salt(""), &[1, 2, 3, 4]);
+    assert_eq!(manager.swapped_blocks(), 2);
+    let ops = manager.take_ops();
+    assert!(matches!(ops[..], [BlockOp::Drop(_), BlockOp::Drop(_)]));
+    manager.release(&mut table);
+    assert_eq!(known(&mut manager, "", &[1, 2, 3, 4]), 2);
+}
+
+#[test]
 fn what_two_have_computed_is_kept_once() {
     let mut manager = BlockManager::new(1, 10, 2);
     let tokens = [1, 2, 3, 4, 5];
@@ -254,16 +339,10 @@ fn a_fork_shares_full_blocks_and_copies_the_last() {
     let mut manager = BlockManager::new(1, 10, 4);
     let mut parent = BlockTable::default();
     assert!(manager.grow(&mut parent, 11));
-    let mut ops = Vec::new();
-    let fork = manager.fork(&parent, 10, &mut ops).unwrap();
+    let fork = manager.fork(&parent, 10).unwrap();
     assert_eq!(parent.as_slice(), [0, 1, 2]);
     assert_eq!(fork.as_slice(), [0, 1, 3]);
-    let copy = KvOp::Copy {
-        group: 0,
-        from: 2,
-        to: 3,
-    };
-    assert_eq!(ops, [copy]);
+    assert_eq!(manager.take_ops(), [BlockOp::Copy { from: 2, to: 3 }]);
     manager.release(&mut parent);
     assert_eq!(manager.free_blocks(), Some(7), "shared blocks stay");
 }

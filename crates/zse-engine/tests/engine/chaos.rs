@@ -4,7 +4,9 @@
 use std::sync::mpsc::TryRecvError;
 
 use proptest::prelude::*;
-use zse_engine::{Engine, EngineConfig, Event, EventStream, FinishReason, Generate, Request};
+use zse_engine::{
+    Engine, EngineConfig, Event, EventStream, FinishReason, Generate, Request, SwapConfig,
+};
 use zse_model::sampler::SampleParams;
 
 use crate::common::*;
@@ -129,9 +131,15 @@ proptest! {
         max_tokens in 1..40usize,
         max_sequences in 1..10usize,
         channel_capacity in 1..6usize,
+        swapped in prop_oneof![Just(0), 0..60usize],
     ) {
         let config = EngineConfig { max_sequences, channel_capacity, ..EngineConfig::default() };
-        let (mut engine, _) = watched(blocks, max_tokens, config);
+        let (engine, _) = watched(blocks, max_tokens, config);
+        let swap = SwapConfig {
+            memory: (swapped * BLOCK_BYTES) as u64,
+            ..SwapConfig::default()
+        };
+        let mut engine = engine.with_swap(&swap).unwrap();
         let limit = engine.limits().sequence();
         let mut callers: Vec<Caller> = Vec::new();
         for (seed, action) in (0..).zip(actions) {
@@ -161,5 +169,7 @@ proptest! {
         prop_assert!(engine.is_idle());
         prop_assert_eq!(engine.free_blocks(), Some(blocks));
         prop_assert!(engine.cached_blocks() <= blocks);
+        prop_assert!(engine.metrics().kv_blocks_swapped <= swapped);
+        prop_assert_eq!(engine.metrics().swap_failures, 0);
     }
 }

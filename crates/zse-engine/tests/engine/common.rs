@@ -19,6 +19,8 @@ pub(crate) const POISON: u32 = 63;
 pub(crate) const EOS: u32 = 2;
 pub(crate) const BLOCK_LEN: usize = 4;
 const GROUPS: usize = 2;
+/// Bytes of a block that is swapped.
+pub(crate) const BLOCK_BYTES: usize = GROUPS * BLOCK_LEN;
 
 pub(crate) const SHAPE: ModelShape = ModelShape {
     vocab: VOCAB,
@@ -72,9 +74,28 @@ impl Fake {
         assert!(!batch.tokens.is_empty() && batch.tokens.len() <= self.budget.max_tokens);
         assert!(batch.outputs.len() <= self.budget.max_outputs);
         let len = self.budget.block_len;
-        for &KvOp::Copy { group, from, to } in &batch.kv_ops {
-            let (from, to) = (from as usize * len, to as usize * len);
-            self.kv[group].copy_within(from..from + len, to);
+        for op in &batch.kv_ops {
+            match op {
+                KvOp::Copy { group, from, to } => {
+                    let (from, to) = (*from as usize * len, *to as usize * len);
+                    self.kv[*group].copy_within(from..from + len, to);
+                }
+                KvOp::SwapOut { from, to } => {
+                    let rows =
+                        |group: &[Option<u32>]| group[*from as usize * len..][..len].to_vec();
+                    let rows = self.kv.iter().flat_map(|group| rows(group));
+                    *to.lock() = rows.map(|row| row.map_or(u8::MAX, |id| id as u8)).collect();
+                }
+                KvOp::SwapIn { from, to } => {
+                    let bytes = from.filled(GROUPS * len).expect("the bytes of a block");
+                    for (group, bytes) in self.kv.iter_mut().zip(bytes.chunks_exact(len)) {
+                        let rows = &mut group[*to as usize * len..][..len];
+                        for (row, &byte) in rows.iter_mut().zip(bytes) {
+                            *row = (byte != u8::MAX).then_some(byte.into());
+                        }
+                    }
+                }
+            }
         }
         for seq in &batch.seqs {
             for (row, i) in seq.tokens.clone().zip(seq.first..) {
@@ -157,7 +178,10 @@ impl Executor for Fake {
     }
 
     fn memory(&self) -> MemoryReport {
-        MemoryReport::default()
+        MemoryReport {
+            kv: (self.budget.kv_blocks * BLOCK_BYTES) as u64,
+            ..MemoryReport::default()
+        }
     }
 }
 

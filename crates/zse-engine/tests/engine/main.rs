@@ -8,4 +8,5 @@ mod constrained;
 mod lifecycle;
 mod prefix;
 mod reference;
+mod swap;
 mod threads;

@@ -1,10 +1,10 @@
 //! An engine on its own thread, asked from several others.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::*;
-use zse_engine::{EngineConfig, EngineError, Event, FinishReason, Generate, Request};
+use zse_engine::{EngineConfig, EngineError, Event, EventStream, FinishReason, Generate, Request};
 use zse_model::sampler::SampleParams;
 
 fn generate(seed: u64) -> Generate {
@@ -159,4 +159,43 @@ fn the_engine_ends_with_its_last_user() {
     while std::sync::Arc::strong_count(&log) > 1 {
         thread::yield_now();
     }
+}
+
+#[test]
+fn the_end_is_told_once_handles_and_streams_are_gone() {
+    let (engine, _) = watched(60, 32, EngineConfig::default());
+    let handle = engine.start().unwrap();
+    let ended = handle.ended();
+    let endless = Generate {
+        ignore_eos: true,
+        ..generate(1)
+    };
+    let request = Request::generate(prompt(1, 5), endless);
+    let stream = handle.submit(request).unwrap();
+    drop(handle);
+    let soon = || Instant::now() + Duration::from_millis(20);
+    assert!(!ended.wait_until(soon()), "a stream keeps it alive");
+    drop(stream);
+    assert!(ended.wait_until(Instant::now() + Duration::from_secs(60)));
+    assert!(ended.has_ended());
+}
+
+#[test]
+fn a_cleared_cache_finds_nothing_and_harms_nobody() {
+    let (engine, _) = watched(60, 32, EngineConfig::default());
+    let handle = engine.start().unwrap();
+    let start = || handle.submit(Request::generate(prompt(1, 30), generate(1)));
+    let finish = |stream: EventStream| {
+        let completion = stream.completions().remove(0);
+        let tokens = expected(&prompt(1, 30), &generate(1), 0, 200);
+        assert_eq!(ids(&completion), tokens);
+        completion.finished.usage.shared_tokens
+    };
+    assert_eq!(finish(start().unwrap()), 0);
+    assert_eq!(finish(start().unwrap()), 28);
+    let running = start().unwrap();
+    handle.clear_cache();
+    finish(running);
+    handle.clear_cache();
+    assert_eq!(finish(start().unwrap()), 0);
 }

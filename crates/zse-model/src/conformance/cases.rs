@@ -33,6 +33,7 @@ pub fn op_cases(seed: u64) -> Result<Vec<Case>, ModelError> {
         elementwise(&mut rng)?,
         layer_norm(&mut rng, true)?,
         layer_norm(&mut rng, false)?,
+        segments(&mut rng)?,
         partial_rope(&mut rng, RopeStyle::Interleaved)?,
         partial_rope(&mut rng, RopeStyle::Halves)?,
         big_mixture(&mut rng)?,
@@ -358,6 +359,19 @@ fn embedding(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
     d.finish(rng, |b| {
         let x = rows(b, "x", cols);
         logits(b, x)
+    })
+}
+
+/// The rows of two texts in a sequence.
+fn segments(rng: &mut Rng) -> Result<Case, ModelError> {
+    let cols = 1 + rng.below(100);
+    let mut d = Draft::new(format!("embed by segment {cols}"), rng);
+    d.tensor("types", GgmlType::F32, &[cols, 2], Fill::Normal(1.0))?;
+    let separator = rng.below(VOCAB) as u32;
+    d.finish(rng, |b| {
+        let types = b.weight(TOP, "types", 2, cols);
+        let x = b.embed(types, EmbedIndex::Segment { separator });
+        ProgramOutput::Pooled(b.pool(x, PoolKind::Mean))
     })
 }
 

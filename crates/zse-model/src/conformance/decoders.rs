@@ -7,7 +7,7 @@ use zse_quant::GgmlType;
 
 use super::{Case, Fill, Rng, Synth, batch, tolerance};
 use crate::error::ModelError;
-use crate::executor::{Budget, KvType};
+use crate::executor::{Batch, BlockBytes, Budget, KvOp, KvType};
 use crate::model::{Model, ModelOptions};
 
 /// A small decoder of the `llama` architecture.
@@ -116,8 +116,8 @@ pub fn decoder(spec: &DecoderSpec, seed: u64) -> Result<Arc<Model>, ModelError> 
     Model::load(s.finish()?, &ModelOptions::default()).map(Arc::new)
 }
 
-/// A decoder for every weight type, with plain embeddings and with outlier channels, and one for
-/// every KV type.
+/// A decoder for every weight type, with plain embeddings and with outlier channels, and two for
+/// every KV type: one of them has its blocks swapped on the way.
 ///
 /// # Errors
 /// If a case contradicts itself: a mistake in the suite.
@@ -139,14 +139,36 @@ pub fn decoder_cases(seed: u64) -> Result<Vec<Case>, ModelError> {
         (KvType::Q8_0, 1e-3),
         (KvType::Q4_0, 1e-2),
     ] {
-        cases.push(case(
+        let spec = DecoderSpec::small(GgmlType::F32);
+        cases.push(case(&mut rng, &spec, kv_type, tolerance)?);
+        cases.push(swapped(
+            case(&mut rng, &spec, kv_type, tolerance)?,
             &mut rng,
-            &DecoderSpec::small(GgmlType::F32),
-            kv_type,
-            tolerance,
-        )?);
+        ));
     }
     Ok(cases)
+}
+
+/// The first sequence of a [`case`] is swapped out behind the first batch, a stranger takes its
+/// blocks, and it is swapped in to others.
+fn swapped(case: Case, rng: &mut Rng) -> Case {
+    let [first, mut last] = <[Batch; 2]>::try_from(case.batches).expect("a case has two batches");
+    let bytes = [BlockBytes::default(), BlockBytes::default()];
+    let old = &first.seqs[0].tables[0];
+    let ids = rng.ids(old.len() * case.budget.block_len, case.model.info.vocab);
+    let mut stranger = batch(&case.model, &case.budget, &[(&ids, 0)]);
+    stranger.seqs[0].tables.clone_from(&first.seqs[0].tables);
+    let out = old.iter().zip(bytes.iter().cloned());
+    stranger.kv_ops = out.map(|(&from, to)| KvOp::SwapOut { from, to }).collect();
+    let new: Vec<_> = (0..old.len() as u32).map(|i| 5 - i).collect();
+    let back = new.iter().zip(bytes);
+    last.kv_ops = back.map(|(&to, from)| KvOp::SwapIn { from, to }).collect();
+    last.seqs[0].tables.fill(new);
+    Case {
+        name: format!("{} swapped", case.name),
+        batches: vec![first, stranger, last],
+        ..case
+    }
 }
 
 fn case(

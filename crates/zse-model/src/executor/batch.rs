@@ -1,8 +1,9 @@
 //! The plain data of one step.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::ExecError;
 use crate::program::Rows;
 use crate::sampler::SampleParams;
 
@@ -33,6 +34,19 @@ impl Batch {
             Rows::Outputs => self.outputs.len(),
             Rows::Seqs => self.seqs.len(),
         }
+    }
+
+    /// For each token, 1 behind the first `separator` of its sequence, else 0. The sequences are
+    /// whole.
+    pub fn segments(&self, separator: u32) -> Vec<u32> {
+        let mut segments = vec![0; self.tokens.len()];
+        for seq in &self.seqs {
+            let is_end = |&token: &TokenSource| token == TokenSource::Id(separator);
+            if let Some(end) = self.tokens[seq.tokens.clone()].iter().position(is_end) {
+                segments[seq.tokens.start + end + 1..seq.tokens.end].fill(1);
+            }
+        }
+        segments
     }
 }
 
@@ -94,7 +108,7 @@ pub struct SampleJob {
 }
 
 /// An operation on KV blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum KvOp {
     /// Copies a block (all states of the group).
     Copy {
@@ -105,6 +119,54 @@ pub enum KvOp {
         /// Destination.
         to: BlockId,
     },
+    /// Copies a block (all states of all groups) out of the executor; the bytes are there once the
+    /// step has been waited for, or for a [`SwapIn`](Self::SwapIn) behind it.
+    SwapOut {
+        /// Source, in every group.
+        from: BlockId,
+        /// Destination; what it holds is replaced.
+        to: BlockBytes,
+    },
+    /// Copies the bytes of a block back, bit by bit, to any block.
+    SwapIn {
+        /// Source: what a [`SwapOut`](Self::SwapOut) of this executor gave.
+        from: BlockBytes,
+        /// Destination, in every group.
+        to: BlockId,
+    },
+}
+
+/// The bytes of a KV block outside an executor, in a layout that only the executor knows. Clones are
+/// the same bytes.
+#[derive(Clone, Debug, Default)]
+pub struct BlockBytes(Arc<Mutex<Vec<u8>>>);
+
+impl BlockBytes {
+    /// The block of these bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(bytes)))
+    }
+
+    /// The bytes, while nobody else reads or writes them.
+    pub fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        // Whoever panicked while writing left bytes nevertheless.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes for an executor whose blocks have `len` of them.
+    ///
+    /// # Errors
+    /// [`ExecError::BadBatch`] if there are more or fewer.
+    pub fn filled(&self, len: usize) -> Result<MutexGuard<'_, Vec<u8>>, ExecError> {
+        let bytes = self.lock();
+        match bytes.len() == len {
+            true => Ok(bytes),
+            false => Err(ExecError::BadBatch(format!(
+                "a block of {} bytes to swap in, but blocks have {len}",
+                bytes.len()
+            ))),
+        }
+    }
 }
 
 /// Which tokens may be drawn: bit `i % 64` of word `i / 64` for token `i`; absent words are 0.
@@ -147,7 +209,7 @@ pub enum Output {
     Logits(Vec<f32>),
     /// For [`Want::LogProb`].
     LogProb(f32),
-    /// The embedding of a sequence, for a program that pools: `[width]`.
+    /// The embedding of a sequence, or its score, for a program that pools: `[width]` or `[1]`.
     Pooled(Vec<f32>),
 }
 

@@ -74,11 +74,18 @@ impl Batch {
                 Err(ExecError::BadBatch(what()))
             }
         };
-        for KvOp::Copy { group, from, to } in self.kv_ops.iter().copied() {
-            let known = |b: u32| (b as usize) < budget.kv_blocks;
-            ensure(group < n_groups && known(from) && known(to), &|| {
-                format!("copy of block {from} to {to} in group {group}")
-            })?;
+        let known = |b: u32| (b as usize) < budget.kv_blocks;
+        for op in &self.kv_ops {
+            match *op {
+                KvOp::Copy { group, from, to } => {
+                    ensure(group < n_groups && known(from) && known(to), &|| {
+                        format!("copy of block {from} to {to} in group {group}")
+                    })
+                }
+                KvOp::SwapOut { from: block, .. } | KvOp::SwapIn { to: block, .. } => {
+                    ensure(known(block), &|| format!("swap of block {block}"))
+                }
+            }?;
         }
         let n = self.tokens.len();
         ensure(n > 0 && n <= budget.max_tokens, &|| {
@@ -132,6 +139,7 @@ impl Batch {
                 EmbedIndex::Token => self.tokens.iter().map(|&TokenSource::Id(id)| id).max(),
                 EmbedIndex::Position => self.positions.iter().copied().max(),
                 EmbedIndex::Fixed(row) => Some(row),
+                EmbedIndex::Segment { .. } => Some(1),
             };
             if let Some(id) = largest.filter(|&id| u64::from(id) >= rows) {
                 return Err(ExecError::BadBatch(format!(

@@ -148,7 +148,8 @@ pub struct Node {
 pub enum ProgramOutput {
     /// Next-token logits, `[n_outputs, vocab]`.
     Logits(ValueId),
-    /// One pooled embedding for each sequence, `[n_seqs, width]`.
+    /// One row for each sequence: its pooled embedding, `[n_seqs, width]`, or the score that a head
+    /// for ranking gives it, `[n_seqs, 1]`.
     Pooled(ValueId),
 }
 
@@ -219,6 +220,11 @@ impl Program {
     /// their rows are pooled.
     pub fn takes_whole_sequences(&self) -> bool {
         !self.is_causal() || matches!(self.output, ProgramOutput::Pooled(_))
+    }
+
+    /// Whether it gives one number for each sequence: how well a document answers a query.
+    pub fn ranks(&self) -> bool {
+        matches!(self.output, ProgramOutput::Pooled(v) if self.value(v).cols == 1)
     }
 
     /// Whether every token may only see tokens before it.

@@ -11,6 +11,12 @@ pub enum EmbedIndex {
     Position,
     /// Always this row (BERT's token type 0).
     Fixed(u32),
+    /// Which of two texts the token is of (BERT's token types): 1 behind the first of these tokens
+    /// in its sequence, else 0. For programs that take whole sequences.
+    Segment {
+        /// The token that ends a text.
+        separator: u32,
+    },
 }
 
 /// Activation functions.

@@ -1,7 +1,7 @@
 //! Keys and values in blocks, and attention over them.
 
 use crate::AttentionSpec;
-use crate::executor::{Batch, Budget, KvOp, KvType, LoadError, SeqSpan, try_reserve};
+use crate::executor::{Batch, Budget, ExecError, KvOp, KvType, LoadError, SeqSpan, try_reserve};
 use crate::program::{KvGroup, Mask, Paged, Program, StateId};
 
 use super::ops;
@@ -21,6 +21,17 @@ struct StateStore {
     k: Vec<f32>,
     /// `[kv_blocks * block_len, kv_heads * v_dim]`.
     v: Vec<f32>,
+}
+
+impl StateStore {
+    /// Keys and values, with the numbers of a block of `block_len` tokens.
+    fn sides(&mut self, block_len: usize) -> [(&mut Vec<f32>, usize); 2] {
+        let tokens = block_len * self.paged.kv_heads;
+        [
+            (&mut self.k, tokens * self.paged.k_dim),
+            (&mut self.v, tokens * self.paged.v_dim),
+        ]
+    }
 }
 
 /// What the store takes for `budget`: whatever type they are rounded to, keys and values are kept
@@ -71,19 +82,36 @@ impl KvStore {
             .sum()
     }
 
-    pub(super) fn apply(&mut self, op: &KvOp) {
-        let KvOp::Copy { group, from, to } = *op;
+    pub(super) fn apply(&mut self, op: &KvOp) -> Result<(), ExecError> {
         let len = self.budget.block_len;
-        for id in &self.groups[group].states {
-            let s = &mut self.states[id.index()];
-            for (data, width) in [(&mut s.k, s.paged.k_dim), (&mut s.v, s.paged.v_dim)] {
-                let block = len * s.paged.kv_heads * width;
-                data.copy_within(
-                    from as usize * block..(from as usize + 1) * block,
-                    to as usize * block,
-                );
+        match op {
+            KvOp::Copy { group, from, to } => {
+                for id in &self.groups[*group].states {
+                    for (data, block) in self.states[id.index()].sides(len) {
+                        let from = *from as usize * block;
+                        data.copy_within(from..from + block, *to as usize * block);
+                    }
+                }
+            }
+            KvOp::SwapOut { from, to } => {
+                let mut bytes = to.lock();
+                bytes.clear();
+                for (data, block) in self.states.iter_mut().flat_map(|s| s.sides(len)) {
+                    let numbers = &data[*from as usize * block..][..block];
+                    bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+                }
+            }
+            KvOp::SwapIn { from, to } => {
+                let block_bytes = self.bytes() as usize / self.budget.kv_blocks;
+                let bytes = from.filled(block_bytes)?;
+                let mut numbers = bytes.as_chunks().0.iter().map(|x| f32::from_le_bytes(*x));
+                for (data, block) in self.states.iter_mut().flat_map(|s| s.sides(len)) {
+                    let to = data[*to as usize * block..][..block].iter_mut();
+                    to.zip(&mut numbers).for_each(|(to, x)| *to = x);
+                }
             }
         }
+        Ok(())
     }
 
     /// Stores the batch's keys and values, rounded to the KV type.

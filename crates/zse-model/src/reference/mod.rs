@@ -98,7 +98,7 @@ impl Executor for ReferenceExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
         batch.check(&self.model.program, self.kv.budget())?;
         for op in &batch.kv_ops {
-            self.kv.apply(op);
+            self.kv.apply(op)?;
         }
         let ticket = self.flight.begin(batch);
         let result = self.forward(batch);
@@ -169,19 +169,15 @@ impl ReferenceExecutor {
         let weight = |t: TensorId| self.weights[t.index()].as_slice();
         match *op {
             Op::Embed { table, index } => {
-                let ids = batch
-                    .tokens
-                    .iter()
-                    .zip(&batch.positions)
-                    .map(|(t, &position)| {
-                        let TokenSource::Id(id) = *t;
-                        match index {
-                            EmbedIndex::Token => id,
-                            EmbedIndex::Position => position,
-                            EmbedIndex::Fixed(row) => row,
-                        }
-                    });
-                ops::embed(weight(table), program.tensor(table).cols, ids)
+                let ids = batch.tokens.iter().map(|&TokenSource::Id(id)| id);
+                let ids: Vec<u32> = match index {
+                    EmbedIndex::Token => ids.collect(),
+                    EmbedIndex::Position => batch.positions.clone(),
+                    EmbedIndex::Fixed(row) => vec![row; batch.tokens.len()],
+                    EmbedIndex::Segment { separator } => batch.segments(separator),
+                };
+                let cols = program.tensor(table).cols;
+                ops::embed(weight(table), cols, ids.into_iter())
             }
             Op::RmsNorm {
                 x,

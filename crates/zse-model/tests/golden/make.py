@@ -14,12 +14,15 @@ For each model, beside this script:
                           continuation.i  i32 [64]          greedy continuation
                         or, for an embedding model, prompt.i and
                           embedding.i     f32 [width]       pooled, not normalised
+                        or, for a cross-encoder, prompt.i and
+                          embedding.i     f32 [1]           the logit of the pair's relevance
 
 Everything follows from the seeds. A seed is passed over if a greedy choice of any continuation is
 nearly a tie, or if the continuations are monotonous.
 """
 
 import math
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +34,7 @@ import transformers as hf
 
 HERE = Path(__file__).parent
 VOCAB = 128
+CLS, SEP = 2, 3  # of BERT's vocabulary
 GREEDY = 64
 LEAST_MARGIN = 5e-3
 
@@ -135,6 +139,9 @@ def fixtures() -> list[Fixture]:
     for name, pooling in [("bert-mean", gguf.PoolingType.MEAN), ("bert-cls", gguf.PoolingType.CLS)]:
         result.append(Fixture(name, arch.BERT, hf.BertConfig(**bert), hf.BertModel,
                               pooling=pooling, prompts=(1, 9, 33, 64)))
+    result.append(Fixture("bert-rank", arch.BERT, hf.BertConfig(**bert, num_labels=1),
+                          hf.BertForSequenceClassification,
+                          pooling=gguf.PoolingType.RANK, prompts=(9, 33, 64)))
     for fixture in result:
         fixture.cases = fixture.cases or {"": (0, fixture.prompts)}
     return result
@@ -178,6 +185,11 @@ def golden(fixture: Fixture, model, seed: int) -> dict[str, dict[str, np.ndarray
         for i, n in enumerate(lengths):
             ids = rng.integers(0, VOCAB - 2, n).tolist()
             tensors[f"prompt.{i}"] = np.array(ids, np.int32)
+            if fixture.pooling == gguf.PoolingType.RANK:
+                ids = [max(id, 5) for id in ids]  # no control tokens within a text
+                tensors[f"embedding.{i}"] = relevance(model, ids, n // 3)
+                tensors[f"prompt.{i}"] = np.array(ids, np.int32)
+                continue
             if fixture.pooling is not None:
                 with torch.no_grad():
                     states = model(torch.tensor([ids])).last_hidden_state[0]
@@ -192,6 +204,14 @@ def golden(fixture: Fixture, model, seed: int) -> dict[str, dict[str, np.ndarray
     return cases
 
 
+@torch.no_grad()
+def relevance(model, ids: list[int], separator: int) -> np.ndarray:
+    """The logit of a query, whose end is put in place at `separator`, and a document."""
+    ids[0], ids[separator], ids[-1] = CLS, SEP, SEP
+    types = [int(i > separator) for i in range(len(ids))]
+    return model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0].numpy()
+
+
 def permute(w: torch.Tensor, heads: int) -> torch.Tensor:
     """Rows of a head from halves (transformers) to neighbours (GGUF's llama)."""
     return w.reshape(heads, 2, -1, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
@@ -203,6 +223,11 @@ def tensors_of(fixture: Fixture, model) -> dict[str, torch.Tensor]:
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
     result = {}
     for name, w in model.state_dict().items():
+        if fixture.pooling == gguf.PoolingType.RANK:
+            # The converter's names are those of heads that are written as one module.
+            name = name.replace("bert.pooler.dense.", "classifier.dense.")
+            name = re.sub(r"^classifier\.(weight|bias)", r"classifier.out_proj.\1", name)
+            name = name.removeprefix("bert.")
         if name.startswith("pooler.") or (name == "lm_head.weight" and config.tie_word_embeddings):
             continue
         parts = {name: w}

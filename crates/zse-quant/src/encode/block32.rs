@@ -27,11 +27,13 @@ pub(super) fn search_scale<L: Levels>(block: Sample<32>, grid: &[F32x8]) -> (f32
         let best = errors.least();
         (errors.0[best], scales.0[best])
     });
-    let d = if tried[1].0 < tried[0].0 {
-        tried[1].1
+    let (error, d) = if tried[1].0 < tried[0].0 {
+        tried[1]
     } else {
-        tried[0].1
+        tried[0]
     };
+    // Where weights are less than the least f16, levels without a 0 may add more than they save.
+    let d = if error > block.energy() { 0.0 } else { d };
     (d, block.codes::<L>(d, 0.0))
 }
 

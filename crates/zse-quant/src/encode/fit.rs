@@ -98,6 +98,16 @@ impl<const N: usize> Sample<'_, N> {
         error
     }
 
+    /// Weighted squared error of leaving out everything.
+    #[inline(always)]
+    pub(super) fn energy(&self) -> f32 {
+        let mut energy = F32x8::default();
+        for (x, w) in self.x.as_chunks().0.iter().zip(self.w.as_chunks().0) {
+            energy += F32x8(*w) * (F32x8(*x) * F32x8(*x));
+        }
+        energy.sum()
+    }
+
     /// Moments of the levels nearest to `(x - offset) * inverse`, lane by lane.
     #[inline(always)]
     fn lane_moments<L: Levels>(&self, inverse: F32x8, offset: F32x8) -> Moments<F32x8> {

@@ -91,10 +91,7 @@ impl Calls {
             let message = "tool_choice asks for a call of a tool that is not among tools";
             return Err(ApiError::param("tool_choice", message));
         }
-        let why = "calls of this model cannot be required";
-        let grammar = format.calls(&functions, repeat);
-        let grammar = grammar.ok_or_else(|| ApiError::unsupported("tool_choice", why))?;
-        Ok(Some(grammar.into()))
+        Ok(Some(format.calls(&functions, repeat).into()))
     }
 }
 

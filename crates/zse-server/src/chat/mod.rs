@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use zse::{AnswerFormat, ChatRequest, Constraint, Generate, Message};
 
 use crate::error::ApiError;
+use crate::gap;
 use crate::models::Model;
+use crate::request::Prompt;
 use crate::sampling::Sampling;
 use crate::state::{App, Slot};
 pub(crate) use form::{Calls, of_response, of_schema};
@@ -29,6 +31,8 @@ pub(crate) struct Chat {
     pub(crate) messages: Vec<Message>,
     /// A text to continue as it is, instead of messages.
     pub(crate) raw: Option<String>,
+    /// What stands behind the text that `raw` begins: what is missing between them is wanted.
+    pub(crate) suffix: Option<String>,
     /// The beginning of the answer, which the model goes on with.
     pub(crate) prefill: Option<String>,
     /// Functions, as OpenAI's API describes them.
@@ -56,6 +60,7 @@ pub(crate) struct Ready {
     slot: Slot,
     request: ChatRequest,
     raw: Option<String>,
+    suffix: Option<String>,
     prefill: Option<String>,
     settings: Generate,
 }
@@ -70,13 +75,16 @@ impl Chat {
         let n = self.sampling.n() as usize;
         let mut slot = app.admit(1)?;
         let model = app.model(self.model.as_deref()).await?;
+        if self.suffix.is_some() {
+            gap::check(&model)?;
+        }
         let format = model.engine.answer_format();
         let constraint = constraint(format, &self.calls, &tools, self.parallel, self.form)?;
         let tokenizer = model.engine.tokenizer();
         let settings = self
             .sampling
             .settings(tokenizer, self.max_tokens, self.top_logprobs)?;
-        check_n(&model, n)?;
+        check_choices(&model, "n", n)?;
         app.admit_all(&mut slot, n)?;
         Ok(Ready {
             app: Arc::clone(app),
@@ -87,6 +95,7 @@ impl Chat {
                 tools,
             },
             raw: self.raw,
+            suffix: self.suffix,
             prefill: self.prefill,
             settings: Generate {
                 constraint,
@@ -104,18 +113,22 @@ impl Ready {
     /// If the template refuses the conversation, or it does not fit.
     pub(crate) fn start(self) -> Result<Talk, ApiError> {
         let text = self.text()?;
-        let prompt = self.model.engine.open_tokens(&text, true);
+        let prompt = match &self.suffix {
+            Some(suffix) => gap::prompt(&self.model, &Prompt::Text(text.clone()), suffix)?,
+            None => self.model.engine.open_tokens(&text, true),
+        };
         fits(&self.model, prompt.len())?;
         let mut settings = self.settings;
         let format = self.model.engine.answer_format();
         let reader = self.raw.is_none().then(|| {
-            let has_tools = !self.request.tools.is_empty();
+            let tools = self.request.tools;
+            let has_tools = !tools.is_empty();
             let in_thought = format.begins_thought(&text);
             settings.show_special = format.shows_special(has_tools);
             if let Some(constraint) = settings.constraint.as_mut().filter(|_| in_thought) {
                 constraint.after = Some(format.end_of_thought().to_owned());
             }
-            move || format.reader(has_tools, in_thought)
+            move || format.reader(has_tools, in_thought).with_tools(&tools)
         });
         Talk::start(&self.app, self.slot, self.model, prompt, &settings, reader)
     }
@@ -157,13 +170,14 @@ pub(crate) fn fits(model: &Model, tokens: usize) -> Result<(), ApiError> {
     }
 }
 
-/// Whether so many continuations may be asked for, before a prompt is looked at.
-pub(crate) fn check_n(model: &Model, n: usize) -> Result<(), ApiError> {
+/// Whether so many continuations may be asked for by the parameter `param`, before a prompt is
+/// looked at.
+pub(crate) fn check_choices(model: &Model, param: &str, n: usize) -> Result<(), ApiError> {
     let limit = model.engine.limits().choices as usize;
     match (1..=limit).contains(&n) {
         true => Ok(()),
         false => Err(ApiError::param(
-            "n",
+            param,
             format!("{n} continuations are asked for, there may be from 1 to {limit}"),
         )),
     }

@@ -77,11 +77,15 @@ impl Models {
     }
 
     /// A model that was to be unloaded stays, as any other does.
-    pub(crate) fn stay(&self, model: &Model) {
-        if let Ok(index) = self.index(Some(&model.name)) {
-            let keep = &mut self.table().places[index].keep;
-            *keep = keep.filter(|keep| *keep != Keep::For(Duration::ZERO));
-        }
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(crate) fn stay(&self, name: Option<&str>) -> Result<(), ApiError> {
+        let index = self.index(name)?;
+        let place = &mut self.table().places[index];
+        place.leaves = false;
+        place.keep = place.keep.filter(|&keep| keep != Keep::For(Duration::ZERO));
+        Ok(())
     }
 
     /// Unloads a model that is not pinned: now if it is idle, else once its last request has ended.
@@ -90,14 +94,7 @@ impl Models {
     /// If there is no such model.
     pub(crate) fn let_go(&self, name: Option<&str>) -> Result<(), ApiError> {
         let index = self.index(name)?;
-        let mut table = self.table();
-        let place = &mut table.places[index];
-        place.keep = Some(Keep::For(Duration::ZERO));
-        let engine = match place.is_pinned {
-            true => None,
-            false => place.unload(),
-        };
-        drop(table);
+        let engine = self.table().let_go(index);
         drop(engine);
         self.freed.notify_waiters();
         Ok(())
@@ -111,10 +108,8 @@ impl Models {
         let index = self.index(name)?;
         self.check_origin(index)?;
         let mut table = self.table();
-        let place = &mut table.places[index];
-        place.is_pinned = false;
-        place.keep = Some(Keep::For(Duration::ZERO));
-        let engine = place.unload();
+        table.places[index].is_pinned = false;
+        let engine = table.let_go(index);
         drop(table);
         drop(engine);
         self.freed.notify_waiters();
@@ -126,10 +121,10 @@ impl Models {
         let mut table = self.table();
         let mut names = Vec::new();
         let mut engines = Vec::new();
-        for (entry, place) in self.entries.iter().zip(&mut table.places) {
+        for (index, entry) in self.entries.iter().enumerate() {
             if entry.origin.is_some()
-                && !place.is_pinned
-                && let Some(engine) = place.unload()
+                && !table.places[index].is_pinned
+                && let Some(engine) = table.unload(index)
             {
                 names.push(entry.name.clone());
                 engines.push(engine);
@@ -139,6 +134,25 @@ impl Models {
         drop(engines);
         self.freed.notify_waiters();
         names
+    }
+
+    /// Forgets the prefix caches of all loaded models, or of one, and gives the models' names.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(crate) fn clear_prefixes(&self, name: Option<&str>) -> Result<Vec<String>, ApiError> {
+        let models = match name {
+            Some(_) => vec![self.status(name)?],
+            None => self.all(),
+        };
+        let mut names = Vec::new();
+        for model in models {
+            if let Some(engine) = &model.engine {
+                engine.clear_cache();
+                names.push(model.name);
+            }
+        }
+        Ok(names)
     }
 
     /// The limits of what is loaded.
@@ -202,20 +216,27 @@ impl Models {
             drop(turn);
             patience.wait(freed).await?;
         };
+        let models = Arc::clone(self);
         let measured = on_thread(move || {
             // Both are held to the end, whether the client stays or not.
             let _held = (turn, slot);
             drop(evicted);
+            if !models.wait_for_memory() {
+                return Ok(None);
+            }
             let (engine, cold) = origin.load()?;
+            // The next to load waits until it is gone.
+            models.table().leaving.push(engine.ended());
             let start = Instant::now();
             warm_up(&engine)?;
-            Ok(ColdAndWarm {
+            Ok(Some(ColdAndWarm {
                 cold,
                 warm: start.elapsed(),
-            })
+            }))
         });
         let failed = |error: zse::Error| ApiError::internal(with_causes(&error));
-        measured.await?.map_err(failed)
+        let measured = measured.await?.map_err(failed)?;
+        measured.ok_or_else(|| ApiError::models_busy(name))
     }
 
     /// Where a model is loaded from.

@@ -30,6 +30,10 @@ use table::{Place, Table};
 /// How long a request waits for models that are in use to make room.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a load waits until what was unloaded before has given its memory back. That takes no
+/// longer than a step, unless something holds an engine that should not.
+const ENDING: Duration = Duration::from_secs(30);
+
 /// All models, loaded or not.
 pub(crate) struct Models {
     entries: Vec<Entry>,
@@ -105,6 +109,7 @@ impl Models {
                 places,
                 limit,
                 idle: config.model_idle,
+                leaving: Vec::new(),
             }),
             freed: Notify::new(),
             turn: Arc::default(),
@@ -212,13 +217,16 @@ impl Models {
     ) -> Result<Model, ApiError> {
         let Entry { name, origin, .. } = &self.entries[index];
         let origin = origin.clone();
+        let models = Arc::clone(self);
         let load = on_thread(move || {
             drop(evicted);
-            origin.map(|origin| origin.load())
+            let is_free = models.wait_for_memory();
+            is_free.then(|| origin.map(|origin| origin.load()))
         });
         let loaded = match load.await {
-            Ok(Some(loaded)) => loaded.map_err(|error| cannot_load(name, &error)),
-            Ok(None) => Err(ApiError::internal("a model has lost its origin")),
+            Ok(Some(Some(loaded))) => loaded.map_err(|error| cannot_load(name, &error)),
+            Ok(Some(None)) => Err(ApiError::internal("a model has lost its origin")),
+            Ok(None) => Err(ApiError::models_busy(name)),
             Err(error) => Err(error),
         };
         let mut table = self.table();
@@ -229,7 +237,7 @@ impl Models {
                 Ok(())
             }
             Err(error) => {
-                place.state = State::Unloaded;
+                place.give_up();
                 Err(error)
             }
         };
@@ -238,6 +246,16 @@ impl Models {
         let model = taken.and_then(|()| self.take(index).ok_or_else(lost));
         self.freed.notify_waiters();
         model
+    }
+
+    /// Waits until the memory of what was unloaded is free, but not for ever; whether it is. Blocks.
+    fn wait_for_memory(&self) -> bool {
+        let mut leaving = std::mem::take(&mut self.table().leaving);
+        let deadline = Instant::now() + ENDING;
+        leaving.retain(|engine| !engine.wait_until(deadline));
+        let is_free = leaving.is_empty();
+        self.table().leaving.append(&mut leaving);
+        is_free
     }
 
     /// Whether a load of it has begun.

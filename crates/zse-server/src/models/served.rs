@@ -128,6 +128,10 @@ pub(super) fn warm_up(engine: &Engine) -> Result<(), Error> {
     if engine.is_embedder() {
         return engine.embed(&["a"]).map(|_| ());
     }
+    if engine.is_reranker() {
+        let tokens = engine.pair_tokens("a", "a", None)?;
+        return engine.relevance(tokens, "").map(|_| ());
+    }
     let settings = Generate {
         params: SampleParams::greedy(),
         max_tokens: Some(2),

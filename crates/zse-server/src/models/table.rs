@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zse::{Engine, Metrics};
+use zse::{Ended, Engine, Metrics};
 
 use super::{LoadTimes, Served};
 
@@ -14,6 +14,8 @@ pub(super) struct Table {
     pub(super) limit: u64,
     /// How long a model stays loaded that nobody asks for; `None`: for ever.
     pub(super) idle: Option<Duration>,
+    /// Engines that were taken out, until their memory is free.
+    pub(super) leaving: Vec<Ended>,
 }
 
 /// Whether a model can answer.
@@ -49,6 +51,8 @@ pub(super) struct Place {
     used: Instant,
     /// How long it stays loaded, where that is not as for all others.
     pub(super) keep: Option<Keep>,
+    /// Whether it is to be unloaded as soon as nobody holds it.
+    pub(super) leaves: bool,
     pub(super) is_pinned: bool,
     /// How often it was loaded.
     loads: u64,
@@ -106,6 +110,7 @@ impl Place {
             users: 0,
             used: Instant::now(),
             keep: None,
+            leaves: false,
             is_pinned: served.is_pinned,
             uses: 0,
             times: served.times,
@@ -123,14 +128,21 @@ impl Place {
         self.loads += 1;
     }
 
+    /// It could not be loaded.
+    pub(super) fn give_up(&mut self) {
+        self.state = State::Unloaded;
+        self.leaves = false;
+    }
+
     /// Takes it out, unless it is in use or is not there.
-    pub(super) fn unload(&mut self) -> Option<Engine> {
+    fn unload(&mut self) -> Option<Engine> {
         if self.users > 0 {
             return None;
         }
         let engine = self.engine.take()?;
         self.state = State::Unloaded;
         self.memory = 0;
+        self.leaves = false;
         Some(engine)
     }
 
@@ -165,9 +177,29 @@ impl Table {
         let place = &mut self.places[index];
         place.users = place.users.saturating_sub(1);
         place.used = Instant::now();
-        match place.keep {
-            Some(Keep::For(Duration::ZERO)) if !place.is_pinned => place.unload(),
-            _ => None,
+        let leaves = place.leaves || place.keep == Some(Keep::For(Duration::ZERO));
+        match leaves && !place.is_pinned {
+            true => self.unload(index),
+            false => None,
+        }
+    }
+
+    /// Takes a model out, to be dropped, unless it is in use or is not there.
+    pub(super) fn unload(&mut self, index: usize) -> Option<Engine> {
+        let engine = self.places[index].unload()?;
+        self.leaving.retain(|engine| !engine.has_ended());
+        self.leaving.push(engine.ended());
+        Some(engine)
+    }
+
+    /// Takes a model out, to be dropped, that is idle and not pinned; one that is in use or still to
+    /// be loaded goes once it is neither.
+    pub(super) fn let_go(&mut self, index: usize) -> Option<Engine> {
+        let place = &mut self.places[index];
+        place.leaves = place.state != State::Unloaded;
+        match place.is_pinned {
+            true => None,
+            false => self.unload(index),
         }
     }
 
@@ -194,8 +226,7 @@ impl Table {
         if over > 0 {
             return None;
         }
-        let unload = |i: usize| self.places[i].unload();
-        Some(chosen.into_iter().filter_map(unload).collect())
+        Some(chosen.into_iter().filter_map(|i| self.unload(i)).collect())
     }
 
     /// Bytes that models which may be unloaded can take.
@@ -207,12 +238,9 @@ impl Table {
 
     /// Unloads what nobody has asked for for as long as it is kept.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Engine> {
-        let idle = self.idle;
-        let expired = self.places.iter_mut().filter_map(|place| {
-            let is_over = place.left(idle, now) == Some(Duration::ZERO);
-            is_over.then(|| place.unload()).flatten()
-        });
-        expired.collect()
+        let is_over = |i: &usize| self.places[*i].left(self.idle, now) == Some(Duration::ZERO);
+        let over: Vec<usize> = (0..self.places.len()).filter(is_over).collect();
+        over.into_iter().filter_map(|i| self.unload(i)).collect()
     }
 
     /// What the outside is told of a model, but for what never changes.

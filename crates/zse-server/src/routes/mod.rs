@@ -10,6 +10,7 @@ mod manage;
 mod metrics;
 mod models;
 pub(crate) mod ollama;
+mod rerank;
 pub(crate) mod responses;
 mod tokenize;
 
@@ -34,6 +35,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/chat/completions", post(chat_completions::post))
         .route("/v1/completions", post(completions::post))
         .route("/v1/embeddings", post(embeddings::post))
+        .route("/rerank", post(rerank::post))
+        .route("/v1/rerank", post(rerank::post))
+        .route("/v2/rerank", post(rerank::post))
         .route("/tokenize", post(tokenize::post))
         .route("/detokenize", post(detokenize::post))
         .merge(anthropic::routes())

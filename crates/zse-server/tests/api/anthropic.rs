@@ -235,7 +235,7 @@ fn errors_have_anthropics_shape_and_name_what_is_wrong() {
         ),
         (
             json!({ "thinking": { "type": "enabled", "budget_tokens": 9 } }),
-            "thinking",
+            "thinking.budget_tokens",
         ),
         (
             json!({ "tools": [{ "type": "bash_20250124", "name": "bash" }] }),

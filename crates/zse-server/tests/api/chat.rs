@@ -203,6 +203,8 @@ fn log_probabilities_come_with_their_alternatives() {
         assert_eq!(top.len(), 2);
         assert_eq!(top[0]["token"], entry["token"], "greedy takes the best");
     }
+    let by_llamas_name = ask(&server, QUESTION, json!({ "n_probs": 2 })).json();
+    assert_eq!(by_llamas_name["choices"], answer["choices"]);
     let mut streamed = options;
     streamed["stream"] = true.into();
     let events = ask(&server, QUESTION, streamed).events();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::oneshot;
+use zse::format::{Checkpoint, GgufWriter};
 use zse::{Engine, LoadOptions, ModelSource};
 use zse_server::{Config, Served, Server};
 
@@ -28,6 +29,26 @@ pub(crate) fn load(source: &str) -> Engine {
     };
     let source: ModelSource = source.parse().expect("a model");
     Engine::load(&source, &options).expect("it loads")
+}
+
+/// The built-in model with other metadata.
+pub(crate) fn changed(change: impl FnOnce(&mut GgufWriter)) -> Engine {
+    let builtin = ModelSource::Builtin.open().expect("it is there");
+    let mut writer = GgufWriter::new();
+    writer.set_all(builtin.metadata()).expect("sound metadata");
+    change(&mut writer);
+    for tensor in builtin.tensors() {
+        let declared = writer.declare(tensor.name, tensor.ty, tensor.shape);
+        declared.expect("a sound tensor");
+    }
+    let mut file = writer.begin(Vec::new(), "changed").expect("a header");
+    for tensor in builtin.tensors() {
+        file.write(tensor.name, tensor.data).expect("as declared");
+    }
+    let bytes = file.finish().expect("all tensors");
+    let checkpoint = Checkpoint::from_bytes(bytes, "changed").expect("a model");
+    let source = ModelSource::Checkpoint(Arc::new(checkpoint));
+    Engine::load(&source, &LoadOptions::default()).expect("it loads")
 }
 
 /// A server of the built-in model, with an engine of its own: what that counts, nobody else did; `change` sets what is not as usual.

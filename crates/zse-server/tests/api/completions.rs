@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::common::serve;
+use zse_server::Served;
+
+use crate::common::{changed, serve, serve_models};
 
 const PATH: &str = "/v1/completions";
 
@@ -122,11 +124,115 @@ fn alternatives_are_given_by_text() {
 }
 
 #[test]
+fn the_best_of_several_are_given() {
+    let server = serve(|_| {});
+    let ask = |n, best_of| {
+        let body = json!({
+            "prompt": ["The fox", "The owl"], "n": n, "best_of": best_of, "seed": 5,
+            "max_tokens": 8, "logprobs": 0,
+        });
+        server.post(PATH, &body).json()
+    };
+    let all = ask(4, 4);
+    let best = ask(2, 4);
+    assert_eq!(best["usage"], all["usage"]);
+    let mean = |choice: &Value| {
+        let list = choice["logprobs"]["token_logprobs"].as_array().unwrap();
+        let sum: f64 = list.iter().filter_map(Value::as_f64).sum();
+        sum / list.len() as f64
+    };
+    let choices = all["choices"].as_array().unwrap();
+    for (prompt, made) in choices.chunks(4).enumerate() {
+        let mut made = made.to_vec();
+        made.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        for i in 0..2 {
+            let given = &best["choices"][2 * prompt + i];
+            assert_eq!(given["text"], made[i]["text"]);
+            assert_eq!(given["index"], 2 * prompt + i);
+        }
+    }
+    assert_eq!(best["choices"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn n_probs_gives_entries_as_llama_server_does() {
+    let server = serve(|_| {});
+    let mut body = json!({ "prompt": "Once upon a", "n_probs": 3, "max_tokens": 2 });
+    body["temperature"] = 0.into();
+    let answer = server.post(PATH, &body).json();
+    let content = &answer["choices"][0]["logprobs"]["content"];
+    assert_eq!(content.as_array().unwrap().len(), 2);
+    let top = content[0]["top_logprobs"].as_array().unwrap();
+    assert_eq!((top.len(), &top[0]["id"]), (3, &content[0]["id"]));
+    assert_eq!(top[0]["logprob"], content[0]["logprob"]);
+
+    body["stream"] = true.into();
+    let events = server.post(PATH, &body).events();
+    let pieces = events
+        .iter()
+        .filter_map(|e| e["choices"][0]["logprobs"]["content"].as_array());
+    assert_eq!(&Value::from_iter(pieces.flatten().cloned()), content);
+}
+
+#[test]
+fn what_stands_between_two_texts_is_asked_for_with_the_models_tokens() {
+    let engine = changed(|writer| {
+        for (name, id) in [("fim_pre", 5_u32), ("suffix", 6), ("middle", 7)] {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            writer.set(&key, id).unwrap();
+        }
+    });
+    let server = serve_models(vec![Served::new("filler", engine)], |_| {});
+    let tokens = |text: &str| {
+        let body = json!({ "content": text, "parse_special": false });
+        server.post("/tokenize", &body).json()["tokens"].clone()
+    };
+    let (before, after) = (tokens("def f(<|im_end|>"), tokens(")\n"));
+    let around = [json!(5), before.clone(), json!(6), after, json!(7)];
+    let flat = around.into_iter().flat_map(|part| match part {
+        Value::Array(list) => list,
+        one => vec![one],
+    });
+    let more = json!({ "temperature": 0, "max_tokens": 6, "ignore_eos": true });
+    let ask = |path: &str, mut body: Value| {
+        let more = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(more);
+        server.post(path, &body).json()
+    };
+    let expected = ask(PATH, json!({ "prompt": Value::from_iter(flat) }));
+    for prompt in [json!("def f(<|im_end|>"), before] {
+        let answer = ask(PATH, json!({ "prompt": prompt, "suffix": ")\n" }));
+        assert_eq!(answer["choices"], expected["choices"]);
+        assert_eq!(
+            answer["usage"]["prompt_tokens"],
+            expected["usage"]["prompt_tokens"]
+        );
+    }
+    let options = json!({ "temperature": 0, "num_predict": 6, "repeat_penalty": 1 });
+    let body = json!({
+        "prompt": "def f(<|im_end|>", "suffix": ")\n", "stream": false, "options": options,
+    });
+    let answer = server.post("/api/generate", &body).json();
+    assert_eq!(
+        answer["prompt_eval_count"],
+        expected["usage"]["prompt_tokens"]
+    );
+
+    let echo = json!({ "prompt": "a", "suffix": "b", "echo": true });
+    assert_eq!(server.post(PATH, &echo).error(400)["param"], "echo");
+}
+
+#[test]
 fn what_cannot_work_is_refused_by_name() {
     let server = serve(|_| {});
     for (more, param) in [
         (json!({ "suffix": "end" }), "suffix"),
-        (json!({ "best_of": 4 }), "best_of"),
+        (json!({ "best_of": 1, "n": 2 }), "best_of"),
+        (json!({ "best_of": 2, "stream": true }), "best_of"),
+        (json!({ "best_of": 1_000_000 }), "best_of"),
+        (json!({ "n_probs": 100 }), "n_probs"),
+        (json!({ "n_probs": 1, "logprobs": 1 }), "n_probs"),
+        (json!({ "n_probs": 1, "echo": true }), "n_probs"),
         (json!({ "logprobs": 100 }), "logprobs"),
         (json!({ "prompt": [] }), "n"),
         (json!({ "prompt": [1.5] }), "prompt"),

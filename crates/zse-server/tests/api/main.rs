@@ -11,5 +11,7 @@ mod hostile;
 mod lifecycle;
 mod models;
 mod ollama;
+mod parameters;
+mod rerank;
 mod responses;
 mod text;

@@ -323,3 +323,68 @@ fn counts_are_there_as_json() {
     assert_eq!(batching["models"][0]["id"], "a");
     assert_eq!(batching["models"][0]["limits"]["context"], 256);
 }
+
+#[test]
+fn an_unload_that_comes_while_a_model_is_loaded_is_not_lost() {
+    let server = several(&["a", "b"], 1, |_| {});
+    std::thread::scope(|scope| {
+        let load = || {
+            server
+                .post("/api/models/load", &json!({ "model": "a" }))
+                .json()
+        };
+        let loading = scope.spawn(load);
+        let state = || server.get("/v1/models/a").json()["state"].clone();
+        // It may be over before it is seen; then it is unloaded as any other.
+        while state() == "unloaded" && !loading.is_finished() {
+            std::thread::yield_now();
+        }
+        server
+            .post("/api/models/unload", &json!({ "model": "a" }))
+            .json();
+        loading.join().unwrap();
+    });
+    let start = Instant::now();
+    while loaded(&server) != Vec::<String>::new() {
+        assert!(start.elapsed() < Duration::from_secs(20), "still loaded");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    complete(&server, "a");
+    assert_eq!(loaded(&server), ["a"], "the next load stays");
+}
+
+#[test]
+fn a_prefix_cache_is_forgotten_without_its_model() {
+    let server = several(&["a", "b"], 2, |_| {});
+    let prompt = "Once upon a time ".repeat(20);
+    let found = || {
+        let body = json!({ "model": "a", "prompt": prompt, "max_tokens": 1 });
+        let usage = server.post("/v1/completions", &body).json()["usage"].clone();
+        usage["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!(found(), 0);
+    assert!(found() > 30);
+    let status = server.get("/api/models/cache/status").json();
+    assert!(
+        status["models"][0]["prefix_cache"]["blocks"]
+            .as_u64()
+            .unwrap()
+            > 0
+    );
+    for body in [
+        json!({ "prefix_cache": true }),
+        json!({ "prefix_cache": true, "model": "a" }),
+    ] {
+        let cleared = server.post("/api/models/cache/clear", &body).json();
+        assert_eq!(cleared, json!({ "prefix_cache_cleared": ["a"] }));
+        assert_eq!(found(), 0);
+        assert!(found() > 30);
+    }
+    let unknown = json!({ "prefix_cache": true, "model": "x" });
+    server.post("/api/models/cache/clear", &unknown).error(404);
+    let alone = json!({ "model": "a" });
+    let error = server.post("/api/models/cache/clear", &alone).error(400);
+    assert_eq!(error["param"], "model");
+}

@@ -271,6 +271,37 @@ fn texts_are_embedded_and_cut_where_they_may_be() {
 }
 
 #[test]
+fn one_text_is_embedded_as_older_clients_ask_for_it() {
+    let server = serve_models(vec![Served::new("bert", load(BERT))], |_| {});
+    let new = json!({ "model": "bert", "input": "a cat" });
+    let new = server.post("/api/embed", &new).json();
+    let old = |prompt: Value| {
+        server.post(
+            "/api/embeddings",
+            &json!({ "model": "bert:latest", "prompt": prompt }),
+        )
+    };
+    assert_eq!(
+        old(json!("a cat")).json(),
+        json!({ "embedding": new["embeddings"][0] })
+    );
+    for nothing in [json!(""), json!(null)] {
+        assert_eq!(old(nothing).json(), json!({ "embedding": [] }));
+    }
+    let refused = old(json!("word ".repeat(3000)));
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(
+        refused
+            .body
+            .starts_with("{\"error\":\"this model's maximum"),
+        "{}",
+        refused.body
+    );
+    let body = json!({ "model": "bert", "prompt": "a", "truncate": true });
+    assert_eq!(server.post("/api/embeddings", &body).status, 400);
+}
+
+#[test]
 fn errors_have_ollamas_shape_and_name_what_is_wrong() {
     let server = serve(|config| config.api_keys = vec!["key".to_owned()]);
     let post = |path: &str, body: Value| {

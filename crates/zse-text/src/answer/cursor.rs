@@ -1,24 +1,47 @@
 //! Reading the beginning of a call, of which more may come.
 
+/// Bytes that the beginning of a call may have, up to its arguments: it is read again whenever more
+/// of it has come.
+const LONGEST: usize = 4096;
+
 /// Why a reader does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Miss {
     /// What is there may become it.
     More,
+    /// What is there may become it, but not before this has come.
+    Until(&'static str),
+    /// What is there begins an argument in Python, whose end has not come.
+    Literal,
     /// It is something else.
     No,
 }
 
-/// A place in a text. What it finds is found in every longer text, too.
+/// A place in the first bytes of a text. What it finds is found in every longer text, too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
+    /// Whether the text goes on where no more of it is read.
+    is_cut: bool,
     pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        let end = text.floor_char_boundary(LONGEST);
+        Self {
+            text: &text[..end],
+            is_cut: end < text.len(),
+            at: 0,
+        }
+    }
+
+    /// At the end of what is there.
+    fn more(&self) -> Miss {
+        match self.is_cut {
+            true => Miss::No,
+            false => Miss::More,
+        }
     }
 
     fn rest(&self) -> &'a str {
@@ -35,7 +58,7 @@ impl<'a> Cursor<'a> {
         let rest = self.rest();
         match rest.starts_with(text) {
             true => Ok(true),
-            false if text.starts_with(rest) => Err(Miss::More),
+            false if text.starts_with(rest) => Err(self.more()),
             false => Ok(false),
         }
     }
@@ -60,7 +83,7 @@ impl<'a> Cursor<'a> {
     /// What is before `mark`, which is skipped.
     pub(super) fn until(&mut self, mark: &str) -> Result<&'a str, Miss> {
         let rest = self.rest();
-        let length = rest.find(mark).ok_or(Miss::More)?;
+        let length = rest.find(mark).ok_or_else(|| self.more())?;
         self.at += length + mark.len();
         Ok(&rest[..length])
     }
@@ -82,7 +105,20 @@ impl<'a> Cursor<'a> {
                 _ => {}
             }
         }
-        Err(Miss::More)
+        Err(self.more())
+    }
+
+    /// The name of a function or of a parameter, which ends before anything else.
+    pub(super) fn name(&mut self) -> Result<&'a str, Miss> {
+        let rest = self.rest();
+        let length = rest.find(|c| !is_part_of_name(c));
+        match length.ok_or_else(|| self.more())? {
+            0 => Err(Miss::No),
+            length => {
+                self.at += length;
+                Ok(&rest[..length])
+            }
+        }
     }
 
     /// The beginning of an object that is a call, up to the object of its arguments: gives the name.
@@ -115,6 +151,15 @@ impl<'a> Cursor<'a> {
             self.space();
         }
     }
+}
+
+fn is_part_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
+}
+
+/// Whether a function may be called so.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_part_of_name)
 }
 
 /// Finds the end of an object of JSON that comes in pieces.

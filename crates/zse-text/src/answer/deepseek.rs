@@ -4,9 +4,8 @@
 //! <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>calculator<｜tool▁sep｜>{"expression": "2 + 2"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>
 //! ```
 
-use super::cursor::{Cursor, Miss};
+use super::cursor::{Cursor, Miss, is_name};
 use super::form::{Form, Head, Tail};
-use super::mistral::is_name;
 
 pub(super) struct DeepSeek;
 

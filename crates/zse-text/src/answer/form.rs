@@ -7,9 +7,9 @@ pub(super) trait Form: Sync {
     /// What calls, or other parts of an answer, begin with.
     fn marks(&self) -> &'static [&'static str];
 
-    /// Whether an answer may also begin with a call, without a mark.
-    fn may_begin_bare(&self) -> bool {
-        false
+    /// What a call without a mark may begin with, where an answer begins.
+    fn bare(&self) -> &'static [char] {
+        &[]
     }
 
     /// Whether marks are looked for where there are no tools, because all answers have them.
@@ -27,6 +27,14 @@ pub(super) trait Form: Sync {
     /// # Errors
     /// If more must come first, or it is text like any other, mark and all.
     fn head(&self, mark: &str, text: &str, is_end: bool) -> Result<Head, Miss>;
+
+    /// The next of the arguments that [`Head::Arguments`] began.
+    ///
+    /// # Errors
+    /// If more must come first, or there is none where one has to be.
+    fn argument(&self, _: &str) -> Result<Argument, Miss> {
+        Err(Miss::No)
+    }
 
     /// What stands behind the arguments of a call. `is_end`: no more will come.
     ///
@@ -46,10 +54,34 @@ pub(super) enum Head {
         arguments: String,
         at: usize,
     },
+    /// A call, whose arguments begin one by one at `at`.
+    Arguments { name: String, at: usize },
     /// A thought.
     Thought { at: usize },
     /// Text; what is before it is no part of the answer.
     Text { at: usize },
+}
+
+/// What stands where an argument may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Argument {
+    /// One, up to `at`.
+    Next {
+        name: String,
+        value: Written,
+        at: usize,
+    },
+    /// The end of all, up to `at`.
+    End { at: usize },
+}
+
+/// The value of an argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// As JSON.
+    Json(String),
+    /// As text, of which the function's schema says what it means.
+    Plain(String),
 }
 
 /// What follows a call.

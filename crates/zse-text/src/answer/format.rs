@@ -1,7 +1,10 @@
 //! Which family a model is of, and so how it writes calls and thoughts.
 
 use super::form::Form;
-use super::{AnswerReader, State, THINK, deepseek, gemma, harmony, hermes, llama, mistral};
+use super::schemas::Schemas;
+use super::{
+    AnswerReader, State, THINK, deepseek, gemma, harmony, hermes, llama, mistral, qwen_coder,
+};
 use crate::Tokenizer;
 
 /// How a model writes calls and thoughts.
@@ -19,8 +22,12 @@ pub struct AnswerFormat {
 pub enum Family {
     /// Hermes, Qwen, the built-in model, and all that have no form of their own.
     Hermes,
+    /// Qwen3-Coder and Qwen3.5.
+    QwenCoder,
     /// Llama 3.x.
     Llama,
+    /// Llama 4, and others that are told to call in Python.
+    LlamaPython,
     /// Mistral.
     Mistral,
     /// Mistral since the eleventh version of its form.
@@ -29,22 +36,27 @@ pub enum Family {
     DeepSeek,
     /// DeepSeek V3.1.
     DeepSeek31,
-    /// Gemma 4 and FunctionGemma.
+    /// Gemma 4.
     Gemma,
+    /// FunctionGemma.
+    FunctionGemma,
     /// gpt-oss.
     Harmony,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Hermes,
+        Self::QwenCoder,
         Self::Llama,
+        Self::LlamaPython,
         Self::Mistral,
         Self::MistralArgs,
         Self::DeepSeek,
         Self::DeepSeek31,
         Self::Gemma,
+        Self::FunctionGemma,
         Self::Harmony,
     ];
 
@@ -53,10 +65,14 @@ impl Family {
         let has = |mark: &str| template.contains(mark);
         if has(harmony::CHANNEL) && has(harmony::MESSAGE) {
             Self::Harmony
+        } else if has(crate::TOOL_CALL_OPEN) && has(qwen_coder::FUNCTION) {
+            Self::QwenCoder
         } else if has(crate::TOOL_CALL_OPEN) {
             Self::Hermes
-        } else if has(gemma::CALL) || has(gemma::CALL_OF_FUNCTION_GEMMA) {
+        } else if has(gemma::CALL) {
             Self::Gemma
+        } else if has(gemma::CALL_OF_FUNCTION_GEMMA) {
+            Self::FunctionGemma
         } else if has(mistral::CALLS) && has(mistral::ARGUMENTS) {
             Self::MistralArgs
         } else if has(mistral::CALLS) {
@@ -65,6 +81,8 @@ impl Family {
             Self::DeepSeek
         } else if has(deepseek::CALL) {
             Self::DeepSeek31
+        } else if has(llama::PYTHON_START) || has("[func_name1(") {
+            Self::LlamaPython
         } else if has(llama::PYTHON) || has("<|start_header_id|>") && has("\"parameters\"") {
             Self::Llama
         } else {
@@ -75,10 +93,11 @@ impl Family {
     fn form(self) -> &'static dyn Form {
         match self {
             Self::Hermes => &hermes::Hermes,
-            Self::Llama => &llama::Llama,
+            Self::QwenCoder => &qwen_coder::QwenCoder,
+            Self::Llama | Self::LlamaPython => &llama::Llama,
             Self::Mistral | Self::MistralArgs => &mistral::Mistral,
             Self::DeepSeek | Self::DeepSeek31 => &deepseek::DeepSeek,
-            Self::Gemma => &gemma::Gemma,
+            Self::Gemma | Self::FunctionGemma => &gemma::Gemma,
             Self::Harmony => &harmony::Harmony,
         }
     }
@@ -152,8 +171,11 @@ impl AnswerFormat {
             },
             has_text: false,
             after_mark: in_thought,
-            may_begin_bare: has_tools && form.may_begin_bare(),
+            bare: if has_tools { form.bare() } else { &[] },
             calls: 0,
+            wait: None,
+            schemas: Schemas::default(),
+            function: String::new(),
         }
     }
 }

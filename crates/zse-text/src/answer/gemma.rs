@@ -7,14 +7,17 @@
 
 use serde_json::{Map, Value};
 
-use super::cursor::{Cursor, Miss};
+use super::cursor::{Cursor, Miss, is_name};
 use super::form::{Form, Head, Tail};
-use super::mistral::is_name;
 
 pub(super) struct Gemma;
 
 pub(super) const CALL: &str = "<|tool_call>";
+pub(super) const CALL_END: &str = "<tool_call|>";
+pub(super) const QUOTE: &str = "<|\"|>";
 pub(super) const CALL_OF_FUNCTION_GEMMA: &str = "<start_function_call>";
+pub(super) const END_OF_FUNCTION_GEMMA: &str = "<end_function_call>";
+pub(super) const ESCAPE: &str = "<escape>";
 const THOUGHT: &str = "<|channel>";
 /// Objects and lists within one another.
 const MAX_DEPTH: usize = 32;
@@ -40,13 +43,13 @@ impl Form for Gemma {
                 cursor.expect("thought")?;
                 return Ok(Head::Thought { at: cursor.at });
             }
-            CALL => ("<tool_call|>", "<|\"|>"),
-            _ => ("<end_function_call>", "<escape>"),
+            CALL => (CALL_END, QUOTE),
+            _ => (END_OF_FUNCTION_GEMMA, ESCAPE),
         };
         let (body, at) = match text.find(end) {
             Some(at) => (&text[..at], at + end.len()),
             None if is_end => (text, text.len()),
-            None => return Err(Miss::More),
+            None => return Err(Miss::Until(end)),
         };
         let (name, arguments) = call(body.trim(), quote).ok_or(Miss::No)?;
         Ok(Head::Whole {

@@ -2,14 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{AnswerFormat, Family, deepseek, harmony, mistral};
-use crate::{Grammar, TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TaggedCall};
+use super::{AnswerFormat, Family, deepseek, gemma, harmony, mistral, qwen_coder};
+use crate::{Grammar, Notation, TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TaggedCall};
 
 impl AnswerFormat {
     /// What makes a model of this format call one of `functions`, each with the schema of its
-    /// arguments, or several after each other where `repeat` and the form has that. `None` for a form
-    /// that no grammar is written for.
-    pub fn calls(self, functions: &[(String, Value)], repeat: bool) -> Option<Grammar> {
+    /// arguments, or several after each other where `repeat` and the form has that.
+    pub fn calls(self, functions: &[(String, Value)], repeat: bool) -> Grammar {
         let named = |arguments: &'static str| {
             let call = |(name, schema): &(String, Value)| {
                 json!({
@@ -27,28 +26,44 @@ impl AnswerFormat {
             close: close.to_owned(),
             repeat,
         };
-        let each = |begin: &[&str], open: &[&str], close: &[&str], end: &[&str], repeat: bool| {
-            let owned = |marks: &[&str]| marks.iter().map(|&mark| mark.to_owned()).collect();
+        let owned = |marks: &[&str]| marks.iter().map(|&mark| mark.to_owned()).collect();
+        let each = |around: [&[&str]; 2], open: &[&str], close: &[&str], notation: Notation| {
             let call = |(name, schema): &(String, Value)| TaggedCall {
                 open: open.iter().map(|mark| mark.replace("NAME", name)).collect(),
                 schema: schema.clone(),
+                notation: notation.clone(),
                 close: owned(close),
             };
             Grammar::Calls {
-                begin: owned(begin),
+                begin: owned(around[0]),
                 calls: functions.iter().map(call).collect(),
-                end: owned(end),
-                repeat,
+                end: owned(around[1]),
+                repeat: repeat && self.family != Family::Harmony,
+                separator: match self.family {
+                    Family::QwenCoder => "\n".to_owned(),
+                    Family::LlamaPython => ", ".to_owned(),
+                    _ => String::new(),
+                },
             }
         };
-        Some(match self.family {
+        match self.family {
             Family::Hermes => tagged(
                 &format!("{TOOL_CALL_OPEN}\n"),
                 named("arguments"),
                 &format!("\n{TOOL_CALL_CLOSE}"),
                 repeat,
             ),
+            Family::QwenCoder => each(
+                [&[], &[]],
+                &[
+                    TOOL_CALL_OPEN,
+                    &format!("\n{}NAME>\n", qwen_coder::FUNCTION),
+                ],
+                &[&format!("{}\n", qwen_coder::FUNCTION_END), TOOL_CALL_CLOSE],
+                Notation::Tags,
+            ),
             Family::Llama => tagged("", named("parameters"), "", false),
+            Family::LlamaPython => each([&["["], &["]"]], &["NAME", "("], &[")"], Notation::Python),
             Family::Mistral => {
                 let mut list =
                     json!({ "type": "array", "items": named("arguments"), "minItems": 1 });
@@ -58,14 +73,13 @@ impl AnswerFormat {
                 tagged(mistral::CALLS, list, "", false)
             }
             Family::MistralArgs => each(
-                &[],
+                [&[], &[]],
                 &[mistral::CALLS, "NAME", mistral::ARGUMENTS],
                 &[],
-                &[],
-                repeat,
+                Notation::Json,
             ),
             Family::DeepSeek => each(
-                &[deepseek::CALLS],
+                [&[deepseek::CALLS], &[deepseek::CALLS_END]],
                 &[
                     deepseek::CALL,
                     "function",
@@ -73,18 +87,16 @@ impl AnswerFormat {
                     &format!("NAME\n{}\n", deepseek::CODE),
                 ],
                 &["\n```", deepseek::CALL_END],
-                &[deepseek::CALLS_END],
-                repeat,
+                Notation::Json,
             ),
             Family::DeepSeek31 => each(
-                &[deepseek::CALLS],
+                [&[deepseek::CALLS], &[deepseek::CALLS_END]],
                 &[deepseek::CALL, "NAME", deepseek::SEPARATOR],
                 &[deepseek::CALL_END],
-                &[deepseek::CALLS_END],
-                repeat,
+                Notation::Json,
             ),
             Family::Harmony => each(
-                &[],
+                [&[], &[]],
                 &[
                     harmony::CHANNEL,
                     "commentary to=functions.NAME ",
@@ -93,10 +105,20 @@ impl AnswerFormat {
                     harmony::MESSAGE,
                 ],
                 &[],
-                &[],
-                false,
+                Notation::Json,
             ),
-            Family::Gemma => return None,
-        })
+            Family::Gemma => each(
+                [&[], &[]],
+                &[gemma::CALL, "call:NAME"],
+                &[gemma::CALL_END],
+                Notation::Quoted(gemma::QUOTE),
+            ),
+            Family::FunctionGemma => each(
+                [&[], &[]],
+                &[gemma::CALL_OF_FUNCTION_GEMMA, "call:NAME"],
+                &[gemma::END_OF_FUNCTION_GEMMA],
+                Notation::Quoted(gemma::ESCAPE),
+            ),
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! [TOOL_CALLS]calculator[ARGS]{"expression": "2 + 2"}
 //! ```
 
-use super::cursor::{Cursor, Miss};
+use super::cursor::{Cursor, Miss, is_name};
 use super::form::{Form, Head, Tail};
 
 pub(super) struct Mistral;
@@ -79,10 +79,4 @@ impl Form for Mistral {
         cursor.expect("]")?;
         Ok(Tail::Text { at: cursor.at })
     }
-}
-
-/// Whether a function may be called so.
-pub(super) fn is_name(name: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    !name.is_empty() && name.chars().all(is_part)
 }

@@ -14,12 +14,17 @@ mod harmony;
 mod hermes;
 mod llama;
 mod mistral;
+mod python;
+mod qwen_coder;
+mod schemas;
 #[cfg(test)]
 mod tests;
 
 use cursor::{Miss, ObjectEnd};
-use form::{Form, Head, Tail};
+use form::{Argument, Form, Head, Tail, Written};
 pub use format::{AnswerFormat, Family};
+use python::ArgumentEnd;
+use schemas::Schemas;
 
 /// What a thought begins with in most families.
 const THINK: &str = "<think>";
@@ -48,9 +53,30 @@ pub struct AnswerReader {
     has_text: bool,
     /// Spaces that come next are no part of anything.
     after_mark: bool,
-    /// An object at the very beginning is a call.
-    may_begin_bare: bool,
+    /// What a call at the very beginning may begin with.
+    bare: &'static [char],
     calls: usize,
+    /// What has to come before there is anything to do, and from where it is looked for.
+    wait: Option<(Wait, usize)>,
+    schemas: Schemas,
+    /// The function that is called.
+    function: String,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    Mark(&'static str),
+    Argument(ArgumentEnd),
+}
+
+/// Bytes of spaces that are held back, and dropped if a call follows them.
+const MOST_SPACES: usize = 256;
+
+/// `text` without the spaces at its end, as far as they are held back.
+fn trim_end(text: &str) -> &str {
+    let least = text.ceil_char_boundary(text.len().saturating_sub(MOST_SPACES));
+    &text[..text.trim_end().len().max(least)]
 }
 
 /// Where an answer has come to.
@@ -60,7 +86,10 @@ enum State {
     Thought,
     /// Behind a mark; none: the bare beginning.
     Head(&'static str),
+    /// In an object of arguments.
     Arguments(ObjectEnd),
+    /// Among arguments that come one by one; how many there were.
+    List(usize),
     Tail,
 }
 
@@ -68,6 +97,13 @@ impl AnswerReader {
     /// How many calls there were so far.
     pub fn calls(&self) -> usize {
         self.calls
+    }
+
+    /// Knows the functions that may be called, as OpenAI's API describes them: which arguments are
+    /// text, and which are JSON, where the form does not say.
+    pub fn with_tools(mut self, tools: &[serde_json::Value]) -> Self {
+        self.schemas = Schemas::new(tools);
+        self
     }
 
     /// Takes the next piece of the text.
@@ -87,55 +123,106 @@ impl AnswerReader {
 
     /// Goes on by one part; false if more must come first, or all is dealt with.
     fn step(&mut self, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
+        if self.is_waiting() && !is_end {
+            return false;
+        }
         match self.state {
             State::Text => self.text(is_end, pieces),
             State::Thought => self.thought(is_end, pieces),
             State::Head(mark) => self.head(mark, is_end, pieces),
             State::Arguments(end) => self.arguments(end, pieces),
+            State::List(before) => self.argument(before, is_end, pieces),
             State::Tail => match self.form.tail(&self.held, is_end) {
                 Ok(Tail::Call { at }) => self.enter(at, State::Head("")),
                 Ok(Tail::Text { at }) => self.enter(at, State::Text),
                 Err(Miss::No) => self.enter(0, State::Text),
                 // What a call ends with may be missing.
-                Err(Miss::More) if is_end => self.enter(self.held.len(), State::Text),
-                Err(Miss::More) => false,
+                Err(_) if is_end => self.enter(self.held.len(), State::Text),
+                Err(miss) => self.wait_for(miss),
             },
         }
+    }
+
+    /// Looks whether what is waited for has come.
+    fn is_waiting(&mut self) -> bool {
+        let Some((wait, from)) = &mut self.wait else {
+            return false;
+        };
+        let new = &self.held[*from..];
+        let has_come = match wait {
+            Wait::Mark(mark) => new.contains(*mark),
+            Wait::Argument(end) => end.find(new).is_some(),
+        };
+        if has_come {
+            self.wait = None;
+            return false;
+        }
+        // It may have come in part.
+        let part = match wait {
+            Wait::Mark(mark) => mark.len() - 1,
+            Wait::Argument(_) => 0,
+        };
+        let end = self.held.len().saturating_sub(part);
+        *from = self.held.floor_char_boundary(end).max(*from);
+        true
+    }
+
+    /// Goes on when more has come: gives false.
+    fn wait_for(&mut self, miss: Miss) -> bool {
+        self.wait = match miss {
+            Miss::More | Miss::No => None,
+            Miss::Until(mark) => Some((Wait::Mark(mark), 0)),
+            Miss::Literal => Some((Wait::Argument(ArgumentEnd::default()), 0)),
+        };
+        if let (Some((Wait::Mark(mark), from)), end) = (&mut self.wait, self.held.len()) {
+            // What is there has been looked at.
+            *from = self
+                .held
+                .floor_char_boundary((end + 1).saturating_sub(mark.len()));
+        }
+        false
     }
 
     /// Drops what is before `at` and goes on in `state`.
     fn enter(&mut self, at: usize, state: State) -> bool {
         self.held.drain(..at);
         self.state = state;
+        self.wait = None;
         true
     }
 
     fn text(&mut self, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
-        if self.may_begin_bare {
-            match self.held.trim_start().chars().next() {
-                None if !is_end => return false,
-                Some('{') => {
-                    self.may_begin_bare = false;
+        if !self.bare.is_empty() {
+            let begin = self.held.trim_start();
+            let spaces = self.held.len() - begin.len();
+            match begin.chars().next() {
+                None if !is_end && spaces <= MOST_SPACES => return false,
+                Some(c) if self.bare.contains(&c) && spaces <= MOST_SPACES => {
+                    self.bare = &[];
                     return self.enter(0, State::Head(""));
                 }
-                _ => self.may_begin_bare = false,
+                _ => self.bare = &[],
             }
         }
+        let may_think = |before: &str| {
+            // Behind a mark, spaces are no part of anything.
+            trim_end(before).is_empty() || self.after_mark && before.trim().is_empty()
+        };
         let found = self
             .marks
             .iter()
             .filter_map(|mark| Some((self.held.find(mark)?, *mark)))
-            .filter(|&(at, mark)| mark != THINK || self.held[..at].trim().is_empty());
+            .filter(|&(at, mark)| mark != THINK || may_think(&self.held[..at]));
         if let Some((at, mark)) = found.min() {
             // Spaces before what may be a call stay with it until that is known.
-            let text = self.held[..at].trim_end().to_owned();
+            let text = trim_end(&self.held[..at]).to_owned();
             self.say(&text, pieces);
             self.held.drain(..text.len());
             self.state = State::Head(mark);
             return true;
         }
         let keep = match is_end {
-            true if self.calls > 0 => self.held.len() - self.held.trim_end().len(),
+            true if self.calls > 0 => self.held.len() - trim_end(&self.held).len(),
             true => 0,
             false => self.uncertain(),
         };
@@ -155,7 +242,7 @@ impl AnswerReader {
         let mark = self.marks.iter().map(|mark| begun(&self.held, mark)).max();
         let mark = mark.unwrap_or(0);
         let before = &self.held[..self.held.len() - mark];
-        mark + before.len() - before.trim_end().len()
+        mark + before.len() - trim_end(before).len()
     }
 
     /// Tells of text.
@@ -188,7 +275,7 @@ impl AnswerReader {
             None if is_end => (self.held.len(), State::Text),
             None => {
                 let before = &self.held[..self.held.len() - begun(&self.held, mark)];
-                (before.trim_end().len(), State::Thought)
+                (trim_end(before).len(), State::Thought)
             }
         };
         let mut text = &self.held[..end];
@@ -196,7 +283,7 @@ impl AnswerReader {
             text = text.trim_start();
         }
         if found.is_some() || is_end {
-            text = text.trim_end();
+            text = trim_end(text);
         }
         if !text.is_empty() {
             self.after_mark = false;
@@ -230,7 +317,7 @@ impl AnswerReader {
             mark => self.form.head(mark, text, is_end),
         };
         match head {
-            Err(Miss::More) if !is_end => false,
+            Err(miss) if miss != Miss::No && !is_end => self.wait_for(miss),
             Err(_) => {
                 // Text like any other, mark and all.
                 let text: String = self.held.drain(..start).collect();
@@ -238,26 +325,30 @@ impl AnswerReader {
                 self.enter(0, State::Text)
             }
             Ok(Head::Call { name, at }) if self.has_tools => {
-                self.calls += 1;
-                self.after_mark = true;
-                self.has_begun();
-                pieces.push(AnswerPiece::Call(name));
+                self.call(name, pieces);
                 self.enter(start + at, State::Arguments(ObjectEnd::default()))
+            }
+            Ok(Head::Arguments { name, at }) if self.has_tools => {
+                self.function.clone_from(&name);
+                self.call(name, pieces);
+                self.enter(start + at, State::List(0))
             }
             Ok(Head::Whole {
                 name,
                 arguments,
                 at,
             }) if self.has_tools => {
-                self.calls += 1;
-                self.after_mark = true;
-                self.has_begun();
-                pieces.push(AnswerPiece::Call(name));
+                self.call(name, pieces);
                 pieces.push(AnswerPiece::Arguments(arguments));
                 self.enter(start + at, State::Text)
             }
             // Nobody can answer a call where there are no tools.
-            Ok(Head::Call { at, .. } | Head::Whole { at, .. } | Head::Text { at }) => {
+            Ok(
+                Head::Call { at, .. }
+                | Head::Arguments { at, .. }
+                | Head::Whole { at, .. }
+                | Head::Text { at },
+            ) => {
                 self.after_mark = true;
                 self.enter(start + at, State::Text)
             }
@@ -266,6 +357,41 @@ impl AnswerReader {
                 self.enter(start + at, State::Thought)
             }
         }
+    }
+
+    /// A call begins.
+    fn call(&mut self, name: String, pieces: &mut Vec<AnswerPiece>) {
+        self.calls += 1;
+        self.after_mark = true;
+        self.has_begun();
+        pieces.push(AnswerPiece::Call(name));
+    }
+
+    /// The next of the arguments that come one by one, of which there were `before`.
+    fn argument(&mut self, before: usize, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
+        let end = if before == 0 { "{}" } else { "}" };
+        let (text, at, state) = match self.form.argument(&self.held) {
+            Ok(Argument::Next { name, value, at }) => {
+                let value = match value {
+                    Written::Json(value) => value,
+                    Written::Plain(text) => self.schemas.json(&self.function, &name, &text),
+                };
+                let open = if before == 0 { "{" } else { ", " };
+                let name = serde_json::Value::from(name);
+                (
+                    format!("{open}{name}: {value}"),
+                    at,
+                    State::List(before + 1),
+                )
+            }
+            Ok(Argument::End { at }) => (end.to_owned(), at, State::Tail),
+            Err(Miss::No) => (end.to_owned(), 0, State::Text),
+            // The object has no end, so that nobody takes it for whole.
+            Err(_) if is_end => return self.enter(self.held.len(), State::Text),
+            Err(miss) => return self.wait_for(miss),
+        };
+        pieces.push(AnswerPiece::Arguments(text));
+        self.enter(at, state)
     }
 
     fn arguments(&mut self, mut end: ObjectEnd, pieces: &mut Vec<AnswerPiece>) -> bool {

@@ -8,7 +8,10 @@ use super::*;
 type Found = (String, String, Vec<(String, String)>);
 
 fn read(family: Family, pieces: &[&str]) -> Found {
-    let mut reader = AnswerFormat::of_family(family).reader(true, false);
+    read_by(AnswerFormat::of_family(family).reader(true, false), pieces)
+}
+
+fn read_by(mut reader: AnswerReader, pieces: &[&str]) -> Found {
     let mut found = Found::default();
     let all = pieces.iter().flat_map(|piece| reader.push(piece));
     let mut all: Vec<AnswerPiece> = all.collect();
@@ -31,7 +34,10 @@ type Calls = &'static [(&'static str, &'static str)];
 
 /// Answers of each family.
 fn answers() -> Vec<Sample> {
-    use Family::{DeepSeek, DeepSeek31, Gemma, Harmony, Hermes, Llama, Mistral, MistralArgs};
+    use Family::{
+        DeepSeek, DeepSeek31, Gemma, Harmony, Hermes, Llama, LlamaPython, Mistral, MistralArgs,
+        QwenCoder,
+    };
     vec![
         (Hermes, "plain text, 1 < 2 ", "plain text, 1 < 2 ", "", &[]),
         (
@@ -138,6 +144,77 @@ fn answers() -> Vec<Sample> {
             Llama,
             "see {\"name\": \"f\", \"parameters\": {}}",
             "see {\"name\": \"f\", \"parameters\": {}}",
+            "",
+            &[],
+        ),
+        (
+            LlamaPython,
+            "[f(a=\"x, )\\\"\", b=[1, {'c': None}],), g()]",
+            "",
+            "",
+            &[
+                ("f", "{\"a\": \"x, )\\\"\", \"b\": [1,{\"c\":null}]}"),
+                ("g", "{}"),
+            ],
+        ),
+        (
+            LlamaPython,
+            "<|python_start|>[f(a=True)]<|python_end|> b",
+            "b",
+            "",
+            &[("f", "{\"a\": true}")],
+        ),
+        (
+            LlamaPython,
+            "[f(a=1), {\"name\": \"g\", \"parameters\": {}}]",
+            "",
+            "",
+            &[("f", "{\"a\": 1}"), ("g", "{}")],
+        ),
+        (LlamaPython, "[see(1)] or [1]", "[see(1)] or [1]", "", &[]),
+        (
+            LlamaPython,
+            "<|python_tag|>print(1)",
+            "<|python_tag|>print(1)",
+            "",
+            &[],
+        ),
+        (
+            LlamaPython,
+            "[f(a=1, b=x)] c",
+            "b=x)] c",
+            "",
+            &[("f", "{\"a\": 1}")],
+        ),
+        (LlamaPython, "[f(a=1, b=\"x", "", "", &[("f", "{\"a\": 1")]),
+        (
+            QwenCoder,
+            "<think>Hm.</think>So.\n<tool_call>\n<function=f>\n<parameter=a>\n\nif 1 < 2:\n\n</parameter>\n<parameter=n>\n12\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
+            "So.",
+            "Hm.",
+            &[
+                ("f", "{\"a\": \"\\nif 1 < 2:\\n\", \"n\": 12}"),
+                ("g", "{}"),
+            ],
+        ),
+        (
+            QwenCoder,
+            "<function=f><parameter=a>x</parameter></tool_call> b <tool_call>{\"name\": \"g\", \"arguments\": {}}</tool_call>",
+            "b",
+            "",
+            &[("f", "{\"a\": \"x\"}"), ("g", "{}")],
+        ),
+        (
+            QwenCoder,
+            "<tool_call>\n<function=f>\n<parameter=a>\nnever ends",
+            "",
+            "",
+            &[("f", "")],
+        ),
+        (
+            QwenCoder,
+            "<tool_call>\n<function=f g>\n",
+            "<tool_call>\n<function=f g>\n",
             "",
             &[],
         ),
@@ -253,6 +330,59 @@ fn text_is_not_held_back_longer_than_needed() {
 }
 
 #[test]
+fn long_beginnings_are_no_calls_and_cost_no_more_than_their_length() {
+    // Each of these would take hours if it were read again for each piece.
+    let long = 300_000;
+    let spaces = " ".repeat(5000);
+    for (family, begin, more) in [
+        (Family::Hermes, "<tool_call>{\"name\": \"", "x"),
+        (Family::Hermes, "<tool_call>{\"a\": \"", "<x"),
+        (
+            Family::Hermes,
+            "<tool_call>{\"name\": \"f\", \"arguments\": {}}",
+            "x",
+        ),
+        (Family::Hermes, "<tool_call>", " "),
+        (Family::Hermes, "a", "\n"),
+        (Family::Hermes, "<think>a", "\n"),
+        (Family::Llama, "", "\t"),
+        (Family::LlamaPython, "[f(a='", "x"),
+        (
+            Family::QwenCoder,
+            "<tool_call><function=f><parameter=a>",
+            "</x",
+        ),
+        (Family::Gemma, "<|tool_call>call:f{", "<"),
+        (Family::Harmony, "<|channel|>", "x"),
+        (Family::DeepSeek, "<｜tool▁calls▁begin｜>", "x"),
+        (Family::Mistral, "[TOOL_CALLS]", "x"),
+    ] {
+        let mut reader = AnswerFormat::of_family(family).reader(true, false);
+        let mut pieces = reader.push(begin);
+        for _ in 0..long {
+            pieces.extend(reader.push(more));
+        }
+        pieces.extend(reader.finish());
+        let count = pieces
+            .iter()
+            .filter(|p| matches!(p, AnswerPiece::Call(_)))
+            .count();
+        assert_eq!(count, reader.calls());
+        let text = [
+            begin,
+            &spaces,
+            "<think>",
+            &spaces,
+            "{",
+            &spaces,
+            "<tool_call>",
+            &spaces,
+        ];
+        check_cuts(family, &text.concat(), vec![4000, 4096, 5000, 9000]);
+    }
+}
+
+#[test]
 fn a_thought_may_have_been_begun_by_the_prompt() {
     let format = AnswerFormat::of_family(Family::Hermes);
     assert!(format.begins_thought("<|im_start|>assistant\n<think>\n"));
@@ -268,12 +398,15 @@ fn families_are_known_by_their_templates() {
     for (template, family) in [
         ("{{ messages }}", Family::Hermes),
         ("<tool_call> <|python_tag|>", Family::Hermes),
+        ("<tool_call> <function=", Family::QwenCoder),
         ("<|start_header_id|> \"parameters\":", Family::Llama),
+        ("[func_name1(params_name1=", Family::LlamaPython),
         ("[TOOL_CALLS]", Family::Mistral),
         ("[TOOL_CALLS] [ARGS]", Family::MistralArgs),
         ("<｜tool▁call▁begin｜> ```json", Family::DeepSeek),
         ("<｜tool▁call▁begin｜>", Family::DeepSeek31),
         ("<|tool_call>call:", Family::Gemma),
+        ("<start_function_call>", Family::FunctionGemma),
         ("<|channel|>final<|message|>", Family::Harmony),
     ] {
         assert_eq!(Family::of_template(template), family, "{template}");
@@ -321,6 +454,17 @@ fn words() -> impl Strategy<Value = String> {
         "<|end|>",
         "<|start|>",
         "<|call|>",
+        "<function=f>",
+        "<parameter=a>",
+        "</parameter>",
+        "</function>",
+        "[f(a=",
+        "f(a=",
+        "'x, )'",
+        "(",
+        ")",
+        "<|python_start|>",
+        "<start_function_call>",
         "ü",
         "<",
         "\"",
@@ -358,16 +502,14 @@ fn check_cuts(family: Family, text: &str, mut cuts: Vec<usize>) {
     cuts.extend([0, text.len()]);
     cuts.sort_unstable();
     let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
-    assert_eq!(
-        read(family, &pieces),
-        read(family, &[text]),
-        "{family:?}: {pieces:?}"
-    );
     let letters: Vec<String> = text.chars().map(String::from).collect();
     let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
-    assert_eq!(
-        read(family, &letters),
-        read(family, &[text]),
-        "{family:?}: {text:?}"
-    );
+    for (has_tools, in_thought) in [(true, false), (true, true), (false, false), (false, true)] {
+        let format = AnswerFormat::of_family(family);
+        let read = |pieces: &[&str]| read_by(format.reader(has_tools, in_thought), pieces);
+        let whole = read(&[text]);
+        for pieces in [&pieces, &letters] {
+            assert_eq!(read(pieces), whole, "{family:?}: {pieces:?}");
+        }
+    }
 }

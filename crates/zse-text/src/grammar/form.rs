@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
+use super::notation::{self, Notation};
 use super::{Grammar, GrammarError, TaggedCall};
 use crate::Tokenizer;
 
@@ -65,16 +66,20 @@ pub(super) fn compile(
             calls,
             end,
             repeat,
-        } => TopLevelGrammar::from_lark(calls_of(begin, calls, end, *repeat, tokenizer)?),
+            separator,
+        } => {
+            let separator = repeat.then_some(separator.as_str());
+            TopLevelGrammar::from_lark(calls_of([begin, end], calls, separator, tokenizer)?)
+        }
     })
 }
 
-/// The grammar of one of several calls, or of more.
+/// The grammar of one of several calls, or of more with a separator between two. `around`: the marks
+/// before and behind all.
 fn calls_of(
-    begin: &[String],
+    around: [&[String]; 2],
     calls: &[TaggedCall],
-    end: &[String],
-    repeat: bool,
+    separator: Option<&str>,
     tokenizer: &Tokenizer,
 ) -> Result<String, GrammarError> {
     check("the number of calls", calls.len(), MAX_CHOICES)?;
@@ -83,14 +88,22 @@ fn calls_of(
         marks.collect::<Vec<_>>().join(" ")
     };
     let names: Vec<String> = (0..calls.len()).map(|i| format!("call{i}")).collect();
-    let (begin, end) = (marks(begin), marks(end));
-    let repeat = if repeat { "call+" } else { "call" };
-    let mut lark = format!("start: {begin} {repeat} {end}\ncall: {}", names.join(" | "));
+    let [begin, end] = around.map(marks);
+    let all = match separator {
+        None => "call".to_owned(),
+        Some("") => "call+".to_owned(),
+        Some(separator) => format!("call ({} call)*", quoted(separator)),
+    };
+    let mut lark = format!("start: {begin} {all} {end}\ncall: {}", names.join(" | "));
     for (i, call) in calls.iter().enumerate() {
         check_schema(&call.schema)?;
         let (open, close) = (marks(&call.open), marks(&call.close));
-        let schema = plainly_spaced(&call.schema);
-        lark += &format!("\ncall{i}: {open} json{i} {close}\njson{i}: %json {schema}");
+        lark += &format!("\ncall{i}: {open} arguments{i} {close}");
+        let name = format!("arguments{i}");
+        lark += &match call.notation {
+            Notation::Json => format!("\n{name}: %json {}", plainly_spaced(&call.schema)),
+            _ => notation::rules(&name, &call.notation, &call.schema, tokenizer),
+        };
     }
     check_bytes(lark.len())?;
     Ok(lark)
@@ -98,7 +111,7 @@ fn calls_of(
 
 /// `schema` with one way to space its JSON, as Python's `json.dumps` does: where any space may stand
 /// between tokens, a weak model writes nothing else until its tokens are used up.
-fn plainly_spaced(schema: &Value) -> Value {
+pub(super) fn plainly_spaced(schema: &Value) -> Value {
     let mut schema = schema.clone();
     if let Value::Object(keys) = &mut schema {
         let options = json!({
@@ -146,12 +159,12 @@ fn choice(texts: &[String]) -> Result<String, GrammarError> {
 }
 
 /// A text as Lark spells it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
 /// A mark as Lark spells it: the special token of that name, or text.
-fn literal(mark: &str, tokenizer: &Tokenizer) -> String {
+pub(super) fn literal(mark: &str, tokenizer: &Tokenizer) -> String {
     match tokenizer.token_id(mark) {
         Some(id) if tokenizer.is_special(id) => format!("<[{id}]>"),
         _ if mark.is_empty() => String::new(),

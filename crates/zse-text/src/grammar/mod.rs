@@ -7,6 +7,7 @@
 //! vocabulary and holds it to limits, as schemas come from strangers.
 
 mod form;
+mod notation;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -18,6 +19,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use crate::Tokenizer;
+pub use notation::Notation;
 
 /// The form of a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,16 +56,20 @@ pub enum Grammar {
         end: Vec<String>,
         /// Whether others may follow.
         repeat: bool,
+        /// What is between two.
+        separator: String,
     },
 }
 
-/// JSON between marks of its own.
+/// Arguments between marks of their own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaggedCall {
-    /// Marks before it: each a special token, or text.
+    /// Marks before them: each a special token, or text.
     pub open: Vec<String>,
-    /// What the JSON looks like.
+    /// What they look like.
     pub schema: Value,
+    /// How they are written.
+    pub notation: Notation,
     /// Marks behind it.
     pub close: Vec<String>,
 }

@@ -1,8 +1,11 @@
 //! Grammars over a small vocabulary.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{AnswerFormat, AnswerPiece, Family};
 use crate::{SpecialIds, StringTable, TokenKind, TokenizerModel, Vocab};
 
 const END: u32 = 0;
@@ -130,6 +133,172 @@ fn a_text_has_the_form_that_is_asked_for() {
         assert!(text.starts_with('a') && text.len() > 2);
         let text = draw(Grammar::Choice(vec!["yes".into(), "no \"more\"\n".into()]));
         assert!(["yes", "no \"more\"\n"].contains(&&*text), "{text:?}");
+    }
+}
+
+/// The functions of the tests of calls.
+fn functions() -> Vec<(String, Value)> {
+    let unit = json!({ "enum": ["C", "F"] });
+    let weather = json!({
+        "type": "object",
+        "properties": {
+            "unit": unit, "days": { "type": "integer", "minimum": 0, "maximum": 99 }, "rain": { "type": "boolean" },
+            "hours": { "type": "array", "items": { "enum": [6, 18] } },
+        },
+        "required": ["unit", "rain"],
+        "additionalProperties": false,
+    });
+    let write = json!({
+        "type": "object",
+        "properties": {
+            "text": { "type": "string" },
+            "any": {},
+            "more": { "type": "object", "properties": { "x": { "type": ["number", "null"] } } },
+        },
+        "required": ["text"],
+    });
+    vec![
+        ("weather".into(), weather),
+        ("write".into(), write),
+        ("now".into(), json!({})),
+    ]
+}
+
+/// The calls that a family's reader finds, and nothing else.
+fn calls_in(family: Family, text: &str) -> Vec<(String, Value)> {
+    let tools: Vec<Value> = functions().into_iter().map(as_tool).collect();
+    let mut reader = AnswerFormat::of_family(family)
+        .reader(true, false)
+        .with_tools(&tools);
+    let mut calls: Vec<(String, String)> = Vec::new();
+    for piece in reader.push(text).into_iter().chain(reader.finish()) {
+        match piece {
+            AnswerPiece::Call(name) => calls.push((name, String::new())),
+            AnswerPiece::Arguments(more) => calls.last_mut().expect("a call").1 += &more,
+            other => panic!("{family:?}: {other:?} in {text}"),
+        }
+    }
+    let json = |text: String| serde_json::from_str(&text).expect(&text);
+    calls
+        .into_iter()
+        .map(|(name, text)| (name, json(text)))
+        .collect()
+}
+
+fn as_tool((name, parameters): (String, Value)) -> Value {
+    json!({ "type": "function", "function": { "name": name, "parameters": parameters } })
+}
+
+#[test]
+fn calls_that_are_required_are_read_as_what_they_must_be() {
+    let grammars = grammars();
+    let functions = &functions()[..1];
+    for family in Family::ALL {
+        let grammar = AnswerFormat::of_family(family).calls(functions, false);
+        let mut sizes = BTreeSet::new();
+        for seed in 1..30 {
+            let text = draw(&grammars, &grammar.clone().into(), seed).unwrap();
+            let calls = calls_in(family, &text);
+            let [(name, arguments)] = &calls[..] else {
+                panic!("{family:?}: {text}")
+            };
+            assert_eq!(name, "weather");
+            assert!(
+                ["C", "F"].contains(&arguments["unit"].as_str().expect(&text)),
+                "{text}"
+            );
+            assert!(arguments["rain"].is_boolean(), "{text}");
+            let days = &arguments["days"];
+            assert!(days.is_null() || days.is_i64() || days.is_u64(), "{text}");
+            for hour in arguments["hours"].as_array().into_iter().flatten() {
+                assert!([json!(6), json!(18)].contains(hour), "{text}");
+            }
+            sizes.insert(arguments.as_object().map(|all| all.len()));
+        }
+        assert!(
+            sizes.len() > 1,
+            "{family:?}: optional arguments come and stay away"
+        );
+    }
+}
+
+/// Whether a text of bytes is one that the grammar allows.
+fn allows(grammars: &Grammars, grammar: &Grammar, text: &str) -> bool {
+    let mut state = grammars.compile(&grammar.clone().into()).unwrap();
+    for byte in text.bytes() {
+        let token = CALL + 1 + u32::from(byte);
+        if state.is_over() || !allowed(&state.mask().unwrap()).contains(&token) {
+            return false;
+        }
+        state.accept(token).unwrap();
+    }
+    state.is_over() || allowed(&state.mask().unwrap()).contains(&END)
+}
+
+#[test]
+fn each_familys_calls_are_held_to_their_notation() {
+    use Family::{FunctionGemma, Gemma, LlamaPython, QwenCoder};
+    let grammars = grammars();
+    let arguments =
+        json!({ "text": "a <b> \n{\"", "any": [1, { "k": true }], "more": { "x": null } });
+    for (family, text) in [
+        (
+            Gemma,
+            "<|tool_call>call:write{text:<|\"|>a <b> \n{\"<|\"|>,any:[1,{k:true}],more:{x:null}}<tool_call|>",
+        ),
+        (
+            FunctionGemma,
+            "<start_function_call>call:write{text:<escape>a <b> \n{\"<escape>,any:[1,{k:true}],more:{x:null}}<end_function_call>",
+        ),
+        (
+            LlamaPython,
+            r#"[write(text="a <b> \n{\"", any=[1, {"k": True}], more={"x": None})]"#,
+        ),
+        (
+            QwenCoder,
+            "<tool_call>\n<function=write>\n<parameter=text>\na <b> \n{\"\n</parameter>\n<parameter=any>\n[1, {\"k\": true}]\n</parameter>\n<parameter=more>\n{\"x\": null}\n</parameter>\n</function>\n</tool_call>",
+        ),
+    ] {
+        let format = AnswerFormat::of_family(family);
+        let grammar = format.calls(&functions(), false);
+        assert!(allows(&grammars, &grammar, text), "{family:?}: {text}");
+        let expected = vec![("write".to_owned(), arguments.clone())];
+        assert_eq!(calls_in(family, text), expected);
+        for wrong in [
+            text.replace("write", "erase"),
+            text.replace("null", "\"\"").replace("None", "\"\""),
+            text.replace("text", "test"),
+            format!("{text}{text}"),
+            format!(" {text}"),
+        ] {
+            assert!(!allows(&grammars, &grammar, &wrong), "{family:?}: {wrong}");
+        }
+    }
+}
+
+#[test]
+fn several_calls_may_be_required() {
+    let grammars = grammars();
+    for (family, text) in [
+        (
+            Family::Gemma,
+            "<|tool_call>call:now{}<tool_call|><|tool_call>call:now{a:1}<tool_call|>",
+        ),
+        (Family::LlamaPython, "[now(), now(a=1)]"),
+        (
+            Family::QwenCoder,
+            "<tool_call>\n<function=now>\n</function>\n</tool_call>\n<tool_call>\n<function=now>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>",
+        ),
+    ] {
+        let several = AnswerFormat::of_family(family).calls(&functions(), true);
+        assert!(allows(&grammars, &several, text), "{text}");
+        let one = AnswerFormat::of_family(family).calls(&functions(), false);
+        assert!(!allows(&grammars, &one, text), "{text}");
+        let now = |arguments| ("now".to_owned(), arguments);
+        assert_eq!(
+            calls_in(family, text),
+            [now(json!({})), now(json!({ "a": 1 }))]
+        );
     }
 }
 

@@ -7,11 +7,19 @@ use super::{Attention, SPAN, Tile};
 use crate::kv::HeadRows;
 use crate::simd::{Kernel, LANES, Simd, array, math};
 
-/// Query rows whose scores are computed together.
-const ROWS: usize = 4;
+/// Query rows whose scores are computed together, if the registers hold that many: enough sums for
+/// the CPU to add to while each waits for its last addition.
+const ROWS: usize = 8;
+
+/// Query rows that share values as they are summed.
+const SHARING: usize = 4;
 
 /// Vectors of values that are summed together.
 const COLUMNS: usize = 4;
+
+/// How far below the greatest score one counts as nothing: its part is less than a 2^92nd, which
+/// no f32 sum shows. Sums that begin with such parts would be subnormal, and those are slow.
+const NOTHING: f32 = -64.0;
 
 /// Memory for a span.
 #[derive(Default)]
@@ -118,9 +126,15 @@ impl Span<'_> {
     fn score<S: Simd>(&mut self, s: S, at: usize) {
         let rows = self.tile.tokens * self.attention.group();
         let mut row = 0;
-        while row + ROWS <= rows {
-            self.score_rows::<S, ROWS>(s, row, at);
-            row += ROWS;
+        if S::COLUMNS >= ROWS {
+            while row + ROWS <= rows {
+                self.score_rows::<S, ROWS>(s, row, at);
+                row += ROWS;
+            }
+        }
+        while row + ROWS / 2 <= rows {
+            self.score_rows::<S, { ROWS / 2 }>(s, row, at);
+            row += ROWS / 2;
         }
         while row < rows {
             self.score_rows::<S, 1>(s, row, at);
@@ -181,9 +195,9 @@ impl Span<'_> {
         let max = s.greatest(max);
         let mut total = s.zero();
         for v in vectors.iter_mut() {
-            let e = math::exp(s, s.sub(s.load(v), s.splat(max)));
-            // What is not seen is minus infinity, of which `exp` makes a number above zero.
-            let e = s.select_lt(s.load(v), s.splat(f32::MIN), s.zero(), e);
+            let below = s.sub(s.load(v), s.splat(max));
+            // What is not seen is minus infinity.
+            let e = s.select_lt(below, s.splat(NOTHING), s.zero(), math::exp(s, below));
             s.store(e, v);
             total = s.add(total, e);
         }
@@ -194,53 +208,94 @@ impl Span<'_> {
     /// Adds the values of 16 positions to each row that sees them, position after position.
     #[inline(always)]
     fn sum_values<S: Simd>(&mut self, s: S, at: usize) {
-        let a = self.attention;
-        let (group, padded) = (a.group(), a.v_dim.next_multiple_of(LANES));
-        let len = partial_len(a.v_dim);
-        for token in 0..self.tile.tokens {
-            let visible = self.visible(token);
-            let range = visible.start.max(at)..visible.end.min(at + LANES);
-            if range.is_empty() {
-                continue;
+        let group = self.attention.group();
+        let rows = self.tile.tokens * group;
+        let mut row = 0;
+        while row < rows {
+            let seen = self.seen_of(row / group, at);
+            let sharing = row..rows.min(row + SHARING);
+            let shared = S::COLUMNS >= ROWS
+                && sharing.len() == SHARING
+                && self.seen_of((sharing.end - 1) / group, at) == seen;
+            if shared {
+                self.add_values::<S, SHARING>(s, row, at, seen);
+                row += SHARING;
+            } else {
+                self.add_values::<S, 1>(s, row, at, seen);
+                row += 1;
             }
-            let values = &self.scratch.rows[(range.start - at) * padded..(range.end - at) * padded];
-            for row in token * group..(token + 1) * group {
-                let weights = &self.scratch.scores[row * SPAN..][range.clone()];
-                let sums = &mut self.partials[row * len + HEADER..][..padded];
-                let (blocks, rest) = sums.as_chunks_mut::<{ COLUMNS * LANES }>();
-                let done = blocks.len() * COLUMNS * LANES;
-                for (i, sums) in blocks.iter_mut().enumerate() {
-                    let from = i * COLUMNS * LANES;
-                    add_weighted::<S, COLUMNS>(s, weights, values, padded, from, sums);
-                }
-                for (i, sums) in rest.chunks_exact_mut(LANES).enumerate() {
-                    add_weighted::<S, 1>(s, weights, values, padded, done + i * LANES, sums);
-                }
-            }
+        }
+    }
+
+    /// Which of the positions `at .. at + 16` of the span token `token` of the tile sees.
+    #[inline(always)]
+    fn seen_of(&self, token: usize, at: usize) -> Range<usize> {
+        let visible = self.visible(token);
+        visible.start.max(at)..visible.end.min(at + LANES)
+    }
+
+    /// Adds the values of the positions `seen`, of 16 from `at` on, to rows `row .. row + N`.
+    #[inline(always)]
+    fn add_values<S: Simd, const N: usize>(
+        &mut self,
+        s: S,
+        row: usize,
+        at: usize,
+        seen: Range<usize>,
+    ) {
+        if seen.is_empty() {
+            return;
+        }
+        let (v_dim, scratch) = (self.attention.v_dim, &*self.scratch);
+        let (padded, len) = (v_dim.next_multiple_of(LANES), partial_len(v_dim));
+        let values = &scratch.rows[(seen.start - at) * padded..(seen.end - at) * padded];
+        let weights: [&[f32]; N] = array!(&scratch.scores[..0]; i => {
+            &scratch.scores[(row + i) * SPAN..][seen.clone()]
+        });
+        let partials = &mut self.partials[row * len..][..N * len];
+        let mut from = 0;
+        while from + COLUMNS * LANES <= padded {
+            add_weighted::<S, N, COLUMNS>(s, weights, values, padded, from, partials);
+            from += COLUMNS * LANES;
+        }
+        while from < padded {
+            add_weighted::<S, N, 1>(s, weights, values, padded, from, partials);
+            from += LANES;
         }
     }
 }
 
-/// Adds columns `from ..` of `values`, rows of `width`, times `weights` to `N` vectors of sums.
+/// Adds columns `from ..` of `values`, rows of `width`, times `weights` to `C` vectors of the sums
+/// of each of `N` partial results.
 #[inline(always)]
-fn add_weighted<S: Simd, const N: usize>(
+fn add_weighted<S: Simd, const N: usize, const C: usize>(
     s: S,
-    weights: &[f32],
+    weights: [&[f32]; N],
     values: &[f32],
     width: usize,
     from: usize,
-    sums: &mut [f32],
+    partials: &mut [f32],
 ) {
-    let sums = sums.as_chunks_mut::<LANES>().0;
-    let mut acc: [S::F; N] = array!(s.zero(); i => s.load(&sums[i]));
-    for (weight, values) in weights.iter().zip(values.chunks_exact(width)) {
-        let weight = s.splat(*weight);
-        let values = values[from..].as_chunks::<LANES>().0;
-        for i in 0..N {
-            acc[i] = s.fma(weight, s.load(&values[i]), acc[i]);
+    let len = partials.len() / N;
+    let mut acc = [[s.zero(); C]; N];
+    for (acc, partial) in acc.iter_mut().zip(partials.chunks_exact(len)) {
+        let sums = partial[HEADER + from..].as_chunks().0;
+        *acc = array!(s.zero(); i => s.load(&sums[i]));
+    }
+    for (position, values) in values.chunks_exact(width).enumerate() {
+        let values = values[from..].as_chunks().0;
+        let values: [S::F; C] = array!(s.zero(); i => s.load(&values[i]));
+        for (acc, weights) in acc.iter_mut().zip(weights) {
+            let weight = s.splat(weights[position]);
+            for i in 0..C {
+                acc[i] = s.fma(weight, values[i], acc[i]);
+            }
         }
     }
-    for i in 0..N {
-        s.store(acc[i], &mut sums[i]);
+    for (acc, partial) in acc.iter().zip(partials.chunks_exact_mut(len)) {
+        let sums = partial[HEADER + from..].as_chunks_mut().0;
+        for i in 0..C {
+            s.store(acc[i], &mut sums[i]);
+        }
     }
 }

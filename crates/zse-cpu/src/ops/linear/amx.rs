@@ -3,6 +3,7 @@
 //! of [`quantized`](super::quantized).
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use zse_quant::contract::GROUP;
 
@@ -13,7 +14,7 @@ use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Group, PANEL};
 pub(super) use crate::simd::amx::COLUMNS;
 use crate::simd::amx::{Amx, Registers, Right, Sums};
-use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
+use crate::simd::{Kernel, LANES, Simd, array, fetch, in_place};
 
 const _: () = assert!(COLUMNS == PANEL);
 
@@ -63,7 +64,6 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
                     unpacker: PhantomData,
                 };
                 for cells in tile[start..end].chunks_exact(cells) {
-                    fetch_ahead(cells);
                     self.unpacker.unpack(s, cells, &mut fill);
                 }
                 len = fill.filled;
@@ -83,6 +83,11 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
                     .collect(),
             };
             let pairs = Pairs {
+                next: Next {
+                    tiles: self.tiles,
+                    tile_bytes: self.tile_bytes,
+                    bytes: end..self.tile_bytes.min(end + cells_at_once),
+                },
                 weights: &weights[..self.out.len()],
                 panels: &panels,
                 unpacker: PhantomData::<U>,
@@ -151,6 +156,25 @@ fn signed<S: Simd>(s: S, form: Form, q: S::I) -> S::I {
     }
 }
 
+/// The bytes of the tiles that are unpacked next. They are asked for while the panels go by: all at
+/// once they would wait for each other.
+struct Next<'a> {
+    /// One tile after the other.
+    tiles: &'a [u8],
+    tile_bytes: usize,
+    /// Which of each tile.
+    bytes: Range<usize>,
+}
+
+impl Next<'_> {
+    /// Asks for the part of tile `tile` that falls to panel `panel` of `panels`.
+    #[inline(always)]
+    fn fetch(&self, tile: usize, panel: usize, panels: usize) {
+        let bytes = &self.tiles[tile * self.tile_bytes..][self.bytes.clone()];
+        fetch(&bytes[bytes.len() * panel / panels..bytes.len() * (panel + 1) / panels]);
+    }
+}
+
 /// Gathers groups `first ..` of columns that do not lie beside each other.
 fn gather<'g>(
     input: &Activations,
@@ -169,6 +193,7 @@ fn gather<'g>(
 
 /// Tiles of weights and panels of activations, each of which meets each.
 struct Pairs<'a, U> {
+    next: Next<'a>,
     weights: &'a [Weights],
     /// The same groups of each.
     panels: &'a [&'a [[Group; COLUMNS]]],
@@ -205,6 +230,7 @@ impl<U: Unpack> Pairs<'_, U> {
         for i in 0..pairs {
             let (panel, tile) = (i / self.weights.len(), i % self.weights.len());
             let (x, weights) = (self.panels[panel], &self.weights[tile]);
+            self.next.fetch(tile, panel, self.panels.len());
             let out = &mut out[tile].as_chunks_mut::<COLUMNS>().0[panel];
             let mut acc: [S::F; COLUMNS] = array!(s.zero(); c => s.load(&out[c]));
             for (g, group) in x.iter().enumerate() {
@@ -213,7 +239,7 @@ impl<U: Unpack> Pairs<'_, U> {
                 } else if i + 1 < pairs {
                     self.dot(registers, i + 1, 0, &mut sums[1 - slot]);
                 }
-                let [p0, p1] = &sums[slot];
+                let (group, [p0, p1]) = (in_place(group), in_place(&sums[slot]));
                 let w = [s.load(&weights.w[g][0]), s.load(&weights.w[g][1])];
                 let m = [s.load(&weights.m[g][0]), s.load(&weights.m[g][1])];
                 for (c, acc) in acc.iter_mut().enumerate() {

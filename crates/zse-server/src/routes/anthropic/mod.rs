@@ -26,6 +26,16 @@ use request::Question;
 /// Where its paths begin, whose errors have Anthropic's shape.
 pub(crate) const PATH: &str = "/v1/messages";
 
+/// What parameters are called that have another name in OpenAI's API.
+pub(crate) const NAMES: [(&str, &str); 3] = [
+    ("response_format", "output_config.format"),
+    (
+        "parallel_tool_calls",
+        "tool_choice.disable_parallel_tool_use",
+    ),
+    ("stop", "stop_sequences"),
+];
+
 /// Its routes.
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()

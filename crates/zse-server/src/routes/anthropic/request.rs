@@ -19,12 +19,21 @@ pub(super) struct Question {
     tool_choice: Option<Value>,
     #[serde(default)]
     stop_sequences: Vec<String>,
-    thinking: Option<Value>,
+    thinking: Option<Thinking>,
     output_config: Option<Map<String, Value>>,
     metadata: Option<Map<String, Value>>,
     /// The prefix cache finds what was asked before without being told.
     #[serde(rename = "cache_control")]
     _cache_control: Option<Value>,
+}
+
+/// Whether, and how much, the model thinks first.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Thinking {
+    #[serde(rename = "type")]
+    kind: String,
+    budget_tokens: Option<usize>,
 }
 
 const UNSUPPORTED: [Unsupported; 7] = [
@@ -65,7 +74,7 @@ impl Question {
         {
             return Err(ApiError::unknown(&format!("metadata.{name}")));
         }
-        let effort = effort(self.thinking.as_ref())?;
+        let effort = effort(self.thinking)?;
         let (calls, parallel) = calls(self.tool_choice.as_ref())?;
         let (messages, prefill) = messages::read(self.system, self.messages)?;
         let form = form(self.output_config)?;
@@ -90,6 +99,17 @@ impl Question {
     }
 }
 
+/// The fields of a tool. Calls that are required keep to the schema anyway, and the prefix cache
+/// needs no marks.
+const TOOL_FIELDS: [&str; 6] = [
+    "name",
+    "description",
+    "input_schema",
+    "type",
+    "strict",
+    "cache_control",
+];
+
 /// Tools as OpenAI's API describes them.
 fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
     let one = |(i, tool): (usize, Value)| {
@@ -97,6 +117,16 @@ fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
             let param = format!("tools[{i}]");
             Err(ApiError::param(param.clone(), format!("{param}: {what}")))
         };
+        let fields = tool.as_object().into_iter().flatten();
+        if let Some((name, _)) = fields
+            .into_iter()
+            .find(|(name, value)| !TOOL_FIELDS.contains(&name.as_str()) && !value.is_null())
+        {
+            return Err(ApiError::unsupported(
+                format!("tools[{i}].{name}"),
+                "nothing here uses it",
+            ));
+        }
         match tool["type"].as_str() {
             None | Some("custom") => {}
             Some(kind) => return wrong(&format!("tools of type '{kind}' do not run here")),
@@ -132,17 +162,28 @@ fn calls(choice: Option<&Value>) -> Result<(Calls, Option<bool>), ApiError> {
     Ok((calls, parallel))
 }
 
-/// How much the model is to think. A budget is none that could be kept to.
-fn effort(thinking: Option<&Value>) -> Result<Option<(&'static str, String)>, ApiError> {
+/// How much the model is to think. A budget is a wish of how much, not a limit: templates have words
+/// for three of them.
+fn effort(thinking: Option<Thinking>) -> Result<Option<(&'static str, String)>, ApiError> {
     let Some(thinking) = thinking else {
         return Ok(None);
     };
-    let effort = match thinking["type"].as_str() {
-        Some("disabled") => "none",
-        Some("enabled" | "adaptive") => "medium",
+    let effort = match (thinking.kind.as_str(), thinking.budget_tokens) {
+        ("disabled", None) => "none",
+        ("enabled", Some(..1024)) => {
+            let message = "thinking.budget_tokens must be at least 1024";
+            return Err(ApiError::param("thinking.budget_tokens", message));
+        }
+        ("enabled", Some(..4096)) => "low",
+        ("enabled", Some(16384..)) => "high",
+        ("enabled", _) | ("adaptive", None) => "medium",
+        ("disabled" | "adaptive", Some(_)) => {
+            let message = "thinking.budget_tokens is for the type enabled";
+            return Err(ApiError::param("thinking.budget_tokens", message));
+        }
         _ => {
             let message = "thinking.type must be enabled, adaptive or disabled";
-            return Err(ApiError::param("thinking", message));
+            return Err(ApiError::param("thinking.type", message));
         }
     };
     Ok(Some(("thinking", effort.to_owned())))

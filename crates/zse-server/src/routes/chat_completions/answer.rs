@@ -57,7 +57,7 @@ impl Answer {
         let logprobs = match self.shape.logprobs {
             true => {
                 let tokenizer = self.talk.model.engine.tokenizer();
-                json!({ "content": logprobs::chat(&reply.tokens, tokenizer), "refusal": null })
+                json!({ "content": logprobs::content(&reply.tokens, tokenizer), "refusal": null })
             }
             false => Value::Null,
         };

@@ -15,7 +15,7 @@ use crate::chat::{self, Calls, Chat, messages};
 use crate::error::ApiError;
 use crate::job;
 use crate::request::{Fields, Unsupported, if_false, never, unsupported};
-use crate::sampling::MAX_TOP;
+use crate::sampling::check_top;
 use crate::sse::Wire;
 use crate::state::App;
 use answer::Answer;
@@ -34,10 +34,14 @@ struct Body {
     max_completion_tokens: Option<usize>,
     logprobs: Option<bool>,
     top_logprobs: Option<u32>,
+    /// llama.cpp's name for both at once.
+    n_probs: Option<u32>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     #[serde(rename = "user")]
     _user: Option<String>,
+    #[serde(rename = "safety_identifier")]
+    _safety_identifier: Option<String>,
 }
 
 /// What a stream has beside text.
@@ -48,10 +52,12 @@ pub(super) struct StreamOptions {
     pub(super) include_usage: Option<bool>,
     /// The counts so far in every chunk.
     pub(super) continuous_usage_stats: Option<bool>,
+    /// Noise that hides how long tokens are, of which there is none.
+    include_obfuscation: Option<bool>,
 }
 
 /// Parameters that ask for nothing in these values, and for what is not there in others.
-pub(super) const UNSUPPORTED: [Unsupported; 10] = [
+pub(super) const UNSUPPORTED: [Unsupported; 13] = [
     unsupported("functions", "use tools", never),
     unsupported("function_call", "use tool_choice", never),
     unsupported("store", "nothing is kept", if_false),
@@ -67,6 +73,11 @@ pub(super) const UNSUPPORTED: [Unsupported; 10] = [
     unsupported("audio", "models here give text", never),
     unsupported("prediction", "nothing uses it", never),
     unsupported("verbosity", "models here have one", |v| v == "medium"),
+    unsupported("prompt_cache_key", "the prefix cache needs no key", never),
+    unsupported("prompt_cache_retention", "the prefix cache has one", |v| {
+        v == "in_memory"
+    }),
+    unsupported("moderation", "nothing moderates here", never),
     unsupported("web_search_options", "this server looks nothing up", never),
 ];
 
@@ -85,15 +96,11 @@ pub(super) async fn post(
     let sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let is_stream = is_stream(body.stream, body.stream_options)?;
+    let (logprobs, top_logprobs) = body.logprobs()?;
     let shape = Shape {
-        logprobs: body.logprobs.unwrap_or(false),
+        logprobs,
         stream: body.stream_options.unwrap_or_default(),
     };
-    let top_logprobs = body.top_logprobs.unwrap_or(0);
-    if top_logprobs > MAX_TOP || top_logprobs > 0 && !shape.logprobs {
-        let message = format!("top_logprobs is at most {MAX_TOP}, and needs logprobs to be true");
-        return Err(ApiError::param("top_logprobs", message));
-    }
     let max_tokens = match (body.max_tokens, body.max_completion_tokens) {
         (Some(a), Some(b)) if a != b => {
             let message = "max_tokens and max_completion_tokens differ: give one of them";
@@ -111,11 +118,10 @@ pub(super) async fn post(
         sampling,
         max_tokens,
         top_logprobs,
-        raw: None,
-        prefill: None,
         effort: body
             .reasoning_effort
             .map(|effort| ("reasoning_effort", effort)),
+        ..Chat::default()
     };
     let ready = chat.ready(&app).await?;
     if is_stream {
@@ -137,6 +143,27 @@ pub(super) async fn post(
     }
 }
 
+impl Body {
+    /// Whether log-probabilities are given, and of how many other tokens.
+    fn logprobs(&self) -> Result<(bool, u32), ApiError> {
+        let logprobs = self.logprobs.unwrap_or(false);
+        let top = self.top_logprobs.unwrap_or(0);
+        if let Some(n) = self.n_probs.filter(|&n| n > 0) {
+            if self.logprobs == Some(false) || self.top_logprobs.is_some_and(|top| top != n) {
+                let message = "n_probs asks for other log-probabilities than logprobs and \
+                               top_logprobs: leave out either";
+                return Err(ApiError::param("n_probs", message));
+            }
+            return Ok((true, check_top("n_probs", n)?));
+        }
+        if top > 0 && !logprobs {
+            let message = "top_logprobs needs logprobs to be true";
+            return Err(ApiError::param("top_logprobs", message));
+        }
+        Ok((logprobs, check_top("top_logprobs", top)?))
+    }
+}
+
 /// Whether the answer is a stream, which only then has options.
 pub(super) fn is_stream(
     stream: Option<bool>,
@@ -146,6 +173,13 @@ pub(super) fn is_stream(
     if options.is_some() && !is_stream {
         let message = "stream_options is for streams: set stream";
         return Err(ApiError::param("stream_options", message));
+    }
+    if options.is_some_and(|options| options.include_obfuscation == Some(true)) {
+        let param = "stream_options.include_obfuscation";
+        return Err(ApiError::unsupported(
+            param,
+            "streams are as long as they are",
+        ));
     }
     Ok(is_stream)
 }

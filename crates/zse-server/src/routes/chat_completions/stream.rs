@@ -24,7 +24,7 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
             }) => {
                 let logprobs = answer.shape.logprobs.then(|| {
                     let tokenizer = answer.talk.model.engine.tokenizer();
-                    logprobs::chat(&tokens, tokenizer)
+                    logprobs::content(&tokens, tokenizer)
                 });
                 answer.parts(events, choice, parts, logprobs);
             }

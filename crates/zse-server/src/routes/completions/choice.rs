@@ -1,10 +1,10 @@
 //! One continuation: what came since it was last asked for.
 
 use serde_json::{Value, json};
-use zse::{Chunk, Engine, Finished, Tokenizer};
+use zse::{Chunk, Engine, Finished, TokenInfo, Tokenizer};
 
 use crate::error::ApiError;
-use crate::logprobs::Lists;
+use crate::logprobs::{self, Lists};
 use crate::usage;
 
 /// A prompt that is given back before its continuation.
@@ -44,18 +44,69 @@ impl Echo {
     }
 }
 
+/// How log-probabilities are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As OpenAI's completions have them.
+    Lists,
+    /// As chats have them, and llama.cpp's server in completions, too.
+    Entries,
+}
+
+#[derive(Debug)]
+enum Logprobs {
+    Lists(Lists),
+    Entries(Vec<Value>),
+}
+
+impl Logprobs {
+    fn new(form: Form) -> Self {
+        match form {
+            Form::Lists => Self::Lists(Lists::default()),
+            Form::Entries => Self::Entries(Vec::new()),
+        }
+    }
+
+    fn extend(&mut self, tokens: &[TokenInfo], tokenizer: &Tokenizer) {
+        match self {
+            Self::Lists(lists) => lists.extend(tokens, tokenizer),
+            Self::Entries(entries) => entries.extend(logprobs::content(tokens, tokenizer)),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Lists(lists) => lists.is_empty(),
+            Self::Entries(entries) => entries.is_empty(),
+        }
+    }
+
+    /// What there is; what comes later goes on behind it.
+    fn take(&mut self) -> Value {
+        match self {
+            Self::Lists(lists) => {
+                let next = Lists::at(lists.offset());
+                std::mem::replace(lists, next).value()
+            }
+            Self::Entries(entries) => json!({ "content": std::mem::take(entries) }),
+        }
+    }
+}
+
 /// A continuation while it comes.
 #[derive(Debug)]
 pub(super) struct Choice {
     text: String,
-    logprobs: Option<Lists>,
+    logprobs: Option<Logprobs>,
     reason: Option<&'static str>,
+    /// The sum of the log-probabilities of its tokens, and how many these are.
+    likelihood: (f64, usize),
 }
 
 impl Choice {
-    pub(super) fn new(wants_logprobs: bool, echo: Option<&Echo>) -> Self {
-        let mut logprobs = wants_logprobs.then(Lists::default);
-        if let (Some(lists), Some(echo)) = (&mut logprobs, echo) {
+    pub(super) fn new(form: Option<Form>, echo: Option<&Echo>) -> Self {
+        let mut logprobs = form.map(Logprobs::new);
+        if let (Some(Logprobs::Lists(lists)), Some(echo)) = (&mut logprobs, echo) {
             for &(id, logprob) in &echo.logprobs {
                 lists.prompt(&echo.tokenizer, id, logprob);
             }
@@ -64,14 +115,23 @@ impl Choice {
             text: echo.map_or_else(String::new, |echo| echo.text.clone()),
             logprobs,
             reason: None,
+            likelihood: (0.0, 0),
         }
     }
 
     pub(super) fn push(&mut self, chunk: &Chunk, tokenizer: &Tokenizer) {
         self.text.push_str(&chunk.text);
-        if let Some(lists) = &mut self.logprobs {
-            lists.extend(&chunk.tokens, tokenizer);
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.extend(&chunk.tokens, tokenizer);
         }
+        let logprobs = chunk.tokens.iter().map(|token| f64::from(token.logprob));
+        self.likelihood.0 += logprobs.sum::<f64>();
+        self.likelihood.1 += chunk.tokens.len();
+    }
+
+    /// The mean log-probability of its tokens, by which the best are found.
+    pub(super) fn mean_logprob(&self) -> f64 {
+        self.likelihood.0 / self.likelihood.1.max(1) as f64
     }
 
     pub(super) fn finish(&mut self, finished: &Finished) {
@@ -86,10 +146,7 @@ impl Choice {
 
     /// What came since it was last asked.
     pub(super) fn value(&mut self, index: usize) -> Value {
-        let logprobs = self.logprobs.as_mut().map(|lists| {
-            let next = Lists::at(lists.offset());
-            std::mem::replace(lists, next).value()
-        });
+        let logprobs = self.logprobs.as_mut().map(Logprobs::take);
         json!({
             "index": index,
             "text": std::mem::take(&mut self.text),

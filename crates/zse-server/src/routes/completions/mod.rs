@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 use zse::Generate;
 
 use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
-use crate::chat::{self, check_n, fits};
+use crate::chat::{self, check_choices, fits};
 use crate::error::ApiError;
+use crate::gap;
 use crate::job::{self, Piece, Running};
 use crate::models::Model;
 use crate::request::{Fields, Prompt, Prompts};
-use crate::sampling::MAX_TOP;
+use crate::sampling::check_top;
 use crate::sse::{Events, Wire};
 use crate::state::{App, Slot, now};
 use crate::usage::{self, Usage};
-use choice::{Choice, Echo};
+use choice::{Choice, Echo, Form};
 
 /// Tokens where none are asked for, as OpenAI has it.
 const DEFAULT_TOKENS: usize = 16;
@@ -34,6 +35,8 @@ struct Body {
     suffix: Option<String>,
     best_of: Option<u32>,
     logprobs: Option<u32>,
+    /// llama.cpp's `logprobs`, which have another form.
+    n_probs: Option<u32>,
     response_format: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
@@ -48,9 +51,12 @@ struct Job {
     model: Model,
     prompts: Vec<Prompt>,
     settings: Generate,
-    /// Whether log-probabilities were asked for.
-    logprobs: bool,
+    /// How many continuations of each prompt are given: the most likely of those that are made.
+    given: usize,
+    logprobs: Option<Form>,
     echo: bool,
+    /// What stands behind the text that is asked for.
+    suffix: Option<String>,
     stream: StreamOptions,
 }
 
@@ -59,33 +65,37 @@ pub(super) async fn post(
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
     let body: Body = fields.take()?;
-    let sampling = fields.sampling()?;
+    let mut sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let mut slot = app.admit(1)?;
     let model = app.model(body.model.as_deref()).await?;
     let constraint = chat::of_response(body.response_format.as_ref())?;
-    let n = sampling.n();
-    if body.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-        let why = "this version does not fill gaps";
-        return Err(ApiError::unsupported("suffix", why));
-    }
-    if body.best_of.is_some_and(|best_of| best_of != n) {
-        let why = "all continuations are given: set n";
-        return Err(ApiError::unsupported("best_of", why));
-    }
-    let top = body.logprobs.unwrap_or(0);
-    if top > MAX_TOP {
-        let message = format!("logprobs is {top}, must be at most {MAX_TOP}");
-        return Err(ApiError::param("logprobs", message));
-    }
+    let (logprobs, top) = body.logprobs()?;
+    let is_stream = is_stream(body.stream, body.stream_options)?;
+    let given = sampling.n();
+    let best_of = body.best_of(given, is_stream)?;
     let echo = body.echo.unwrap_or(false);
     if echo && top > 0 {
         let why = "with echo, logprobs must be 0: alternatives to tokens of a prompt are not known";
-        return Err(ApiError::unsupported("logprobs", why));
+        let param = if logprobs == Some(Form::Lists) {
+            "logprobs"
+        } else {
+            "n_probs"
+        };
+        return Err(ApiError::unsupported(param, why));
     }
-    let is_stream = is_stream(body.stream, body.stream_options)?;
-    let choices = body.prompt.0.len().saturating_mul(n as usize);
-    check_n(&model, choices)?;
+    let suffix = body.suffix.filter(|suffix| !suffix.is_empty());
+    if suffix.is_some() {
+        gap::check(&model)?;
+        if echo {
+            let why = "with suffix, only what is missing between the two is given";
+            return Err(ApiError::unsupported("echo", why));
+        }
+    }
+    let param = if best_of > given { "best_of" } else { "n" };
+    sampling.set_n(best_of);
+    let choices = body.prompt.0.len().saturating_mul(best_of as usize);
+    check_choices(&model, param, choices)?;
     app.admit_all(&mut slot, choices)?;
     let most = body.max_tokens.unwrap_or(DEFAULT_TOKENS);
     let job = Job {
@@ -94,11 +104,13 @@ pub(super) async fn post(
             constraint,
             ..sampling.settings(model.engine.tokenizer(), Some(most), top)?
         },
+        given: given as usize,
         app: Arc::clone(&app),
         model,
         prompts: body.prompt.0,
-        logprobs: body.logprobs.is_some(),
+        logprobs,
         echo,
+        suffix,
         stream: body.stream_options.unwrap_or_default(),
     };
     if is_stream {
@@ -116,6 +128,36 @@ pub(super) async fn post(
     }
 }
 
+impl Body {
+    /// The form of the log-probabilities, if there are any, and of how many other tokens.
+    fn logprobs(&self) -> Result<(Option<Form>, u32), ApiError> {
+        match (self.logprobs, self.n_probs.filter(|&n| n > 0)) {
+            (Some(_), Some(_)) => {
+                let message = "n_probs and logprobs ask for the same: give one of them";
+                Err(ApiError::param("n_probs", message))
+            }
+            (Some(top), None) => Ok((Some(Form::Lists), check_top("logprobs", top)?)),
+            (None, Some(top)) => Ok((Some(Form::Entries), check_top("n_probs", top)?)),
+            (None, None) => Ok((None, 0)),
+        }
+    }
+
+    /// How many continuations are made of which `n` are given.
+    fn best_of(&self, n: u32, is_stream: bool) -> Result<u32, ApiError> {
+        let best_of = self.best_of.unwrap_or(n);
+        if best_of < n {
+            let message = format!("best_of is {best_of}, must be at least n, which is {n}");
+            return Err(ApiError::param("best_of", message));
+        }
+        if best_of > n && is_stream {
+            let message = "which of best_of are the best is known at their end: \
+                           leave out stream, or set best_of to n";
+            return Err(ApiError::param("best_of", message));
+        }
+        Ok(best_of)
+    }
+}
+
 impl Job {
     /// Makes tokens of the prompts and submits them.
     fn start(self) -> Result<(Running, Answer), ApiError> {
@@ -124,9 +166,12 @@ impl Job {
         let mut prompts = Vec::with_capacity(self.prompts.len());
         let mut choices = Vec::with_capacity(self.prompts.len() * n);
         for prompt in self.prompts {
-            let (tokens, text) = match prompt {
-                Prompt::Text(text) => (engine.open_tokens(&text, true), text),
-                Prompt::Tokens(tokens) => {
+            let (tokens, text) = match (prompt, &self.suffix) {
+                (prompt, Some(suffix)) => {
+                    (gap::prompt(&self.model, &prompt, suffix)?, String::new())
+                }
+                (Prompt::Text(text), None) => (engine.open_tokens(&text, true), text),
+                (Prompt::Tokens(tokens), None) => {
                     let text = engine.tokenizer().decode(&tokens, false);
                     (tokens, text)
                 }
@@ -134,7 +179,7 @@ impl Job {
             fits(&self.model, tokens.len())?;
             let echo = match self.echo {
                 false => None,
-                true => Some(Echo::new(engine, text, &tokens, self.logprobs)?),
+                true => Some(Echo::new(engine, text, &tokens, self.logprobs.is_some())?),
             };
             choices.extend((0..n).map(|_| Choice::new(self.logprobs, echo.as_ref())));
             prompts.push(tokens);
@@ -144,6 +189,7 @@ impl Job {
             created: now(),
             model: self.model.clone(),
             n,
+            given: self.given,
             choices,
             stream: self.stream,
             usage: Usage {
@@ -163,6 +209,8 @@ struct Answer {
     model: Model,
     /// Continuations of each prompt.
     n: usize,
+    /// How many of them are given.
+    given: usize,
     choices: Vec<Choice>,
     stream: StreamOptions,
     usage: Usage,
@@ -178,11 +226,18 @@ impl Answer {
         while let Some(piece) = running.next(is_gone) {
             self.take(piece?);
         }
-        let choices = std::mem::take(&mut self.choices);
+        let mut choices = std::mem::take(&mut self.choices);
+        if self.given < self.n {
+            let prompts = choices.chunks_mut(self.n);
+            prompts.for_each(|made| {
+                made.sort_by(|a, b| b.mean_logprob().total_cmp(&a.mean_logprob()))
+            });
+        }
         let choices = choices
-            .into_iter()
+            .chunks_mut(self.n)
+            .flat_map(|made| &mut made[..self.given])
             .enumerate()
-            .map(|(index, mut choice)| choice.value(index))
+            .map(|(index, choice)| choice.value(index))
             .collect();
         let mut object = self.object(choices);
         object["usage"] = self.usage.value();

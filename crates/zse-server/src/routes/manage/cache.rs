@@ -1,4 +1,4 @@
-//! `/api/models/cache/*`: which models are in memory, and what they may take.
+//! `/api/models/cache/*`: which models are in memory, what they may take, and their prefix caches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json as object_of};
 
+use super::stats::prefix_cache;
 use super::{object, seconds};
 use crate::error::ApiError;
 use crate::models::Limits;
@@ -27,19 +28,42 @@ fn limits(app: &App) -> Value {
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let all = app.models.all();
     let loaded = all.iter().filter(|model| model.is_loaded());
-    let loaded: Vec<Value> = loaded.map(object).collect();
+    let loaded: Vec<Value> = loaded
+        .map(|model| {
+            let mut object = object(model);
+            object["prefix_cache"] = model.metrics().map(|m| prefix_cache(&m)).into();
+            object
+        })
+        .collect();
     let mut status = limits(&app);
     status["memory_used"] = app.models.memory().into();
     status["models"] = loaded.into();
     json(&status)
 }
 
-/// Unloads what is idle and not pinned.
+#[derive(Debug, Deserialize)]
+struct Clear {
+    /// Whether only the prefix caches of loaded models are meant.
+    prefix_cache: Option<bool>,
+    /// Whose prefix cache; without: everyone's.
+    model: Option<String>,
+}
+
+/// Unloads what is idle and not pinned, or forgets prefix caches.
 pub(super) async fn clear(
     State(app): State<Arc<App>>,
-    fields: Fields,
+    mut fields: Fields,
 ) -> Result<Response, ApiError> {
+    let body: Clear = fields.take()?;
     fields.finish(&[])?;
+    if body.prefix_cache == Some(true) {
+        let cleared = app.models.clear_prefixes(body.model.as_deref())?;
+        return Ok(json(&object_of!({ "prefix_cache_cleared": cleared })));
+    }
+    if body.model.is_some() {
+        let message = "goes with \"prefix_cache\": true; POST /api/models/unload unloads a model";
+        return Err(ApiError::param("model", message));
+    }
     let unloaded = app.models.clear();
     Ok(json(&object_of!({ "unloaded": unloaded })))
 }

@@ -30,13 +30,14 @@ pub(super) async fn load(
     let body: Load = fields.take()?;
     fields.finish(&[])?;
     let keep = body.keep_alive.as_ref().map(keep_alive).transpose()?;
+    // Now, and not once it is there: who unloads it meanwhile is heard.
+    app.models.stay(body.model.as_deref())?;
     let model = app.model(body.model.as_deref()).await?;
     if let Some(pin) = body.pin {
         app.models.pin(&model.name, pin)?;
     }
-    match keep {
-        Some(keep) => app.models.keep(&model, keep),
-        None => app.models.stay(&model),
+    if let Some(keep) = keep {
+        app.models.keep(&model, keep);
     }
     let name = model.name.clone();
     drop(model);

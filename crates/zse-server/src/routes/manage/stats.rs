@@ -75,16 +75,23 @@ fn engine(m: &Metrics) -> Value {
         "preemptions": m.preemptions,
         "prompt_tokens": m.prompt_tokens,
         "generated_tokens": m.generated_tokens,
-        "prefix_cache": {
-            "blocks": m.kv_blocks_cached,
-            "queried_tokens": m.prefix_queried_tokens,
-            "found_tokens": m.prefix_found_tokens,
-        },
+        "prefix_cache": prefix_cache(m),
         "mean_seconds": {
             "queue": mean(&m.queue_time),
             "time_to_first_token": mean(&m.time_to_first_token),
             "time_between_tokens": mean(&m.time_between_tokens),
         },
+    })
+}
+
+/// What a model keeps of earlier prompts, and how much of later ones it found there.
+pub(super) fn prefix_cache(m: &Metrics) -> Value {
+    object_of!({
+        "blocks": m.kv_blocks_cached,
+        "swapped_blocks": m.kv_blocks_swapped,
+        "restored_blocks": m.kv_blocks_restored,
+        "queried_tokens": m.prefix_queried_tokens,
+        "found_tokens": m.prefix_found_tokens,
     })
 }
 

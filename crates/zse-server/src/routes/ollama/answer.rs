@@ -125,7 +125,7 @@ impl Answer {
         }
         if self.logprobs {
             let tokenizer = self.talk.model.engine.tokenizer();
-            object["logprobs"] = logprobs::chat(&piece.tokens, tokenizer).into();
+            object["logprobs"] = logprobs::content(&piece.tokens, tokenizer).into();
         }
         object
     }

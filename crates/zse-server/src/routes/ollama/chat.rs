@@ -41,7 +41,7 @@ pub(super) async fn post(
             false => messages::read(renamed)?,
         },
         tools: body.tools,
-        raw: None,
+        ..Question::default()
     };
     common.answer(&app, drawing, question).await
 }

@@ -17,14 +17,15 @@ use crate::state::App;
 #[derive(Debug, Deserialize)]
 struct Body {
     prompt: Option<String>,
+    /// What stands behind the text that is asked for, and the prompt before it.
+    suffix: Option<String>,
     system: Option<String>,
     /// Whether the prompt is continued as it is, without the chat template.
     raw: Option<bool>,
     images: Option<Value>,
 }
 
-const UNSUPPORTED: [Unsupported; 6] = [
-    unsupported("suffix", "this version does not fill gaps", |v| v == ""),
+const UNSUPPORTED: [Unsupported; 5] = [
     unsupported("template", "a model has its own", |v| v == ""),
     unsupported("context", "send the messages to /api/chat", |v| {
         v.as_array().is_some_and(Vec::is_empty)
@@ -45,9 +46,14 @@ pub(super) async fn post(
     no_images(body.images.as_ref(), "images")?;
     let prompt = body.prompt.filter(|prompt| !prompt.is_empty());
     let system = body.system.filter(|system| !system.is_empty());
-    let mut question = Question::default();
-    match (prompt, body.raw.unwrap_or(false)) {
-        (None, _) => {}
+    let mut question = Question {
+        suffix: body.suffix.filter(|suffix| !suffix.is_empty()),
+        ..Question::default()
+    };
+    let is_raw = body.raw.unwrap_or(false) || question.suffix.is_some();
+    match (prompt, is_raw) {
+        (None, _) if question.suffix.is_none() => {}
+        (None, _) => question.raw = Some(String::new()),
         (Some(prompt), false) => {
             question
                 .messages
@@ -55,7 +61,7 @@ pub(super) async fn post(
             question.messages.push(Message::new(Role::User, prompt));
         }
         (Some(_), true) if system.is_some() => {
-            let message = "system has no place in a raw prompt: make it part of that";
+            let message = "system has no place in a raw prompt, or one with a suffix";
             return Err(ApiError::param("system", message));
         }
         (Some(prompt), true) => question.raw = Some(prompt),

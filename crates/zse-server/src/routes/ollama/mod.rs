@@ -1,4 +1,4 @@
-//! Ollama's API: `/api/chat`, `/api/generate`, `/api/embed`, and what its clients ask of models.
+//! Ollama's API: `/api/chat`, `/api/generate`, `/api/embed`, `/api/embeddings`, and what its clients ask of models.
 //! They look at `/` first.
 
 mod answer;
@@ -22,15 +22,19 @@ use crate::models::Model;
 use crate::state::App;
 
 /// Its paths, whose errors have Ollama's shape.
-pub(crate) const PATHS: [&str; 7] = [
+pub(crate) const PATHS: [&str; 8] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
+    "/api/embeddings",
     "/api/tags",
     "/api/show",
     "/api/ps",
     "/api/version",
 ];
+
+/// What parameters are called that have another name in OpenAI's API.
+pub(crate) const NAMES: [(&str, &str); 1] = [("response_format", "format")];
 
 /// Its routes.
 pub(super) fn routes() -> Router<Arc<App>> {
@@ -39,6 +43,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/api/chat", post(chat::post))
         .route("/api/generate", post(generate::post))
         .route("/api/embed", post(embed::post))
+        .route("/api/embeddings", post(embed::post_old))
         .route("/api/tags", get(models::tags))
         .route("/api/show", post(models::show))
         .route("/api/ps", get(models::ps))

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 use crate::job;
 use crate::request::Fields;
 use crate::routes::json;
-use crate::sampling::MAX_TOP;
+use crate::sampling::check_top;
 use crate::sse::Wire;
 use crate::state::App;
 
@@ -42,6 +42,8 @@ pub(super) struct Question {
     pub(super) tools: Vec<Value>,
     /// A text to continue instead of messages.
     pub(super) raw: Option<String>,
+    /// What stands behind that text: what is missing between them is wanted.
+    pub(super) suffix: Option<String>,
 }
 
 impl Common {
@@ -60,11 +62,10 @@ impl Common {
         let began = Instant::now();
         let name = self.model.as_deref().map(untagged);
         let form = format(self.format.as_ref())?;
-        let top_logprobs = self.top_logprobs.unwrap_or(0);
+        let top_logprobs = check_top("top_logprobs", self.top_logprobs.unwrap_or(0))?;
         let logprobs = self.logprobs.unwrap_or(false);
-        if top_logprobs > MAX_TOP || top_logprobs > 0 && !logprobs {
-            let message =
-                format!("top_logprobs is at most {MAX_TOP}, and needs logprobs to be true");
+        if top_logprobs > 0 && !logprobs {
+            let message = "top_logprobs needs logprobs to be true";
             return Err(ApiError::param("top_logprobs", message));
         }
         let effort = match &self.think {
@@ -88,6 +89,7 @@ impl Common {
             model: name.map(str::to_owned),
             messages: question.messages,
             raw: question.raw,
+            suffix: question.suffix,
             tools: question.tools,
             form,
             sampling: drawing.sampling,

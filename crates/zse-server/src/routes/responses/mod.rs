@@ -2,6 +2,7 @@
 
 mod input;
 mod output;
+mod pairing;
 mod request;
 mod store;
 
@@ -24,6 +25,16 @@ use crate::state::App;
 use output::Writer;
 use request::Question;
 pub(crate) use store::Store;
+
+/// Where its paths begin.
+pub(crate) const PATH: &str = "/v1/responses";
+
+/// What parameters are called that have another name in chat completions.
+pub(crate) const NAMES: [(&str, &str); 3] = [
+    ("response_format.json_schema.schema", "text.format.schema"),
+    ("response_format", "text.format"),
+    ("messages", "input"),
+];
 
 /// Its routes.
 pub(super) fn routes() -> Router<Arc<App>> {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use zse::{FinishReason, Message, Role, TokenInfo, ToolCall};
 
+use super::pairing::Unspoken;
 use super::request::Echo;
 use super::store::Done;
 use crate::chat::{Event, Part, Talk};
@@ -23,6 +24,8 @@ pub(super) struct Writer<'a> {
     /// Items that are complete.
     items: Vec<Value>,
     open: Option<Open>,
+    /// Tokens that wait for their text, if log-probabilities are wanted.
+    unspoken: Unspoken,
     /// The answer as a message, for responses that go on from this one.
     message: Message,
 }
@@ -53,6 +56,7 @@ impl<'a> Writer<'a> {
             sequence: 0,
             items: Vec::new(),
             open: None,
+            unspoken: Unspoken::default(),
             message: Message::new(Role::Assistant, ""),
         }
     }
@@ -144,15 +148,15 @@ impl<'a> Writer<'a> {
     }
 
     fn take(&mut self, parts: Vec<Part>, tokens: &[TokenInfo]) {
-        let mut logprobs = match self.echo.logprobs {
-            true => logprobs::chat(tokens, self.talk.model.engine.tokenizer()),
-            false => Vec::new(),
-        };
+        if self.echo.logprobs {
+            self.unspoken
+                .extend(tokens, self.talk.model.engine.tokenizer());
+        }
         for part in parts {
             match part {
                 Part::Text(text) => {
                     self.open(Kind::Message);
-                    let own = std::mem::take(&mut logprobs);
+                    let own = self.logprobs(&text);
                     let more = json!({ "content_index": 0, "delta": text, "logprobs": own });
                     self.delta("response.output_text.delta", &text, more);
                     if let Some(open) = &mut self.open {
@@ -161,20 +165,27 @@ impl<'a> Writer<'a> {
                 }
                 Part::Reasoning(text) => {
                     self.open(Kind::Reasoning);
+                    self.unspoken.take(&text);
                     let more = json!({ "content_index": 0, "delta": text });
                     self.delta("response.reasoning_text.delta", &text, more);
                 }
-                Part::Call { id, name, .. } => self.open(Kind::Call { id, name }),
+                Part::Call { id, name, .. } => {
+                    self.unspoken.take(&name);
+                    self.open(Kind::Call { id, name });
+                }
                 Part::Arguments { text, .. } => {
+                    self.unspoken.take(&text);
                     let more = json!({ "delta": text });
                     self.delta("response.function_call_arguments.delta", &text, more);
                 }
             }
         }
-        // Text that is held back takes its tokens with it when it comes.
-        if let Some(open) = self.open.as_mut().filter(|open| open.kind == Kind::Message) {
-            open.logprobs.extend(logprobs);
-        }
+    }
+
+    /// The log-probabilities of the tokens of a text.
+    fn logprobs(&mut self, text: &str) -> Vec<Value> {
+        let tokens = self.unspoken.take(text);
+        logprobs::content(&tokens, self.talk.model.engine.tokenizer())
     }
 
     /// Begins an item, unless one of this kind is open.

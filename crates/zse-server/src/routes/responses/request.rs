@@ -9,7 +9,7 @@ use super::store::Store;
 use crate::chat::{Calls, Chat, of_response};
 use crate::error::ApiError;
 use crate::request::{Fields, Unsupported, if_false, never, unsupported};
-use crate::sampling::MAX_TOP;
+use crate::sampling::check_top;
 
 /// What makes the texts of an answer come with their log-probabilities.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -99,10 +99,9 @@ impl Question {
             let why = format!("'{other}' is not known here");
             return Err(ApiError::unsupported("include", &why));
         }
-        let top_logprobs = self.top_logprobs.unwrap_or(0);
-        if top_logprobs > MAX_TOP || top_logprobs > 0 && !logprobs {
-            let message =
-                format!("top_logprobs is at most {MAX_TOP}, and needs {LOGPROBS} in include");
+        let top_logprobs = check_top("top_logprobs", self.top_logprobs.unwrap_or(0))?;
+        if top_logprobs > 0 && !logprobs {
+            let message = format!("top_logprobs needs {LOGPROBS} in include");
             return Err(ApiError::param("top_logprobs", message));
         }
         let mut messages = match &self.previous_response_id {
