@@ -1,6 +1,7 @@
 // Products of a matrix [rows, cols] with more than a few columns on Hopper: y[t, r] = sum_k w[r, k] x[t, k].
 // Weights go from memory to registers, are unpacked there and multiplied by wgmma with activations that
-// bulk copies bring to shared memory (tiles.cuh); both are on their way while others are multiplied.
+// bulk copies bring to shared memory (tiles.cuh); both are on their way while others are multiplied. (16-bit
+// weights by more than 128 columns: gemm_hopper_shared.cu.)
 // A block takes tiles of 64 * WGS rows (of gated products: half of them gate, half up) by N columns, a
 // warpgroup 64 of the rows. All tiles' steps along k are dealt out evenly, `per` to a block: a tile that
 // several blocks share is put together by the one that comes last, in the order of k (Stream-K, Osama et
@@ -159,6 +160,19 @@ __device__ __forceinline__ bool put_together(const Gemm& a, int tile, int slot, 
     return true;
 }
 
+// Sums begin with what is added to the product, in the block that multiplies the tile's `first` step: so it is
+// read all at once. Scaled sums get it at the end.
+template <int N, bool GATED, int LEN>
+__device__ __forceinline__ void begin_tile(const Gemm& a, float (&c)[LEN], bool first, int first_row, int first_column) {
+    const float* add = GATED || !first || a.scale ? nullptr : a.p.add;
+    int lane = threadIdx.x % WARP, rows = a.p.w.rows;
+#pragma unroll
+    for (int i = 0; i < LEN; i++) {
+        int t = first_column + i / 4 * 8 + lane % 4 * 2 + i % 2, row = first_row + lane / 4 + i / 2 % 2 * 8;
+        c[i] = add && t < a.p.n && row < rows ? add[size_t(t) * rows + row] : 0.0f;
+    }
+}
+
 template <int N, bool GATED, int LEN>
 __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN], int first_row, int first_column) {
     const Product& p = a.p;
@@ -176,7 +190,7 @@ __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN],
             size_t at = size_t(t) * rows + row;
             float v = fmaf(c[e + 2 * r], scale, bias);
             if (GATED) v = activate(p.act, v) * fmaf(c[e + 2], scale, up_bias);
-            else if (p.add) v += p.add[at];
+            else if (p.add && a.scale) v += p.add[at];
             p.y[at] = v;
         }
     }
@@ -186,7 +200,7 @@ __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN],
 template <int N, int LEN>
 __device__ __forceinline__ void store_activations(const Gemm& a, const float (&c)[LEN], int first_row, int first_column) {
     const Product& p = a.p;
-    int lane = threadIdx.x % WARP, row = first_row + lane / 4, apart = a.out.groups ? 2 : 1;
+    int lane = threadIdx.x % WARP, row = first_row + lane / 4, apart = a.out.order == GROUPS ? 2 : 1;
     bool upper = lane / 4 & apart, inside = row < p.w.rows;
     float bias = p.bias && inside ? p.bias[row] : 0.0f, up_bias = p.up_bias && inside ? p.up_bias[row] : 0.0f;
 #pragma unroll
@@ -246,9 +260,11 @@ __device__ __forceinline__ void gemm(const Gemm& a) {
     wait_for_inputs();
     if (threadIdx.x == 0)
         for (int u = begin; u < min(begin + STAGES, end); u++) copy(u);
-    float c[N / 2] = {};
+    float c[N / 2];
     uint32_t low[4][4], high[4][4];
     int tile = begin / a.steps, step = begin % a.steps;
+    auto row_of = [&](int tile) { return tile / columns * TILE_ROWS + warp * (GATED ? 8 : 16); };
+    begin_tile<N, GATED>(a, c, step == 0, row_of(tile), tile % columns * N);
     for (int base = begin; base < end; base += DEPTH) {
 #pragma unroll
         for (int d = 0; d < DEPTH; d++) {
@@ -288,14 +304,12 @@ __device__ __forceinline__ void gemm(const Gemm& a) {
             settle(c);
             bool whole = tile * a.steps >= begin && step == a.steps;
             if (whole || put_together<WGS>(a, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
-                int first_row = tile / columns * TILE_ROWS + warp * (GATED ? 8 : 16);
-                if (GATED && a.out.at) store_activations<N>(a, c, first_row, tile % columns * N);
-                else store_tile<N, GATED>(a, c, first_row, tile % columns * N);
+                if (GATED && a.out.at) store_activations<N>(a, c, row_of(tile), tile % columns * N);
+                else store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
             }
-#pragma unroll
-            for (int j = 0; j < N / 2; j++) c[j] = 0.0f;
             step = 0;
             tile++;
+            begin_tile<N, GATED>(a, c, u + 1 < end, row_of(tile), tile % columns * N);
         }
     }
 }

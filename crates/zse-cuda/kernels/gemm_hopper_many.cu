@@ -6,10 +6,7 @@
 #define QUANTIZED(L, NAME)      \
     GEMM(L, NAME, 128, 2, 2, 5) \
     GEMM(L, NAME, 256, 2, 1, 3)
-#define FLOAT(L, NAME)          \
-    GEMM(L, NAME, 128, 2, 2, 5) \
-    GEMM(L, NAME, 256, 2, 2, 3)
 FOR_QUANTIZED(QUANTIZED)
-FLOAT(__half, f16)
-FLOAT(__nv_bfloat16, bf16)
+GEMM(__half, f16, 128, 2, 2, 5)
+GEMM(__nv_bfloat16, bf16, 128, 2, 2, 5)
 #endif

@@ -56,14 +56,15 @@ extern "C" __global__ void to_f16(const float* x, __half* y, float* scale, int c
         y[size_t(row) * pitch + c] = __float2half(c < cols ? from[c] * down : 0.0f);
 }
 
-// What a product step of 16 takes of a column: two 16-byte chunks. GROUPS: in the order of quantized weights.
-template <class T, bool GROUPS>
-__device__ __forceinline__ void to_chunks(const float* x, uint8_t* tiles, int cols, int n, int step, int s, int atoms,
+// What a product step of 16 takes of a column: two 16-byte chunks.
+template <class T>
+__device__ __forceinline__ void to_chunks(const float* x, const Tiles& to, int cols, int n, int step, int s,
                                           float factor) {
-    uint32_t low[4], high[4];
+    bool groups = to.order == GROUPS, plain = to.order == PLAIN;
+    uint32_t a[4], b[4];
 #pragma unroll
     for (int t = 0; t < 4; t++) {
-        int k = STEP * step + (GROUPS ? 32 * t + 4 * s : 32 * (s / 2) + 8 * t + 4 * (s % 2));
+        int k = STEP * step + (plain ? 16 * s + 4 * t : groups ? 32 * t + 4 * s : 32 * (s / 2) + 8 * t + 4 * (s % 2));
         float v[4];
         if (cols % 4 == 0 && k < cols) {
             *reinterpret_cast<float4*>(v) = *reinterpret_cast<const float4*>(x + k);
@@ -71,31 +72,25 @@ __device__ __forceinline__ void to_chunks(const float* x, uint8_t* tiles, int co
 #pragma unroll
             for (int i = 0; i < 4; i++) v[i] = k + i < cols ? x[k + i] : 0.0f;
         }
-        low[t] = Mma<T>::pack(v[0] * factor, v[GROUPS ? 2 : 1] * factor);
-        high[t] = Mma<T>::pack(v[GROUPS ? 1 : 2] * factor, v[3] * factor);
+        a[t] = Mma<T>::pack(v[0] * factor, (groups ? v[2] : v[1]) * factor);
+        b[t] = Mma<T>::pack((groups ? v[1] : v[2]) * factor, v[3] * factor);
     }
-    *reinterpret_cast<uint4*>(tiles + tile_chunk(n, step, s, 0, atoms)) = make_uint4(low[0], low[1], low[2], low[3]);
-    *reinterpret_cast<uint4*>(tiles + tile_chunk(n, step, s, 1, atoms)) = make_uint4(high[0], high[1], high[2], high[3]);
+    *reinterpret_cast<uint4*>(to.at + tile_chunk(n, step, s, 0, to.atoms)) =
+        plain ? make_uint4(a[0], b[0], a[1], b[1]) : make_uint4(a[0], a[1], a[2], a[3]);
+    *reinterpret_cast<uint4*>(to.at + tile_chunk(n, step, s, 1, to.atoms)) =
+        plain ? make_uint4(a[2], b[2], a[3], b[3]) : make_uint4(b[0], b[1], b[2], b[3]);
 }
 
 // blockIdx.y: columns; a thread for each step of 16 along k.
-template <bool GROUPS>
-__device__ __forceinline__ void to_tiles(const float* x, uint8_t* tiles, int cols, int atoms) {
+extern "C" __global__ void tiles_bf16(const float* x, Tiles to, int cols) {
     wait_for_inputs();
     let_next_start();
     int n = blockIdx.y, at = blockIdx.x * blockDim.x + threadIdx.x, steps = (cols + STEP - 1) / STEP;
-    if (at < 8 * steps) to_chunks<__nv_bfloat16, GROUPS>(x + size_t(n) * cols, tiles, cols, n, at / 8, at % 8, atoms, 1.0f);
+    if (at < 8 * steps) to_chunks<__nv_bfloat16>(x + size_t(n) * cols, to, cols, n, at / 8, at % 8, 1.0f);
 }
 
-extern "C" __global__ void tiles_groups(const float* x, uint8_t* tiles, int cols, int atoms) {
-    to_tiles<true>(x, tiles, cols, atoms);
-}
-
-extern "C" __global__ void tiles_bf16(const float* x, uint8_t* tiles, int cols, int atoms) {
-    to_tiles<false>(x, tiles, cols, atoms);
-}
-
-extern "C" __global__ void tiles_f16(const float* x, uint8_t* tiles, float* scale, int cols, int atoms) {
+// A block for each column.
+extern "C" __global__ void tiles_f16(const float* x, Tiles to, float* scale, int cols) {
     wait_for_inputs();
     let_next_start();
     int n = blockIdx.x, steps = (cols + STEP - 1) / STEP;
@@ -104,5 +99,5 @@ extern "C" __global__ void tiles_f16(const float* x, uint8_t* tiles, float* scal
     float down = ldexpf(1.0f, 8 - exponent);
     if (threadIdx.x == 0) scale[n] = ldexpf(1.0f, exponent - 8);
     for (int at = threadIdx.x; at < 8 * steps; at += blockDim.x)
-        to_chunks<__half, false>(from, tiles, cols, n, at / 8, at % 8, atoms, down);
+        to_chunks<__half>(from, to, cols, n, at / 8, at % 8, down);
 }

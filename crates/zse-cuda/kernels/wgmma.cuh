@@ -1,5 +1,5 @@
-// Hopper's warpgroup products m64nNk16: 64 rows of weights from registers by N columns of activations in
-// shared memory, in the background. Columns have rows of 128 bytes, swizzled by 16-byte chunks, and begin at
+// Hopper's warpgroup products m64nNk16: 64 rows of weights from registers or shared memory by N columns of
+// activations in shared memory, in the background. There columns and rows have rows of 128 bytes, swizzled by 16-byte chunks, and begin at
 // multiples of 1,024 bytes. Lane l of warp i holds rows 16 i + l / 4 and that + 8 of the weights and of the
 // sums: of the weights as with mma.sync, of the sums columns 2 (l % 4) and the next of each 8.
 #pragma once
@@ -76,3 +76,21 @@ WARPGROUPS(32, 16, "%16, %17, %18, %19", "%20")
 WARPGROUPS(64, 32, "%32, %33, %34, %35", "%36")
 WARPGROUPS(128, 64, "%64, %65, %66, %67", "%68")
 WARPGROUPS(256, 128, "%128, %129, %130, %131", "%132")
+
+// The same with both in shared memory, 256 columns.
+template <class T>
+struct SharedWarpgroup;
+
+#define SHARED_WARPGROUP(T, TYPE)                                                                             \
+    template <>                                                                                               \
+    struct SharedWarpgroup<T> {                                                                               \
+        __device__ __forceinline__ static void run(float (&c)[128], uint64_t a, uint64_t x) {                 \
+            asm volatile("{ .reg .pred add; setp.ne.b32 add, 1, 0; "                                          \
+                         "wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPE "." TYPE " {" SUMS_128 "}, "     \
+                         "%128, %129, add, 1, 1, 0, 0; }"                                                     \
+                         : SUM_128(0)                                                                         \
+                         : "l"(a), "l"(x));                                                                   \
+        }                                                                                                     \
+    };
+SHARED_WARPGROUP(__nv_bfloat16, "bf16")
+SHARED_WARPGROUP(__half, "f16")

@@ -118,7 +118,7 @@ impl Run<'_> {
             && job.weight.matrix.layout != Layout::F32
             && gemm_hopper::makes_tiles(rows)
             && gemm_hopper::tile_bytes(job.n, rows) <= self.room(out);
-        let tiles = Tiles::new(job.y, form, job.n).filter(|_| fits)?;
+        let tiles = Tiles::unscaled(job.y, form, job.n).filter(|_| fits)?;
         Some((tiles, form))
     }
 

@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
     fn tiles(&self, form: Form, n: usize, cols: usize) -> Option<Tiles> {
         let fits = self.device.is_hopper && !self.is_few(n) && cols.is_multiple_of(32);
         let at = self.at(self.plan.narrow[0]);
-        fits.then(|| Tiles::new(at, form, n)).flatten()
+        fits.then(|| Tiles::unscaled(at, form, n)).flatten()
     }
 
     /// Bytes that are set aside for a value.

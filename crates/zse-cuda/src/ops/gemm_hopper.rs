@@ -1,4 +1,4 @@
-//! `kernels/gemm_hopper.cuh`: products with more than a few columns by Hopper's warpgroups.
+//! `kernels/gemm_hopper.cuh` and `gemm_hopper_shared.cu`: products with more than a few columns by Hopper's warpgroups.
 
 use super::gemv::{Job, Product};
 use super::quantize::{Form, Narrowed};
@@ -62,7 +62,7 @@ pub(crate) fn tile_bytes(n: usize, cols: usize) -> usize {
 }
 
 /// Eights of columns that tiles of `n` columns have room for.
-pub(crate) fn atoms(n: usize) -> usize {
+fn atoms(n: usize) -> usize {
     n.next_multiple_of(tile(n).columns) / 8
 }
 
@@ -78,9 +78,20 @@ impl Shared {
     pub(crate) fn bytes(n: usize, rows: usize) -> [usize; 2] {
         let tile = tile(n);
         let sums = 2 * BLOCKS * 64 * tile.warpgroups * tile.columns;
-        let tiles = rows.div_ceil(32 * tile.warpgroups) * n.div_ceil(tile.columns);
+        // Fewer columns may have tiles of 128 rows.
+        let tiles = rows.next_multiple_of(128) / (32 * tile.warpgroups) * n.div_ceil(tile.columns);
         [4 * sums, tiles.saturating_mul(4 * tile.warpgroups)]
     }
+}
+
+/// Of the numbers in a tile, `Order` of `kernels/tiles.cuh`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(i32)]
+enum Order {
+    #[default]
+    Lanes,
+    Groups,
+    Plain,
 }
 
 /// `Tiles` of `kernels/tiles.cuh`: where a result goes as activations of the next product; null: nowhere.
@@ -89,17 +100,28 @@ impl Shared {
 pub(crate) struct Tiles {
     at: Ptr,
     atoms: i32,
-    groups: i32,
+    order: Order,
 }
 
 impl Tiles {
-    /// Those of `n` columns at `at`, unless they would be scaled.
-    pub(crate) fn new(at: Ptr, form: Form, n: usize) -> Option<Self> {
-        (form != Form::F16).then(|| Self {
+    /// Those of `n` columns at `at`.
+    pub(crate) fn new(at: Ptr, form: Form, n: usize) -> Self {
+        let order = match form {
+            Form::Groups => Order::Groups,
+            // The largest tile has weights in shared memory.
+            _ if tile(n).columns == 256 => Order::Plain,
+            _ => Order::Lanes,
+        };
+        Self {
             at,
             atoms: atoms(n) as i32,
-            groups: i32::from(form == Form::Groups),
-        })
+            order,
+        }
+    }
+
+    /// The same, unless they would be scaled: that takes a look at whole columns.
+    pub(crate) fn unscaled(at: Ptr, form: Form, n: usize) -> Option<Self> {
+        (form != Form::F16).then(|| Self::new(at, form, n))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `kernels/quantize.cu`: activations in the forms that products read.
 
-use super::gemm_hopper;
+use super::gemm_hopper::{self, Tiles};
 use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
 use crate::weights::Layout;
@@ -116,19 +116,15 @@ fn tiles(
     n: usize,
     cols: usize,
 ) -> Result<(), CudaError> {
-    let atoms = gemm_hopper::atoms(n) as i32;
+    let tiles = Tiles::new(to.x, form, n);
     let threads = cols.div_ceil(128) * 8;
     let cols = cols as i32;
-    let kernel = match form {
-        Form::F16 => {
-            let shape = Shape::line(n, 256);
-            // SAFETY: n * cols numbers behind x, tiles of n columns behind `to`, n scales.
-            return unsafe { launch!(device, "tiles_f16", shape; x, to.x, to.scale, cols, atoms) };
-        }
-        Form::Groups => "tiles_groups",
-        Form::Bf16 => "tiles_bf16",
-    };
+    if form == Form::F16 {
+        let shape = Shape::line(n, 256);
+        // SAFETY: n * cols numbers behind x, tiles of n columns behind `to`, n scales.
+        return unsafe { launch!(device, "tiles_f16", shape; x, tiles, to.scale, cols) };
+    }
     let shape = Shape::plane(threads.div_ceil(128), n, 128);
     // SAFETY: as above.
-    unsafe { launch!(device, kernel, shape; x, to.x, cols, atoms) }
+    unsafe { launch!(device, "tiles_bf16", shape; x, tiles, cols) }
 }
