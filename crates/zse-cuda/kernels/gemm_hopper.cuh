@@ -22,7 +22,6 @@ struct Gemm {
     int atoms;           // columns of x / 8
     int steps;           // along k
     int per;             // steps of a block
-    Tiles out;           // takes a gated product's result in place of y, if not null
 };
 
 // A thread's weights of 64 rows by one step: of rows `lane / 4` and that + 8 of its warp.
@@ -196,29 +195,6 @@ __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN],
     }
 }
 
-// A gated product's results as activations of the next: lanes trade with those that hold a word's other half.
-template <int N, int LEN>
-__device__ __forceinline__ void store_activations(const Gemm& a, const float (&c)[LEN], int first_row, int first_column) {
-    const Product& p = a.p;
-    int lane = threadIdx.x % WARP, row = first_row + lane / 4, apart = a.out.order == GROUPS ? 2 : 1;
-    bool upper = lane / 4 & apart, inside = row < p.w.rows;
-    float bias = p.bias && inside ? p.bias[row] : 0.0f, up_bias = p.up_bias && inside ? p.up_bias[row] : 0.0f;
-#pragma unroll
-    for (int i = 0; i < N / 8; i++) {
-        int t = first_column + 8 * i + lane % 4 * 2;
-        float v[2];
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-            float scale = a.scale && t + e < p.n ? a.scale[t + e] : 1.0f;
-            v[e] = activate(p.act, fmaf(c[4 * i + e], scale, bias)) * fmaf(c[4 * i + 2 + e], scale, up_bias);
-        }
-        float other = __shfl_xor_sync(ALL_LANES, upper ? v[0] : v[1], 4 * apart);
-        if (!inside || t + upper >= p.n) continue;
-        if (upper) store_word(a.out, t + 1, row - apart, other, v[1]);
-        else store_word(a.out, t, row, v[0], other);
-    }
-}
-
 // DEPTH: steps of weights on their way. STAGES: steps of activations in shared memory.
 template <class L, int N, int WGS, int DEPTH, int STAGES, bool GATED>
 __device__ __forceinline__ void gemm(const Gemm& a) {
@@ -304,8 +280,7 @@ __device__ __forceinline__ void gemm(const Gemm& a) {
             settle(c);
             bool whole = tile * a.steps >= begin && step == a.steps;
             if (whole || put_together<WGS>(a, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
-                if (GATED && a.out.at) store_activations<N>(a, c, row_of(tile), tile % columns * N);
-                else store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
+                store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
             }
             step = 0;
             tile++;

@@ -32,33 +32,42 @@ __device__ __forceinline__ void gemm_shared(const Gemm& a) {
     int thread = threadIdx.x % 128, chunk = thread % 8, of_warp = thread / 8, last = a.p.w.rows - 1;
     const uint8_t* weights = GATED && of_warp >= 8 ? a.p.up.q : a.p.w.q;
     int pitch = (a.p.w.cols + 7) / 8;
-    auto copy_weights = [&](int u) {
-        uint32_t to = at + (u - begin) % STAGES * STAGE + group * ROWS_BYTES;
-        int from = u % steps * 8 + chunk, first = u / steps / columns * TILE_ROWS + of_warp % WARP_ROWS;
+    uint32_t to_row = group * ROWS_BYTES + of_warp * 128 + ((chunk ^ of_warp % 8) << 4);
+    auto row_of = [&](int tile) { return tile / columns * TILE_ROWS + warp * WARP_ROWS; };
+    auto first_of = [&](int tile) { return tile / columns * TILE_ROWS + 4 * group * WARP_ROWS + of_warp % WARP_ROWS; };
+    // Tile and step of what is copied next; one division a tile.
+    int w_tile = begin / steps, w_step = begin % steps, first = first_of(w_tile);
+    auto copy_weights = [&](int stage) {
+        int from = w_step * 8 + chunk;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            size_t row = min(first + (4 * group + i) * WARP_ROWS, last);
-            uint32_t of_row = (16 * i + of_warp) * 128 + ((chunk ^ of_warp % 8) << 4);
-            copy16(to + of_row, weights + (row * pitch + min(from, pitch - 1)) * 16, from < pitch);
+            size_t row = min(first + i * WARP_ROWS, last);
+            copy16(at + stage * STAGE + to_row + i * 16 * 128, weights + (row * pitch + min(from, pitch - 1)) * 16,
+                   from < pitch);
         }
+        if (++w_step < steps) return;
+        w_step = 0;
+        first = first_of(++w_tile);
     };
-    auto copy_columns = [&](int u) {
-        int stage = (u - begin) % STAGES;
+    int x_tile = w_tile, x_step = w_step;
+    auto copy_columns = [&](int stage) {
         expect_bytes(full + stage, X_BYTES);
-        const uint8_t* from = a.x + (size_t(u % steps) * a.atoms + u / steps % columns * (N / 8)) * 1024;
+        const uint8_t* from = a.x + (size_t(x_step) * a.atoms + x_tile % columns * (N / 8)) * 1024;
         copy_bulk(at + stage * STAGE + WGS * ROWS_BYTES, from, X_BYTES, full + stage);
+        if (++x_step < steps) return;
+        x_step = 0;
+        x_tile++;
     };
+    int tile = w_tile, step = w_step;
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
-        if (begin + s < end) copy_weights(begin + s);
+        if (begin + s < end) copy_weights(s);
         commit_copies();
     }
     wait_for_inputs();
     if (threadIdx.x == 0)
-        for (int u = begin; u < min(begin + STAGES, end); u++) copy_columns(u);
+        for (int s = 0; s < min(STAGES, end - begin); s++) copy_columns(s);
     float c[N / 2];
-    int tile = begin / steps, step = begin % steps;
-    auto row_of = [&](int tile) { return tile / columns * TILE_ROWS + warp * WARP_ROWS; };
     begin_tile<N, GATED>(a, c, step == 0, row_of(tile), tile % columns * N);
     for (int u = begin; u < end; u++) {
         int i = u - begin, stage = i % STAGES;
@@ -72,11 +81,11 @@ __device__ __forceinline__ void gemm_shared(const Gemm& a) {
 #pragma unroll
         for (int s = 0; s < HALF_STEP / 16; s++) SharedWarpgroup<T>::run(c, descriptor(w + 32 * s), descriptor(x + 32 * s));
         commit_warpgroup();
-        if (u + STAGES - 1 < end) copy_weights(u + STAGES - 1);
+        if (u + STAGES - 1 < end) copy_weights((i + STAGES - 1) % STAGES);
         commit_copies();
         if (threadIdx.x == 0 && i && u - 1 + STAGES < end) {
             wait_barrier(empty + (i - 1) % STAGES, (i - 1) / STAGES % 2);
-            copy_columns(u - 1 + STAGES);
+            copy_columns((i - 1) % STAGES);
         }
         __syncwarp();
         wait_warpgroup<0>();
@@ -84,9 +93,9 @@ __device__ __forceinline__ void gemm_shared(const Gemm& a) {
         if (++step < steps && u + 1 < end) continue;
         settle(c);
         bool whole = tile * steps >= begin && step == steps;
-        if (whole || put_together<WGS>(a, tile, 2 * blockIdx.x + (tile != begin / steps), c)) {
-            if (GATED && a.out.at) store_activations<N>(a, c, row_of(tile), tile % columns * N);
-            else store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
+        int place = 2 * blockIdx.x + (tile * steps > begin);
+        if (whole || put_together<WGS>(a, tile, place, c)) {
+            store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
         }
         step = 0;
         tile++;

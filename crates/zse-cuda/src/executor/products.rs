@@ -5,7 +5,7 @@ use zse_model::program::{Act, NodeId, Op, ValueId};
 use super::run::Run;
 use crate::device::Ptr;
 use crate::error::CudaError;
-use crate::ops::gemm_hopper::{Shared, Tiles};
+use crate::ops::gemm_hopper::Shared;
 use crate::ops::gemv::{Job, MOST, Weight};
 use crate::ops::quantize::{Form, Narrowed};
 use crate::ops::{gemm, gemm_hopper, gemv, quantize};
@@ -67,12 +67,7 @@ impl Run<'_> {
             return self.gated_apart(x, [weight, up], act, out);
         }
         let job = self.job(x, weight, gated, self.value(out));
-        let tiles = gated.and_then(|_| self.result_tiles(&job, out));
-        self.product_to(x, &job, tiles.map_or(Tiles::default(), |(tiles, _)| tiles))?;
-        if let Some((_, form)) = tiles {
-            self.narrowed = Some((out, form, job.y));
-        }
-        Ok(())
+        self.product(x, &job)
     }
 
     /// The input and the weight of a linear.
@@ -108,27 +103,8 @@ impl Run<'_> {
         }
     }
 
-    /// Where a gated product leaves its result as what the next product reads, and in which form: in the place
-    /// of the value `out` itself.
-    fn result_tiles(&self, job: &Job, out: ValueId) -> Option<(Tiles, Form)> {
-        let form = self.plan.only_products[out.index()]?;
-        let rows = job.weight.matrix.rows();
-        let fits = self.device.is_hopper
-            && !self.is_few(job.n)
-            && job.weight.matrix.layout != Layout::F32
-            && gemm_hopper::makes_tiles(rows)
-            && gemm_hopper::tile_bytes(job.n, rows) <= self.room(out);
-        let tiles = Tiles::unscaled(job.y, form, job.n).filter(|_| fits)?;
-        Some((tiles, form))
-    }
-
     /// Runs a product, its input brought into the form that it reads.
     pub(super) fn product(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
-        self.product_to(x, job, Tiles::default())
-    }
-
-    /// The same, with the result of a gated one as tiles, if those are somewhere.
-    fn product_to(&mut self, x: ValueId, job: &Job, out: Tiles) -> Result<(), CudaError> {
         let layout = job.weight.matrix.layout;
         if layout == Layout::F32 || self.is_few(job.n) {
             if layout.is_quantized() {
@@ -137,26 +113,21 @@ impl Run<'_> {
             return gemv::gemv(self.device, job);
         }
         let form = Form::of(layout).unwrap_or(Form::Bf16);
-        let [own, scale] = self.plan.narrow.map(|offset| self.at(offset));
+        let [narrow, scale] = self.plan.narrow.map(|offset| self.at(offset));
         let scaled = form == Form::F16 || !self.device.is_hopper;
-        let narrowed = |x: Ptr| Narrowed {
-            x,
+        let to = Narrowed {
+            x: narrow,
             scale: if scaled { scale } else { Ptr::NULL },
         };
-        let to = match self.narrowed {
-            Some((value, known, at)) if (value, known) == (x, form) => narrowed(at),
-            _ => {
-                let to = narrowed(own);
-                quantize::narrow(self.device, form, job.x, to, job.n, self.cols(x))?;
-                self.narrowed = Some((x, form, own));
-                to
-            }
-        };
+        if self.narrowed != Some((x, form)) {
+            quantize::narrow(self.device, form, job.x, to, job.n, self.cols(x))?;
+            self.narrowed = Some((x, form));
+        }
         if !self.device.is_hopper {
             return gemm::gemm(self.device, job, to);
         }
         let [parts, arrived] = self.plan.shared.map(|offset| self.at(offset));
-        gemm_hopper::gemm(self.device, job, to, Shared { parts, arrived }, out)
+        gemm_hopper::gemm(self.device, job, to, Shared { parts, arrived })
     }
 
     /// Whether so many columns are multiplied without tensor cores.

@@ -1,6 +1,6 @@
 //! Puts the launches of one step's operations on the stream.
 
-use zse_model::executor::{Batch, Budget};
+use zse_model::executor::Batch;
 use zse_model::passes::{GroupKind, Step};
 use zse_model::program::{
     EmbedIndex, NodeId, Op, Program, ProgramOutput, Scoring, StateId, TensorId, ValueId,
@@ -26,7 +26,6 @@ pub(super) struct Run<'a> {
     pub(super) device: &'a Device,
     pub(super) program: &'a Program,
     batch: &'a Batch,
-    budget: &'a Budget,
     pub(super) weights: &'a Weights,
     pub(super) plan: &'a Plan,
     kv: &'a KvStore,
@@ -34,8 +33,8 @@ pub(super) struct Run<'a> {
     work: Ptr,
     /// The value whose columns are there rounded to 8 bits.
     pub(super) rounded: Option<ValueId>,
-    /// The value whose columns are there in 16 bits, how, and where.
-    pub(super) narrowed: Option<(ValueId, Form, Ptr)>,
+    /// The value whose columns are there in 16 bits, and how.
+    pub(super) narrowed: Option<(ValueId, Form)>,
 }
 
 impl<'a> Run<'a> {
@@ -44,7 +43,6 @@ impl<'a> Run<'a> {
             device: &executor.device,
             program: &executor.model.program,
             batch,
-            budget: &executor.budget,
             weights: &executor.weights,
             plan: &executor.plan,
             kv: &executor.kv,
@@ -169,7 +167,7 @@ impl<'a> Run<'a> {
             self.rounded = Some(out);
         }
         if let (Some(form), Some(_)) = (form, tiles) {
-            self.narrowed = Some((out, form, self.at(self.plan.narrow[0])));
+            self.narrowed = Some((out, form));
         }
         Ok(linears)
     }
@@ -179,12 +177,6 @@ impl<'a> Run<'a> {
         let fits = self.device.is_hopper && !self.is_few(n) && cols.is_multiple_of(32);
         let at = self.at(self.plan.narrow[0]);
         fits.then(|| Tiles::unscaled(at, form, n)).flatten()
-    }
-
-    /// Bytes that are set aside for a value.
-    pub(super) fn room(&self, v: ValueId) -> usize {
-        let buffer = &self.plan.buffers.buffers[self.plan.buffers.buffer(v)];
-        self.budget.max_rows(buffer.rows) * 4 * buffer.cols
     }
 
     fn node(&mut self, id: NodeId) -> Result<(), CudaError> {

@@ -50,6 +50,9 @@ const BLOCKS: usize = 132;
 /// Fewest steps of a block: what is shared is put together at a cost.
 const FEWEST: usize = 4;
 
+/// Parts of k at which blocks begin, where that is possible.
+const PHASES: usize = 4;
+
 fn tile(n: usize) -> &'static Tile {
     let fits = TILES.iter().find(|t| n <= t.columns);
     fits.unwrap_or(&TILES[TILES.len() - 1])
@@ -125,11 +128,6 @@ impl Tiles {
     }
 }
 
-/// Whether a gated product can leave `rows` results a column as tiles: they are whole steps.
-pub(crate) fn makes_tiles(rows: usize) -> bool {
-    rows.is_multiple_of(STEP)
-}
-
 /// `Gemm` of the kernel.
 #[repr(C)]
 struct Gemm {
@@ -141,16 +139,14 @@ struct Gemm {
     atoms: i32,
     steps: i32,
     per: i32,
-    out: Tiles,
 }
 
-/// Runs a product whose columns are the tiles `x`; a gated one's result goes to `out`, if that is not null.
+/// Runs a product whose columns are the tiles `x`.
 pub(crate) fn gemm(
     device: &Device,
     job: &Job,
     x: Narrowed,
     shared: Shared,
-    out: Tiles,
 ) -> Result<(), CudaError> {
     let (matrix, tile) = (&job.weight.matrix, tile(job.n));
     let (gated, rows) = if job.gated.is_some() {
@@ -162,7 +158,14 @@ pub(crate) fn gemm(
     let steps = matrix.cols().div_ceil(STEP);
     let all = matrix.rows().div_ceil(rows) * job.n.div_ceil(tile.columns) * steps;
     let blocks = device.multiprocessors.min(BLOCKS);
-    let per = all.div_ceil(blocks).max(FEWEST.min(steps));
+    let even = all.div_ceil(blocks).max(FEWEST.min(steps));
+    // At small cost, many blocks are at the same k, and share what the cache holds.
+    let aligned = even.next_multiple_of(steps.div_ceil(PHASES));
+    let per = if aligned - even <= even / 16 {
+        aligned
+    } else {
+        even
+    };
     let gemm = Gemm {
         product: job.product(),
         x: x.x,
@@ -172,7 +175,6 @@ pub(crate) fn gemm(
         atoms: atoms(job.n) as i32,
         steps: steps as i32,
         per: per as i32,
-        out,
     };
     let shape = Shape::line(all.div_ceil(per), 128 * tile.warpgroups as u32)
         .shared(tile.stages * tile.columns * 2 * STEP);
