@@ -4,7 +4,7 @@
 #include "flash.cuh"
 #include "quantize.cuh"
 
-constexpr int WARPS = 4, STAGES = 3;
+constexpr int WARPS = 4, STAGES = 3, MERGERS = 8;
 
 // One token a sequence. Grid: splits, KV heads, tokens. The warps of a block take the slabs of its
 // split in turn, each through its own ring in shared memory, and put their sums together at the end.
@@ -19,6 +19,8 @@ __device__ __forceinline__ void split(const Attention& a) {
     Range range = seen(a, t, seq);
     const uint32_t* table = a.tables + a.starts[seq];
     int from = max(range.begin / SLAB * SLAB, part * a.split), to = min(range.end, (part + 1) * a.split);
+    // Splits without keys are not put together; the only one is.
+    if (gridDim.x > 1 && (part < range.begin / a.split || part * a.split >= range.end)) return;
 
     uint32_t ring = shared_address(shared) + warp * STAGES * 2 * SLAB_BYTES;
     auto copy = [&](int i) {
@@ -92,20 +94,43 @@ __device__ __forceinline__ void split(const Attention& a) {
     }
 }
 
-// Puts splits together. Grid: heads, tokens; a thread for each number of a head. With `q`, the result goes
-// there rounded (quantize.cu), and not to y.
+// Puts splits together. Grid: heads, tokens; MERGERS threads for each number of a head take the splits in
+// turn. With `q`, the result goes there rounded (quantize.cu), and not to y.
 extern "C" __global__ void flash_merge(const __grid_constant__ Attention a, int splits, uint8_t* q, float2* s) {
+    __shared__ float sums[MERGERS][128];
+    __shared__ float2 weights[MERGERS];
     wait_for_inputs();
     let_next_start();
-    int head = blockIdx.x, t = blockIdx.y, dim = blockDim.x, i = threadIdx.x;
+    int head = blockIdx.x, t = blockIdx.y, dim = blockDim.x / MERGERS;
+    int i = threadIdx.x % dim, merger = threadIdx.x / dim;
     size_t at = size_t(t) * a.heads + head;
+    Range range = seen(a, t, a.seq[t]);
+    int first = range.begin / a.split, end = (range.end + a.split - 1) / a.split;
+    const float2* of = a.weights + at * splits;
+    const float* parts = a.parts + at * splits * dim + i;
     float top = -INFINITY, total = 0.0f, sum = 0.0f;
-    for (int part = 0; part < splits; part++) top = fmaxf(top, a.weights[at * splits + part].x);
-    for (int part = 0; part < splits; part++) {
-        float2 w = a.weights[at * splits + part];
-        float keep = exp2f(w.x - top);
+#pragma unroll 4
+    for (int part = first + merger; part < end; part += MERGERS) top = fmaxf(top, of[part].x);
+    float base = top == -INFINITY ? 0.0f : top;
+#pragma unroll 4
+    for (int part = first + merger; part < end; part += MERGERS) {
+        float2 w = of[part];
+        float keep = exp2f(w.x - base);
         total = fmaf(w.y, keep, total);
-        if (keep > 0.0f) sum = fmaf(a.parts[(at * splits + part) * dim + i], keep, sum);
+        sum = fmaf(parts[size_t(part) * dim], keep, sum);
+    }
+    sums[merger][i] = sum;
+    if (i == 0) weights[merger] = make_float2(top, total);
+    __syncthreads();
+    if (merger) return;
+#pragma unroll
+    for (int m = 0; m < MERGERS; m++) top = fmaxf(top, weights[m].x);
+    total = sum = 0.0f;
+#pragma unroll
+    for (int m = 0; m < MERGERS; m++) {
+        float keep = exp2f(weights[m].x - top);
+        total = fmaf(weights[m].y, keep, total);
+        sum = fmaf(sums[m][i], keep, sum);
     }
     float v = sum / total;
     if (!q) {

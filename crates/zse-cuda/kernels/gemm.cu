@@ -1,6 +1,6 @@
 // Products of a matrix [rows, cols] with many columns on tensor cores: y[t, r] = sum_k w[r, k] x[t, k],
-// with f32 sums: mma.sync m16n8k16, and for large tiles on Hopper wgmma m64n128k16. x: [n, pitch] in 16 bits, pitch a multiple of 64 with zeros behind
-// cols (quantize.cu). Quantized weights are unpacked from registers into shared memory, a group of 32
+// with f32 sums, by mma.sync m16n8k16; on Hopper gemm_hopper.cuh takes their place. x: [n, pitch] in 16 bits,
+// pitch a multiple of 64 with zeros behind cols (quantize.cu). Quantized weights are unpacked from registers into shared memory, a group of 32
 // a thread, while the step before is multiplied; 16-bit ones are copied there.
 // A block takes BM columns and BN rows; x comes in STAGES steps of 64 along k by cp.async. Shared rows
 // of 128 bytes are swizzled by 16-byte chunks. For gated products a block's rows are half gate, half
@@ -8,6 +8,8 @@
 // Floor: 2 * n * rows * cols over the bf16 rate, or the bytes of the matrix over bandwidth.
 #include "gemv.cuh"
 #include "mma.cuh"
+
+#ifndef __CUDA_ARCH_FEAT_SM90_ALL
 
 constexpr int BK = 64, STAGES = 3;
 
@@ -69,7 +71,6 @@ struct QuantizedTile {
     }
 };
 
-
 // Row of the matrix behind row `r` of the tile; the top bit says that it is of `up`.
 template <int BN, bool GATED>
 __device__ __forceinline__ size_t tile_row(const Product& p, int first, int r) {
@@ -77,14 +78,6 @@ __device__ __forceinline__ size_t tile_row(const Product& p, int first, int r) {
     bool up = r >= BN / 2;
     return size_t(min(first + r % (BN / 2), p.w.rows - 1)) | (up ? size_t(1) << 63 : 0);
 }
-
-// Whether tiles of 128 columns by 128 rows are multiplied by warpgroups.
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-#include "wgmma.cuh"
-constexpr int LARGE_WM = 8, LARGE_WN = 1;
-#else
-constexpr int LARGE_WM = 2, LARGE_WN = 4;
-#endif
 
 // The sums of a warp: MF x NF fragments of 16 columns by 8 rows.
 template <class T, int MF, int NF, int BN, int WN>
@@ -95,21 +88,6 @@ struct Sums {
     __device__ __forceinline__ static int row_of(int wn, int j) {
         constexpr int HALF = NF / 2;
         return j < HALF ? wn * HALF * 8 + j * 8 : BN / 2 + wn * HALF * 8 + (j - HALF) * 8;
-    }
-
-    // Begins to multiply a step, where that goes on in the background.
-    __device__ __forceinline__ void start(uint32_t x, uint32_t w, int wm) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-        if constexpr (WN == 1) Warpgroup<T>::start(c[0], x + wm / 4 * 64 * 128, w);
-#endif
-    }
-
-    // Multiplies a step, or waits for what was begun.
-    __device__ __forceinline__ void finish_step(uint32_t x, uint32_t w, int wm, int wn) {
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-        if constexpr (WN == 1) return wait_warpgroup(c[0]);
-#endif
-        multiply(x, w, wm, wn);
     }
 
     __device__ __forceinline__ void multiply(uint32_t x, uint32_t w, int wm, int wn) {
@@ -178,7 +156,7 @@ template <class L, int BM, int BN, int WM, int WN, bool GATED>
 __device__ __forceinline__ void gemm_quantized(const Gemm& a) {
     constexpr int THREADS = WM * WN * WARP, MF = BM / WM / 16, NF = BN / WN / 8;
     using Tile = QuantizedTile<L, BN, THREADS>;
-    extern __shared__ __align__(1024) uint8_t shared[];
+    extern __shared__ __align__(128) uint8_t shared[];
     uint8_t* w = shared + STAGES * BM * BK * 2;
     uint32_t x = shared_address(shared), w_address = shared_address(w);
     int first_column = blockIdx.x * BM, first_row = blockIdx.y * (GATED ? BN / 2 : BN);
@@ -204,10 +182,8 @@ __device__ __forceinline__ void gemm_quantized(const Gemm& a) {
     Sums<typename Tile::Number, MF, NF, BN, WN> sums = {};
     for (int step = 0; step < steps; step++) {
         wait_copies<STAGES - 2>();
-        publish_shared();
         __syncthreads();
         uint32_t x_step = x + step % STAGES * BM * BK * 2, w_step = w_address + step % 2 * BN * BK * 2;
-        sums.start(x_step, w_step, wm);
         int next = step + STAGES - 1;
         if (next < steps) copy_columns<BM, THREADS>(a, x + next % STAGES * BM * BK * 2, first_column, next);
         commit_copies();
@@ -215,7 +191,7 @@ __device__ __forceinline__ void gemm_quantized(const Gemm& a) {
             tile.unpack(a.p, w + (step + 1) % 2 * BN * BK * 2, step + 1);
             if (step + 2 < steps) tile.fetch(a.p, rows, step + 2);
         }
-        sums.finish_step(x_step, w_step, wm, wn);
+        sums.multiply(x_step, w_step, wm, wn);
     }
     sums.template finish<GATED>(a, first_column, first_row, wm, wn);
 }
@@ -225,7 +201,7 @@ template <class T, int BM, int BN, int WM, int WN, bool GATED>
 __device__ __forceinline__ void gemm_float(const Gemm& a) {
     constexpr int THREADS = WM * WN * WARP, MF = BM / WM / 16, NF = BN / WN / 8;
     constexpr int STAGE = (BM + BN) * BK * 2;
-    extern __shared__ __align__(1024) uint8_t shared[];
+    extern __shared__ __align__(128) uint8_t shared[];
     uint32_t at = shared_address(shared);
     int first_column = blockIdx.x * BM, first_row = blockIdx.y * (GATED ? BN / 2 : BN);
     int warp = threadIdx.x / WARP, wm = warp % WM, wn = warp / WM;
@@ -252,13 +228,11 @@ __device__ __forceinline__ void gemm_float(const Gemm& a) {
     Sums<T, MF, NF, BN, WN> sums = {};
     for (int step = 0; step < steps; step++) {
         wait_copies<STAGES - 2>();
-        publish_shared();
         __syncthreads();
         uint32_t from = at + step % STAGES * STAGE;
-        sums.start(from, from + BM * BK * 2, wm);
         if (step + STAGES - 1 < steps) copy(step + STAGES - 1);
         commit_copies();
-        sums.finish_step(from, from + BM * BK * 2, wm, wn);
+        sums.multiply(from, from + BM * BK * 2, wm, wn);
     }
     sums.template finish<GATED>(a, first_column, first_row, wm, wn);
 }
@@ -275,8 +249,9 @@ __device__ __forceinline__ void gemm_float(const Gemm& a) {
 #define TILES(FUNCTION, L, NAME)                      \
     KERNEL(FUNCTION, L, NAME, small, 32, 64, 1, 4)    \
     KERNEL(FUNCTION, L, NAME, medium, 64, 64, 2, 2)   \
-    KERNEL(FUNCTION, L, NAME, large, 128, 128, LARGE_WM, LARGE_WN)
+    KERNEL(FUNCTION, L, NAME, large, 128, 128, 2, 4)
 #define QUANTIZED(L, NAME) TILES(gemm_quantized, L, NAME)
 FOR_QUANTIZED(QUANTIZED)
 TILES(gemm_float, __half, f16)
 TILES(gemm_float, __nv_bfloat16, bf16)
+#endif

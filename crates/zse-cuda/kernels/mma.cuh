@@ -17,7 +17,7 @@ __device__ __forceinline__ void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-// Lets Hopper's asynchronous units see what this thread wrote to shared memory; before a barrier.
+// Lets Hopper's asynchronous units see what this thread wrote or copied to shared memory; before a barrier.
 __device__ __forceinline__ void publish_shared() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

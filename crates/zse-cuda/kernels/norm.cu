@@ -1,7 +1,8 @@
 // Normalised rows, summed in f32 over the block's fixed tree. x, y: [rows, cols]; rms norms take runs
-// of `cols` numbers (a row, or a head). `q`, `s`, if given, take the result as q8 columns (quantize.cu).
+// of `cols` numbers (a row, or a head). `q`, `s`, if given, take the result as q8 columns (quantize.cu), `to` as tiles.
 // Floor: x read once, each output written once; at decode the latency of two reductions.
 #include "quantize.cuh"
+#include "tiles.cuh"
 
 // Runs of any length.
 extern "C" __global__ void rms_norm(const float* x, const float* weight, float eps, float* y, int cols) {
@@ -17,9 +18,9 @@ extern "C" __global__ void rms_norm(const float* x, const float* weight, float e
 
 constexpr int KEPT = 4;  // times 4 numbers of a row that a thread keeps in registers
 
-// Rows of whole groups of 32; `y` or `q` may be null.
+// Rows of whole groups of 32; `y`, `q` or tiles may be null.
 extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, float eps, float* y, uint8_t* q,
-                                         float2* s, int cols) {
+                                         float2* s, Tiles to, int cols) {
     __shared__ float scratch[32];
     const float4* weights = reinterpret_cast<const float4*>(weight);
     int chunks = cols / 4;
@@ -49,6 +50,7 @@ extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, fl
                    : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (y && inside) reinterpret_cast<float4*>(y + at)[c] = v;
         if (q) quantize_quarter(v, inside, q + at, s + at / 32, c, cols / 32);
+        if (to.at && inside) store_four(to, blockIdx.x, 4 * c, v);
     };
 #pragma unroll
     for (int i = 0; i < KEPT; i++)
@@ -57,6 +59,9 @@ extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, fl
         int c = base + threadIdx.x, from = min(c, chunks - 1);
         finish(c, row[from], weights[from]);
     }
+    // Steps are whole.
+    int c = chunks + threadIdx.x;
+    if (to.at && c < (cols + STEP - 1) / STEP * STEP / 4) store_four(to, blockIdx.x, 4 * c, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
 }
 
 extern "C" __global__ void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* y,

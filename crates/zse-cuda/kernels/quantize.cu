@@ -5,9 +5,12 @@
 // then the upper 16; `s` holds (scale, two 16-bit sums) for each group.
 // 16-bit rows: [n, pitch], zeros behind `cols`; f16 rows are scaled by a power of two so that none
 // overflows, which `scale` undoes.
+// Tiles: see tiles.cuh; 16-bit numbers for Hopper's products, scaled as rows are.
 // Floor: 4 bytes read a number, 1.25 (q8) or 2 written.
 #include "common.cuh"
+#include "mma.cuh"
 #include "quantize.cuh"
+#include "tiles.cuh"
 
 extern "C" __global__ void quantize_q8(const float* x, uint8_t* q, float2* s, int groups, int n) {
     wait_for_inputs();
@@ -28,22 +31,73 @@ extern "C" __global__ void to_bf16(const float* x, __nv_bfloat16* y, float* scal
     if (c < pitch) y[size_t(row) * pitch + c] = __float2bfloat16(c < cols ? x[size_t(row) * cols + c] : 0.0f);
 }
 
-extern "C" __global__ void to_f16(const float* x, __half* y, float* scale, int cols, int pitch) {
+// The exponent of a row's largest number, for a factor that makes it about 2^8: far from overflow, and from
+// what f16 cannot tell from 0. Whole blocks take part.
+__device__ __forceinline__ int exponent_of(const float* row, int cols) {
     __shared__ float scratch[32];
+    float top = 0.0f;
+    for (int c = threadIdx.x; c < cols; c += blockDim.x) top = fmaxf(top, fabsf(row[c]));
+    top = block_max(top, scratch);
+    int exponent = 0;
+    if (top > 0.0f && top < INFINITY) frexpf(top, &exponent);
+    // Rows so small that the factor would be infinite keep what f16 can tell of them: nothing.
+    return max(exponent, -100);
+}
+
+extern "C" __global__ void to_f16(const float* x, __half* y, float* scale, int cols, int pitch) {
     wait_for_inputs();
     let_next_start();
     int row = blockIdx.x;
     const float* from = x + size_t(row) * cols;
-    float top = 0.0f;
-    for (int c = threadIdx.x; c < cols; c += blockDim.x) top = fmaxf(top, fabsf(from[c]));
-    top = block_max(top, scratch);
-    // The largest becomes about 2^8: far from overflow, and from what f16 cannot tell from 0.
-    int exponent = 0;
-    if (top > 0.0f && top < INFINITY) frexpf(top, &exponent);
-    // Rows so small that the factor would be infinite keep what f16 can tell of them: nothing.
-    exponent = max(exponent, -100);
+    int exponent = exponent_of(from, cols);
     float down = ldexpf(1.0f, 8 - exponent);
     if (threadIdx.x == 0) scale[row] = ldexpf(1.0f, exponent - 8);
     for (int c = threadIdx.x; c < pitch; c += blockDim.x)
         y[size_t(row) * pitch + c] = __float2half(c < cols ? from[c] * down : 0.0f);
+}
+
+// What a product step of 16 takes of a column: two 16-byte chunks.
+template <class T>
+__device__ __forceinline__ void to_chunks(const float* x, const Tiles& to, int cols, int n, int step, int s,
+                                          float factor) {
+    bool groups = to.order == GROUPS, plain = to.order == PLAIN;
+    uint32_t a[4], b[4];
+#pragma unroll
+    for (int t = 0; t < 4; t++) {
+        int k = STEP * step + (plain ? 16 * s + 4 * t : groups ? 32 * t + 4 * s : 32 * (s / 2) + 8 * t + 4 * (s % 2));
+        float v[4];
+        if (cols % 4 == 0 && k < cols) {
+            *reinterpret_cast<float4*>(v) = *reinterpret_cast<const float4*>(x + k);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; i++) v[i] = k + i < cols ? x[k + i] : 0.0f;
+        }
+        a[t] = Mma<T>::pack(v[0] * factor, (groups ? v[2] : v[1]) * factor);
+        b[t] = Mma<T>::pack((groups ? v[1] : v[2]) * factor, v[3] * factor);
+    }
+    *reinterpret_cast<uint4*>(to.at + tile_chunk(n, step, s, 0, to.atoms)) =
+        plain ? make_uint4(a[0], b[0], a[1], b[1]) : make_uint4(a[0], a[1], a[2], a[3]);
+    *reinterpret_cast<uint4*>(to.at + tile_chunk(n, step, s, 1, to.atoms)) =
+        plain ? make_uint4(a[2], b[2], a[3], b[3]) : make_uint4(b[0], b[1], b[2], b[3]);
+}
+
+// blockIdx.y: columns; a thread for each step of 16 along k.
+extern "C" __global__ void tiles_bf16(const float* x, Tiles to, int cols) {
+    wait_for_inputs();
+    let_next_start();
+    int n = blockIdx.y, at = blockIdx.x * blockDim.x + threadIdx.x, steps = (cols + STEP - 1) / STEP;
+    if (at < 8 * steps) to_chunks<__nv_bfloat16>(x + size_t(n) * cols, to, cols, n, at / 8, at % 8, 1.0f);
+}
+
+// A block for each column.
+extern "C" __global__ void tiles_f16(const float* x, Tiles to, float* scale, int cols) {
+    wait_for_inputs();
+    let_next_start();
+    int n = blockIdx.x, steps = (cols + STEP - 1) / STEP;
+    const float* from = x + size_t(n) * cols;
+    int exponent = exponent_of(from, cols);
+    float down = ldexpf(1.0f, 8 - exponent);
+    if (threadIdx.x == 0) scale[n] = ldexpf(1.0f, exponent - 8);
+    for (int at = threadIdx.x; at < 8 * steps; at += blockDim.x)
+        to_chunks<__half>(from, to, cols, n, at / 8, at % 8, down);
 }

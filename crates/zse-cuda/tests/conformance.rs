@@ -3,8 +3,12 @@
 #![cfg(feature = "cuda")]
 
 use zse_cuda::CudaBackend;
-use zse_model::conformance::{Case, decoder_cases, nmse, op_cases};
+use zse_model::conformance::{
+    Case, DecoderSpec, Rng, batch, decoder, decoder_cases, nmse, op_cases, tolerance,
+};
+use zse_model::executor::{Budget, KvType};
 use zse_model::reference::Reference;
+use zse_quant::GgmlType;
 
 fn compare(cases: &[Case]) {
     let backends = [false, true].map(|portable| CudaBackend::with(0, portable).expect("a GPU"));
@@ -43,4 +47,45 @@ fn operations_agree_with_the_reference() {
 #[ignore = "needs a GPU"]
 fn decoders_agree_with_the_reference() {
     compare(&decoder_cases(7).expect("the suite builds its cases"));
+}
+
+/// Prompts that fill tiles of every size, the largest twice, of weights in every form that products read;
+/// `ff` so long that blocks share tiles.
+#[test]
+#[ignore = "needs a GPU"]
+fn prompts_agree_with_the_reference() {
+    let types = [
+        GgmlType::F16,
+        GgmlType::Bf16,
+        GgmlType::Q8_0,
+        GgmlType::Q4K,
+        GgmlType::Q6K,
+    ];
+    let mut rng = Rng::new(11);
+    let mut cases = Vec::new();
+    for ty in types {
+        let spec = DecoderSpec {
+            layers: 1,
+            width: 512,
+            ff: 2304,
+            ..DecoderSpec::small(ty)
+        };
+        let model = decoder(&spec, rng.bits()).expect("a model");
+        let budget = Budget {
+            kv_type: KvType::F32,
+            ..Budget::for_context(200, 2, 300)
+        };
+        let batches = [[6, 5], [13, 14], [40, 20], [90, 37], [180, 120]].map(|lens| {
+            let ids = lens.map(|n| rng.ids(n, spec.vocab));
+            batch(&model, &budget, &ids.each_ref().map(|ids| (&**ids, 0)))
+        });
+        cases.push(Case {
+            name: format!("prompts {}", ty.name()),
+            model,
+            budget,
+            batches: batches.into(),
+            tolerance: tolerance(ty),
+        });
+    }
+    compare(&cases);
 }

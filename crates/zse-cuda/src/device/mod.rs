@@ -28,7 +28,7 @@ struct Image {
 static IMAGES: &[Image] = &include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// The largest dynamic shared memory that a kernel asks for.
-const SHARED_LIMIT: i32 = 160 << 10;
+const SHARED_LIMIT: i32 = 196 << 10;
 
 /// A kernel's grid and block.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +73,8 @@ pub(crate) struct Device {
     kernels: HashMap<String, sys::CUfunction>,
     modules: Vec<sys::CUmodule>,
     pub(crate) multiprocessors: usize,
-    /// Whether kernels may start while the one before them ends.
-    overlap: bool,
+    /// Whether it runs Hopper's kernels, which may start while the one before them ends.
+    pub(crate) is_hopper: bool,
 }
 
 /// A context on a GPU, which memory must not outlive.
@@ -207,7 +207,7 @@ impl Device {
             kernels: HashMap::new(),
             modules: Vec::new(),
             multiprocessors: usize::try_from(context.multiprocessors).unwrap_or(1),
-            overlap: hopper,
+            is_hopper: hopper,
         };
         for image in IMAGES {
             let code = if hopper {
@@ -237,6 +237,10 @@ impl Device {
         // SAFETY: the module was loaded.
         unsafe { sys::cuModuleGetFunctionCount(&raw mut count, module) }
             .named("cuModuleGetFunctionCount")?;
+        if count == 0 {
+            // Kernels of the other path.
+            return Ok(());
+        }
         let mut functions = vec![MaybeUninit::<sys::CUfunction>::uninit(); count as usize];
         // SAFETY: there is room for `count` handles.
         unsafe { sys::cuModuleEnumerateFunctions(functions.as_mut_ptr().cast(), count, module) }
@@ -324,7 +328,7 @@ impl Device {
             sharedMemBytes: shape.shared,
             hStream: self.stream,
             attrs: &raw mut attribute,
-            numAttrs: u32::from(self.overlap),
+            numAttrs: u32::from(self.is_hopper),
         };
         // SAFETY: the caller's promise; the configuration lives to the end of the call.
         unsafe {

@@ -78,6 +78,8 @@ impl CudaExecutor {
         let weights = Weights::load(&device, &model)?;
         let kv = KvStore::new(&device, &model.program, budget)?;
         let work = device.allocate("intermediate results", plan.arena.bytes())?;
+        // Some of it is counters that are zero between launches.
+        device.clear(&work)?;
         let separator = separator(&model.program);
         let meta = Meta::new(&device, plan.words, groups, budget.block_len, separator)?;
         let best = device.pin(sample::WORDS * budget.max_outputs)?;

@@ -10,8 +10,9 @@ use super::meta::{self, Size};
 use crate::device::Arena;
 use crate::kv;
 use crate::ops::attention::{self, WIDEST};
+use crate::ops::gemm_hopper::Shared;
 use crate::ops::gemv::MOST;
-use crate::ops::quantize::{Columns, pitch16};
+use crate::ops::quantize::{Columns, Form, Narrowed};
 use crate::ops::sample;
 use crate::weights::Layout;
 
@@ -32,10 +33,12 @@ pub(super) struct Plan {
     pub(super) offsets: Vec<usize>,
     /// Columns rounded to 8 bits: q and s.
     pub(super) rounded: [usize; 2],
-    /// By value: whether it is read by products with quantized weights of the next step alone.
-    pub(super) only_rounded: Vec<bool>,
-    /// 16-bit rows and their scales.
+    /// By value: the form in which products read it at once, if nothing else reads it.
+    pub(super) only_products: Vec<Option<Form>>,
+    /// Columns in 16 bits and their scales.
     pub(super) narrow: [usize; 2],
+    /// Of products whose blocks share tiles: sums, and who has left theirs.
+    pub(super) shared: [usize; 2],
     /// Of a mixture, by pair: inner results, the same rounded (q, s), and what experts say.
     pub(super) mixture: [usize; 4],
     /// Products with the second matrix of a gated pair, where the two differ in layout.
@@ -54,6 +57,7 @@ pub(super) struct Plan {
 struct Sizes {
     rounded: [usize; 2],
     narrow: [usize; 2],
+    shared: [usize; 2],
     mixture: [usize; 4],
     apart: [usize; 1],
     splits: [usize; 2],
@@ -96,14 +100,15 @@ impl Plan {
                 .max_tokens
                 .min(budget.kv_blocks.max(budget.max_outputs)),
         };
-        let only_rounded = only_rounded(model, &steps);
+        let only_products = only_products(model, &steps);
         Self {
             steps,
             buffers,
             offsets,
             rounded: sizes.rounded.map(|b| arena.take(b)),
-            only_rounded,
+            only_products,
             narrow: sizes.narrow.map(|b| arena.take(b)),
+            shared: sizes.shared.map(|b| arena.take(b)),
             mixture: sizes.mixture.map(|b| arena.take(b)),
             apart: arena.take(sizes.apart[0]),
             splits: sizes.splits.map(|b| arena.take(b)),
@@ -114,30 +119,35 @@ impl Plan {
     }
 }
 
-/// Which values products with quantized weights read in the step after the one that makes them, and
-/// nothing else: there is one place for rounded columns.
-fn only_rounded(model: &Model, steps: &[Step]) -> Vec<bool> {
+/// In which form products of one step, that which makes a value or the next, read it, if nothing else does:
+/// there is one place for rounded columns, and one for narrowed ones.
+fn only_products(model: &Model, steps: &[Step]) -> Vec<Option<Form>> {
     let program = &model.program;
     let mut made = vec![0; program.values.len()];
-    let mut only = vec![true; program.values.len()];
-    only[program.output.value().index()] = false;
+    let mut reads: Vec<Option<(Form, usize)>> = vec![None; program.values.len()];
+    let mut others = vec![false; program.values.len()];
+    others[program.output.value().index()] = true;
     for (i, step) in steps.iter().enumerate() {
         for node in step.nodes().iter().map(|id| &program.nodes[id.index()]) {
-            let rounds = match node.op {
-                Op::Linear { weight, .. } => {
-                    Layout::of(model.weights.get(weight).ty).is_quantized()
-                }
-                _ => false,
+            let form = match node.op {
+                Op::Linear { weight, .. } => Form::of(Layout::of(model.weights.get(weight).ty)),
+                _ => None,
             };
-            for v in node.op.inputs().iter() {
-                only[v.index()] &= rounds && made[v.index()] + 1 == i;
+            for v in node.op.inputs().iter().map(|v| v.index()) {
+                let read = form.map(|form| (form, i - made[v]));
+                let differs = reads[v].is_some_and(|known| Some(known) != read);
+                others[v] |= differs || read.is_none_or(|(_, later)| later > 1);
+                reads[v] = read;
             }
             if let Some(out) = node.out {
                 made[out.index()] = i;
             }
         }
     }
-    only
+    let reads = reads.into_iter().zip(others);
+    reads
+        .map(|(read, other)| read.filter(|_| !other).map(|(form, _)| form))
+        .collect()
 }
 
 fn sizes(model: &Model, budget: &Budget) -> Sizes {
@@ -152,9 +162,12 @@ fn sizes(model: &Model, budget: &Budget) -> Sizes {
                 if layout(weight).is_quantized() {
                     grow(&mut sizes.rounded, Columns::bytes(n.min(MOST), cols));
                 }
-                if n > MOST && layout(weight) != Layout::F32 {
-                    let bytes = n.saturating_mul(2 * pitch16(cols));
-                    grow(&mut sizes.narrow, [bytes, 4 * n]);
+                if n > 1 && layout(weight) != Layout::F32 {
+                    grow(&mut sizes.narrow, Narrowed::bytes(n, cols));
+                    grow(
+                        &mut sizes.shared,
+                        Shared::bytes(n, program.tensor(weight).rows),
+                    );
                 }
             }
             Op::Attention { state, heads, .. } => {

@@ -5,9 +5,10 @@ use zse_model::program::{Act, NodeId, Op, ValueId};
 use super::run::Run;
 use crate::device::Ptr;
 use crate::error::CudaError;
+use crate::ops::gemm_hopper::Shared;
 use crate::ops::gemv::{Job, MOST, Weight};
-use crate::ops::quantize::Rows16;
-use crate::ops::{gemm, gemv, quantize};
+use crate::ops::quantize::{Form, Narrowed};
+use crate::ops::{gemm, gemm_hopper, gemv, quantize};
 use crate::weights::Layout;
 
 impl Run<'_> {
@@ -105,19 +106,36 @@ impl Run<'_> {
     /// Runs a product, its input brought into the form that it reads.
     pub(super) fn product(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
         let layout = job.weight.matrix.layout;
-        if layout == Layout::F32 || job.n <= MOST {
+        if layout == Layout::F32 || self.is_few(job.n) {
             if layout.is_quantized() {
                 self.round(x, job)?;
             }
             return gemv::gemv(self.device, job);
         }
-        let [rows, scale] = self.plan.narrow.map(|offset| self.at(offset));
-        let to = Rows16 { x: rows, scale };
-        let form = (x, layout == Layout::F16);
-        if self.narrowed != Some(form) {
-            quantize::narrow(self.device, layout, job.x, to, job.n, self.cols(x))?;
-            self.narrowed = Some(form);
+        let form = Form::of(layout).unwrap_or(Form::Bf16);
+        let [narrow, scale] = self.plan.narrow.map(|offset| self.at(offset));
+        let scaled = form == Form::F16 || !self.device.is_hopper;
+        let to = Narrowed {
+            x: narrow,
+            scale: if scaled { scale } else { Ptr::NULL },
+        };
+        if self.narrowed != Some((x, form)) {
+            quantize::narrow(self.device, form, job.x, to, job.n, self.cols(x))?;
+            self.narrowed = Some((x, form));
         }
-        gemm::gemm(self.device, job, to)
+        if !self.device.is_hopper {
+            return gemm::gemm(self.device, job, to);
+        }
+        let [parts, arrived] = self.plan.shared.map(|offset| self.at(offset));
+        gemm_hopper::gemm(self.device, job, to, Shared { parts, arrived })
+    }
+
+    /// Whether so many columns are multiplied without tensor cores.
+    pub(super) fn is_few(&self, n: usize) -> bool {
+        n <= if self.device.is_hopper {
+            MOST / 2
+        } else {
+            MOST
+        }
     }
 }

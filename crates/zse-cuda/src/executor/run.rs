@@ -14,10 +14,10 @@ use crate::device::{Device, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
 use crate::ops::attention::Scores;
-use crate::ops::gemv::MOST;
+use crate::ops::gemm_hopper::Tiles;
 use crate::ops::moe::Router;
 use crate::ops::norm::RmsNorm;
-use crate::ops::quantize::Columns;
+use crate::ops::quantize::{Columns, Form};
 use crate::ops::rope::Rotation;
 use crate::ops::{attention, elementwise, embed, kv, moe, norm, rope, rows, sample};
 
@@ -33,8 +33,8 @@ pub(super) struct Run<'a> {
     work: Ptr,
     /// The value whose columns are there rounded to 8 bits.
     pub(super) rounded: Option<ValueId>,
-    /// The value whose rows are there in 16 bits, and as which.
-    pub(super) narrowed: Option<(ValueId, bool)>,
+    /// The value whose columns are there in 16 bits, and how.
+    pub(super) narrowed: Option<(ValueId, Form)>,
 }
 
 impl<'a> Run<'a> {
@@ -142,13 +142,14 @@ impl<'a> Run<'a> {
             return Ok(nodes);
         };
         let (out, linears) = (self.out(nodes[0]), &nodes[1..]);
-        let quantized = |node: &NodeId| match *self.op(*node) {
-            Op::Linear { weight, .. } => self.weights.matrix(weight).layout.is_quantized(),
-            _ => false,
-        };
+        let form = linears.iter().find_map(|node| match *self.op(*node) {
+            Op::Linear { weight, .. } => Form::of(self.weights.matrix(weight).layout),
+            _ => None,
+        });
         let (n, cols) = (self.rows(x), self.cols(x));
-        let round = n <= MOST && linears.iter().any(quantized);
-        let only = round && self.plan.only_rounded[out.index()];
+        let round = self.is_few(n) && form == Some(Form::Groups);
+        let tiles = form.and_then(|form| self.tiles(form, n, cols));
+        let only = self.plan.only_products[out.index()].is_some() && (round || tiles.is_some());
         let norm = RmsNorm {
             x: self.value(x),
             weight: self.weights.vector(weight),
@@ -159,12 +160,23 @@ impl<'a> Run<'a> {
             } else {
                 Columns::default()
             },
+            tiles: tiles.unwrap_or_default(),
         };
         norm::rms_norm(self.device, &norm, n, cols)?;
         if round {
             self.rounded = Some(out);
         }
+        if let (Some(form), Some(_)) = (form, tiles) {
+            self.narrowed = Some((out, form));
+        }
         Ok(linears)
+    }
+
+    /// Where a norm of `n` rows leaves what products read as tiles, if they do.
+    fn tiles(&self, form: Form, n: usize, cols: usize) -> Option<Tiles> {
+        let fits = self.device.is_hopper && !self.is_few(n) && cols.is_multiple_of(32);
+        let at = self.at(self.plan.narrow[0]);
+        fits.then(|| Tiles::unscaled(at, form, n)).flatten()
     }
 
     fn node(&mut self, id: NodeId) -> Result<(), CudaError> {
@@ -245,7 +257,8 @@ impl<'a> Run<'a> {
                 let out = self.out(id);
                 let values = [self.value(q), self.value(out)];
                 let seqs = self.meta.sequences(state.group);
-                let few = self.rows(out) <= MOST && self.plan.only_rounded[out.index()];
+                let few = self.is_few(self.rows(out))
+                    && self.plan.only_products[out.index()] == Some(Form::Groups);
                 let rounded = few.then(|| self.columns());
                 if attention::attention(device, self.kv.ty, state, values, &seqs, &scores, rounded)?
                 {

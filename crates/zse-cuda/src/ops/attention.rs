@@ -17,6 +17,9 @@ const SPLIT: usize = 128;
 /// Blocks that fill a GPU: keys are split until there are so many.
 const BLOCKS: usize = 528;
 
+/// Threads that put the splits of a number together.
+const MERGERS: usize = 8;
+
 /// Rows of queries that a block of the tensor-core kernels takes at once.
 const TILE_ROWS: usize = 64;
 
@@ -195,7 +198,7 @@ pub(crate) fn attention(
         return Ok(false);
     }
     let (count, Columns { q, s }) = (splits as i32, rounded.unwrap_or_default());
-    let grid = Shape::plane(scores.heads, shape.tokens, dim as u32);
+    let grid = Shape::plane(scores.heads, shape.tokens, (MERGERS * dim) as u32);
     // SAFETY: as above; columns of all heads behind q and s, where they are not null.
     unsafe { launch!(device, "flash_merge", grid; arguments, count, q, s) }?;
     Ok(rounded.is_some())

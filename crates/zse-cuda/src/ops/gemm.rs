@@ -1,7 +1,7 @@
-//! `kernels/gemm.cu`: products with many columns.
+//! `kernels/gemm.cu`: products with many columns, on all but Hopper.
 
 use super::gemv::{Job, Product};
-use super::quantize::{Rows16, pitch16};
+use super::quantize::{Narrowed, pitch16};
 use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
 
@@ -45,7 +45,7 @@ struct Gemm {
 }
 
 /// Runs a product whose columns are the 16-bit rows `x`.
-pub(crate) fn gemm(device: &Device, job: &Job, x: Rows16) -> Result<(), CudaError> {
+pub(crate) fn gemm(device: &Device, job: &Job, x: Narrowed) -> Result<(), CudaError> {
     let matrix = &job.weight.matrix;
     let tile = TILES
         .iter()

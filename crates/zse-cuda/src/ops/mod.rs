@@ -8,6 +8,7 @@ pub(crate) mod attention;
 pub(crate) mod elementwise;
 pub(crate) mod embed;
 pub(crate) mod gemm;
+pub(crate) mod gemm_hopper;
 pub(crate) mod gemv;
 pub(crate) mod kv;
 pub(crate) mod moe;

@@ -1,5 +1,6 @@
 //! `kernels/norm.cu`.
 
+use super::gemm_hopper::Tiles;
 use super::quantize::Columns;
 use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
@@ -19,6 +20,8 @@ pub(crate) struct RmsNorm {
     pub(crate) y: Ptr,
     /// Takes the result rounded to 8 bits; then `cols` is a multiple of 32.
     pub(crate) rounded: Columns,
+    /// Takes the result in tiles; then `cols` is a multiple of 32.
+    pub(crate) tiles: Tiles,
 }
 
 /// Norms of `rows` runs of `cols` numbers.
@@ -34,6 +37,7 @@ pub(crate) fn rms_norm(
         eps,
         y,
         rounded: Columns { q, s },
+        tiles,
     } = *norm;
     let size = cols as i32;
     if !cols.is_multiple_of(32) {
@@ -43,8 +47,8 @@ pub(crate) fn rms_norm(
     }
     // A thread for each 4 numbers.
     let shape = Shape::line(rows, (cols / 4).next_multiple_of(32).min(1024) as u32);
-    // SAFETY: as above, and columns behind q and s; y or q and s may be null.
-    unsafe { launch!(device, "rms_norm_rows", shape; x, weight, eps, y, q, s, size) }
+    // SAFETY: as above, and columns behind q, s and tiles; each may be null.
+    unsafe { launch!(device, "rms_norm_rows", shape; x, weight, eps, y, q, s, tiles, size) }
 }
 
 /// Layer norms of `rows` rows of `cols` numbers; `bias` may be null.

@@ -1,5 +1,6 @@
 //! `kernels/quantize.cu`: activations in the forms that products read.
 
+use super::gemm_hopper::{self, Tiles};
 use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
 use crate::weights::Layout;
@@ -22,12 +23,44 @@ impl Columns {
     }
 }
 
-/// Rows of 16-bit numbers, `pitch` apart.
+/// In which 16-bit form products read activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// bf16 in the order of quantized weights.
+    Groups,
+    Bf16,
+    F16,
+}
+
+impl Form {
+    /// What products with such weights read; F32 ones read f32.
+    pub(crate) fn of(weights: Layout) -> Option<Self> {
+        match weights {
+            Layout::F32 => None,
+            Layout::F16 => Some(Self::F16),
+            Layout::Bf16 => Some(Self::Bf16),
+            _ => Some(Self::Groups),
+        }
+    }
+}
+
+/// Columns narrowed to 16 bits: tiles on Hopper (`kernels/tiles.cuh`), else rows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rows16 {
+pub(crate) struct Narrowed {
     pub(crate) x: Ptr,
-    /// The factor that each row lacks.
+    /// The factor that each column lacks; null: none does.
     pub(crate) scale: Ptr,
+}
+
+impl Narrowed {
+    /// Bytes of `x` and of `scale` for `n` columns of `cols` numbers.
+    pub(crate) fn bytes(n: usize, cols: usize) -> [usize; 2] {
+        let rows = n.saturating_mul(2 * pitch16(cols));
+        [
+            rows.max(gemm_hopper::tile_bytes(n, cols)),
+            n.saturating_mul(4),
+        ]
+    }
 }
 
 /// Numbers between rows of `cols` 16-bit numbers.
@@ -50,19 +83,21 @@ pub(crate) fn quantize_q8(
     unsafe { launch!(device, "quantize_q8", shape; x, to.q, to.s, groups, n) }
 }
 
-/// Narrows `n` rows of `cols` numbers to what `weights` multiply: f16 for F16, else bf16.
+/// Narrows `n` columns of `cols` numbers.
 pub(crate) fn narrow(
     device: &Device,
-    weights: Layout,
+    form: Form,
     x: Ptr,
-    to: Rows16,
+    to: Narrowed,
     n: usize,
     cols: usize,
 ) -> Result<(), CudaError> {
+    if device.is_hopper {
+        return tiles(device, form, x, to, n, cols);
+    }
     let pitch = pitch16(cols);
-    let sizes = [cols as i32, pitch as i32, n as i32];
-    let [cols, pitch32, rows] = sizes;
-    if weights == Layout::F16 {
+    let [cols, pitch32, rows] = [cols as i32, pitch as i32, n as i32];
+    if form == Form::F16 {
         let shape = Shape::line(n, 256);
         // SAFETY: n * cols numbers behind x, n * pitch behind `to`, n scales.
         return unsafe { launch!(device, "to_f16", shape; x, to.x, to.scale, cols, pitch32) };
@@ -70,4 +105,26 @@ pub(crate) fn narrow(
     let shape = Shape::plane(pitch.div_ceil(256), n, 256);
     // SAFETY: as above.
     unsafe { launch!(device, "to_bf16", shape; x, to.x, to.scale, cols, pitch32, rows) }
+}
+
+/// Narrows columns to tiles.
+fn tiles(
+    device: &Device,
+    form: Form,
+    x: Ptr,
+    to: Narrowed,
+    n: usize,
+    cols: usize,
+) -> Result<(), CudaError> {
+    let tiles = Tiles::new(to.x, form, n);
+    let threads = cols.div_ceil(128) * 8;
+    let cols = cols as i32;
+    if form == Form::F16 {
+        let shape = Shape::line(n, 256);
+        // SAFETY: n * cols numbers behind x, tiles of n columns behind `to`, n scales.
+        return unsafe { launch!(device, "tiles_f16", shape; x, tiles, to.scale, cols) };
+    }
+    let shape = Shape::plane(threads.div_ceil(128), n, 128);
+    // SAFETY: as above.
+    unsafe { launch!(device, "tiles_bf16", shape; x, tiles, cols) }
 }

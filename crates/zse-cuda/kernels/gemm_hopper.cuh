@@ -1,0 +1,299 @@
+// Products of a matrix [rows, cols] with more than a few columns on Hopper: y[t, r] = sum_k w[r, k] x[t, k].
+// Weights go from memory to registers, are unpacked there and multiplied by wgmma with activations that
+// bulk copies bring to shared memory (tiles.cuh); both are on their way while others are multiplied. (16-bit
+// weights by more than 128 columns: gemm_hopper_shared.cu.)
+// A block takes tiles of 64 * WGS rows (of gated products: half of them gate, half up) by N columns, a
+// warpgroup 64 of the rows. All tiles' steps along k are dealt out evenly, `per` to a block: a tile that
+// several blocks share is put together by the one that comes last, in the order of k (Stream-K, Osama et
+// al. 2023, arXiv:2301.03598, without waiting).
+// Floor: 2 * n * rows * cols over the bf16 rate, or the bytes of the matrix over bandwidth.
+#pragma once
+#include "bulk.cuh"
+#include "gemv.cuh"
+#include "tiles.cuh"
+#include "wgmma.cuh"
+
+struct Gemm {
+    Product p;           // xq, xs, x, route and n of experts are not used
+    const uint8_t* x;    // activations in tiles of 16 bits
+    const float* scale;  // [n]: factor on each column, or null
+    float* parts;        // sums of shared tiles: two for each block
+    int* arrived;        // for each tile and warpgroup: blocks that have left theirs; 0 before and after
+    int atoms;           // columns of x / 8
+    int steps;           // along k
+    int per;             // steps of a block
+};
+
+// A thread's weights of 64 rows by one step: of rows `lane / 4` and that + 8 of its warp.
+template <class L>
+struct Weights {
+    using Number = __nv_bfloat16;
+    static constexpr bool DIRECT = false;
+    typename L::Raw raw[2];
+
+    // Units that a row is loaded in: groups.
+    __device__ __forceinline__ static int units(int cols) { return cols / 32; }
+
+    // `row`: the first units of two rows.
+    __device__ __forceinline__ void fetch(const Matrix& a, const Matrix& b, const uint32_t (&row)[2], int step) {
+        uint32_t g = min(4 * step + int(threadIdx.x) % 4, units(a.cols) - 1);
+        raw[0] = L::load(a, row[0] + g);
+        raw[1] = L::load(b, row[1] + g);
+    }
+
+    // Levels of bytes 0 and 2 of a word.
+    __device__ __forceinline__ static __nv_bfloat162 levels(uint32_t word) {
+        // On top of 128, which has 7 bits below it; a byte's upper bit takes another 128 away.
+        uint32_t on = (word & 0x007f007fu) | 0x43004300u;
+        uint32_t off = L::SIGNED ? (word & 0x00800080u) | 0x43004300u : 0x43004300u + 0x00010001u * L::ZERO;
+        return __hsub2(reinterpret_cast<__nv_bfloat162&>(on), reinterpret_cast<__nv_bfloat162&>(off));
+    }
+
+    // The operands of four products of 16 along k.
+    __device__ __forceinline__ void unpack(int half, int step, int cols, uint32_t (&a)[4][4]) const {
+        int at = min(4 * step + int(threadIdx.x) % 4, cols / 32 - 1);
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            Group g;
+            L::group(raw[r], at, g);
+            int of = L::SPLIT ? half : 0;
+            __nv_bfloat162 w = __float2bfloat162_rn(g.w[of]), m = __float2bfloat162_rn(L::MIN ? g.m[of] : 0.0f);
+#pragma unroll
+            for (int s = 0; s < 4; s++)
+#pragma unroll
+                for (int odd = 0; odd < 2; odd++) {
+                    __nv_bfloat162 v = levels(uint32_t(g.q[4 * half + s]) >> (8 * odd));
+                    v = L::MIN ? __hfma2(v, w, m) : __hmul2(v, w);
+                    a[s][2 * odd + r] = reinterpret_cast<uint32_t&>(v);
+                }
+        }
+    }
+};
+
+// 16-bit weights are operands as they are: they stay until they are multiplied.
+template <class T>
+struct Direct {
+    using Number = T;
+    static constexpr bool DIRECT = true;
+    uint4 raw[2][4];
+
+    // Units that a row is loaded in: 16 bytes.
+    __device__ __forceinline__ static int units(int cols) { return (cols + 7) / 8; }
+
+    // `row`: the first units of two rows.
+    __device__ __forceinline__ void fetch(const Matrix& a, const Matrix& b, const uint32_t (&row)[2], int step) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t at = min(16 * step + 4 * i + int(threadIdx.x) % 4, units(a.cols) - 1);
+            raw[0][i] = stream16(a.q + size_t(row[0] + at) * 16);
+            raw[1][i] = stream16(b.q + size_t(row[1] + at) * 16);
+        }
+    }
+
+    __device__ __forceinline__ void unpack(int half, int, int, uint32_t (&a)[4][4]) const {
+#pragma unroll
+        for (int s = 0; s < 4; s++)
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                const uint4& v = raw[r][2 * half + s / 2];
+                a[s][r] = s % 2 ? v.z : v.x;
+                a[s][2 + r] = s % 2 ? v.w : v.y;
+            }
+    }
+};
+
+template <>
+struct Weights<__half> : Direct<__half> {};
+template <>
+struct Weights<__nv_bfloat16> : Direct<__nv_bfloat16> {};
+
+// Where a thread's weights begin, which moves on from step to step and from tile to tile.
+template <class Tile, int WGS, bool GATED>
+struct Cursor {
+    uint32_t row[2];  // in units
+    int tile, step;
+
+    __device__ __forceinline__ void to_tile(const Gemm& a, int columns) {
+        int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, last = a.p.w.rows - 1;
+        int first = (tile / columns * WGS * 4 + warp) * (GATED ? 8 : 16) + lane / 4;
+        row[0] = min(first, last) * Tile::units(a.p.w.cols);
+        row[1] = GATED ? row[0] : min(first + 8, last) * Tile::units(a.p.w.cols);
+    }
+
+    __device__ __forceinline__ void advance(const Gemm& a, int columns) {
+        if (++step < a.steps) return;
+        step = 0;
+        tile++;
+        to_tile(a, columns);
+    }
+};
+
+// Leaves a part of a shared tile's sums, and tells whether it was the last; then `c` holds those of all.
+template <int WGS, int LEN>
+__device__ __forceinline__ bool put_together(const Gemm& a, int tile, int slot, float (&c)[LEN]) {
+    __shared__ int before[WGS];
+    int group = threadIdx.x / 128, lane = threadIdx.x % 128;
+    auto at = [&](int slot) { return a.parts + (size_t(slot) * WGS + group) * LEN * 128 + lane; };
+    float* own = at(slot);
+#pragma unroll
+    for (int i = 0; i < LEN; i++) __stcg(own + i * 128, c[i]);
+    __threadfence();
+    sync_threads_of(1 + group, 128);
+    int first = tile * a.steps / a.per, last = ((tile + 1) * a.steps - 1) / a.per;
+    int* arrived = a.arrived + tile * WGS + group;
+    if (lane == 0) {
+        before[group] = atomicAdd(arrived, 1);
+        if (before[group] == last - first) *arrived = 0;
+    }
+    sync_threads_of(1 + group, 128);
+    if (before[group] != last - first) return false;
+    __threadfence();
+#pragma unroll
+    for (int i = 0; i < LEN; i++) c[i] = 0.0f;
+    for (int block = first; block <= last; block++) {
+        // The first of a block's two places is that of the tile it begins with.
+        const float* from = at(2 * block + (block * a.per / a.steps != tile));
+#pragma unroll
+        for (int i = 0; i < LEN; i++) c[i] += __ldcg(from + i * 128);
+    }
+    return true;
+}
+
+// Sums begin with what is added to the product, in the block that multiplies the tile's `first` step: so it is
+// read all at once. Scaled sums get it at the end.
+template <int N, bool GATED, int LEN>
+__device__ __forceinline__ void begin_tile(const Gemm& a, float (&c)[LEN], bool first, int first_row, int first_column) {
+    const float* add = GATED || !first || a.scale ? nullptr : a.p.add;
+    int lane = threadIdx.x % WARP, rows = a.p.w.rows;
+#pragma unroll
+    for (int i = 0; i < LEN; i++) {
+        int t = first_column + i / 4 * 8 + lane % 4 * 2 + i % 2, row = first_row + lane / 4 + i / 2 % 2 * 8;
+        c[i] = add && t < a.p.n && row < rows ? add[size_t(t) * rows + row] : 0.0f;
+    }
+}
+
+template <int N, bool GATED, int LEN>
+__device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN], int first_row, int first_column) {
+    const Product& p = a.p;
+    int lane = threadIdx.x % WARP, rows = p.w.rows;
+#pragma unroll
+    for (int r = 0; r < (GATED ? 1 : 2); r++) {
+        int row = first_row + lane / 4 + 8 * r;
+        if (row >= rows) continue;
+        float bias = p.bias ? p.bias[row] : 0.0f, up_bias = GATED && p.up_bias ? p.up_bias[row] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < N / 4; i++) {
+            int t = first_column + i / 2 * 8 + lane % 4 * 2 + i % 2, e = i / 2 * 4 + i % 2;
+            if (t >= p.n) continue;
+            float scale = a.scale ? a.scale[t] : 1.0f;
+            size_t at = size_t(t) * rows + row;
+            float v = fmaf(c[e + 2 * r], scale, bias);
+            if (GATED) v = activate(p.act, v) * fmaf(c[e + 2], scale, up_bias);
+            else if (p.add && a.scale) v += p.add[at];
+            p.y[at] = v;
+        }
+    }
+}
+
+// DEPTH: steps of weights on their way. STAGES: steps of activations in shared memory.
+template <class L, int N, int WGS, int DEPTH, int STAGES, bool GATED>
+__device__ __forceinline__ void gemm(const Gemm& a) {
+    constexpr int HALF = N * 128, STAGE = 2 * HALF, WARPS = 4 * WGS, TILE_ROWS = GATED ? 32 * WGS : 64 * WGS;
+    extern __shared__ __align__(1024) uint8_t shared[];
+    __shared__ uint64_t full[STAGES], empty[STAGES];
+    int columns = (a.p.n + N - 1) / N, tiles = (a.p.w.rows + TILE_ROWS - 1) / TILE_ROWS * columns;
+    int begin = blockIdx.x * a.per, end = min(begin + a.per, tiles * a.steps);
+    uint32_t x = shared_address(shared);
+    let_next_start();
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++) {
+            start_barrier(full + i, 1);
+            start_barrier(empty + i, WARPS);
+        }
+        publish_barriers();
+    }
+    __syncthreads();
+
+    int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    auto copy = [&](int u) {
+        int stage = (u - begin) % STAGES, tile = u / a.steps, step = u % a.steps;
+        expect_bytes(full + stage, STAGE);
+        const uint8_t* from = a.x + (size_t(2 * step) * a.atoms + tile % columns * (N / 8)) * 1024;
+        copy_bulk(x + stage * STAGE, from, HALF, full + stage);
+        copy_bulk(x + stage * STAGE + HALF, from + size_t(a.atoms) * 1024, HALF, full + stage);
+    };
+
+    using Tile = Weights<L>;
+    Tile weights[DEPTH];
+    const Matrix& second = GATED ? a.p.up : a.p.w;
+    Cursor<Tile, WGS, GATED> next = {{}, begin / a.steps, begin % a.steps};
+    next.to_tile(a, columns);
+#pragma unroll
+    for (int d = 0; d < DEPTH; d++) {
+        weights[d].fetch(a.p.w, second, next.row, next.step);
+        next.advance(a, columns);
+    }
+    wait_for_inputs();
+    if (threadIdx.x == 0)
+        for (int u = begin; u < min(begin + STAGES, end); u++) copy(u);
+    float c[N / 2];
+    uint32_t low[4][4], high[4][4];
+    int tile = begin / a.steps, step = begin % a.steps;
+    auto row_of = [&](int tile) { return tile / columns * TILE_ROWS + warp * (GATED ? 8 : 16); };
+    begin_tile<N, GATED>(a, c, step == 0, row_of(tile), tile % columns * N);
+    for (int base = begin; base < end; base += DEPTH) {
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+            int u = base + d;
+            if (u >= end) break;
+            int i = u - begin, stage = i % STAGES;
+            uint32_t at = x + stage * STAGE;
+            weights[d].unpack(0, step, a.p.w.cols, low);
+            wait_barrier(full + stage, i / STAGES % 2);
+            fence_warpgroup();
+#pragma unroll
+            for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], descriptor(at + 32 * s));
+            commit_warpgroup();
+            weights[d].unpack(1, step, a.p.w.cols, high);
+            if (!Tile::DIRECT) {
+                weights[d].fetch(a.p.w, second, next.row, next.step);
+                next.advance(a, columns);
+            }
+            fence_warpgroup();
+#pragma unroll
+            for (int s = 0; s < 4; s++)
+                Warpgroup<typename Tile::Number, N>::run(c, high[s], descriptor(at + HALF + 32 * s));
+            commit_warpgroup();
+            // What the step before was multiplied with gives way to what comes STAGES after it.
+            if (threadIdx.x == 0 && i && u - 1 + STAGES < end) {
+                wait_barrier(empty + (i - 1) % STAGES, (i - 1) / STAGES % 2);
+                copy(u - 1 + STAGES);
+            }
+            __syncwarp();
+            wait_warpgroup<0>();
+            if (lane == 0) arrive(empty + stage);
+            if (Tile::DIRECT) {
+                weights[d].fetch(a.p.w, second, next.row, next.step);
+                next.advance(a, columns);
+            }
+            if (++step < a.steps && u + 1 < end) continue;
+            settle(c);
+            bool whole = tile * a.steps >= begin && step == a.steps;
+            if (whole || put_together<WGS>(a, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
+                store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
+            }
+            step = 0;
+            tile++;
+            begin_tile<N, GATED>(a, c, u + 1 < end, row_of(tile), tile % columns * N);
+        }
+    }
+}
+
+#define GEMM(L, NAME, N, WGS, DEPTH, STAGES)                                                                      \
+    extern "C" __global__ void __launch_bounds__(128 * WGS, 1) gemm_##NAME##_##N(const __grid_constant__ Gemm a) { \
+        gemm<L, N, WGS, DEPTH, STAGES, false>(a);                                                                 \
+    }                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(128 * WGS, 1)                                               \
+        gemm_gated_##NAME##_##N(const __grid_constant__ Gemm a) {                                                 \
+        gemm<L, N, WGS, DEPTH, STAGES, true>(a);                                                                  \
+    }

@@ -1,0 +1,17 @@
+// Products of up to 64 columns on Hopper: see gemm_hopper.cuh. Limited by memory: weights are on their way
+// one or two steps ahead in each of 16 warps.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "gemm_hopper.cuh"
+
+#define QUANTIZED(L, NAME)     \
+    GEMM(L, NAME, 16, 4, 2, 8) \
+    GEMM(L, NAME, 32, 4, 2, 8) \
+    GEMM(L, NAME, 64, 4, 1, 6)
+#define FLOAT(L, NAME)         \
+    GEMM(L, NAME, 16, 4, 1, 8) \
+    GEMM(L, NAME, 32, 4, 1, 8) \
+    GEMM(L, NAME, 64, 4, 1, 6)
+FOR_QUANTIZED(QUANTIZED)
+FLOAT(__half, f16)
+FLOAT(__nv_bfloat16, bf16)
+#endif
