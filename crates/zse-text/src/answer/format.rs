@@ -1,5 +1,7 @@
 //! Which family a model is of, and so how it writes calls and thoughts.
 
+use std::collections::HashSet;
+
 use super::form::Form;
 use super::schemas::Schemas;
 use super::{
@@ -176,6 +178,7 @@ impl AnswerFormat {
             wait: None,
             schemas: Schemas::default(),
             function: String::new(),
+            arguments: HashSet::new(),
         }
     }
 }

@@ -20,6 +20,8 @@ mod schemas;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use cursor::{Miss, ObjectEnd};
 use form::{Argument, Form, Head, Tail, Written};
 pub use format::{AnswerFormat, Family};
@@ -61,6 +63,8 @@ pub struct AnswerReader {
     schemas: Schemas,
     /// The function that is called.
     function: String,
+    /// The arguments that it has so far, where they come one by one.
+    arguments: HashSet<String>,
 }
 
 /// What is waited for.
@@ -330,6 +334,7 @@ impl AnswerReader {
             }
             Ok(Head::Arguments { name, at }) if self.has_tools => {
                 self.function.clone_from(&name);
+                self.arguments.clear();
                 self.call(name, pieces);
                 self.enter(start + at, State::List(0))
             }
@@ -371,7 +376,12 @@ impl AnswerReader {
     fn argument(&mut self, before: usize, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
         let end = if before == 0 { "{}" } else { "}" };
         let (text, at, state) = match self.form.argument(&self.held) {
+            // The first of a name counts: an object has it once.
+            Ok(Argument::Next { name, at, .. }) if self.arguments.contains(&name) => {
+                return self.enter(at, State::List(before));
+            }
             Ok(Argument::Next { name, value, at }) => {
+                self.arguments.insert(name.clone());
                 let value = match value {
                     Written::Json(value) => value,
                     Written::Plain(text) => self.schemas.json(&self.function, &name, &text),

@@ -206,6 +206,13 @@ fn answers() -> Vec<Sample> {
         ),
         (
             QwenCoder,
+            "<function=f><parameter=a>x</parameter><parameter=a>y</parameter></function>",
+            "",
+            "",
+            &[("f", "{\"a\": \"x\"}")],
+        ),
+        (
+            QwenCoder,
             "<tool_call>\n<function=f>\n<parameter=a>\nnever ends",
             "",
             "",
