@@ -9,8 +9,8 @@ const LONGEST: usize = 4096;
 pub(super) enum Miss {
     /// What is there may become it.
     More,
-    /// What is there may become it, but not before this has come.
-    Until(&'static str),
+    /// What is there may become it, but not before one of these has come.
+    Until(&'static [&'static str]),
     /// What is there begins an argument in Python, whose end has not come.
     Literal,
     /// It is something else.

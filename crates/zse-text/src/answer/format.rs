@@ -176,6 +176,8 @@ impl AnswerFormat {
             bare: if has_tools { form.bare() } else { &[] },
             calls: 0,
             wait: None,
+            #[cfg(test)]
+            looked: 0,
             schemas: Schemas::default(),
             function: String::new(),
             arguments: HashSet::new(),

@@ -60,6 +60,9 @@ pub struct AnswerReader {
     calls: usize,
     /// What has to come before there is anything to do, and from where it is looked for.
     wait: Option<(Wait, usize)>,
+    /// Bytes that were looked at, as often as they were.
+    #[cfg(test)]
+    looked: usize,
     schemas: Schemas,
     /// The function that is called.
     function: String,
@@ -70,7 +73,7 @@ pub struct AnswerReader {
 /// What is waited for.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
-    Mark(&'static str),
+    Marks(&'static [&'static str]),
     Argument(ArgumentEnd),
 }
 
@@ -130,6 +133,10 @@ impl AnswerReader {
         if self.is_waiting() && !is_end {
             return false;
         }
+        #[cfg(test)]
+        {
+            self.looked += self.held.len();
+        }
         match self.state {
             State::Text => self.text(is_end, pieces),
             State::Thought => self.thought(is_end, pieces),
@@ -153,8 +160,12 @@ impl AnswerReader {
             return false;
         };
         let new = &self.held[*from..];
+        #[cfg(test)]
+        {
+            self.looked += new.len();
+        }
         let has_come = match wait {
-            Wait::Mark(mark) => new.contains(*mark),
+            Wait::Marks(marks) => marks.iter().any(|mark| new.contains(mark)),
             Wait::Argument(end) => end.find(new).is_some(),
         };
         if has_come {
@@ -163,7 +174,7 @@ impl AnswerReader {
         }
         // It may have come in part.
         let part = match wait {
-            Wait::Mark(mark) => mark.len() - 1,
+            Wait::Marks(marks) => part_of(marks),
             Wait::Argument(_) => 0,
         };
         let end = self.held.len().saturating_sub(part);
@@ -175,15 +186,13 @@ impl AnswerReader {
     fn wait_for(&mut self, miss: Miss) -> bool {
         self.wait = match miss {
             Miss::More | Miss::No => None,
-            Miss::Until(mark) => Some((Wait::Mark(mark), 0)),
+            // What is there has been looked at, but for what may be a part.
+            Miss::Until(marks) => {
+                let from = self.held.len().saturating_sub(part_of(marks));
+                Some((Wait::Marks(marks), self.held.floor_char_boundary(from)))
+            }
             Miss::Literal => Some((Wait::Argument(ArgumentEnd::default()), 0)),
         };
-        if let (Some((Wait::Mark(mark), from)), end) = (&mut self.wait, self.held.len()) {
-            // What is there has been looked at.
-            *from = self
-                .held
-                .floor_char_boundary((end + 1).saturating_sub(mark.len()));
-        }
         false
     }
 
@@ -422,6 +431,12 @@ impl AnswerReader {
             }
         }
     }
+}
+
+/// How many bytes of one of `marks` may have come without the mark, at most.
+fn part_of(marks: &[&str]) -> usize {
+    let longest = marks.iter().map(|mark| mark.len()).max();
+    longest.unwrap_or(0).saturating_sub(1)
 }
 
 /// How many bytes at the end of `text` are the beginning of `mark`.
