@@ -329,6 +329,13 @@ impl AnswerReader {
             THINK => Ok(Head::Thought { at: 0 }),
             mark => self.form.head(mark, text, is_end),
         };
+        let head = match head {
+            Ok(Head::MaybeArguments { name, at }) => match self.schemas.has(&name) {
+                true => Ok(Head::Arguments { name, at }),
+                false => Err(Miss::No),
+            },
+            head => head,
+        };
         match head {
             Err(miss) if miss != Miss::No && !is_end => self.wait_for(miss),
             Err(_) => {
@@ -360,6 +367,7 @@ impl AnswerReader {
             Ok(
                 Head::Call { at, .. }
                 | Head::Arguments { at, .. }
+                | Head::MaybeArguments { at, .. }
                 | Head::Whole { at, .. }
                 | Head::Text { at },
             ) => {

@@ -21,6 +21,11 @@ impl Schemas {
         Self(schemas.collect())
     }
 
+    /// Whether there is a function of this name.
+    pub(super) fn has(&self, function: &str) -> bool {
+        self.0.contains_key(function)
+    }
+
     /// An argument as JSON: a string where the schema says so, and where it is nothing else.
     pub(super) fn json(&self, function: &str, name: &str, text: &str) -> String {
         let root = self.0.get(function).unwrap_or(&Value::Null);

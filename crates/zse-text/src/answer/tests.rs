@@ -8,7 +8,9 @@ use super::*;
 type Found = (String, String, Vec<(String, String)>);
 
 fn read(family: Family, pieces: &[&str]) -> Found {
-    read_by(AnswerFormat::of_family(family).reader(true, false), pieces)
+    let tools = [serde_json::json!({ "type": "function", "function": { "name": "known" } })];
+    let reader = AnswerFormat::of_family(family).reader(true, false);
+    read_by(reader.with_tools(&tools), pieces)
 }
 
 fn read_by(mut reader: AnswerReader, pieces: &[&str]) -> Found {
@@ -187,6 +189,37 @@ fn answers() -> Vec<Sample> {
             &[("f", "{\"a\": 1}")],
         ),
         (LlamaPython, "[f(a=1, b=\"x", "", "", &[("f", "{\"a\": 1")]),
+        (
+            LlamaPython,
+            "[f(größe=1, $filter='a', user id=\"\"\"b \"c\", )\"\"\", größe=2)]",
+            "",
+            "",
+            &[(
+                "f",
+                "{\"größe\": 1, \"$filter\": \"a\", \"user id\": \"b \\\"c\\\", )\"}",
+            )],
+        ),
+        (
+            LlamaPython,
+            "<|python_tag|>df.plot(kind='bar')",
+            "<|python_tag|>df.plot(kind='bar')",
+            "",
+            &[],
+        ),
+        (
+            LlamaPython,
+            "<|python_tag|>known(a=1)",
+            "",
+            "",
+            &[("known", "{\"a\": 1}")],
+        ),
+        (
+            LlamaPython,
+            "[f(x, y=1)] or [f(g(x)=1)]",
+            "[f(x, y=1)] or [f(g(x)=1)]",
+            "",
+            &[],
+        ),
         (
             QwenCoder,
             "<think>Hm.</think>So.\n<tool_call>\n<function=f>\n<parameter=a>\n\nif 1 < 2:\n\n</parameter>\n<parameter=n>\n12\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
@@ -482,6 +515,7 @@ fn words() -> impl Strategy<Value = String> {
         "[f(a=",
         "f(a=",
         "'x, )'",
+        "\"\"\"",
         "(",
         ")",
         "<|python_start|>",
