@@ -155,6 +155,7 @@ impl<'a> Rules<'a> {
     /// If it has a name that cannot be written.
     fn key(&self, name: &str, is_top: bool) -> Result<String, GrammarError> {
         if !self.notation.has_name(name, is_top) {
+            let name: String = name.chars().take(64).collect();
             return Err(GrammarError::Invalid(format!(
                 "the parameter name {name:?} cannot be written in this model's form of calls"
             )));
