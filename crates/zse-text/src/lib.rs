@@ -37,6 +37,7 @@ mod grammar;
 mod merge;
 mod partition;
 mod pattern;
+mod schema;
 mod special;
 mod stop;
 mod string_table;

@@ -9,8 +9,8 @@ const LONGEST: usize = 4096;
 pub(super) enum Miss {
     /// What is there may become it.
     More,
-    /// What is there may become it, but not before this has come.
-    Until(&'static str),
+    /// What is there may become it, but not before one of these has come.
+    Until(&'static [&'static str]),
     /// What is there begins an argument in Python, whose end has not come.
     Literal,
     /// It is something else.
@@ -88,6 +88,14 @@ impl<'a> Cursor<'a> {
         Ok(&rest[..length])
     }
 
+    /// What is before the first character of which `ends` is true.
+    pub(super) fn before(&mut self, ends: impl Fn(char) -> bool) -> Result<&'a str, Miss> {
+        let rest = self.rest();
+        let length = rest.find(ends).ok_or_else(|| self.more())?;
+        self.at += length;
+        Ok(&rest[..length])
+    }
+
     /// A string of JSON.
     pub(super) fn string(&mut self) -> Result<String, Miss> {
         let start = self.at;
@@ -110,14 +118,9 @@ impl<'a> Cursor<'a> {
 
     /// The name of a function or of a parameter, which ends before anything else.
     pub(super) fn name(&mut self) -> Result<&'a str, Miss> {
-        let rest = self.rest();
-        let length = rest.find(|c| !is_part_of_name(c));
-        match length.ok_or_else(|| self.more())? {
-            0 => Err(Miss::No),
-            length => {
-                self.at += length;
-                Ok(&rest[..length])
-            }
+        match self.before(|c| !is_part_of_name(c))? {
+            "" => Err(Miss::No),
+            name => Ok(name),
         }
     }
 

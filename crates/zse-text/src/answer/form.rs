@@ -56,6 +56,8 @@ pub(super) enum Head {
     },
     /// A call, whose arguments begin one by one at `at`.
     Arguments { name: String, at: usize },
+    /// The same, if there is a function of that name; else text like any other.
+    MaybeArguments { name: String, at: usize },
     /// A thought.
     Thought { at: usize },
     /// Text; what is before it is no part of the answer.

@@ -1,5 +1,7 @@
 //! Which family a model is of, and so how it writes calls and thoughts.
 
+use std::collections::HashSet;
+
 use super::form::Form;
 use super::schemas::Schemas;
 use super::{
@@ -174,8 +176,11 @@ impl AnswerFormat {
             bare: if has_tools { form.bare() } else { &[] },
             calls: 0,
             wait: None,
+            #[cfg(test)]
+            looked: 0,
             schemas: Schemas::default(),
             function: String::new(),
+            arguments: HashSet::new(),
         }
     }
 }

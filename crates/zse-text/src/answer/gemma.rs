@@ -37,19 +37,19 @@ impl Form for Gemma {
 
     fn head(&self, mark: &str, text: &str, is_end: bool) -> Result<Head, Miss> {
         let mut cursor = Cursor::new(text);
-        let (end, quote) = match mark {
+        let (end, ends, quote): (_, &[&str], _) = match mark {
             THOUGHT => {
                 cursor.space();
                 cursor.expect("thought")?;
                 return Ok(Head::Thought { at: cursor.at });
             }
-            CALL => (CALL_END, QUOTE),
-            _ => (END_OF_FUNCTION_GEMMA, ESCAPE),
+            CALL => (CALL_END, &[CALL_END], QUOTE),
+            _ => (END_OF_FUNCTION_GEMMA, &[END_OF_FUNCTION_GEMMA], ESCAPE),
         };
         let (body, at) = match text.find(end) {
             Some(at) => (&text[..at], at + end.len()),
             None if is_end => (text, text.len()),
-            None => return Err(Miss::Until(end)),
+            None => return Err(Miss::Until(ends)),
         };
         let (name, arguments) = call(body.trim(), quote).ok_or(Miss::No)?;
         Ok(Head::Whole {

@@ -34,7 +34,7 @@ impl Form for Hermes {
         let (body, at) = match text.find(TOOL_CALL_CLOSE) {
             Some(at) => (&text[..at], at + TOOL_CALL_CLOSE.len()),
             None if is_end => (text, text.len()),
-            None => return Err(Miss::Until(TOOL_CALL_CLOSE)),
+            None => return Err(Miss::Until(&[TOOL_CALL_CLOSE])),
         };
         let call = call(body).ok_or(Miss::No)?;
         Ok(Head::Whole {
@@ -54,8 +54,7 @@ impl Form for Hermes {
             }),
             (_, Some(_)) => Ok(Tail::Text { at: object }),
             (_, None) if is_end => Ok(Tail::Text { at: object }),
-            // Both end so.
-            (_, None) => Err(Miss::Until("tool_call>")),
+            (_, None) => Err(Miss::Until(&[TOOL_CALL_CLOSE, TOOL_CALL_OPEN])),
         }
     }
 }

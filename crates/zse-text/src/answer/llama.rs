@@ -6,9 +6,10 @@
 //! [calculator(expression="2 + 2")]
 //! ```
 
-use super::cursor::{Cursor, Miss, is_name};
+use super::cursor::{Cursor, Miss};
 use super::form::{Argument, Form, Head, Tail, Written};
 use super::python::{ArgumentEnd, literal};
+use crate::grammar::{is_no_part_of_python_name, is_python_name};
 
 pub(super) struct Llama;
 
@@ -25,10 +26,10 @@ impl Form for Llama {
         &['{', '[']
     }
 
-    fn head(&self, _: &str, text: &str, _: bool) -> Result<Head, Miss> {
+    fn head(&self, mark: &str, text: &str, _: bool) -> Result<Head, Miss> {
         let mut cursor = Cursor::new(text);
         cursor.space();
-        cursor.skip("[")?;
+        let is_list = cursor.skip("[")?;
         cursor.space();
         if cursor.peek("{")? {
             let name = cursor.call_object()?;
@@ -43,11 +44,17 @@ impl Form for Llama {
         // Else it is text with a list in it, or a program.
         cursor.space();
         if !cursor.peek(")")? {
-            cursor.name()?;
-            cursor.space();
+            let argument = cursor.before(is_no_part_of_python_name)?;
             cursor.expect("=")?;
+            if !is_python_name(argument) {
+                return Err(Miss::No);
+            }
         }
-        Ok(Head::Arguments { name, at })
+        // A program may stand behind the mark, too.
+        Ok(match is_list || mark.is_empty() {
+            true => Head::Arguments { name, at },
+            false => Head::MaybeArguments { name, at },
+        })
     }
 
     fn argument(&self, text: &str) -> Result<Argument, Miss> {
@@ -59,7 +66,8 @@ impl Form for Llama {
         }
         let (name, value) = argument.split_once('=').ok_or(Miss::No)?;
         let name = name.trim();
-        let value = literal(value).filter(|_| is_name(name)).ok_or(Miss::No)?;
+        let value = literal(value).filter(|_| is_python_name(name));
+        let value = value.ok_or(Miss::No)?;
         Ok(Argument::Next {
             name: name.to_owned(),
             value: Written::Json(value.to_string()),

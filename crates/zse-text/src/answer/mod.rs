@@ -20,6 +20,8 @@ mod schemas;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use cursor::{Miss, ObjectEnd};
 use form::{Argument, Form, Head, Tail, Written};
 pub use format::{AnswerFormat, Family};
@@ -58,15 +60,20 @@ pub struct AnswerReader {
     calls: usize,
     /// What has to come before there is anything to do, and from where it is looked for.
     wait: Option<(Wait, usize)>,
+    /// Bytes that were looked at, as often as they were.
+    #[cfg(test)]
+    looked: usize,
     schemas: Schemas,
     /// The function that is called.
     function: String,
+    /// The arguments that it has so far, where they come one by one.
+    arguments: HashSet<String>,
 }
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
-    Mark(&'static str),
+    Marks(&'static [&'static str]),
     Argument(ArgumentEnd),
 }
 
@@ -126,6 +133,10 @@ impl AnswerReader {
         if self.is_waiting() && !is_end {
             return false;
         }
+        #[cfg(test)]
+        {
+            self.looked += self.held.len();
+        }
         match self.state {
             State::Text => self.text(is_end, pieces),
             State::Thought => self.thought(is_end, pieces),
@@ -149,8 +160,12 @@ impl AnswerReader {
             return false;
         };
         let new = &self.held[*from..];
+        #[cfg(test)]
+        {
+            self.looked += new.len();
+        }
         let has_come = match wait {
-            Wait::Mark(mark) => new.contains(*mark),
+            Wait::Marks(marks) => marks.iter().any(|mark| new.contains(mark)),
             Wait::Argument(end) => end.find(new).is_some(),
         };
         if has_come {
@@ -159,7 +174,7 @@ impl AnswerReader {
         }
         // It may have come in part.
         let part = match wait {
-            Wait::Mark(mark) => mark.len() - 1,
+            Wait::Marks(marks) => part_of(marks),
             Wait::Argument(_) => 0,
         };
         let end = self.held.len().saturating_sub(part);
@@ -171,15 +186,13 @@ impl AnswerReader {
     fn wait_for(&mut self, miss: Miss) -> bool {
         self.wait = match miss {
             Miss::More | Miss::No => None,
-            Miss::Until(mark) => Some((Wait::Mark(mark), 0)),
+            // What is there has been looked at, but for what may be a part.
+            Miss::Until(marks) => {
+                let from = self.held.len().saturating_sub(part_of(marks));
+                Some((Wait::Marks(marks), self.held.floor_char_boundary(from)))
+            }
             Miss::Literal => Some((Wait::Argument(ArgumentEnd::default()), 0)),
         };
-        if let (Some((Wait::Mark(mark), from)), end) = (&mut self.wait, self.held.len()) {
-            // What is there has been looked at.
-            *from = self
-                .held
-                .floor_char_boundary((end + 1).saturating_sub(mark.len()));
-        }
         false
     }
 
@@ -316,6 +329,13 @@ impl AnswerReader {
             THINK => Ok(Head::Thought { at: 0 }),
             mark => self.form.head(mark, text, is_end),
         };
+        let head = match head {
+            Ok(Head::MaybeArguments { name, at }) => match self.schemas.has(&name) {
+                true => Ok(Head::Arguments { name, at }),
+                false => Err(Miss::No),
+            },
+            head => head,
+        };
         match head {
             Err(miss) if miss != Miss::No && !is_end => self.wait_for(miss),
             Err(_) => {
@@ -330,6 +350,7 @@ impl AnswerReader {
             }
             Ok(Head::Arguments { name, at }) if self.has_tools => {
                 self.function.clone_from(&name);
+                self.arguments.clear();
                 self.call(name, pieces);
                 self.enter(start + at, State::List(0))
             }
@@ -346,6 +367,7 @@ impl AnswerReader {
             Ok(
                 Head::Call { at, .. }
                 | Head::Arguments { at, .. }
+                | Head::MaybeArguments { at, .. }
                 | Head::Whole { at, .. }
                 | Head::Text { at },
             ) => {
@@ -371,7 +393,12 @@ impl AnswerReader {
     fn argument(&mut self, before: usize, is_end: bool, pieces: &mut Vec<AnswerPiece>) -> bool {
         let end = if before == 0 { "{}" } else { "}" };
         let (text, at, state) = match self.form.argument(&self.held) {
+            // The first of a name counts: an object has it once.
+            Ok(Argument::Next { name, at, .. }) if self.arguments.contains(&name) => {
+                return self.enter(at, State::List(before));
+            }
             Ok(Argument::Next { name, value, at }) => {
+                self.arguments.insert(name.clone());
                 let value = match value {
                     Written::Json(value) => value,
                     Written::Plain(text) => self.schemas.json(&self.function, &name, &text),
@@ -412,6 +439,12 @@ impl AnswerReader {
             }
         }
     }
+}
+
+/// How many bytes of one of `marks` may have come without the mark, at most.
+fn part_of(marks: &[&str]) -> usize {
+    let longest = marks.iter().map(|mark| mark.len()).max();
+    longest.unwrap_or(0).saturating_sub(1)
 }
 
 /// How many bytes at the end of `text` are the beginning of `mark`.

@@ -9,25 +9,58 @@ const MAX_DEPTH: usize = 32;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ArgumentEnd {
     depth: usize,
-    quote: Option<u8>,
+    place: Place,
     is_escaped: bool,
+}
+
+/// Where a literal has come to, as to its strings. Each knows the quote that began the string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Outside,
+    /// Behind one quote.
+    Once(u8),
+    /// Behind two: of an empty string, or of three.
+    Twice(u8),
+    /// In a string between single quotes.
+    Single(u8),
+    /// In a string between three, behind so many that may end it.
+    Triple(u8, u8),
 }
 
 impl ArgumentEnd {
     /// Goes over the next piece; where in it the end is.
     pub(super) fn find(&mut self, text: &str) -> Option<usize> {
+        use Place::{Once, Outside, Single, Triple, Twice};
         for (i, byte) in text.bytes().enumerate() {
-            match (byte, self.quote) {
-                _ if self.is_escaped => self.is_escaped = false,
-                (b'\\', Some(_)) => self.is_escaped = true,
-                (byte, Some(quote)) if byte == quote => self.quote = None,
-                (_, Some(_)) => {}
-                (b'"' | b'\'', None) => self.quote = Some(byte),
-                (b',' | b')', None) if self.depth == 0 => return Some(i),
-                (b'(' | b'[' | b'{', None) => self.depth += 1,
-                (b')' | b']' | b'}', None) => self.depth = self.depth.saturating_sub(1),
-                _ => {}
+            if self.is_escaped {
+                self.is_escaped = false;
+                continue;
             }
+            self.place = match (self.place, byte) {
+                (Once(quote), byte) if byte == quote => Twice(quote),
+                (Twice(quote), byte) if byte == quote => Triple(quote, 0),
+                (Single(quote) | Triple(quote, 2), byte) if byte == quote => Outside,
+                (Triple(quote, n), byte) if byte == quote => Triple(quote, n + 1),
+                (Once(quote) | Single(quote), byte) => {
+                    self.is_escaped = byte == b'\\';
+                    Single(quote)
+                }
+                (Triple(quote, _), byte) => {
+                    self.is_escaped = byte == b'\\';
+                    Triple(quote, 0)
+                }
+                (Outside | Twice(_), b'"' | b'\'') => Once(byte),
+                (Outside | Twice(_), byte) => {
+                    match byte {
+                        b',' | b')' if self.depth == 0 => return Some(i),
+                        b'(' | b'[' | b'{' => self.depth += 1,
+                        b')' | b']' | b'}' => self.depth = self.depth.saturating_sub(1),
+                        _ => {}
+                    }
+                    Outside
+                }
+            };
         }
         None
     }
@@ -45,7 +78,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn skip(&mut self, mark: char) -> bool {
+    fn skip(&mut self, mark: &str) -> bool {
         let rest = self.rest.trim_start();
         match rest.strip_prefix(mark) {
             Some(behind) => {
@@ -58,21 +91,21 @@ impl Reader<'_> {
 
     fn value(&mut self, depth: usize) -> Option<Value> {
         let depth = depth.checked_sub(1)?;
-        if self.skip('[') {
-            return self.list(']', depth);
+        if self.skip("[") {
+            return self.list("]", depth);
         }
-        if self.skip('(') {
-            return self.list(')', depth);
+        if self.skip("(") {
+            return self.list(")", depth);
         }
-        if self.skip('{') {
+        if self.skip("{") {
             let mut map = Map::new();
-            while !self.skip('}') {
+            while !self.skip("}") {
                 let Value::String(key) = self.value(depth)? else {
                     return None;
                 };
-                self.skip(':').then_some(())?;
+                self.skip(":").then_some(())?;
                 map.insert(key, self.value(depth)?);
-                self.next('}')?;
+                self.next("}")?;
             }
             return Some(map.into());
         }
@@ -93,12 +126,12 @@ impl Reader<'_> {
     }
 
     /// What is between two values, or before the end.
-    fn next(&mut self, end: char) -> Option<()> {
+    fn next(&mut self, end: &str) -> Option<()> {
         let is_end = self.rest.trim_start().starts_with(end);
-        (self.skip(',') || is_end).then_some(())
+        (self.skip(",") || is_end).then_some(())
     }
 
-    fn list(&mut self, end: char, depth: usize) -> Option<Value> {
+    fn list(&mut self, end: &str, depth: usize) -> Option<Value> {
         let mut list = Vec::new();
         while !self.skip(end) {
             list.push(self.value(depth)?);
@@ -107,45 +140,66 @@ impl Reader<'_> {
         Some(list.into())
     }
 
-    /// A string, if there is one: several behind one another are one, and so are those between three
-    /// quotes. `None` if it has no end.
+    /// A string, if there is one: several behind one another are one. `None` if it has no end.
     fn string(&mut self) -> Option<Option<String>> {
         let mut text = None;
-        while let Some(quote) = ['"', '\''].into_iter().find(|&quote| self.skip(quote)) {
+        let quotes = ["\"\"\"", "'''", "\"", "'"];
+        while let Some(quote) = quotes.into_iter().find(|quote| self.skip(quote)) {
             let text = text.get_or_insert_with(String::new);
-            let mut chars = self.rest.char_indices();
             loop {
-                match chars.next()? {
-                    (i, c) if c == quote => {
-                        self.rest = &self.rest[i + 1..];
-                        break;
-                    }
-                    (_, '\\') => match chars.next()?.1 {
+                if let Some(rest) = self.rest.strip_prefix(quote) {
+                    self.rest = rest;
+                    break;
+                }
+                match self.char()? {
+                    '\\' => match self.char()? {
                         'n' => text.push('\n'),
                         't' => text.push('\t'),
                         'r' => text.push('\r'),
+                        'b' => text.push('\u{8}'),
+                        'f' => text.push('\u{c}'),
                         '\n' => {}
-                        'x' => text.push(code(&mut chars, 2)?),
-                        'u' => text.push(code(&mut chars, 4)?),
+                        'x' => text.push(char::from_u32(self.number(2)?)?),
+                        'u' => text.push(self.utf16()?),
+                        'U' => text.push(char::from_u32(self.number(8)?)?),
                         c @ ('\\' | '"' | '\'') => text.push(c),
                         // Python keeps both.
                         c => text.extend(['\\', c]),
                     },
-                    (_, c) => text.push(c),
+                    c => text.push(c),
                 }
             }
         }
         Some(text)
     }
-}
 
-/// The character whose number the next hexadecimal digits are.
-fn code(chars: &mut std::str::CharIndices<'_>, digits: usize) -> Option<char> {
-    let mut number = 0;
-    for _ in 0..digits {
-        number = 16 * number + chars.next()?.1.to_digit(16)?;
+    fn char(&mut self) -> Option<char> {
+        let mut chars = self.rest.chars();
+        let next = chars.next();
+        self.rest = chars.as_str();
+        next
     }
-    char::from_u32(number)
+
+    /// The number that the next hexadecimal digits are, at most eight.
+    fn number(&mut self, digits: usize) -> Option<u32> {
+        (0..digits).try_fold(0, |number, _| {
+            Some(number << 4 | self.char()?.to_digit(16)?)
+        })
+    }
+
+    /// The character behind `\u`; as in JSON, two of them may spell one.
+    fn utf16(&mut self) -> Option<char> {
+        let first = self.number(4)?;
+        let Some(high @ ..0x400) = first.checked_sub(0xd800) else {
+            return char::from_u32(first);
+        };
+        self.rest = self.rest.strip_prefix("\\u")?;
+        let low = self
+            .number(4)?
+            .checked_sub(0xdc00)
+            .filter(|low| *low < 0x400)?;
+        char::from_u32(0x1_0000 + (high << 10) + low)
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +217,13 @@ mod tests {
             ("'a\\'b'", json!("a'b")),
             (r#""\n\x41\u00fc\q""#, json!("\nA\u{fc}\\q")),
             ("\"\"\"a\nb\"\"\"", json!("a\nb")),
+            (r#"'''it's "so" \n'''"#, json!("it's \"so\" \n")),
+            (r#""""a "quoted" word""""#, json!("a \"quoted\" word")),
+            ("'' 'a' \"\"", json!("a")),
+            (
+                r"'\ud83d\ude00 \U0001f600 \b\f'",
+                json!("\u{1f600} \u{1f600} \u{8}\u{c}"),
+            ),
             ("[1, 'x', (2,), []]", json!([1, "x", [2], []])),
             (
                 "{'a': {'b': False}, \"c\": 1}",
@@ -181,6 +242,10 @@ mod tests {
             "{1: 2}",
             "1 2",
             "'\\ud800'",
+            "'\\ud800x'",
+            "'\\ud800\\ud800'",
+            "'\\ude00'",
+            "'''a''",
             &deep,
         ] {
             assert_eq!(literal(text), None, "{text}");
@@ -194,5 +259,9 @@ mod tests {
         assert_eq!(find("a='),\\'(', b"), Some(9));
         assert_eq!(find("a=[1, (2)])"), Some(10));
         assert_eq!(find("a=[1, 2"), None);
+        assert_eq!(find(r#"a="""x, "y", )""", b"#), Some(17));
+        assert_eq!(find(r#"a="""x\""", """, b"#), Some(15));
+        assert_eq!(find("a='', b"), Some(4));
+        assert_eq!(find("a='''', b"), None);
     }
 }

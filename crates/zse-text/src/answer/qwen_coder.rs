@@ -60,7 +60,7 @@ impl Form for QwenCoder {
         let value = &text[cursor.at..];
         let length = value
             .find(PARAMETER_END)
-            .ok_or(Miss::Until(PARAMETER_END))?;
+            .ok_or(Miss::Until(&[PARAMETER_END]))?;
         let at = cursor.at + length + PARAMETER_END.len();
         let value = &value[..length];
         let value = value.strip_prefix('\n').unwrap_or(value);

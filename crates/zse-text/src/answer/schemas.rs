@@ -4,43 +4,51 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-/// The schemas of arguments, by function and name.
+use crate::schema::{Kinds, choices, resolved};
+
+/// The schemas of functions' arguments, by the function's name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Schemas(HashMap<(String, String), Value>);
+pub(super) struct Schemas(HashMap<String, Value>);
 
 impl Schemas {
     /// Those of functions as OpenAI's API describes them.
     pub(super) fn new(tools: &[Value]) -> Self {
-        let mut schemas = HashMap::new();
-        for function in tools.iter().map(|tool| &tool["function"]) {
-            let name = function["name"].as_str().unwrap_or_default();
-            let properties = function["parameters"]["properties"].as_object();
-            for (parameter, schema) in properties.into_iter().flatten() {
-                schemas.insert((name.to_owned(), parameter.clone()), schema.clone());
-            }
-        }
-        Self(schemas)
+        let functions = tools.iter().map(|tool| &tool["function"]);
+        let schemas = functions.filter_map(|function| {
+            let name = function["name"].as_str()?;
+            Some((name.to_owned(), function["parameters"].clone()))
+        });
+        Self(schemas.collect())
+    }
+
+    /// Whether there is a function of this name.
+    pub(super) fn has(&self, function: &str) -> bool {
+        self.0.contains_key(function)
     }
 
     /// An argument as JSON: a string where the schema says so, and where it is nothing else.
     pub(super) fn json(&self, function: &str, name: &str, text: &str) -> String {
-        let schema = self.0.get(&(function.to_owned(), name.to_owned()));
-        let kind = schema.map(|schema| &schema["type"]);
-        let may_be = |wanted: &str| match kind {
-            Some(Value::String(kind)) => kind == wanted,
-            Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == wanted),
-            _ => false,
-        };
-        let word = text.trim();
-        let word = match word {
+        let root = self.0.get(function).unwrap_or(&Value::Null);
+        let schema = resolved(&root["properties"][name], root);
+        let kinds = Kinds::of(schema, root);
+        let word = match text.trim() {
             "True" => "true",
             "False" => "false",
             "None" => "null",
             word => word,
         };
-        let is_null = word == "null" && may_be("null");
-        let is_json = serde_json::from_str::<Value>(word).is_ok();
-        match is_null || is_json && !may_be("string") {
+        let value = serde_json::from_str::<Value>(word).ok();
+        let is_choice = |choice: Option<&Value>| {
+            let choices = choices(schema).unwrap_or_default();
+            choice.is_some_and(|choice| choices.contains(choice))
+        };
+        let is_json = match &value {
+            _ if is_choice(Some(&text.into())) => false,
+            None => false,
+            Some(Value::Null) if kinds.have(Kinds::NULL) => true,
+            Some(_) => kinds.are_any() || !kinds.have(Kinds::STRING) || is_choice(value.as_ref()),
+        };
+        match is_json {
             true => word.to_owned(),
             false => Value::from(text).to_string(),
         }
@@ -57,9 +65,15 @@ mod tests {
         let properties = json!({
             "text": { "type": "string" }, "count": { "type": "integer" },
             "some": { "type": ["string", "null"] }, "any": {},
+            "maybe": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
+            "version": { "enum": ["1", "1.10"] }, "speed": { "enum": ["auto", 5] },
+            "size": { "$ref": "#/$defs/size" },
         });
+        let definitions = json!({ "size": { "const": "10" } });
         let tools = [json!({ "type": "function", "function": {
-            "name": "f", "parameters": { "type": "object", "properties": properties },
+            "name": "f", "parameters": {
+                "type": "object", "properties": properties, "$defs": definitions,
+            },
         }})];
         let schemas = Schemas::new(&tools);
         for (name, text, json) in [
@@ -69,6 +83,12 @@ mod tests {
             ("count", "many", "\"many\""),
             ("some", "None", "null"),
             ("some", "1", "\"1\""),
+            ("maybe", "123", "\"123\""),
+            ("maybe", "null", "null"),
+            ("version", "1.10", "\"1.10\""),
+            ("speed", "auto", "\"auto\""),
+            ("speed", "5", "5"),
+            ("size", "10", "\"10\""),
             ("any", "True", "true"),
             ("any", "[1, {\"a\": 2}]", "[1, {\"a\": 2}]"),
             ("other", "a b", "\"a b\""),

@@ -8,7 +8,9 @@ use super::*;
 type Found = (String, String, Vec<(String, String)>);
 
 fn read(family: Family, pieces: &[&str]) -> Found {
-    read_by(AnswerFormat::of_family(family).reader(true, false), pieces)
+    let tools = [serde_json::json!({ "type": "function", "function": { "name": "known" } })];
+    let reader = AnswerFormat::of_family(family).reader(true, false);
+    read_by(reader.with_tools(&tools), pieces)
 }
 
 fn read_by(mut reader: AnswerReader, pieces: &[&str]) -> Found {
@@ -188,6 +190,37 @@ fn answers() -> Vec<Sample> {
         ),
         (LlamaPython, "[f(a=1, b=\"x", "", "", &[("f", "{\"a\": 1")]),
         (
+            LlamaPython,
+            "[f(größe=1, $filter='a', user id=\"\"\"b \"c\", )\"\"\", größe=2)]",
+            "",
+            "",
+            &[(
+                "f",
+                "{\"größe\": 1, \"$filter\": \"a\", \"user id\": \"b \\\"c\\\", )\"}",
+            )],
+        ),
+        (
+            LlamaPython,
+            "<|python_tag|>df.plot(kind='bar')",
+            "<|python_tag|>df.plot(kind='bar')",
+            "",
+            &[],
+        ),
+        (
+            LlamaPython,
+            "<|python_tag|>known(a=1)",
+            "",
+            "",
+            &[("known", "{\"a\": 1}")],
+        ),
+        (
+            LlamaPython,
+            "[f(x, y=1)] or [f(g(x)=1)]",
+            "[f(x, y=1)] or [f(g(x)=1)]",
+            "",
+            &[],
+        ),
+        (
             QwenCoder,
             "<think>Hm.</think>So.\n<tool_call>\n<function=f>\n<parameter=a>\n\nif 1 < 2:\n\n</parameter>\n<parameter=n>\n12\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>",
             "So.",
@@ -203,6 +236,13 @@ fn answers() -> Vec<Sample> {
             "b",
             "",
             &[("f", "{\"a\": \"x\"}"), ("g", "{}")],
+        ),
+        (
+            QwenCoder,
+            "<function=f><parameter=a>x</parameter><parameter=a>y</parameter></function>",
+            "",
+            "",
+            &[("f", "{\"a\": \"x\"}")],
         ),
         (
             QwenCoder,
@@ -329,56 +369,70 @@ fn text_is_not_held_back_longer_than_needed() {
     assert_eq!(plain.push("a <tool_call> "), text("a <tool_call> "));
 }
 
+/// A family, what an answer begins with, what comes behind again and again, and how many calls that
+/// are.
+const ENDLESS: &[(Family, &str, &str, usize)] = &[
+    (Family::Hermes, "<tool_call>{\"name\": \"", "x", 0),
+    (Family::Hermes, "<tool_call>{\"a\": \"", "<x", 0),
+    (
+        Family::Hermes,
+        "<tool_call>{\"name\": \"f\", \"arguments\": {}}",
+        "x",
+        1,
+    ),
+    (
+        Family::Hermes,
+        "<tool_call>{\"name\": \"f\", \"arguments\": {}}",
+        "tool_call>",
+        1,
+    ),
+    (Family::Hermes, "<tool_call>", " ", 0),
+    (Family::Hermes, "a", "\n", 0),
+    (Family::Hermes, "<think>a", "\n", 0),
+    (Family::Llama, "", "\t", 0),
+    (Family::LlamaPython, "[f(a='", "x", 1),
+    (Family::LlamaPython, "[f(", "x", 0),
+    (
+        Family::QwenCoder,
+        "<tool_call><function=f><parameter=a>",
+        "</x",
+        1,
+    ),
+    (Family::Gemma, "<|tool_call>call:f{", "<", 0),
+    (Family::Harmony, "<|channel|>", "x", 0),
+    (Family::DeepSeek, "<｜tool▁calls▁begin｜>", "x", 0),
+    (Family::Mistral, "[TOOL_CALLS]", "x", 0),
+];
+
 #[test]
-fn long_beginnings_are_no_calls_and_cost_no_more_than_their_length() {
-    // Each of these would take hours if it were read again for each piece.
-    let long = 300_000;
-    let spaces = " ".repeat(5000);
-    for (family, begin, more) in [
-        (Family::Hermes, "<tool_call>{\"name\": \"", "x"),
-        (Family::Hermes, "<tool_call>{\"a\": \"", "<x"),
-        (
-            Family::Hermes,
-            "<tool_call>{\"name\": \"f\", \"arguments\": {}}",
-            "x",
-        ),
-        (Family::Hermes, "<tool_call>", " "),
-        (Family::Hermes, "a", "\n"),
-        (Family::Hermes, "<think>a", "\n"),
-        (Family::Llama, "", "\t"),
-        (Family::LlamaPython, "[f(a='", "x"),
-        (
-            Family::QwenCoder,
-            "<tool_call><function=f><parameter=a>",
-            "</x",
-        ),
-        (Family::Gemma, "<|tool_call>call:f{", "<"),
-        (Family::Harmony, "<|channel|>", "x"),
-        (Family::DeepSeek, "<｜tool▁calls▁begin｜>", "x"),
-        (Family::Mistral, "[TOOL_CALLS]", "x"),
-    ] {
+fn what_never_ends_costs_no_more_than_its_length() {
+    // Were all of it read again for each piece, that were 500 million bytes.
+    let pieces = 32_000;
+    // A beginning is read again until it is too long for one.
+    let beginning = 2 * 4096 * 4096;
+    for &(family, begin, more, calls) in ENDLESS {
         let mut reader = AnswerFormat::of_family(family).reader(true, false);
-        let mut pieces = reader.push(begin);
-        for _ in 0..long {
-            pieces.extend(reader.push(more));
+        reader.push(begin);
+        for _ in 0..pieces {
+            reader.push(more);
         }
-        pieces.extend(reader.finish());
-        let count = pieces
-            .iter()
-            .filter(|p| matches!(p, AnswerPiece::Call(_)))
-            .count();
-        assert_eq!(count, reader.calls());
-        let text = [
-            begin,
-            &spaces,
-            "<think>",
-            &spaces,
-            "{",
-            &spaces,
-            "<tool_call>",
-            &spaces,
-        ];
-        check_cuts(family, &text.concat(), vec![4000, 4096, 5000, 9000]);
+        reader.finish();
+        assert_eq!(reader.calls(), calls, "{family:?}: {begin}");
+        let bound = beginning + 600 * pieces;
+        assert!(
+            reader.looked < bound,
+            "{family:?}: {begin}: {} bytes of {bound}",
+            reader.looked
+        );
+    }
+}
+
+#[test]
+fn long_beginnings_are_no_calls_however_they_are_cut() {
+    let spaces = " ".repeat(4200);
+    for (family, begin, ..) in ENDLESS {
+        let text = [begin, &*spaces, "<think>", "{", &spaces, "<tool_call>"];
+        check_cuts(*family, &text.concat(), vec![4000, 4096, 5000]);
     }
 }
 
@@ -461,6 +515,7 @@ fn words() -> impl Strategy<Value = String> {
         "[f(a=",
         "f(a=",
         "'x, )'",
+        "\"\"\"",
         "(",
         ")",
         "<|python_start|>",

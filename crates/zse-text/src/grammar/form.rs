@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
-use super::notation::{self, Notation};
+use super::notation::Rules;
 use super::{Grammar, GrammarError, TaggedCall};
 use crate::Tokenizer;
 
 /// Bytes of a grammar, or of a schema as JSON.
 const MAX_BYTES: usize = 64 << 10;
+
+/// Bytes of the grammar of calls, in which what schemas refer to stands more than once.
+const MAX_RULES: usize = 512 << 10;
 
 /// Values within one another in a schema.
 const MAX_DEPTH: usize = 64;
@@ -95,17 +98,26 @@ fn calls_of(
         Some(separator) => format!("call ({} call)*", quoted(separator)),
     };
     let mut lark = format!("start: {begin} {all} {end}\ncall: {}", names.join(" | "));
+    let mut notations: Vec<Rules<'_>> = Vec::new();
+    let mut size = 0_usize;
     for (i, call) in calls.iter().enumerate() {
-        check_schema(&call.schema)?;
+        size = size.saturating_add(check_schema(&call.schema)?);
+        check_bytes(size)?;
+        let at = notations.iter().position(|r| *r.notation == call.notation);
+        let at = at.unwrap_or_else(|| {
+            let name = format!("notation{}", notations.len());
+            notations.push(Rules::new(name, &call.notation, tokenizer));
+            notations.len() - 1
+        });
+        let arguments = notations[at].arguments(&call.schema)?;
+        check("the size of the rules", notations[at].lark.len(), MAX_RULES)?;
         let (open, close) = (marks(&call.open), marks(&call.close));
-        lark += &format!("\ncall{i}: {open} arguments{i} {close}");
-        let name = format!("arguments{i}");
-        lark += &match call.notation {
-            Notation::Json => format!("\n{name}: %json {}", plainly_spaced(&call.schema)),
-            _ => notation::rules(&name, &call.notation, &call.schema, tokenizer),
-        };
+        lark += &format!("\ncall{i}: {open} {arguments} {close}");
     }
-    check_bytes(lark.len())?;
+    for rules in notations {
+        lark += &rules.lark;
+    }
+    check("the size of the rules", lark.len(), MAX_RULES)?;
     Ok(lark)
 }
 
@@ -172,10 +184,12 @@ pub(super) fn literal(mark: &str, tokenizer: &Tokenizer) -> String {
     }
 }
 
-fn check_schema(schema: &Value) -> Result<(), GrammarError> {
+/// Gives the size as JSON.
+fn check_schema(schema: &Value) -> Result<usize, GrammarError> {
     // First, because nothing else here is safe for a value of any depth.
     check_depth(schema, MAX_DEPTH)?;
-    check_bytes(schema.to_string().len())?;
+    let size = schema.to_string().len();
+    check_bytes(size)?;
     let mut multiples = BTreeSet::new();
     let mut open = vec![schema];
     while let Some(value) = open.pop() {
@@ -199,7 +213,8 @@ fn check_schema(schema: &Value) -> Result<(), GrammarError> {
         "the number of digits of multipleOf",
         digits,
         MAX_MULTIPLE_DIGITS,
-    )
+    )?;
+    Ok(size)
 }
 
 /// How many digits a number has, written without an exponent.

@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::Tokenizer;
 pub use notation::Notation;
+pub(crate) use notation::{is_no_part_of_python_name, is_python_name};
 
 /// The form of a text.
 #[derive(Clone, Debug, PartialEq)]

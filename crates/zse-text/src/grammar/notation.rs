@@ -1,12 +1,17 @@
 //! Arguments of calls in notations that are not JSON, as rules of a grammar.
 //!
 //! Types, properties, what is required and what is to choose from are kept to; properties come in
-//! the schema's order. Numbers, strings and lists have no limits beyond that.
+//! the schema's order. Numbers, strings and lists have no limits beyond that, and where a schema
+//! refers to another (`$ref`), any value may stand, but for what is between tags.
+
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::GrammarError;
 use super::form::{literal, plainly_spaced, quoted};
 use crate::Tokenizer;
+use crate::schema::{Kinds, choices, resolved};
 
 /// How the arguments of a call are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,53 +26,118 @@ pub enum Notation {
     Quoted(&'static str),
 }
 
-/// What ends an argument between tags.
-const TAG_END: &str = "\n</parameter>\n";
+/// What ends an argument between tags, on a line of its own.
+const TAG_END: &str = "</parameter>";
 
-/// The rule `name` of what `schema` describes, and those that it needs.
-pub(super) fn rules(
-    name: &str,
-    notation: &Notation,
-    schema: &Value,
-    tokenizer: &Tokenizer,
-) -> String {
-    let mut rules = Rules {
-        lark: String::new(),
-        name,
-        next: 0,
-        any: None,
-        notation,
-        tokenizer,
-    };
-    let all = match schema["properties"].as_object() {
-        Some(properties) => rules.properties(properties, schema, true),
-        None => rules.any_pairs(true),
-    };
-    let all = match notation {
-        Notation::Quoted(_) => format!(r#""{{" {all} "}}""#),
-        _ => all,
-    };
-    format!("\n{name}: {all}{}", rules.lark)
+impl Notation {
+    /// Whether who reads this notation takes `name` for the name of an argument, or of a property
+    /// within one.
+    fn has_name(&self, name: &str, is_top: bool) -> bool {
+        let has_none_of = |marks: &[char]| !name.contains(marks);
+        let is_plain = !name.is_empty() && name.trim() == name;
+        match self {
+            Self::Json => true,
+            Self::Python if !is_top => true,
+            Self::Tags => is_plain && has_none_of(&['>', '\n']),
+            Self::Python => is_plain && is_python_name(name),
+            Self::Quoted(quote) => {
+                is_plain && has_none_of(&[':', '}', '\n']) && !name.contains(quote)
+            }
+        }
+    }
 }
 
-struct Rules<'a> {
-    lark: String,
+/// Whether an argument may be called so where calls are written as in Python: more than Python
+/// allows, as functions have parameters such as `$filter`.
+pub(crate) fn is_python_name(name: &str) -> bool {
+    !name.trim().is_empty() && !name.contains(is_no_part_of_python_name)
+}
+
+/// What cannot stand in the name of an argument in Python.
+pub(crate) fn is_no_part_of_python_name(c: char) -> bool {
+    matches!(
+        c,
+        '"' | '\'' | '\\' | '(' | ')' | '[' | ']' | '{' | '}' | ',' | '=' | '\n'
+    )
+}
+
+/// The rules of arguments in one notation. What is the same in several of them is there once.
+pub(super) struct Rules<'a> {
+    /// All of them, in Lark.
+    pub(super) lark: String,
     /// What their names begin with.
-    name: &'a str,
-    next: usize,
+    name: String,
+    /// Their names, by what they say.
+    named: HashMap<String, String>,
     /// The rule of any value.
     any: Option<String>,
-    notation: &'a Notation,
+    pub(super) notation: &'a Notation,
     tokenizer: &'a Tokenizer,
+    /// The schema that a call's arguments are described by.
+    root: &'a Value,
 }
 
-impl Rules<'_> {
-    /// Adds a rule with these attributes, and gives its name.
+impl<'a> Rules<'a> {
+    /// None yet; their names are to begin with `name`.
+    pub(super) fn new(name: String, notation: &'a Notation, tokenizer: &'a Tokenizer) -> Self {
+        Self {
+            lark: String::new(),
+            name,
+            named: HashMap::new(),
+            any: None,
+            notation,
+            tokenizer,
+            root: &Value::Null,
+        }
+    }
+
+    /// The rule of arguments that `schema` describes.
+    ///
+    /// # Errors
+    /// If an argument has a name that cannot be written.
+    pub(super) fn arguments(&mut self, schema: &'a Value) -> Result<String, GrammarError> {
+        self.root = schema;
+        if *self.notation == Notation::Json {
+            return Ok(self.json(schema));
+        }
+        let all = match schema["properties"].as_object() {
+            Some(properties) => self.properties(properties, schema, true)?,
+            None => self.any_pairs(true)?,
+        };
+        Ok(match self.notation {
+            Notation::Quoted(_) => self.add("", &format!(r#""{{" {all} "}}""#)),
+            _ => all,
+        })
+    }
+
+    /// A value as JSON.
+    fn json(&mut self, schema: &Value) -> String {
+        let mut schema = plainly_spaced(schema);
+        let Value::Object(keys) = &mut schema else {
+            return self.add("", &format!("%json {schema}"));
+        };
+        // What is referred to stands beside the properties.
+        for definitions in ["$defs", "definitions"] {
+            if let Some(all) = self.root.get(definitions)
+                && !keys.contains_key(definitions)
+                && refers(keys.values())
+            {
+                keys.insert(definitions.to_owned(), all.clone());
+            }
+        }
+        self.add("", &format!("%json {schema}"))
+    }
+
+    /// Adds a rule with these attributes, unless it is there, and gives its name.
     fn add(&mut self, attributes: &str, body: &str) -> String {
-        let name = format!("{}x{}", self.name, self.next);
-        self.next += 1;
-        self.lark += &format!("\n{name}{attributes}: {body}");
-        name
+        let rule = format!("{attributes}: {body}");
+        let name = format!("{}x{}", self.name, self.named.len());
+        let named = self.named.entry(rule);
+        let named = named.or_insert_with_key(|rule| {
+            self.lark += &format!("\n{name}{rule}");
+            name
+        });
+        named.clone()
     }
 
     /// What is between two properties.
@@ -79,13 +149,40 @@ impl Rules<'_> {
         }
     }
 
+    /// What is before the value of this property.
+    ///
+    /// # Errors
+    /// If it has a name that cannot be written.
+    fn key(&self, name: &str, is_top: bool) -> Result<String, GrammarError> {
+        if !self.notation.has_name(name, is_top) {
+            let name: String = name.chars().take(64).collect();
+            return Err(GrammarError::Invalid(format!(
+                "the parameter name {name:?} cannot be written in this model's form of calls"
+            )));
+        }
+        let key = match self.notation {
+            Notation::Python if !is_top => quoted(&Value::from(name).to_string()),
+            _ => quoted(name),
+        };
+        Ok(self.key_of(&key, is_top))
+    }
+
+    /// What is before the value of any property.
+    fn any_key(&self, is_top: bool) -> String {
+        let name = "/[A-Za-z_][A-Za-z0-9_]{0,63}/";
+        match self.notation {
+            Notation::Python if !is_top => self.key_of(&format!(r#""\"" {name} "\"""#), is_top),
+            _ => self.key_of(name, is_top),
+        }
+    }
+
     /// What is before the value of a property that `key` spells in the grammar.
-    fn key(&self, key: &str, is_top: bool) -> String {
+    fn key_of(&self, key: &str, is_top: bool) -> String {
         match self.notation {
             Notation::Tags => format!(r#""<parameter=" {key} ">\n""#),
             Notation::Quoted(_) => format!(r#"{key} ":""#),
             Notation::Python if is_top => format!(r#"{key} "=""#),
-            Notation::Json | Notation::Python => format!(r#""\"" {key} "\": ""#),
+            Notation::Json | Notation::Python => format!(r#"{key} ": ""#),
         }
     }
 
@@ -95,15 +192,15 @@ impl Rules<'_> {
         properties: &Map<String, Value>,
         schema: &Value,
         is_top: bool,
-    ) -> String {
+    ) -> Result<String, GrammarError> {
         let required = schema["required"].as_array();
         let is_required = |name: &str| required.is_some_and(|all| all.iter().any(|n| n == name));
         let nothing = self.add("", "\"\"");
         // What may follow, where nothing, and where something stands before.
         let (mut first, mut later) = (nothing.clone(), nothing);
         for (name, schema) in properties.iter().rev() {
-            let key = self.key(&quoted(name), is_top);
-            let value = self.value(schema);
+            let key = self.key(name, is_top)?;
+            let value = self.value(schema)?;
             let pair = self.add("", &format!("{key} {value}"));
             let separator = self.separator();
             let [begin, go_on] = match is_required(name) {
@@ -113,32 +210,32 @@ impl Rules<'_> {
             first = self.add("", &format!("{pair} {later}{begin}"));
             later = self.add("", &format!("{separator} {pair} {later}{go_on}"));
         }
-        first
+        Ok(first)
     }
 
     /// Any properties.
-    fn any_pairs(&mut self, is_top: bool) -> String {
-        let key = self.key("/[A-Za-z_][A-Za-z0-9_]{0,63}/", is_top);
-        let value = self.value(&Value::Null);
+    fn any_pairs(&mut self, is_top: bool) -> Result<String, GrammarError> {
+        let key = self.any_key(is_top);
+        let value = self.value(&Value::Null)?;
         let pair = self.add("", &format!("{key} {value}"));
         let separator = self.separator();
-        self.add("", &format!("({pair} ({separator} {pair})*)?"))
+        Ok(self.add("", &format!("({pair} ({separator} {pair})*)?")))
     }
 
-    fn value(&mut self, schema: &Value) -> String {
+    fn value(&mut self, schema: &Value) -> Result<String, GrammarError> {
         if *self.notation == Notation::Tags {
             return self.tagged(schema);
         }
         if let Some(choices) = choices(schema) {
             let choices: Vec<String> = choices.iter().map(|choice| self.literal(choice)).collect();
-            return self.add("", &choices.join(" | "));
+            return Ok(self.add("", &choices.join(" | ")));
         }
         let alternatives = ["anyOf", "oneOf"]
             .iter()
             .find_map(|key| schema[key].as_array());
         if let Some(alternatives) = alternatives.filter(|all| !all.is_empty()) {
-            let all: Vec<String> = alternatives.iter().map(|s| self.value(s)).collect();
-            return self.add("", &all.join(" | "));
+            let all: Result<Vec<String>, _> = alternatives.iter().map(|s| self.value(s)).collect();
+            return Ok(self.add("", &all?.join(" | ")));
         }
         let kinds = match &schema["type"] {
             Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
@@ -148,15 +245,15 @@ impl Rules<'_> {
         if kinds.is_empty() {
             return self.any();
         }
-        let all: Vec<String> = kinds
+        let all: Result<Vec<String>, _> = kinds
             .iter()
             .map(|kind| self.of_kind(kind, schema))
             .collect();
-        self.add("", &all.join(" | "))
+        Ok(self.add("", &all?.join(" | ")))
     }
 
-    fn of_kind(&mut self, kind: &str, schema: &Value) -> String {
-        match kind {
+    fn of_kind(&mut self, kind: &str, schema: &Value) -> Result<String, GrammarError> {
+        Ok(match kind {
             "string" => self.string(),
             "integer" => self.add("", "/-?(0|[1-9][0-9]{0,17})/"),
             "number" => self.number(),
@@ -166,18 +263,18 @@ impl Rules<'_> {
             }
             "null" => self.literal(&Value::Null),
             "array" => {
-                let item = self.value(&schema["items"]);
+                let item = self.value(&schema["items"])?;
                 self.list(&item)
             }
             "object" => {
                 let pairs = match schema["properties"].as_object() {
-                    Some(properties) => self.properties(properties, schema, false),
-                    None => self.any_pairs(false),
+                    Some(properties) => self.properties(properties, schema, false)?,
+                    None => self.any_pairs(false)?,
                 };
                 self.add("", &format!(r#""{{" {pairs} "}}""#))
             }
-            _ => self.any(),
-        }
+            _ => self.any()?,
+        })
     }
 
     fn list(&mut self, item: &str) -> String {
@@ -213,18 +310,18 @@ impl Rules<'_> {
     }
 
     /// Any value.
-    fn any(&mut self) -> String {
+    fn any(&mut self) -> Result<String, GrammarError> {
         if let Some(any) = &self.any {
-            return any.clone();
+            return Ok(any.clone());
         }
         let any = format!("{}any", self.name);
         self.any = Some(any.clone());
         let words = [true.into(), false.into(), Value::Null].map(|word| self.literal(&word));
-        let pairs = self.any_pairs(false);
+        let pairs = self.any_pairs(false)?;
         let parts = [self.string(), self.number(), self.list(&any)];
         let body = [&words[..], &parts[..]].concat().join(" | ");
         self.lark += &format!("\n{any}: {body} | \"{{\" {pairs} \"}}\"");
-        any
+        Ok(any)
     }
 
     /// This value and no other.
@@ -243,31 +340,40 @@ impl Rules<'_> {
     }
 
     /// A value with the tag that ends it.
-    fn tagged(&mut self, schema: &Value) -> String {
-        let end = quoted(TAG_END);
+    ///
+    /// # Errors
+    /// If that tag is in a text to choose.
+    fn tagged(&mut self, schema: &Value) -> Result<String, GrammarError> {
+        let schema = resolved(schema, self.root);
+        let end = literal(TAG_END, self.tokenizer);
         if let Some(choices) = choices(schema) {
             let choices: Vec<String> = choices.iter().map(|choice| self.literal(choice)).collect();
-            return self.add("", &format!("({}) {end}", choices.join(" | ")));
+            if choices.iter().any(|choice| choice.contains(TAG_END)) {
+                let what = format!("{TAG_END} ends an argument, so none to choose may hold it");
+                return Err(GrammarError::Invalid(what));
+            }
+            let body = format!(r#"({}) "\n" {end} "\n""#, choices.join(" | "));
+            return Ok(self.add("", &body));
         }
-        let is_json = |kind: &Value| kind.as_str().is_some_and(|kind| kind != "string");
-        let is_json = match &schema["type"] {
-            Value::Array(kinds) => !kinds.is_empty() && kinds.iter().all(is_json),
-            kind => is_json(kind),
+        let value = match Kinds::of(schema, self.root).have(Kinds::STRING) {
+            // Up to the first that comes, as who reads it does.
+            true => self.text_until(TAG_END),
+            false => format!(r#"{} "\n" {end}"#, self.json(schema)),
         };
-        if !is_json {
-            return self.text_until(TAG_END);
-        }
-        let json = self.add("", &format!("%json {}", plainly_spaced(schema)));
-        self.add("", &format!("{json} {end}"))
+        Ok(self.add("", &format!(r#"{value} "\n""#)))
     }
 }
 
-/// The values that a schema lets one choose from.
-fn choices(schema: &Value) -> Option<Vec<Value>> {
-    let choices = match (schema.get("enum"), schema.get("const")) {
-        (Some(Value::Array(choices)), _) => choices.clone(),
-        (_, Some(value)) => vec![value.clone()],
-        _ => return None,
-    };
-    (!choices.is_empty()).then_some(choices)
+/// Whether there is a reference within these schemas.
+fn refers<'a>(schemas: impl Iterator<Item = &'a Value>) -> bool {
+    let mut open: Vec<&Value> = schemas.collect();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(keys) if keys.contains_key("$ref") => return true,
+            Value::Object(keys) => open.extend(keys.values()),
+            Value::Array(values) => open.extend(values),
+            _ => {}
+        }
+    }
+    false
 }

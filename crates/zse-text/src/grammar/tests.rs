@@ -302,6 +302,135 @@ fn several_calls_may_be_required() {
     }
 }
 
+/// The only call that a grammar of `family` for a function of these arguments allows in `text`.
+fn only_call(family: Family, parameters: &Value, text: &str) -> Option<Value> {
+    let functions = [("f".to_owned(), parameters.clone())];
+    let format = AnswerFormat::of_family(family);
+    if !allows(&grammars(), &format.calls(&functions, false), text) {
+        return None;
+    }
+    let tools = functions.map(as_tool);
+    let mut reader = format.reader(true, false).with_tools(&tools);
+    let pieces = reader.push(text).into_iter().chain(reader.finish());
+    let arguments = pieces.map(|piece| match piece {
+        AnswerPiece::Call(_) => String::new(),
+        AnswerPiece::Arguments(more) => more,
+        other => panic!("{family:?}: {other:?} in {text}"),
+    });
+    let arguments: String = arguments.collect();
+    Some(serde_json::from_str(&arguments).expect(&arguments))
+}
+
+#[test]
+fn an_argument_between_tags_ends_where_its_reader_ends_it() {
+    let parameters = json!({
+        "properties": {
+            "a": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
+            "c": { "$ref": "#/$defs/color" },
+            "p": { "anyOf": [{ "$ref": "#/$defs/point" }, { "type": "null" }] },
+        },
+        "$defs": {
+            "color": { "enum": ["red", "7"] },
+            "point": {
+                "type": "object",
+                "properties": { "x": { "type": "integer" } },
+                "required": ["x"],
+                "additionalProperties": false,
+            },
+        },
+    });
+    let call = |arguments: &str| {
+        let text = format!("<tool_call>\n<function=f>\n{arguments}</function>\n</tool_call>");
+        only_call(Family::QwenCoder, &parameters, &text)
+    };
+    for (arguments, value) in [
+        (
+            "<parameter=a>\n12\n\n</parameter>\n<parameter=c>\n7\n</parameter>\n",
+            json!({ "a": "12\n", "c": "7" }),
+        ),
+        ("<parameter=a>\na</parameter>\n", json!({ "a": "a" })),
+        ("<parameter=a>\nnull\n</parameter>\n", json!({ "a": null })),
+        (
+            "<parameter=p>\n{\"x\": 1}\n</parameter>\n",
+            json!({ "p": { "x": 1 } }),
+        ),
+    ] {
+        assert_eq!(call(arguments), Some(value), "{arguments}");
+    }
+    for wrong in [
+        "<parameter=a>\na </parameter> b\n</parameter>\n",
+        "<parameter=c>\n8\n</parameter>\n",
+        "<parameter=p>\n{\"x\": \"\"}\n</parameter>\n",
+    ] {
+        assert_eq!(call(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn names_are_written_as_they_are_read_or_refused() {
+    let named = |name: &str| json!({ "properties": { name: { "type": "integer" } } });
+    for name in ["größe", "$filter", "user id"] {
+        for (family, text) in [
+            (Family::LlamaPython, "[f(NAME=1)]"),
+            (Family::Gemma, "<|tool_call>call:f{NAME:1}<tool_call|>"),
+            (
+                Family::QwenCoder,
+                "<tool_call>\n<function=f>\n<parameter=NAME>\n1\n</parameter>\n</function>\n</tool_call>",
+            ),
+        ] {
+            let found = only_call(family, &named(name), &text.replace("NAME", name));
+            assert_eq!(found, Some(json!({ name: 1 })), "{family:?}: {name}");
+        }
+    }
+    let nested = json!({ "properties": { "o": { "type": "object", "properties": {
+        "a\"b\\": { "type": "integer" },
+    }}}});
+    let text = r#"[f(o={"a\"b\\": 1})]"#;
+    let found = only_call(Family::LlamaPython, &nested, text);
+    assert_eq!(found, Some(json!({ "o": { "a\"b\\": 1 } })));
+    let grammars = grammars();
+    for (family, names) in [
+        (
+            Family::LlamaPython,
+            &["", " a", "a=b", "a'", "a(", "a,b"][..],
+        ),
+        (Family::Gemma, &["", "a ", "a:b", "}"][..]),
+        (Family::QwenCoder, &["", " a", "a>b"][..]),
+    ] {
+        for name in names {
+            let functions = [("f".to_owned(), named(name))];
+            let grammar = AnswerFormat::of_family(family).calls(&functions, false);
+            let error = grammars.compile(&grammar.into());
+            let error = error.expect_err(name).to_string();
+            assert!(error.contains("parameter name"), "{family:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn rules_that_are_the_same_are_there_once() {
+    let grammars = grammars();
+    let many = |count: usize, text: usize| -> Vec<(String, Value)> {
+        let description = "x".repeat(text);
+        let parameter = json!({ "type": "array", "items": {}, "description": description });
+        let functions =
+            (0..count).map(|i| (format!("f{i}"), json!({ "properties": { "a": parameter } })));
+        functions.collect()
+    };
+    let format = AnswerFormat::of_family(Family::LlamaPython);
+    let grammar = format.calls(&many(300, 0), false);
+    assert!(allows(&grammars, &grammar, "[f299(a=[1, None])]"));
+    let too_long = format.calls(&many(300, 300), false);
+    let error = grammars.compile(&too_long.into()).unwrap_err();
+    assert!(matches!(
+        error,
+        GrammarError::TooLarge {
+            what: "the size in bytes",
+            ..
+        }
+    ));
+}
+
 #[test]
 fn a_special_token_is_no_text() {
     let grammars = grammars();
