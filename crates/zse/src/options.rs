@@ -119,7 +119,8 @@ impl LoadOptions {
     }
 
     /// The memory that `model` needs while it computes prompts and generates, known before it is
-    /// loaded: what swapped keys and values may take counts as theirs.
+    /// loaded: what swapped keys and values may take counts as theirs
+    /// ([`SwapConfig::peak_memory`]).
     ///
     /// ```
     /// use zse::{LoadOptions, ModelSource};
@@ -146,7 +147,7 @@ impl LoadOptions {
         };
         let plan = self.device.backend()?.plan(model, &budget)?;
         Ok(MemoryReport {
-            kv: plan.kv.saturating_add(self.swap.memory),
+            kv: plan.kv.saturating_add(self.swap.peak_memory()),
             ..plan
         })
     }
