@@ -186,4 +186,16 @@ mod tests {
             assert_eq!(options.budget(&model).max_tokens, expected);
         }
     }
+
+    #[cfg(feature = "builtin")]
+    #[test]
+    fn what_is_swapped_counts_on_its_way_as_well() {
+        let checkpoint = ModelSource::Builtin.open().unwrap();
+        let mut options = LoadOptions::default();
+        let model = options.model(checkpoint).unwrap();
+        let before = options.memory(&model).unwrap().total();
+        options.swap.memory = 1 << 30;
+        let after = options.memory(&model).unwrap().total();
+        assert_eq!(after - before, 2 << 30);
+    }
 }
