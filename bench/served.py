@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # How long anything may take before the server counts as stuck, in seconds.
-STUCK = 120.0
+STUCK = 300.0
 
 
 class Server:
@@ -99,20 +99,22 @@ async def ask(
     is late does not make the server look fast. With `leave`, the client is gone after so many
     tokens."""
     answer = Answer(start=time.monotonic() if due is None else due)
-    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer = None
     try:
-        data = b"" if body is None else json.dumps(body).encode()
-        method = "GET" if body is None else "POST"
-        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-        writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
         async with asyncio.timeout(STUCK):
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            data = b"" if body is None else json.dumps(body).encode()
+            method = "GET" if body is None else "POST"
+            head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+            writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
             await _read(reader, answer, leave)
-    except (ConnectionError, asyncio.IncompleteReadError):
-        # One that is cut off has no end; who cares looks at `complete`.
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        # One that is refused, cut off or late has no end; who cares looks at `complete`.
         pass
     finally:
         # At once, without waiting for the other side.
-        writer.transport.abort()
+        if writer:
+            writer.transport.abort()
     return answer
 
 

@@ -95,7 +95,7 @@ pub struct Engine {
     published: Arc<Mutex<Metrics>>,
     requests: BTreeMap<u64, Open>,
     next_request: u64,
-    /// Bytes of a KV block of all groups.
+    /// Most bytes of a KV block of all groups.
     block_bytes: usize,
     swap: SwapStore,
 }
@@ -179,6 +179,7 @@ impl Engine {
         let blocks = BlockManager::new(shape.kv_groups, budget.kv_blocks, budget.block_len);
         let kv_bytes = usize::try_from(executor.memory().kv).unwrap_or(usize::MAX);
         Self {
+            // More by little where the executor rounds its memory up.
             block_bytes: kv_bytes / budget.kv_blocks.max(1),
             swap: SwapStore::default(),
             executor,
@@ -201,7 +202,8 @@ impl Engine {
     /// If the file for them cannot be made.
     pub fn with_swap(mut self, config: &SwapConfig) -> io::Result<Self> {
         self.swap = SwapStore::new(config, self.block_bytes)?;
-        self.scheduler.set_slots(self.swap.slots());
+        let (slots, at_once) = (self.swap.slots(), self.swap.at_once());
+        self.scheduler.set_slots(slots, at_once);
         Ok(self)
     }
 
@@ -267,9 +269,11 @@ impl Engine {
     /// Forgets what the prefix cache holds. Requests that run keep what they found.
     pub fn clear_cache(&mut self) {
         self.scheduler.forget();
+        self.swap.drop_slots(self.scheduler.take_drops());
         if self.is_idle() {
             self.swap.clear();
         }
+        self.note_lost();
         self.publish();
     }
 
@@ -391,8 +395,8 @@ impl Engine {
         let groups = self.scheduler.kv_groups();
         let Ok(kv_ops) = self.swap.kv_ops(&plan.ops, groups) else {
             // What was swapped is lost: it is computed again.
-            self.counts.swap_failures += 1;
             self.start_again();
+            self.note_lost();
             return true;
         };
         let swaps_in = |op: &&KvOp| matches!(op, KvOp::SwapIn { .. });
@@ -412,12 +416,22 @@ impl Engine {
             }
             Err(error) => self.fail_by(&plan, &error),
         }
-        if self.swap.settle().is_err() {
-            self.counts.swap_failures += 1;
-            self.scheduler.set_slots(self.swap.slots());
-        }
+        // Nothing is written that is not needed any more.
+        self.swap.drop_slots(self.scheduler.take_drops());
+        self.swap.settle();
+        self.note_lost();
         self.retire();
         true
+    }
+
+    /// Forgets what swapping failed to keep.
+    fn note_lost(&mut self) {
+        if let Some(lost) = self.swap.take_lost() {
+            self.counts.swap_failures += 1;
+            self.scheduler.lose(&lost);
+            let (slots, at_once) = (self.swap.slots(), self.swap.at_once());
+            self.scheduler.set_slots(slots, at_once);
+        }
     }
 
     /// Hears what callers did: cancelled requests end, requests whose channel is full pause. Then

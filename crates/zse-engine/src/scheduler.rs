@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::kv::{BlockManager, BlockOp};
+use crate::kv::{BlockManager, BlockOp, Slot};
 use crate::sequence::{SeqId, Sequence};
 
 /// What a step may hold.
@@ -173,9 +173,19 @@ impl Scheduler {
         }
     }
 
-    /// Lets so many blocks of the prefix cache be swapped.
-    pub(crate) fn set_slots(&mut self, slots: usize) {
-        self.blocks.set_slots(slots);
+    /// Lets so many blocks of the prefix cache be swapped, and so many of them in one step.
+    pub(crate) fn set_slots(&mut self, slots: usize, at_once: usize) {
+        self.blocks.set_slots(slots, at_once);
+    }
+
+    /// Slots of the prefix cache that are not needed any more.
+    pub(crate) fn take_drops(&mut self) -> Vec<Slot> {
+        self.blocks.take_drops()
+    }
+
+    /// Forgets what `slots` held: it was lost.
+    pub(crate) fn lose(&mut self, slots: &[Slot]) {
+        self.blocks.lose(slots);
     }
 
     /// Whether the first continuation of the request is about to compute what `seq` could share.

@@ -119,7 +119,8 @@ impl LoadOptions {
     }
 
     /// The memory that `model` needs while it computes prompts and generates, known before it is
-    /// loaded: what swapped keys and values may take counts as theirs.
+    /// loaded: what swapped keys and values may take counts as theirs
+    /// ([`SwapConfig::peak_memory`]).
     ///
     /// ```
     /// use zse::{LoadOptions, ModelSource};
@@ -146,7 +147,7 @@ impl LoadOptions {
         };
         let plan = self.device.backend()?.plan(model, &budget)?;
         Ok(MemoryReport {
-            kv: plan.kv.saturating_add(self.swap.memory),
+            kv: plan.kv.saturating_add(self.swap.peak_memory()),
             ..plan
         })
     }
@@ -184,5 +185,17 @@ mod tests {
             let model = options.model(Arc::clone(&checkpoint)).unwrap();
             assert_eq!(options.budget(&model).max_tokens, expected);
         }
+    }
+
+    #[cfg(feature = "builtin")]
+    #[test]
+    fn what_is_swapped_counts_on_its_way_as_well() {
+        let checkpoint = ModelSource::Builtin.open().unwrap();
+        let mut options = LoadOptions::default();
+        let model = options.model(checkpoint).unwrap();
+        let before = options.memory(&model).unwrap().total();
+        options.swap.memory = 1 << 30;
+        let after = options.memory(&model).unwrap().total();
+        assert_eq!(after - before, 2 << 30);
     }
 }

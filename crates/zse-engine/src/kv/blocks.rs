@@ -1,5 +1,6 @@
 //! Blocks: handed out, shared, counted, given back, found again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use zse_model::executor::BlockId;
@@ -70,6 +71,12 @@ pub struct BlockManager {
     pub(super) free: Vec<BlockId>,
     pub(super) tree: PrefixTree,
     ops: Vec<BlockOp>,
+    /// Most blocks that are swapped out, and in, between one `take_ops` and the next.
+    at_once: usize,
+    /// How many of `ops` swap in.
+    swapping_in: usize,
+    /// What was swapped out later than this is still to be copied.
+    copied: Slot,
 }
 
 impl BlockManager {
@@ -84,18 +91,59 @@ impl BlockManager {
             free: (0..blocks as BlockId).rev().collect(),
             tree: PrefixTree::new(blocks),
             ops: Vec::new(),
+            at_once: 0,
+            swapping_in: 0,
+            copied: Slot(0),
         }
     }
 
-    /// Lets `slots` blocks be swapped; what was swapped out first is forgotten where more are.
-    pub fn set_slots(&mut self, slots: usize) {
+    /// Lets `slots` blocks be swapped; what was swapped out first is forgotten where more are. Of
+    /// those of one [`take_ops`](Self::take_ops), at most `at_once` are swapped out, and as many in.
+    pub fn set_slots(&mut self, slots: usize, at_once: usize) {
+        self.at_once = at_once;
         self.tree.set_slots(slots);
         self.drop_swapped();
     }
 
-    /// What has to be done to blocks before they are computed with, in this order.
+    /// What has to be done to blocks before they are computed with, in this order. Where more would
+    /// be swapped out than may be at once, what was used last is, and the rest is forgotten.
     pub fn take_ops(&mut self) -> Vec<BlockOp> {
+        let excess = self.tree.drop_excess(self.copied, self.at_once);
+        self.ops.extend(excess.into_iter().map(BlockOp::Drop));
+        self.prune();
+        self.copied = self.tree.newest_slot();
+        self.swapping_in = 0;
         std::mem::take(&mut self.ops)
+    }
+
+    /// Those slots that are not needed any more of what [`take_ops`](Self::take_ops) would give;
+    /// it will not give them again.
+    pub fn take_drops(&mut self) -> Vec<Slot> {
+        self.prune();
+        let drops = self.ops.extract_if(.., |op| matches!(op, BlockOp::Drop(_)));
+        let slot = |op| match op {
+            BlockOp::Drop(slot) => Some(slot),
+            _ => None,
+        };
+        drops.filter_map(slot).collect()
+    }
+
+    /// Leaves out what would be swapped out only to be dropped.
+    fn prune(&mut self) {
+        let dropped = self.ops.iter().filter_map(|op| match *op {
+            BlockOp::Drop(slot) if slot > self.copied => Some(slot),
+            _ => None,
+        });
+        let dropped: HashSet<Slot> = dropped.collect();
+        self.ops.retain(|op| match op {
+            BlockOp::SwapOut { to: slot, .. } | BlockOp::Drop(slot) => !dropped.contains(slot),
+            BlockOp::Copy { .. } | BlockOp::SwapIn { .. } => true,
+        });
+    }
+
+    /// Forgets what `slots` held: it was lost.
+    pub fn lose(&mut self, slots: &[Slot]) {
+        slots.iter().for_each(|&slot| self.tree.lose(slot));
     }
 
     /// KV groups.
@@ -178,16 +226,20 @@ impl BlockManager {
         table
     }
 
-    /// Goes on where [`find`](Self::find) ended, with what is swapped, as far as blocks can be had.
+    /// Goes on where [`find`](Self::find) ended, with what is swapped, as far as blocks can be had
+    /// and as many may be swapped in at once. What is still to be copied out stays swapped.
     pub fn swap_in(&mut self, table: &mut BlockTable, salt: &Arc<str>, tokens: &[u32]) {
         let blocks = tokens.chunks_exact(self.block_len).skip(table.0.len());
         for tokens in blocks {
             let Some(parent) = self.parent(&table.0, salt) else {
                 return;
             };
-            let Some(Place::Swapped(_)) = self.tree.find(parent.clone(), tokens) else {
+            let Some(Place::Swapped(from)) = self.tree.find(parent.clone(), tokens) else {
                 return;
             };
+            if from > self.copied || self.swapping_in >= self.at_once {
+                return;
+            }
             // For this block the very slot may be dropped that was to be brought back.
             let Some(to) = self.take() else {
                 return;
@@ -196,6 +248,7 @@ impl BlockManager {
                 Some(Place::Swapped(from)) => {
                     self.tree.insert(to, parent, tokens);
                     self.ops.push(BlockOp::SwapIn { from, to });
+                    self.swapping_in += 1;
                     table.0.push(to);
                 }
                 _ => return self.give_back(to),

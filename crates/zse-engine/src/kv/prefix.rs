@@ -15,6 +15,7 @@
 //! first never cuts a branch either, and what is behind a swapped block is swapped as well.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use zse_model::executor::BlockId;
@@ -171,6 +172,28 @@ impl PrefixTree {
         let (slot, id) = self.swapped.pop_first()?;
         self.remove(id);
         Some(slot)
+    }
+
+    /// Forgets of what was swapped out after `since` all but the last `most`; their slots. What was
+    /// behind them and swapped before is out of reach, and dropped before the rest.
+    pub(super) fn drop_excess(&mut self, since: Slot, most: usize) -> Vec<Slot> {
+        let new = (Bound::Excluded(since), Bound::Unbounded);
+        let mut slots: Vec<Slot> = self.swapped.range(new).map(|(&slot, _)| slot).collect();
+        slots.truncate(slots.len().saturating_sub(most));
+        slots.iter().for_each(|&slot| self.lose(slot));
+        slots
+    }
+
+    /// Forgets what is in `slot`.
+    pub(super) fn lose(&mut self, slot: Slot) {
+        if let Some(id) = self.swapped.remove(&slot) {
+            self.remove(id);
+        }
+    }
+
+    /// No slot was given that is newer than this.
+    pub(super) fn newest_slot(&self) -> Slot {
+        Slot(self.clock)
     }
 
     fn remove(&mut self, id: NodeId) {

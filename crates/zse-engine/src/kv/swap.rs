@@ -1,27 +1,26 @@
 //! Where the bytes of swapped blocks are: in memory, and what is older in a file.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::hash::{DefaultHasher, Hasher};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
 
 use zse_model::executor::{BlockBytes, KvOp};
 
+use super::swap_file::SwapFile;
 use super::{BlockOp, Slot};
 
 /// Where keys and values of earlier requests go when their blocks are needed, to be found again: the
 /// least recently used go first, and are forgotten first where there is no more room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SwapConfig {
-    /// Bytes of memory for them.
+    /// Bytes of memory for them, between steps.
     pub memory: u64,
     /// A file for those that memory has no room for.
     pub disk: Option<SwapDisk>,
 }
 
-/// A file for keys and values. It has no name and is gone with the process, however that ends.
+/// A file for keys and values. On Unix it has no name and is gone with the process, however that
+/// ends; elsewhere its name goes when the engine does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwapDisk {
     /// The folder that it is made in, on a disk that is fast.
@@ -30,52 +29,95 @@ pub struct SwapDisk {
     pub bytes: u64,
 }
 
+/// Bytes that one step may copy out, and as many in, however little memory there is for them.
+const LEAST_AT_ONCE: u64 = 64 << 20;
+
+impl SwapConfig {
+    /// Bytes that one step copies out at most, and as many in; at least one block. What would be
+    /// more is forgotten, or computed again.
+    fn at_once(&self) -> u64 {
+        self.memory.max(LEAST_AT_ONCE)
+    }
+
+    /// Most bytes of memory in use while a step runs: what is kept, what is on its way out and what
+    /// is on its way in. (A block may be longer than all that; it is swapped nevertheless.)
+    pub fn peak_memory(&self) -> u64 {
+        let each = match self.disk {
+            Some(_) => self.at_once(),
+            // There is no more than this.
+            None => self.memory,
+        };
+        each.saturating_mul(2)
+    }
+}
+
 /// The bytes of swapped blocks, all of one size.
 #[derive(Debug, Default)]
 pub(crate) struct SwapStore {
     memory: BTreeMap<Slot, BlockBytes>,
     /// Blocks that may stay in memory.
     memory_blocks: usize,
+    /// Blocks that a step may copy out, and as many in.
+    at_once: usize,
+    /// Most bytes of a block.
+    block_bytes: usize,
     file: Option<SwapFile>,
+    /// Since a failure: what was lost by it.
+    lost: Option<Vec<Slot>>,
 }
 
 impl SwapStore {
-    /// Room for blocks of `block_bytes`.
+    /// Room for blocks of at most `block_bytes`.
     ///
     /// # Errors
     /// If the file cannot be made.
     pub(crate) fn new(config: &SwapConfig, block_bytes: usize) -> io::Result<Self> {
-        let blocks = |bytes: u64| match block_bytes {
-            0 => 0,
-            _ => usize::try_from(bytes / block_bytes as u64).unwrap_or(usize::MAX),
-        };
-        let file = match &config.disk {
-            Some(disk) => Some(SwapFile::new(
-                &disk.folder,
-                block_bytes,
-                blocks(disk.bytes),
-            )?),
-            None => None,
-        };
-        Ok(Self {
-            memory: BTreeMap::new(),
-            memory_blocks: blocks(config.memory),
+        let file = config.disk.as_ref().map(SwapFile::new).transpose()?;
+        let mut store = Self {
+            block_bytes,
             file,
-        })
+            ..Self::default()
+        };
+        store.memory_blocks = store.blocks(config.memory);
+        store.at_once = store.blocks(config.at_once()).max(1);
+        Ok(store)
+    }
+
+    fn blocks(&self, bytes: u64) -> usize {
+        let blocks = bytes.checked_div(self.block_bytes as u64).unwrap_or(0);
+        usize::try_from(blocks).unwrap_or(usize::MAX)
     }
 
     /// Blocks that it has room for.
     pub(crate) fn slots(&self) -> usize {
-        let file = self.file.as_ref().map_or(0, |file| file.blocks);
-        self.memory_blocks.saturating_add(file)
+        let file = self.file.as_ref().map_or(0, SwapFile::bytes);
+        self.memory_blocks.saturating_add(self.blocks(file))
+    }
+
+    /// Blocks that a step may copy out, and as many in.
+    pub(crate) fn at_once(&self) -> usize {
+        self.at_once
     }
 
     /// What an executor has to do for `ops` in each of `groups` groups; its bytes come from here and
-    /// go here.
+    /// go here. Slots are brought back that earlier steps swapped out.
     ///
     /// # Errors
-    /// If bytes of the file cannot be read, or are not those that were written.
+    /// If bytes of the file cannot be read, or are not those that were written: then it is given up,
+    /// with all that was in it.
     pub(crate) fn kv_ops(&mut self, ops: &[BlockOp], groups: usize) -> io::Result<Vec<KvOp>> {
+        // What leaves makes room for what comes.
+        let mut restored = VecDeque::new();
+        let mut leaving = 0;
+        for op in ops {
+            match *op {
+                BlockOp::Copy { .. } => {}
+                BlockOp::SwapOut { .. } => leaving += 1,
+                BlockOp::SwapIn { from, .. } => restored.push_back(self.take(from)?),
+                BlockOp::Drop(slot) => self.remove(slot),
+            }
+        }
+        self.keep(self.memory_blocks.saturating_sub(leaving));
         let mut kv_ops = Vec::with_capacity(ops.len());
         for &op in ops {
             match op {
@@ -83,20 +125,19 @@ impl SwapStore {
                     kv_ops.extend((0..groups).map(|group| KvOp::Copy { group, from, to }));
                 }
                 BlockOp::SwapOut { from, to: slot } => {
-                    let to = BlockBytes::default();
-                    self.memory.insert(slot, to.clone());
-                    kv_ops.push(KvOp::SwapOut { from, to });
-                }
-                BlockOp::SwapIn { from: slot, to } => {
-                    let from = self.take(slot)?;
-                    kv_ops.push(KvOp::SwapIn { from, to });
-                }
-                BlockOp::Drop(slot) => {
-                    self.memory.remove(&slot);
-                    if let Some(file) = &mut self.file {
-                        file.free(slot);
+                    let mut bytes = Vec::new();
+                    if bytes.try_reserve_exact(self.block_bytes).is_ok() {
+                        let to = BlockBytes::new(bytes);
+                        self.memory.insert(slot, to.clone());
+                        kv_ops.push(KvOp::SwapOut { from, to });
+                    } else {
+                        self.lost.get_or_insert_default().push(slot);
                     }
                 }
+                BlockOp::SwapIn { to, .. } => {
+                    kv_ops.extend(restored.pop_front().map(|from| KvOp::SwapIn { from, to }));
+                }
+                BlockOp::Drop(_) => {}
             }
         }
         Ok(kv_ops)
@@ -107,159 +148,69 @@ impl SwapStore {
             return Ok(bytes);
         }
         let lost = || io::Error::new(io::ErrorKind::NotFound, "a swapped block is lost");
-        let bytes = self.file.as_mut().ok_or_else(lost)?.read(slot)?;
-        Ok(BlockBytes::new(bytes))
+        let bytes = self.file.as_mut().ok_or_else(lost)?.read(slot);
+        bytes.map(BlockBytes::new).inspect_err(|_| self.give_up())
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        self.memory.remove(&slot);
+        if let Some(file) = &mut self.file {
+            file.free(slot);
+        }
+    }
+
+    /// Forgets the blocks in `slots`.
+    pub(crate) fn drop_slots(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        slots.into_iter().for_each(|slot| self.remove(slot));
+        if self.file.as_ref().is_some_and(SwapFile::is_empty) {
+            self.clear_file();
+        }
     }
 
     /// Moves what is too much for the memory to the file, once the executor has filled the bytes.
-    ///
-    /// # Errors
-    /// If the file cannot be written: then it is given up, with all that was in it.
-    pub(crate) fn settle(&mut self) -> io::Result<()> {
-        while self.memory.len() > self.memory_blocks
+    pub(crate) fn settle(&mut self) {
+        self.keep(self.memory_blocks);
+    }
+
+    /// Moves all but the newest `blocks` to the file.
+    fn keep(&mut self, blocks: usize) {
+        while self.memory.len() > blocks
             && let Some(file) = &mut self.file
             && let Some((slot, bytes)) = self.memory.pop_first()
         {
-            let written = file.write(slot, &bytes.lock());
-            if written.is_err() {
-                self.file = None;
-                return written;
+            if file.write(slot, &bytes.lock()).is_err() {
+                self.give_up();
+                self.lost.get_or_insert_default().push(slot);
             }
         }
-        Ok(())
+    }
+
+    /// Does without the file, which failed.
+    fn give_up(&mut self) {
+        let slots = self.file.take().into_iter();
+        let slots = slots.flat_map(|file| file.slots().collect::<Vec<_>>());
+        self.lost.get_or_insert_default().extend(slots);
+    }
+
+    /// If something failed since this was asked last: the slots that were lost by it.
+    pub(crate) fn take_lost(&mut self) -> Option<Vec<Slot>> {
+        self.lost.take()
     }
 
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         self.memory.clear();
-        if let Some(file) = &mut self.file {
-            file.clear();
+        self.clear_file();
+    }
+
+    fn clear_file(&mut self) {
+        if let Some(file) = &mut self.file
+            && file.clear().is_err()
+        {
+            // Closed, it is gone.
+            self.give_up();
         }
     }
-}
-
-/// A file of blocks, which nobody else can open.
-#[derive(Debug)]
-struct SwapFile {
-    file: File,
-    /// Its name, where the system keeps the names of open files.
-    path: Option<PathBuf>,
-    block_bytes: usize,
-    /// Most blocks.
-    blocks: usize,
-    records: HashMap<Slot, Record>,
-    /// Places in the file that are not used any more.
-    free: Vec<u64>,
-    /// Places in the file, in blocks.
-    len: u64,
-}
-
-/// A block in the file.
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    /// Its place, in blocks.
-    place: u64,
-    checksum: u64,
-}
-
-impl SwapFile {
-    fn new(folder: &Path, block_bytes: usize, blocks: usize) -> io::Result<Self> {
-        let (file, path) = create(folder)?;
-        // An open file needs no name, and without one nothing is left, however the process ends.
-        let path = fs::remove_file(&path).is_err().then_some(path);
-        Ok(Self {
-            file,
-            path,
-            block_bytes,
-            blocks,
-            records: HashMap::new(),
-            free: Vec::new(),
-            len: 0,
-        })
-    }
-
-    fn write(&mut self, slot: Slot, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() != self.block_bytes {
-            return Err(damaged());
-        }
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.len += 1;
-            self.len - 1
-        });
-        let checksum = checksum(bytes);
-        self.records.insert(slot, Record { place, checksum });
-        self.seek(place)?;
-        self.file.write_all(bytes)
-    }
-
-    /// Takes a block out.
-    fn read(&mut self, slot: Slot) -> io::Result<Vec<u8>> {
-        let record = self.records.get(&slot).copied().ok_or_else(damaged)?;
-        self.free(slot);
-        let mut bytes = vec![0; self.block_bytes];
-        self.seek(record.place)?;
-        self.file.read_exact(&mut bytes)?;
-        match checksum(&bytes) == record.checksum {
-            true => Ok(bytes),
-            false => Err(damaged()),
-        }
-    }
-
-    fn seek(&mut self, place: u64) -> io::Result<()> {
-        let at = place.checked_mul(self.block_bytes as u64);
-        let at = at.ok_or_else(damaged)?;
-        self.file.seek(SeekFrom::Start(at)).map(|_| ())
-    }
-
-    fn free(&mut self, slot: Slot) {
-        if let Some(record) = self.records.remove(&slot) {
-            self.free.push(record.place);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.records.clear();
-        self.free.clear();
-        self.len = 0;
-    }
-}
-
-impl Drop for SwapFile {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // Nobody is left to tell.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// A new file that only this user may open.
-fn create(folder: &Path) -> io::Result<(File, PathBuf)> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let mut options = OpenOptions::new();
-    // What is there already, a link included, is not opened.
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    loop {
-        let count = COUNT.fetch_add(1, Relaxed);
-        let path = folder.join(format!("zse-kv-{}-{count}.swap", std::process::id()));
-        match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return other.map(|file| (file, path)),
-        }
-    }
-}
-
-fn checksum(bytes: &[u8]) -> u64 {
-    // Read by the process that wrote it: that this may be another function tomorrow is no harm.
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
-fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a swapped block is damaged")
 }
 
 #[cfg(test)]
@@ -316,10 +267,9 @@ mod tests {
         for round in 0..3 {
             for n in 1..=7 {
                 put(&mut store, round * 10 + n);
-                store.settle().unwrap();
+                store.settle();
             }
             assert_eq!(store.memory.len(), 2);
-            assert_eq!(store.file.as_ref().unwrap().len, 5, "places are used again");
             for n in [3, 7, 1, 2] {
                 assert_eq!(
                     take(&mut store, round * 10 + n).unwrap(),
@@ -328,52 +278,104 @@ mod tests {
             }
             let rest = [4, 5, 6].map(|n| BlockOp::Drop(Slot(round * 10 + n)));
             store.kv_ops(&rest, 2).unwrap();
-            assert!(store.memory.is_empty() && store.file.as_ref().unwrap().records.is_empty());
+            assert!(store.memory.is_empty() && store.file.as_ref().unwrap().is_empty());
+            assert_eq!(store.take_lost(), None);
         }
     }
 
     #[test]
-    fn damage_is_noticed() {
-        for cut in [false, true] {
-            let mut store = store(0, 5);
-            for n in 1..=3 {
-                put(&mut store, n);
-            }
-            store.settle().unwrap();
-            let mut file = &store.file.as_ref().unwrap().file;
-            if cut {
-                file.set_len(2 * LEN as u64 + 50).unwrap();
-            } else {
-                file.seek(SeekFrom::Start(2 * LEN as u64 + 7)).unwrap();
-                file.write_all(&[255]).unwrap();
-            }
-            assert!(take(&mut store, 3).is_err());
-            assert_eq!(take(&mut store, 2).unwrap(), block(2));
-            assert!(take(&mut store, 4).is_err(), "never written");
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn nobody_else_can_open_the_file_and_nothing_is_left_of_it() {
-        use std::os::unix::fs::MetadataExt;
-        let store = store(0, 5);
-        let metadata = store.file.as_ref().unwrap().file.metadata().unwrap();
-        assert_eq!(metadata.mode() & 0o777, 0o600);
-        assert_eq!(metadata.nlink(), 0);
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_given_up() {
+    fn a_file_that_cannot_be_written_is_given_up_with_what_was_in_it() {
         let mut store = store(1, 5);
         for n in 1..=3 {
             put(&mut store, n);
         }
-        // Blocks of another size stand for a disk that is full.
-        store.file.as_mut().unwrap().block_bytes = 1;
-        assert!(store.settle().is_err());
+        store.settle();
+        assert_eq!(store.take_lost(), None);
+        // What no executor filled stands for a disk that is full.
+        let op = BlockOp::SwapOut {
+            from: 0,
+            to: Slot(4),
+        };
+        store.kv_ops(&[op], 2).unwrap();
+        put(&mut store, 5);
+        let mut lost = store.take_lost().unwrap();
+        lost.sort_unstable();
+        assert_eq!(lost, [1, 2, 3, 4].map(Slot));
         assert_eq!(store.slots(), 1);
-        assert_eq!(take(&mut store, 3).unwrap(), block(3));
+        assert_eq!(take(&mut store, 5).unwrap(), block(5));
         assert!(take(&mut store, 1).is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_given_up_with_what_was_in_it() {
+        let mut store = store(0, 5);
+        for n in 1..=3 {
+            put(&mut store, n);
+        }
+        store.settle();
+        assert!(take(&mut store, 4).is_err());
+        let mut lost = store.take_lost().unwrap();
+        lost.sort_unstable();
+        assert_eq!(lost, [1, 2, 3].map(Slot));
+        assert_eq!(store.slots(), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_makes_room_before_anything_is_written() {
+        let mut store = store(1, 2);
+        for n in 1..=3 {
+            put(&mut store, n);
+        }
+        store.settle();
+        let ops = [
+            BlockOp::SwapOut {
+                from: 0,
+                to: Slot(4),
+            },
+            BlockOp::Drop(Slot(1)),
+        ];
+        let ops = store.kv_ops(&ops, 2).unwrap();
+        let [KvOp::SwapOut { to, .. }] = &ops[..] else {
+            panic!("{ops:?}")
+        };
+        *to.lock() = block(4);
+        assert_eq!(store.memory.len(), 1, "what was there went first");
+        store.drop_slots([Slot(4)]);
+        store.settle();
+        assert_eq!(store.take_lost(), None);
+        for n in [2, 3] {
+            assert_eq!(take(&mut store, n).unwrap(), block(n));
+        }
+    }
+
+    #[test]
+    fn blocks_that_are_shorter_than_was_thought_are_kept_as_they_are() {
+        let mut store = store(0, 5);
+        store.block_bytes += 1;
+        for n in 1..=3 {
+            put(&mut store, n);
+            store.settle();
+        }
+        for n in 1..=3 {
+            assert_eq!(take(&mut store, n).unwrap(), block(n));
+        }
+    }
+
+    #[test]
+    fn memory_that_is_on_its_way_counts() {
+        let mut config = SwapConfig::default();
+        assert_eq!(config.peak_memory(), 0);
+        config.memory = 1 << 20;
+        assert_eq!(config.peak_memory(), 2 << 20);
+        config.disk = Some(SwapDisk {
+            folder: std::env::temp_dir(),
+            bytes: 1 << 30,
+        });
+        assert_eq!(config.peak_memory(), 2 * LEAST_AT_ONCE);
+        config.memory = 1 << 30;
+        assert_eq!(config.peak_memory(), 2 << 30);
+        let blocks = |len| SwapStore::new(&config, len).unwrap().at_once();
+        assert_eq!(blocks(1 << 20), 1 << 10);
+        assert_eq!(blocks(1 << 31), 1);
     }
 }

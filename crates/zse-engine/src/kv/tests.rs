@@ -86,9 +86,19 @@ type Memory = Vec<Rows>;
 type Slots = BTreeMap<Slot, Rows>;
 type Rows = Vec<Option<(usize, Vec<u32>)>>;
 
-/// Does what has to be done to blocks, as an executor does it.
-fn carry_out(manager: &mut BlockManager, memory: &mut Memory, slots: &mut Slots) {
-    for op in manager.take_ops() {
+/// Does what has to be done to blocks, as an executor does it: what is brought back is at hand
+/// before anything else.
+fn carry_out(manager: &mut BlockManager, at_once: usize, memory: &mut Memory, slots: &mut Slots) {
+    let ops = manager.take_ops();
+    let swaps = |swap: fn(&BlockOp) -> bool| ops.iter().filter(|op| swap(op)).count();
+    assert!(swaps(|op| matches!(op, BlockOp::SwapOut { .. })) <= at_once);
+    assert!(swaps(|op| matches!(op, BlockOp::SwapIn { .. })) <= at_once);
+    for op in &ops {
+        if let BlockOp::SwapIn { from: slot, .. } | BlockOp::Drop(slot) = op {
+            assert!(slots.contains_key(slot), "an earlier step swapped it out");
+        }
+    }
+    for op in ops {
         match op {
             BlockOp::Copy { from, to } => memory[to as usize] = memory[from as usize].clone(),
             BlockOp::SwapOut { from, to } => {
@@ -126,10 +136,11 @@ proptest! {
     fn no_block_leaks_or_holds_what_is_not_asked_for(
         actions in prop::collection::vec(action(), 0..120),
         room in prop_oneof![Just(0), 1..8usize, Just(100)],
+        at_once in 1..15usize,
     ) {
         let salts = [salt("one"), salt("another")];
         let mut manager = BlockManager::new(2, BLOCKS, BLOCK_LEN);
-        manager.set_slots(room);
+        manager.set_slots(room, at_once);
         let mut slots = Slots::new();
         let mut memory: Memory = vec![vec![None; BLOCK_LEN]; BLOCKS];
         let mut seqs: Vec<Seq> = (0..5).map(|_| Seq::default()).collect();
@@ -155,7 +166,7 @@ proptest! {
                     prop_assert_eq!(grown, lacking <= free);
                     if grown {
                         let first = seq.computed / BLOCK_LEN;
-                        carry_out(&mut manager, &mut memory, &mut slots);
+                        carry_out(&mut manager, at_once, &mut memory, &mut slots);
                         compute(&mut memory, seq, until);
                         if let Action::Compute(..) = action {
                             let tokens = &seq.tokens[..until];
@@ -183,7 +194,7 @@ proptest! {
                 Action::Forget => manager.forget(),
             }
             check(&manager, &seqs);
-            carry_out(&mut manager, &mut memory, &mut slots);
+            carry_out(&mut manager, at_once, &mut memory, &mut slots);
             check_rows(&memory, &seqs);
             prop_assert!(manager.swapped_blocks() <= room);
             prop_assert_eq!(manager.swapped_blocks(), slots.len());
@@ -193,7 +204,7 @@ proptest! {
         manager.forget();
         prop_assert_eq!(manager.cached_blocks(), 0);
         prop_assert_eq!(manager.free.len(), BLOCKS);
-        carry_out(&mut manager, &mut memory, &mut slots);
+        carry_out(&mut manager, at_once, &mut memory, &mut slots);
         prop_assert!(slots.is_empty());
     }
 }
@@ -260,25 +271,19 @@ fn the_least_recently_used_branch_goes_first_and_from_its_end() {
 #[test]
 fn what_gives_way_is_swapped_from_its_end_and_comes_back_from_its_beginning() {
     let mut manager = BlockManager::new(1, 3, 2);
-    manager.set_slots(2);
+    manager.set_slots(2, 9);
     after(&mut manager, "", &[1, 2, 3, 4, 5, 6]);
     let mut table = BlockTable::default();
     assert!(manager.grow(&mut table, 6));
     let ops = manager.take_ops();
+    // There are two slots: the third block is not copied only to be dropped.
     let [
-        BlockOp::SwapOut { from: 2, to: third },
-        _,
+        BlockOp::SwapOut {
+            from: 1,
+            to: second,
+        },
         BlockOp::SwapOut { from: 0, to: first },
-        _,
     ] = ops[..]
-    else {
-        panic!("{ops:?}")
-    };
-    assert_eq!(ops[3], BlockOp::Drop(third), "there are two slots");
-    let BlockOp::SwapOut {
-        from: 1,
-        to: second,
-    } = ops[1]
     else {
         panic!("{ops:?}")
     };
@@ -298,9 +303,73 @@ fn what_gives_way_is_swapped_from_its_end_and_comes_back_from_its_beginning() {
 }
 
 #[test]
+fn so_much_at_once_is_swapped_and_no_more() {
+    let mut manager = BlockManager::new(1, 5, 2);
+    manager.set_slots(100, 2);
+    let tokens: Vec<u32> = (0..10).collect();
+    after(&mut manager, "", &tokens);
+    let mut table = BlockTable::default();
+    assert!(manager.grow(&mut table, 10));
+    // What is still to be copied is not brought back.
+    manager.release(&mut table);
+    let mut table = manager.find(&salt(""), &tokens);
+    manager.swap_in(&mut table, &salt(""), &tokens);
+    assert!(table.as_slice().is_empty());
+    let ops = manager.take_ops();
+    let beginning = [1, 0].map(|id| {
+        ops.iter()
+            .any(|op| matches!(op, BlockOp::SwapOut { from, .. } if *from == id))
+    });
+    assert_eq!(
+        (beginning, ops.len()),
+        ([true; 2], 2),
+        "the beginning is worth most"
+    );
+    assert_eq!(manager.swapped_blocks(), 2);
+    manager.set_slots(100, 1);
+    manager.swap_in(&mut table, &salt(""), &tokens);
+    assert_eq!(table.as_slice().len(), 1);
+    assert!(matches!(manager.take_ops()[..], [BlockOp::SwapIn { .. }]));
+    manager.swap_in(&mut table, &salt(""), &tokens);
+    assert_eq!(table.as_slice().len(), 2, "in the next step");
+}
+
+#[test]
+fn what_is_lost_is_not_found() {
+    let mut manager = BlockManager::new(1, 2, 2);
+    manager.set_slots(9, 9);
+    after(&mut manager, "", &[1, 2, 3, 4]);
+    after(&mut manager, "", &[5, 6, 7, 8]);
+    let ops = manager.take_ops();
+    let [BlockOp::SwapOut { to: second, .. }, BlockOp::SwapOut { .. }] = ops[..] else {
+        panic!("{ops:?}")
+    };
+    manager.lose(&[second]);
+    assert_eq!(manager.swapped_blocks(), 1);
+    let mut table = BlockTable::default();
+    manager.swap_in(&mut table, &salt(""), &[1, 2, 3, 4]);
+    assert_eq!(table.as_slice().len(), 1);
+}
+
+#[test]
+fn drops_can_be_had_before_the_rest() {
+    let mut manager = BlockManager::new(1, 2, 2);
+    manager.set_slots(9, 9);
+    after(&mut manager, "", &[1, 2, 3, 4]);
+    after(&mut manager, "", &[5, 6, 7, 8]);
+    assert_eq!(manager.take_drops(), []);
+    let swapped = manager.take_ops().len();
+    assert_eq!(swapped, 2);
+    after(&mut manager, "", &[9, 10]);
+    manager.forget();
+    assert_eq!(manager.take_drops().len(), 2, "one was never copied");
+    assert_eq!(manager.take_ops(), []);
+}
+
+#[test]
 fn what_is_computed_again_needs_no_slot() {
     let mut manager = BlockManager::new(1, 2, 2);
-    manager.set_slots(9);
+    manager.set_slots(9, 9);
     after(&mut manager, "", &[1, 2, 3, 4]);
     after(&mut manager, "", &[7, 8, 9, 10]);
     assert_eq!(manager.swapped_blocks(), 2);

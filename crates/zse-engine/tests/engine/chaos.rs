@@ -5,7 +5,7 @@ use std::sync::mpsc::TryRecvError;
 
 use proptest::prelude::*;
 use zse_engine::{
-    Engine, EngineConfig, Event, EventStream, FinishReason, Generate, Request, SwapConfig,
+    Engine, EngineConfig, Event, EventStream, FinishReason, Generate, Request, SwapConfig, SwapDisk,
 };
 use zse_model::sampler::SampleParams;
 
@@ -131,13 +131,17 @@ proptest! {
         max_tokens in 1..40usize,
         max_sequences in 1..10usize,
         channel_capacity in 1..6usize,
-        swapped in prop_oneof![Just(0), 0..60usize],
+        memory in prop_oneof![Just(0), 0..60usize],
+        disk in prop_oneof![Just(0), 1..60usize],
     ) {
         let config = EngineConfig { max_sequences, channel_capacity, ..EngineConfig::default() };
         let (engine, _) = watched(blocks, max_tokens, config);
         let swap = SwapConfig {
-            memory: (swapped * BLOCK_BYTES) as u64,
-            ..SwapConfig::default()
+            memory: (memory * BLOCK_BYTES) as u64,
+            disk: (disk > 0).then(|| SwapDisk {
+                folder: std::env::temp_dir(),
+                bytes: (disk * BLOCK_BYTES) as u64,
+            }),
         };
         let mut engine = engine.with_swap(&swap).unwrap();
         let limit = engine.limits().sequence();
@@ -169,7 +173,7 @@ proptest! {
         prop_assert!(engine.is_idle());
         prop_assert_eq!(engine.free_blocks(), Some(blocks));
         prop_assert!(engine.cached_blocks() <= blocks);
-        prop_assert!(engine.metrics().kv_blocks_swapped <= swapped);
+        prop_assert!(engine.metrics().kv_blocks_swapped <= memory + disk);
         prop_assert_eq!(engine.metrics().swap_failures, 0);
     }
 }

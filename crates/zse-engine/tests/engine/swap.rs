@@ -171,21 +171,62 @@ fn damage_on_the_disk_is_computed_again() {
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     serve(&mut engine, &prompt(1, 60), &generate(1));
     serve(&mut engine, &prompt(2, 60), &generate(1));
-    let mut damaged = 0;
-    for link in std::fs::read_dir("/proc/self/fd").unwrap() {
-        let link = link.unwrap().path();
-        let is_ours = |target: std::path::PathBuf| target.starts_with(&folder);
-        if std::fs::read_link(&link).is_ok_and(is_ours) {
-            let len = std::fs::metadata(&link).unwrap().len() as usize;
-            std::fs::write(&link, vec![77; len]).unwrap();
-            damaged += 1;
-        }
-    }
-    assert_eq!(damaged, 1);
+    let files = open_files(&folder);
+    assert_eq!(files.len(), 1);
+    let len = std::fs::metadata(&files[0]).unwrap().len() as usize;
+    std::fs::write(&files[0], vec![77; len]).unwrap();
     log.lock().unwrap().clear();
     serve(&mut engine, &prompt(1, 60), &generate(1));
     assert_eq!(log.lock().unwrap().iter().flatten().sum::<usize>(), 60 + 11);
     assert_eq!(engine.metrics().swap_failures, 1);
     assert_eq!(serve(&mut engine, &prompt(1, 60), &generate(1)), 56);
+    // Nothing is put there any more.
+    serve(&mut engine, &prompt(2, 60), &generate(1));
+    assert_eq!(engine.metrics().kv_blocks_swapped, 0);
+    assert_eq!(engine.metrics().swap_failures, 1);
+    assert!(open_files(&folder).is_empty());
     std::fs::remove_dir(&folder).unwrap();
+}
+
+/// Clearing leaves nothing on the disk, even of what nobody asked to be written over.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_cleared_is_gone_from_the_disk() {
+    let folder = std::env::temp_dir().join(format!("zse-swap-clear-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = SwapConfig {
+        memory: 0,
+        disk: Some(SwapDisk {
+            folder: folder.clone(),
+            bytes: 1 << 20,
+        }),
+    };
+    let (mut engine, _) = swapping(20, &config);
+    serve(&mut engine, &prompt(1, 60), &generate(1));
+    serve(&mut engine, &prompt(2, 60), &generate(1));
+    let files = open_files(&folder);
+    let len = || std::fs::metadata(&files[0]).unwrap().len();
+    assert!(len() > 0);
+    // Others go on meanwhile.
+    let request = Request::generate(prompt(3, 60), generate(1));
+    let stream = engine.submit(request).unwrap();
+    engine.step();
+    engine.clear_cache();
+    assert_eq!(len(), 0);
+    while engine.step() {}
+    assert_eq!(stream.completions().len(), 1);
+    assert_eq!(engine.metrics().swap_failures, 0);
+    drop(engine);
+    std::fs::remove_dir(&folder).unwrap();
+}
+
+/// The files in `folder` that this process has open, as links that can be opened again.
+#[cfg(target_os = "linux")]
+fn open_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = links.map(|link| link.unwrap().path());
+    let is_ours = |target: std::path::PathBuf| target.starts_with(folder);
+    links
+        .filter(|link| std::fs::read_link(link).is_ok_and(is_ours))
+        .collect()
 }

@@ -17,8 +17,10 @@ const SHARING: usize = 4;
 /// Vectors of values that are summed together.
 const COLUMNS: usize = 4;
 
-/// How far below the greatest score one counts as nothing: its part is less than a 2^92nd, which
-/// no f32 sum shows. Sums that begin with such parts would be subnormal, and those are slow.
+/// How far below the greatest score one counts as nothing: it weighs less than a 2^92nd of that one.
+/// What is left out of a sum is therefore far below an f32's precision relative to the greatest value
+/// in it; it could show only where the values that weigh more are smaller than it by as much. Sums
+/// that begin with such parts would be subnormal, and those are slow.
 const NOTHING: f32 = -64.0;
 
 /// Memory for a span.
