@@ -65,6 +65,8 @@ fn documents_are_ranked_by_a_cross_encoder() {
         server.post("/v1/embeddings", &body).error(400)["param"],
         "model"
     );
+    let shown = server.post("/api/show", &json!({ "model": "rank" })).json();
+    assert_eq!(shown["capabilities"], json!([]));
     let long = json!({ "query": "a", "documents": ["b", "c ".repeat(100)] });
     let error = server.post("/v1/rerank", &long).error(400);
     assert_eq!(error["param"], "documents[1]");
