@@ -180,6 +180,12 @@ impl ApiError {
         )
     }
 
+    /// A file that there is only in gzip, for a client that takes none.
+    pub(crate) fn only_gzip() -> Self {
+        let message = "this file is sent in gzip: ask with `Accept-Encoding: gzip`";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "invalid_request_error", message)
+    }
+
     pub(crate) fn unauthorized() -> Self {
         Self {
             code: Some("invalid_api_key"),

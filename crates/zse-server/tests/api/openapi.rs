@@ -322,10 +322,13 @@ fn the_page_needs_no_key_and_nothing_from_elsewhere() {
         assert!(head.starts_with("http/1.1 200"), "{file}: {head}");
         assert!(head.contains(kind), "{file}: {head}");
         assert!(head.contains("content-encoding: gzip"), "{file}: {head}");
+        assert!(head.contains("vary: accept-encoding"), "{file}: {head}");
         assert!(head.contains("frame-ancestors 'none'"), "{file}: {head}");
     }
     server.get("/docs/../v1/models").error(404);
     server.get("/docs/nothing.js").error(404);
+    let plain = "accept-encoding: identity\r\n";
+    server.request("GET", "/docs/", plain, "").error(406);
     server.get("/openapi.json").error(401);
     let foreign = "origin: https://evil.example\r\n";
     server.request("GET", "/docs/", foreign, "").error(403);
