@@ -389,6 +389,7 @@ impl From<zse::Error> for ApiError {
                 retry_after: retry_after.as_secs(),
                 ..Self::overloaded()
             },
+            zse::Error::NoAnswers => Self::param("model", error.to_string()),
             zse::Error::Text(TextError::Refused { .. }) => {
                 Self::param("messages", error.to_string())
             }
