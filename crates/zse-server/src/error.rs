@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use zse::{EngineError, RequestError, TextError};
 
+/// Most characters of a client's name for something that an error says again.
+const MAX_NAME: usize = 100;
+
 /// Why a request was not served, as its client is told.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ApiError {
@@ -71,6 +74,7 @@ impl ApiError {
 
     /// A parameter that nobody knows.
     pub(crate) fn unknown(param: &str) -> Self {
+        let param = cut(param);
         Self {
             code: Some("unknown_parameter"),
             ..Self::param(param, format!("unknown parameter: '{param}'"))
@@ -89,6 +93,7 @@ impl ApiError {
     }
 
     pub(crate) fn no_model(name: &str) -> Self {
+        let name = cut(name);
         Self {
             code: Some("model_not_found"),
             param: Some("model".to_owned()),
@@ -102,6 +107,7 @@ impl ApiError {
 
     /// A response that is not stored, or not any more.
     pub(crate) fn no_response(param: &str, id: &str) -> Self {
+        let id = cut(id);
         Self {
             code: Some("response_not_found"),
             param: Some(param.to_owned()),
@@ -172,6 +178,12 @@ impl ApiError {
             "invalid_request_error",
             message,
         )
+    }
+
+    /// A file that there is only in gzip, for a client that takes none.
+    pub(crate) fn only_gzip() -> Self {
+        let message = "this file is sent in gzip: ask with `Accept-Encoding: gzip`";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "invalid_request_error", message)
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -305,6 +317,12 @@ impl ApiError {
     }
 }
 
+/// The beginning of a name that a client made up, which may be as long as its request.
+fn cut(name: &str) -> &str {
+    let end = name.char_indices().nth(MAX_NAME).map(|(end, _)| end);
+    &name[..end.unwrap_or(name.len())]
+}
+
 /// Whose error objects the clients of a path read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -371,6 +389,7 @@ impl From<zse::Error> for ApiError {
                 retry_after: retry_after.as_secs(),
                 ..Self::overloaded()
             },
+            zse::Error::NoAnswers => Self::param("model", error.to_string()),
             zse::Error::Text(TextError::Refused { .. }) => {
                 Self::param("messages", error.to_string())
             }
@@ -449,5 +468,16 @@ mod tests {
         assert_eq!(error.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!error.body().to_string().contains("secret"));
         assert!(error.internal.is_some_and(|why| why.contains("secret")));
+    }
+
+    #[test]
+    fn names_of_clients_are_not_said_again_at_length() {
+        let name = "ä".repeat(MAX_NAME + 1);
+        for error in [ApiError::unknown(&name), ApiError::no_model(&name)] {
+            let body = error.body().to_string();
+            assert!(body.contains(&"ä".repeat(MAX_NAME)), "{body}");
+            assert!(!body.contains(&name), "{body}");
+        }
+        assert_eq!(cut("top_p"), "top_p");
     }
 }

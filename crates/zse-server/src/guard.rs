@@ -86,7 +86,7 @@ pub(crate) async fn guard(
     if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     app.metrics.answered(route, response.status().as_u16());
@@ -154,9 +154,12 @@ fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
 }
 
 /// The key among the protocols that a WebSocket is asked for. A browser can set no header for one but
-/// this, and an address would end in logs.
+/// this, and an address would end in logs. Of other requests it opens none.
 fn key_of_protocols(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let protocols = text(headers, header::SEC_WEBSOCKET_PROTOCOL)?.split(',');
+    text(headers, header::UPGRADE).filter(|name| name.eq_ignore_ascii_case("websocket"))?;
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let lines = lines.iter().filter_map(|line| line.to_str().ok());
+    let protocols = lines.flat_map(|line| line.split(','));
     let mut keys = protocols.filter_map(|name| name.trim().strip_prefix(KEY_PROTOCOL));
     BASE64_URL_SAFE_NO_PAD.decode(keys.next()?).ok()
 }
@@ -275,27 +278,43 @@ mod tests {
             ..Config::default()
         };
         for headers in [
-            [("authorization", "Bearer one")],
-            [("authorization", "bearer two")],
-            [("x-api-key", "two")],
-            [("sec-websocket-protocol", "zse, zse.key.b25l")],
+            &[("authorization", "Bearer one")][..],
+            &[("authorization", "bearer two")],
+            &[("x-api-key", "two")],
+            &[
+                ("upgrade", "WebSocket"),
+                ("sec-websocket-protocol", "zse, zse.key.b25l"),
+            ],
+            &[
+                ("upgrade", "websocket"),
+                ("sec-websocket-protocol", "zse"),
+                ("sec-websocket-protocol", "zse.key.b25l"),
+            ],
         ] {
-            assert!(
-                authorize(&config, &request(&headers)).is_ok(),
-                "{headers:?}"
-            );
+            assert!(authorize(&config, &request(headers)).is_ok(), "{headers:?}");
         }
         for headers in [
-            [("authorization", "Bearer onetwo")],
-            [("authorization", "Basic one")],
-            [("authorization", "Bearer ")],
-            [("x-api-key", "on")],
-            [("sec-websocket-protocol", "zse, zse.key.b24")],
-            [("sec-websocket-protocol", "zse.key.one")],
-            [("sec-websocket-protocol", "b25l")],
+            &[("authorization", "Bearer onetwo")][..],
+            &[("authorization", "Basic one")],
+            &[("authorization", "Bearer ")],
+            &[("x-api-key", "on")],
+            &[("sec-websocket-protocol", "zse, zse.key.b25l")],
+            &[
+                ("upgrade", "h2c"),
+                ("sec-websocket-protocol", "zse.key.b25l"),
+            ],
+            &[
+                ("upgrade", "websocket"),
+                ("sec-websocket-protocol", "zse, zse.key.b24"),
+            ],
+            &[
+                ("upgrade", "websocket"),
+                ("sec-websocket-protocol", "zse.key.one"),
+            ],
+            &[("upgrade", "websocket"), ("sec-websocket-protocol", "b25l")],
         ] {
             assert!(
-                authorize(&config, &request(&headers)).is_err(),
+                authorize(&config, &request(headers)).is_err(),
                 "{headers:?}"
             );
         }

@@ -84,6 +84,12 @@ pub enum Error {
     /// A request failed while it ran.
     #[error("the request failed: {0}")]
     Failed(String),
+    /// A model without single, different tokens for "yes" and "no", by which documents are ranked.
+    #[error(
+        "the model cannot rank documents: its vocabulary has no single tokens for yes and no; load a \
+         reranker"
+    )]
+    NoAnswers,
     /// A continuation to wait for that had ended, and was read to its end, before.
     #[error("nothing is left of the first continuation: it was read to its end already")]
     AlreadyRead,

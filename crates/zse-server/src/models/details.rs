@@ -26,10 +26,38 @@ pub(crate) struct Details {
     pub(crate) modified: SystemTime,
     pub(crate) template: Option<String>,
     pub(crate) license: Option<String>,
-    /// Whether it gives embeddings.
-    pub(crate) is_embedder: bool,
+    pub(crate) task: Task,
     /// All metadata but for lists, which are long.
     pub(crate) metadata: Map<String, Value>,
+}
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Text,
+    Embeddings,
+    Ranking,
+}
+
+impl Task {
+    /// llama.cpp's number for a head that ranks.
+    const RANK: u32 = 4;
+
+    fn of(checkpoint: &Checkpoint, architecture: &str) -> Self {
+        let key = format!("{architecture}.pooling_type");
+        let pooling = checkpoint.metadata().u32(&key).ok().flatten();
+        // Files of cross-encoders often lack the number, and are known by their head.
+        let has_head = || {
+            let mut names = checkpoint.tensors().map(|tensor| tensor.name);
+            names.any(|name| matches!(name, "cls.weight" | "cls.output.weight"))
+        };
+        match pooling {
+            Some(Self::RANK) => Self::Ranking,
+            Some(_) => Self::Embeddings,
+            None if has_head() => Self::Ranking,
+            None => Self::Text,
+        }
+    }
 }
 
 impl Models {
@@ -88,9 +116,7 @@ impl Details {
             modified,
             template: text("tokenizer.chat_template"),
             license: text("general.license"),
-            is_embedder: metadata
-                .get(&format!("{architecture}.pooling_type"))
-                .is_some(),
+            task: Task::of(checkpoint, &architecture),
             metadata: metadata
                 .iter()
                 .map(|(key, value)| (key.to_owned(), to_json(value)))

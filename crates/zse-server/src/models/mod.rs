@@ -21,7 +21,7 @@ use crate::config::{Config, ServeError};
 use crate::error::ApiError;
 use crate::state::now;
 pub(crate) use change::Limits;
-pub(crate) use details::Details;
+pub(crate) use details::{Details, Task};
 pub(crate) use served::Origin;
 pub use served::{LoadTimes, Served};
 pub(crate) use table::{Keep, State, Status};

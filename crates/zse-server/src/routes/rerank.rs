@@ -8,10 +8,10 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
+use zse::Engine;
 
 use crate::error::ApiError;
 use crate::job;
-use crate::models::Model;
 use crate::request::{Fields, Unsupported, never, unsupported};
 use crate::state::App;
 use crate::usage;
@@ -162,19 +162,26 @@ async fn rank(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError> {
         );
         return Err(ApiError::param("model", message));
     }
-    if body.instruction.is_some() && model.engine.is_reranker() {
-        let why = "this model ranks by a head, which takes none";
+    if body.instruction.is_some() && !model.engine.takes_instruction() {
+        let why = "this model ranks by a head or a template, which takes none";
         return Err(ApiError::unsupported("instruction", why));
     }
     job::blocking(move |is_gone| {
         let _slot = slot;
-        let pairs = body.pairs(&model)?;
-        let tokens: usize = pairs.iter().map(Vec::len).sum();
-        let mut ranked = Vec::with_capacity(pairs.len());
-        for (index, pair) in pairs.into_iter().enumerate() {
+        // All are looked at before the first is scored, and one is held at a time.
+        let mut tokens = 0;
+        for index in 0..body.documents.len() {
             if is_gone() {
                 break;
             }
+            tokens += body.pair(&model.engine, index)?.len();
+        }
+        let mut ranked = Vec::with_capacity(body.documents.len());
+        for index in 0..body.documents.len() {
+            if is_gone() {
+                break;
+            }
+            let pair = body.pair(&model.engine, index)?;
             ranked.push((index, model.engine.relevance(pair, tenant.salt())?));
         }
         // The order of the request where two are equal.
@@ -202,28 +209,29 @@ async fn rank(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError> {
 }
 
 impl Body {
-    /// The tokens of the query with each document.
+    /// The tokens of the query with a document.
     ///
     /// # Errors
-    /// Names the first document with which it is too long, and says both numbers.
-    fn pairs(&self, model: &Model) -> Result<Vec<Vec<u32>>, ApiError> {
-        let limits = model.engine.limits();
-        let longest = match model.engine.is_reranker() {
+    /// Names the document if it is too long with the query, and says both numbers.
+    fn pair(&self, engine: &Engine, index: usize) -> Result<Vec<u32>, ApiError> {
+        let limits = engine.limits();
+        let longest = match engine.is_reranker() {
             true => limits.sequence().min(limits.batch_tokens),
             // One place is for the answer.
             false => limits.sequence().saturating_sub(1),
         };
-        let one = |(i, document): (usize, &Document)| {
-            let instruction = self.instruction.as_deref();
-            let engine = &model.engine;
-            let tokens = engine.pair_tokens(&self.query, document.text(), instruction)?;
-            match tokens.len() > longest {
-                true => {
-                    Err(ApiError::too_long(tokens.len(), longest).at(format!("documents[{i}]")))
-                }
-                false => Ok(tokens),
+        let document = self.documents[index].text();
+        let tokens = engine.pair_tokens(&self.query, document, self.instruction.as_deref());
+        let tokens = tokens.map_err(|error| match ApiError::from(error) {
+            // Of the question that the template is asked with, and not of the client's.
+            error if error.status.is_client_error() => error.at("model"),
+            error => error,
+        })?;
+        match tokens.len() > longest {
+            true => {
+                Err(ApiError::too_long(tokens.len(), longest).at(format!("documents[{index}]")))
             }
-        };
-        self.documents.iter().enumerate().map(one).collect()
+            false => Ok(tokens),
+        }
     }
 }

@@ -371,6 +371,12 @@ fn errors_have_ollamas_shape_and_name_what_is_wrong() {
             400,
             "keep_alive",
         ),
+        (
+            "/api/generate",
+            json!({ "system": "Be brief.", "suffix": "b" }),
+            400,
+            "system",
+        ),
         ("/api/show", json!({ "model": "nobody" }), 404, "nobody"),
         ("/api/embed", json!({ "input": "a" }), 400, "embeddings"),
     ] {

@@ -163,6 +163,14 @@ fn answers_are_what_the_document_says() {
             json!({ "prompt": ["a", "b"], "max_tokens": 4, "logprobs": 2 }),
         ),
         (
+            "/v1/completions",
+            json!({ "prompt": "a", "max_tokens": 2, "n_probs": 2 }),
+        ),
+        (
+            "/v1/rerank",
+            json!({ "query": "a", "documents": ["b", { "text": "c" }], "return_documents": true }),
+        ),
+        (
             "/v1/responses",
             json!({ "input": "What is ZSE?", "max_output_tokens": 4 }),
         ),
@@ -189,6 +197,7 @@ fn answers_are_what_the_document_says() {
         ("/api/generate", json!({ "stream": false })),
         ("/api/models/load", json!({ "model": "builtin" })),
         ("/api/models/cache/settings", json!({})),
+        ("/api/models/cache/clear", json!({ "prefix_cache": true })),
         ("/api/models/cache/clear", json!({})),
     ] {
         document.json("post", path, &server.post(path, &body));
@@ -243,6 +252,8 @@ fn embeddings_are_what_the_document_says() {
     }
     let answer = server.post("/api/embed", &json!({ "input": ["a", "b"] }));
     document.json("post", "/api/embed", &answer);
+    let answer = server.post("/api/embeddings", &json!({ "prompt": "a" }));
+    document.json("post", "/api/embeddings", &answer);
 }
 
 #[test]
@@ -283,6 +294,10 @@ fn every_route_of_the_document_is_there() {
             if !path.contains("warmup") {
                 let answer = server.request(&verb, &path, headers, "");
                 assert_ne!(answer.status, 405, "{verb} {path}");
+                if path.starts_with("/docs") {
+                    let expected = if path == "/docs" { 308 } else { 200 };
+                    assert_eq!(answer.status, expected, "{verb} {path}");
+                }
                 assert!(!answer.body.contains("there is no '/"), "{verb} {path}");
             }
         }
@@ -322,10 +337,13 @@ fn the_page_needs_no_key_and_nothing_from_elsewhere() {
         assert!(head.starts_with("http/1.1 200"), "{file}: {head}");
         assert!(head.contains(kind), "{file}: {head}");
         assert!(head.contains("content-encoding: gzip"), "{file}: {head}");
+        assert!(head.contains("vary: accept-encoding"), "{file}: {head}");
         assert!(head.contains("frame-ancestors 'none'"), "{file}: {head}");
     }
     server.get("/docs/../v1/models").error(404);
     server.get("/docs/nothing.js").error(404);
+    let plain = "accept-encoding: identity\r\n";
+    server.request("GET", "/docs/", plain, "").error(406);
     server.get("/openapi.json").error(401);
     let foreign = "origin: https://evil.example\r\n";
     server.request("GET", "/docs/", foreign, "").error(403);

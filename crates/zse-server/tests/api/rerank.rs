@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use zse_server::Served;
 
-use crate::common::{load, serve, serve_models};
+use crate::common::{Running, changed, load, serve, serve_models};
 
 const BERT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -65,6 +65,8 @@ fn documents_are_ranked_by_a_cross_encoder() {
         server.post("/v1/embeddings", &body).error(400)["param"],
         "model"
     );
+    let shown = server.post("/api/show", &json!({ "model": "rank" })).json();
+    assert_eq!(shown["capabilities"], json!([]));
     let long = json!({ "query": "a", "documents": ["b", "c ".repeat(100)] });
     let error = server.post("/v1/rerank", &long).error(400);
     assert_eq!(error["param"], "documents[1]");
@@ -99,6 +101,40 @@ fn documents_are_ranked_by_yes_and_no() {
         answer["results"]
     );
     server.wait_until_idle();
+}
+
+/// The built-in model with a template of this name.
+fn with_template(name: &str, template: &str) -> Running {
+    let engine = changed(|writer| writer.set(name, template).expect("a text"));
+    serve_models(vec![Served::new("changed", engine)], |_| {})
+}
+
+#[test]
+fn a_template_of_its_own_takes_no_instruction() {
+    let template = "{query} {document}<|im_end|>";
+    let server = with_template("tokenizer.chat_template.rerank", template);
+    let mut body = json!({ "query": "What is ZSE?", "documents": ["A program."] });
+    let answer = server.post("/v1/rerank", &body).json();
+    assert_eq!(answer["results"].as_array().unwrap().len(), 1);
+    body["instruction"] = "Find definitions.".into();
+    let error = server.post("/v1/rerank", &body).error(400);
+    assert_eq!(error["param"], "instruction");
+}
+
+#[test]
+fn templates_may_refuse_the_system_message_but_not_the_question() {
+    let body = json!({ "query": "What is ZSE?", "documents": ["A program."] });
+    let refuse = "{{ raise_exception('no system') }}";
+    let template = format!(
+        "{{% if messages[0].role == 'system' %}}{refuse}{{% endif %}}{{{{ messages[0].content }}}}"
+    );
+    let server = with_template("tokenizer.chat_template", &template);
+    let answer = server.post("/v1/rerank", &body).json();
+    assert_eq!(answer["results"].as_array().unwrap().len(), 1);
+
+    let server = with_template("tokenizer.chat_template", refuse);
+    let error = server.post("/v1/rerank", &body).error(400);
+    assert_eq!(error["param"], "model");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! WebSockets, through a client of another's making.
 
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -157,6 +158,21 @@ fn errors_have_openais_shape_and_end_an_answer() {
 }
 
 #[test]
+fn a_prompt_that_never_fits_is_always_told_so() {
+    let server = serve(|_| {});
+    let mut client = open(&server, "/ws/chat", &[]).unwrap();
+    let words = "word ".repeat(3000);
+    let body = json!({ "messages": [{ "role": "user", "content": words }] });
+    // Which of two ends is seen first is for chance to say.
+    for _ in 0..30 {
+        say(&mut client, &body);
+        let errors = answer(&mut client);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert_eq!(errors[0]["error"]["code"], "context_length_exceeded");
+    }
+}
+
+#[test]
 fn a_cancellation_and_a_client_that_goes_away_end_an_answer() {
     let server = serve(|_| {});
     let mut client = open(&server, "/ws/chat", &[]).unwrap();
@@ -187,7 +203,21 @@ fn what_is_too_much_or_no_text_closes_the_connection() {
 
     let mut client = open(&server, "/ws/chat", &[]).unwrap();
     client.send(Message::text("x".repeat(2001))).unwrap();
-    assert_eq!(closed(&mut client), CloseCode::Policy);
+    assert_eq!(closed(&mut client), CloseCode::Size);
+
+    // What clients send to the counts is not read.
+    let mut client = open(&server, "/ws/stats?interval=3600", &[]).unwrap();
+    hear(&mut client);
+    client.send(Message::text("x".repeat(257))).unwrap();
+    assert_eq!(closed(&mut client), CloseCode::Size);
+
+    // A masked frame of an operation that there is not.
+    let mut client = open(&server, "/ws/chat", &[]).unwrap();
+    client
+        .get_mut()
+        .write_all(&[0x83, 0x80, 0, 0, 0, 0])
+        .unwrap();
+    assert_eq!(closed(&mut client), CloseCode::Protocol);
 
     let mut client = open(&server, "/ws/chat", &[]).unwrap();
     for _ in 0..3 {

@@ -13,6 +13,11 @@ window.onload = async () => {
     if (key === null) return;
     answer = await ask();
   }
+  if (!answer.ok) {
+    const page = document.querySelector("#swagger-ui");
+    page.textContent = `The server answered ${answer.status} for ${answer.url}.`;
+    return;
+  }
   window.ui = SwaggerUIBundle({
     spec: await answer.json(),
     dom_id: "#swagger-ui",

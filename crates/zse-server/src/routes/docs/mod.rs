@@ -10,8 +10,8 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use bytes::Bytes;
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
+    HeaderName, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -70,8 +70,8 @@ async fn redirect() -> Redirect {
     tag = "Server",
     responses((status = 200, content_type = "text/html", body = String)),
 )]
-async fn index() -> Result<Response, ApiError> {
-    serve("index.html")
+async fn index(headers: HeaderMap) -> Result<Response, ApiError> {
+    serve("index.html", &headers)
 }
 
 /// A file of the page
@@ -82,11 +82,11 @@ async fn index() -> Result<Response, ApiError> {
     params(("file" = String, Path, description = "Its name")),
     responses((status = 200, content_type = "application/octet-stream", body = String)),
 )]
-async fn file(Path(file): Path<String>) -> Result<Response, ApiError> {
-    serve(&file)
+async fn file(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
+    serve(&file, &headers)
 }
 
-fn serve(name: &str) -> Result<Response, ApiError> {
+fn serve(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     let safe: [(HeaderName, &str); 3] = [
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_FRAME_OPTIONS, "DENY"),
@@ -100,10 +100,69 @@ fn serve(name: &str) -> Result<Response, ApiError> {
     let found = found.map_err(|error| ApiError::internal(error.to_string()))?;
     let found = found.ok_or_else(|| ApiError::no_route(name))?;
     let kind = [(CONTENT_TYPE, found.content_type)];
-    let packed = found.gzpipped.then_some([(CONTENT_ENCODING, "gzip")]);
-    let mut response = (safe, kind, found.bytes).into_response();
-    if let Some(packed) = packed {
-        response = (packed, response).into_response();
+    let response = (safe, kind, found.bytes);
+    if !found.gzpipped {
+        return Ok(response.into_response());
     }
-    Ok(response)
+    if !takes_gzip(asked) {
+        return Err(ApiError::only_gzip());
+    }
+    let packed = [(CONTENT_ENCODING, "gzip"), (VARY, "accept-encoding")];
+    Ok((packed, response).into_response())
+}
+
+/// Whether a client takes gzip, by RFC 9110, section 12.5.3: one that says nothing takes anything.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT_ENCODING).iter();
+    let codings: Vec<&str> = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .collect();
+    // What one is worth to the client: 0 where it must not come.
+    let weight = |name: &str| {
+        codings.iter().find_map(|coding| {
+            let (coding, rest) = coding.split_once(';').unwrap_or((coding, "q=1"));
+            let is_it = coding.trim().eq_ignore_ascii_case(name);
+            let weight = || rest.trim().split_once('=')?.1.trim().parse::<f32>().ok();
+            is_it.then(|| weight().unwrap_or(1.0))
+        })
+    };
+    match weight("gzip").or_else(|| weight("*")) {
+        Some(weight) => weight > 0.0,
+        None => !headers.contains_key(ACCEPT_ENCODING),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_goes_to_those_who_take_it() {
+        let takes = |value: &'static str| {
+            takes_gzip(&HeaderMap::from_iter([(
+                ACCEPT_ENCODING,
+                value.parse().unwrap(),
+            )]))
+        };
+        assert!(takes_gzip(&HeaderMap::new()));
+        for value in [
+            "gzip, deflate, br",
+            "br;q=1.0, GZIP;q=0.5",
+            "*",
+            "*;q=0, gzip",
+        ] {
+            assert!(takes(value), "{value}");
+        }
+        for value in [
+            "",
+            "identity",
+            "br",
+            "gzip;q=0",
+            "gzip; q=0.000, *",
+            "*;q=0",
+        ] {
+            assert!(!takes(value), "{value}");
+        }
+    }
 }

@@ -72,16 +72,16 @@ pub(super) async fn post(
     let is_raw = body.raw.unwrap_or(false) || question.suffix.is_some();
     match (prompt, is_raw) {
         (None, _) if question.suffix.is_none() => {}
+        (_, true) if system.is_some() => {
+            let message = "system has no place in a raw prompt, or one with a suffix";
+            return Err(ApiError::param("system", message));
+        }
         (None, _) => question.raw = Some(String::new()),
         (Some(prompt), false) => {
             question
                 .messages
                 .extend(system.map(|text| Message::new(Role::System, text)));
             question.messages.push(Message::new(Role::User, prompt));
-        }
-        (Some(_), true) if system.is_some() => {
-            let message = "system has no place in a raw prompt, or one with a suffix";
-            return Err(ApiError::param("system", message));
         }
         (Some(prompt), true) => question.raw = Some(prompt),
     }

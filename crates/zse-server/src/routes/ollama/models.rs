@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::untagged;
 use crate::error::ApiError;
-use crate::models::Details;
+use crate::models::{Details, Task};
 use crate::request::{Fields, Unsupported};
 use crate::routes::json;
 use crate::state::App;
@@ -237,9 +237,11 @@ pub(super) async fn show(
     let of = app.models.details(name).await?;
     let template = of.template.as_deref().unwrap_or_default();
     let mut capabilities = Vec::new();
-    match of.is_embedder {
-        true => capabilities.push("embedding"),
-        false => capabilities.push("completion"),
+    match of.task {
+        Task::Embeddings => capabilities.push("embedding"),
+        Task::Text => capabilities.push("completion"),
+        // Ollama has no word for it.
+        Task::Ranking => {}
     }
     if template.contains("tools") {
         capabilities.push("tools");

@@ -31,15 +31,17 @@ const MAX_CANCEL: usize = 256;
 #[utoipa::path(get, path = "/ws/chat", tag = "OpenAI", responses((status = 101)))]
 pub(super) async fn get(State(app): State<Arc<App>>, tenant: Tenant, upgrade: Upgrade) -> Response {
     let chat = Arc::clone(&app);
-    upgrade.open(&app, |socket, connection| async move {
+    upgrade.open(&app, |socket, mut connection| async move {
         let mut chat = Chat {
             app: chat,
             tenant,
             socket,
             waiting: None,
         };
-        let Err(end) = chat.run(connection).await;
+        let Err(end) = chat.run(&mut connection).await;
         chat.socket.close(end).await;
+        // A server that stops waits until the client has heard of it.
+        drop(connection);
     })
 }
 
@@ -53,14 +55,13 @@ struct Chat {
 
 impl Chat {
     /// Answers request after request.
-    async fn run(&mut self, mut connection: Connection) -> Result<Infallible, End> {
+    async fn run(&mut self, connection: &mut Connection) -> Result<Infallible, End> {
         loop {
-            let text = match self.waiting.take() {
-                Some(text) => text,
-                None => tokio::select! {
-                    text = self.socket.next() => text?,
-                    () = connection.stopped() => return Err(End::STOP),
-                },
+            let text = tokio::select! {
+                // A stop comes before what waits.
+                biased;
+                () = connection.stopped() => return Err(End::STOP),
+                text = self.next() => text?,
             };
             // There is nothing to cancel any more.
             if is_cancel(&text) {
@@ -73,6 +74,14 @@ impl Chat {
                 self.socket.send(error.body().to_string()).await?;
             }
             self.socket.send(DONE).await?;
+        }
+    }
+
+    /// The request that waits, or the next one. May be dropped and called again.
+    async fn next(&mut self) -> Result<Utf8Bytes, End> {
+        match self.waiting.take() {
+            Some(text) => Ok(text),
+            None => self.socket.next().await,
         }
     }
 
@@ -97,7 +106,8 @@ impl Chat {
                     Ok(()) => has_begun = true,
                     Err(error) => return Ok(Err(error)),
                 },
-                frame = frames.recv() => match frame {
+                // One that never begins drops its end of the frames, and says itself why.
+                frame = frames.recv(), if has_begun => match frame {
                     Some(frame) if frame == DONE => return Ok(Ok(())),
                     Some(frame) => self.socket.send(text_of(&frame)).await?,
                     // Its thread has failed, of which the server's log tells.

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use tokio::time::{Instant, Interval, interval};
+use tungstenite::error::{Error, ProtocolError};
 
 use crate::connection::Connection;
 use crate::error::ApiError;
@@ -49,6 +50,12 @@ impl FromRequestParts<Arc<App>> for Upgrade {
 }
 
 impl Upgrade {
+    /// Takes no message of more bytes than these.
+    pub(super) fn up_to(self, bytes: usize) -> Self {
+        let upgrade = self.upgrade.max_message_size(bytes).max_frame_size(bytes);
+        Self { upgrade, ..self }
+    }
+
     /// Accepts it, and has it served.
     pub(super) fn open<F: Future<Output = ()> + Send + 'static>(
         self,
@@ -83,6 +90,28 @@ impl End {
     pub(super) const STOP: Self = Self::Closed(close_code::AWAY, "the server stops");
 }
 
+/// A failure to read or to write, by the codes of RFC 6455, section 7.4.1.
+impl From<axum::Error> for End {
+    fn from(error: axum::Error) -> Self {
+        let error = error.into_inner();
+        match error.downcast_ref() {
+            Some(Error::Capacity(_)) => Self::Closed(close_code::SIZE, "a message is too large"),
+            Some(Error::Utf8(_)) => Self::Closed(close_code::INVALID, "a text is not UTF-8"),
+            Some(Error::WriteBufferFull(_)) => {
+                Self::Closed(close_code::ERROR, "an answer is too large for a message")
+            }
+            // There is nobody left to tell.
+            Some(Error::Protocol(
+                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
+            )) => Self::Gone,
+            Some(Error::Protocol(_)) => {
+                Self::Closed(close_code::PROTOCOL, "a message is none by the protocol")
+            }
+            _ => Self::Gone,
+        }
+    }
+}
+
 /// An open WebSocket.
 pub(super) struct Socket {
     inner: WebSocket,
@@ -102,17 +131,13 @@ impl Socket {
             tokio::select! {
                 message = self.inner.recv() => {
                     self.heard = Instant::now();
-                    match message.ok_or(End::Gone)? {
-                        Ok(Message::Text(text)) => return Ok(text),
-                        Ok(Message::Binary(_)) => {
+                    match message.ok_or(End::Gone)?? {
+                        Message::Text(text) => return Ok(text),
+                        Message::Binary(_) => {
                             return Err(End::Closed(close_code::UNSUPPORTED, "messages are text"));
                         }
                         // After the answer to a close, which is sent by itself, nothing comes.
-                        Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => {}
-                        Err(_) => {
-                            let why = "a message is too large, or is none by the protocol";
-                            return Err(End::Closed(close_code::POLICY, why));
-                        }
+                        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
                     }
                 }
                 _ = self.pings.tick() => {
@@ -120,7 +145,7 @@ impl Socket {
                         return Err(End::Gone);
                     }
                     let ping = Message::Ping(Bytes::new());
-                    self.inner.send(ping).await.map_err(|_| End::Gone)?;
+                    self.inner.send(ping).await?;
                 }
             }
         }
@@ -132,7 +157,7 @@ impl Socket {
     /// If the client is gone, or takes nothing for too long.
     pub(super) async fn send(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), End> {
         let message = Message::Text(text.into());
-        self.inner.send(message).await.map_err(|_| End::Gone)
+        Ok(self.inner.send(message).await?)
     }
 
     /// Ends it, and tells the client why where it is still there.

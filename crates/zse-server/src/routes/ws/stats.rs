@@ -20,6 +20,8 @@ use crate::state::App;
 
 /// Seconds that there may be between two messages.
 const INTERVALS: RangeInclusive<f64> = 0.1..=3600.0;
+/// Most bytes of a message, which is not read.
+const MAX_MESSAGE: usize = 256;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -56,18 +58,20 @@ pub(super) async fn get(
     }
     let pace = Duration::from_secs_f64(seconds);
     let counted = Arc::clone(&app);
-    Ok(
-        upgrade.open(&app, move |mut socket, connection| async move {
-            let Err(end) = run(&counted, &mut socket, connection, pace).await;
+    Ok(upgrade
+        .up_to(MAX_MESSAGE)
+        .open(&app, move |mut socket, mut connection| async move {
+            let Err(end) = run(&counted, &mut socket, &mut connection, pace).await;
             socket.close(end).await;
-        }),
-    )
+            // A server that stops waits until the client has heard of it.
+            drop(connection);
+        }))
 }
 
 async fn run(
     app: &App,
     socket: &mut Socket,
-    mut connection: Connection,
+    connection: &mut Connection,
     pace: Duration,
 ) -> Result<Infallible, End> {
     let mut ticks = interval(pace);
