@@ -1,6 +1,7 @@
 //! `/v1/rerank`.
 
 use serde_json::{Value, json};
+use zse::format::EncodedValue;
 use zse_server::Served;
 
 use crate::common::{Running, changed, load, serve, serve_models};
@@ -105,7 +106,13 @@ fn documents_are_ranked_by_yes_and_no() {
 
 /// The built-in model with a template of this name.
 fn with_template(name: &str, template: &str) -> Running {
-    let engine = changed(|writer| writer.set(name, template).expect("a text"));
+    let engine = changed(|writer| {
+        writer.set(name, template).expect("a text");
+        let others = EncodedValue::strings(["rerank"]);
+        writer
+            .set("tokenizer.chat_templates", others)
+            .expect("names");
+    });
     serve_models(vec![Served::new("changed", engine)], |_| {})
 }
 
