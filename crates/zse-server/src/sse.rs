@@ -151,7 +151,7 @@ impl Events {
 }
 
 /// An object as it is sent.
-fn text(data: &impl Serialize) -> String {
+pub(crate) fn text(data: &impl Serialize) -> String {
     serde_json::to_string(data).expect("keys are texts, and nothing else can fail")
 }
 

@@ -264,6 +264,19 @@ pub(crate) fn prompt(seed: u64, len: usize) -> Vec<u32> {
         .collect()
 }
 
+/// Twelve tokens, drawn by `seed`.
+pub(crate) fn generate(seed: u64) -> Generate {
+    Generate {
+        params: sampler::SampleParams {
+            seed,
+            ..sampler::SampleParams::default()
+        },
+        max_tokens: Some(12),
+        ignore_eos: true,
+        ..Generate::default()
+    }
+}
+
 /// Letters, words with a space before them, single bytes, and `</s>`.
 pub(crate) fn tokenizer() -> Tokenizer {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).to_vec();

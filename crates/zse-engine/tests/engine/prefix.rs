@@ -2,19 +2,6 @@
 
 use crate::common::*;
 use zse_engine::{Completion, Engine, EngineConfig, FinishReason, Generate, Request};
-use zse_model::sampler::SampleParams;
-
-fn generate(seed: u64) -> Generate {
-    Generate {
-        params: SampleParams {
-            seed,
-            ..SampleParams::default()
-        },
-        max_tokens: Some(12),
-        ignore_eos: true,
-        ..Generate::default()
-    }
-}
 
 fn wide() -> EngineConfig {
     EngineConfig {

@@ -4,19 +4,6 @@ use std::sync::Arc;
 
 use crate::common::*;
 use zse_engine::{Engine, EngineConfig, FinishReason, Generate, Request, SwapConfig, SwapDisk};
-use zse_model::sampler::SampleParams;
-
-fn generate(seed: u64) -> Generate {
-    Generate {
-        params: SampleParams {
-            seed,
-            ..SampleParams::default()
-        },
-        max_tokens: Some(12),
-        ignore_eos: true,
-        ..Generate::default()
-    }
-}
 
 /// Room for so many swapped blocks in memory and on disk.
 fn room(memory: usize, disk: usize) -> SwapConfig {
@@ -158,15 +145,7 @@ fn a_folder_that_is_not_there_is_named_at_once() {
 #[cfg(target_os = "linux")]
 #[test]
 fn damage_on_the_disk_is_computed_again() {
-    let folder = std::env::temp_dir().join(format!("zse-swap-test-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let config = SwapConfig {
-        memory: 0,
-        disk: Some(SwapDisk {
-            folder: folder.clone(),
-            bytes: 1 << 20,
-        }),
-    };
+    let (folder, config) = on_disk("damage");
     let (mut engine, log) = swapping(20, &config);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     serve(&mut engine, &prompt(1, 60), &generate(1));
@@ -192,15 +171,7 @@ fn damage_on_the_disk_is_computed_again() {
 #[cfg(target_os = "linux")]
 #[test]
 fn what_is_cleared_is_gone_from_the_disk() {
-    let folder = std::env::temp_dir().join(format!("zse-swap-clear-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let config = SwapConfig {
-        memory: 0,
-        disk: Some(SwapDisk {
-            folder: folder.clone(),
-            bytes: 1 << 20,
-        }),
-    };
+    let (folder, config) = on_disk("clear");
     let (mut engine, _) = swapping(20, &config);
     serve(&mut engine, &prompt(1, 60), &generate(1));
     serve(&mut engine, &prompt(2, 60), &generate(1));
@@ -218,6 +189,21 @@ fn what_is_cleared_is_gone_from_the_disk() {
     assert_eq!(engine.metrics().swap_failures, 0);
     drop(engine);
     std::fs::remove_dir(&folder).unwrap();
+}
+
+/// Room on the disk alone, in a folder of its own for the test `name`.
+#[cfg(target_os = "linux")]
+fn on_disk(name: &str) -> (std::path::PathBuf, SwapConfig) {
+    let folder = std::env::temp_dir().join(format!("zse-swap-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = SwapConfig {
+        memory: 0,
+        disk: Some(SwapDisk {
+            folder: folder.clone(),
+            bytes: 1 << 20,
+        }),
+    };
+    (folder, config)
 }
 
 /// The files in `folder` that this process has open, as links that can be opened again.

@@ -19,6 +19,7 @@ use utoipa_swagger_ui::Config;
 
 use crate::error::ApiError;
 use crate::openapi;
+use crate::sse;
 use crate::state::App;
 
 /// What the page may do: run its own scripts, ask this server, and not be shown within another page.
@@ -46,12 +47,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     responses((status = 200, body = Object)),
 )]
 async fn document() -> Response {
-    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-        let document = openapi::complete(super::documented().into_openapi());
-        let text = document.to_json();
-        text.expect("keys are texts, and nothing else can fail")
-            .into()
-    });
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| sse::text(&openapi::complete(super::documented().into_openapi())).into());
     let headers = [(CONTENT_TYPE, "application/json")];
     (headers, DOCUMENT.clone()).into_response()
 }

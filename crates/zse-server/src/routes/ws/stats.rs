@@ -16,6 +16,7 @@ use super::socket::{End, Socket, Upgrade};
 use crate::connection::Connection;
 use crate::error::ApiError;
 use crate::routes::manage::stats::Stats;
+use crate::sse;
 use crate::state::App;
 
 /// Seconds that there may be between two messages.
@@ -80,9 +81,7 @@ async fn run(
     loop {
         tokio::select! {
             _ = ticks.tick() => {
-                let stats = serde_json::to_string(&Stats::now(app));
-                let stats = stats.expect("keys are texts, and nothing else can fail");
-                socket.send(stats).await?;
+                socket.send(sse::text(&Stats::now(app))).await?;
             }
             text = socket.next() => {
                 text?;
