@@ -18,6 +18,8 @@ test *args:
 # Format the code
 fmt:
     cargo fmt --all
+    cargo fmt --manifest-path parity/Cargo.toml
+    cargo fmt --manifest-path fuzz/Cargo.toml
 
 # Lint everything; warnings are errors
 lint:

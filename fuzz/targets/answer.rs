@@ -50,6 +50,10 @@ fuzz_target!(|input: (u8, &str)| {
         let whole = read(family, has_tools, in_thought, [text.to_owned()].into_iter());
         let chars: Vec<char> = text.chars().collect();
         let pieces = chars.chunks(size).map(|piece| piece.iter().collect());
-        assert_eq!(read(family, has_tools, in_thought, pieces), whole, "{family:?}");
+        assert_eq!(
+            read(family, has_tools, in_thought, pieces),
+            whole,
+            "{family:?}"
+        );
     }
 });
