@@ -51,17 +51,18 @@ impl Backend for CpuBackend {
     fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
         self.arch()?;
         self.caps().check(budget)?;
-        plan(model, budget, available())
+        plan(model, budget, available(budget))
     }
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
         self.caps().check(budget)?;
-        let executor = CpuExecutor::new(model, budget, self.arch()?, available())?;
+        let executor = CpuExecutor::new(model, budget, self.arch()?, available(budget))?;
         Ok(Box::new(executor))
     }
 }
 
-/// Bytes that may still be used; `None` where the system does not say.
-fn available() -> Option<u64> {
-    system_memory().map(|memory| memory.available)
+/// Bytes that may still be used; `None` where neither `budget` nor the system says.
+fn available(budget: &Budget) -> Option<u64> {
+    let system = || system_memory().map(|memory| memory.available);
+    budget.memory.or_else(system)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use zse_cpu::{CpuBackend, Isa};
+use zse_cpu::{CpuBackend, Isa, Peaks};
 use zse_model::executor::Backend;
 use zse_model::reference::Reference;
 
@@ -61,6 +61,19 @@ impl Device {
                 LoadOptions::default().batch_tokens
             }
         }
+    }
+
+    /// What the processor does at most, measured in less than a second on `threads` (`None`: as many
+    /// as the process may use); `None` of GPUs, or where there is too little memory to read from.
+    pub fn peaks(self, threads: Option<usize>) -> Option<Peaks> {
+        let isa = match self.resolved() {
+            Self::CpuIsa(isa) => Some(isa),
+            Self::Auto | Self::Cpu | Self::Reference => None,
+            // What the CPU can do bounds no GPU.
+            Self::Cuda(_) => return None,
+        };
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        Peaks::measure(threads.unwrap_or_else(all), isa)
     }
 }
 

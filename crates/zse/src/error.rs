@@ -69,6 +69,21 @@ pub enum Error {
     /// The device cannot take the model.
     #[error("the model cannot be loaded")]
     Load(#[from] LoadError),
+    /// No plan fits.
+    #[error(
+        "{file} needs at least {:.2} GiB, but {:.2} GiB are allowed: allow more, ask for a shorter \
+         context (--ctx), or take a smaller model",
+        *needed as f64 / f64::from(1 << 30),
+        *memory as f64 / f64::from(1 << 30)
+    )]
+    NoFit {
+        /// The model's file.
+        file: String,
+        /// Bytes allowed.
+        memory: u64,
+        /// The least that would do, with weights left in the file.
+        needed: u64,
+    },
     /// The system has no thread for the engine.
     #[error("cannot start the engine's thread")]
     Thread(#[source] std::io::Error),

@@ -30,6 +30,9 @@ pub struct LoadOptions {
     pub batch_tokens: usize,
     /// Fusion.
     pub fuse: Fuse,
+    /// Most bytes that the model may take; `None`: what the system has available. Weights that a
+    /// CPU has no room for beside keys and values stay in the file.
+    pub memory_limit: Option<u64>,
     /// Where keys and values of earlier requests go when their room is needed; by default they are
     /// forgotten.
     pub swap: SwapConfig,
@@ -46,6 +49,7 @@ impl Default for LoadOptions {
             max_waiting: EngineConfig::default().max_waiting,
             batch_tokens: 512,
             fuse: Fuse::default(),
+            memory_limit: None,
             swap: SwapConfig::default(),
         }
     }
@@ -114,6 +118,7 @@ impl LoadOptions {
             kv_type: self.kv_type,
             threads: self.threads,
             fuse: self.fuse,
+            memory: self.memory_limit,
             ..budget
         }
     }

@@ -3,10 +3,12 @@
 mod load;
 mod sampling;
 mod serve;
+mod units;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use zse::plan::Mode;
 use zse::quantize::Mixture;
 
 pub(crate) use load::{Global, ModelArg};
@@ -183,10 +185,33 @@ pub(crate) struct BenchArgs {
     pub(crate) output: Format,
 }
 
+/// Memory that a model may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Of what the machine has available.
+    Auto,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+fn budget(text: &str) -> Result<Room, String> {
+    match text {
+        "auto" => Ok(Room::Auto),
+        _ => units::bytes(text).map(Room::Bytes),
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct InfoArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
+    /// Show how to load the model within so much memory, such as 8GB, or `auto`: what this machine
+    /// has available
+    #[arg(long, value_name = "BYTES", value_parser = budget)]
+    pub(crate) budget: Option<Room>,
+    /// What --budget prefers: min_memory, balanced or max_speed
+    #[arg(long, value_name = "MODE", default_value_t, requires = "budget")]
+    pub(crate) mode: Mode,
     /// Print the program: every operation with its inputs, weights and result
     #[arg(long)]
     pub(crate) graph: bool,

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use zse::plan::Mode;
+
+use super::units::bytes;
 
 /// Without a MODEL and a folder, the built-in model is served.
 ///
@@ -30,6 +33,14 @@ pub(crate) struct ServeArgs {
     /// unloaded first [default: what the machine has available at the start]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) models_memory: Option<u64>,
+    /// Memory that all loaded models may take, as --models-memory, and for which the context and
+    /// the type of keys and values of each are chosen where --ctx and --kv-type do not say;
+    /// `zse info MODEL --budget` shows what that would be
+    #[arg(long, value_name = "BYTES", value_parser = bytes, conflicts_with = "models_memory")]
+    pub(crate) budget: Option<u64>,
+    /// What --budget prefers: min_memory, balanced or max_speed
+    #[arg(long, value_name = "MODE", default_value_t, requires = "budget")]
+    pub(crate) mode: Mode,
     /// Seconds after which a model that nobody asks for is unloaded [default: never]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) idle_unload: Option<u64>,
@@ -88,38 +99,9 @@ fn alias(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A number of bytes, perhaps with a unit: K, M, G or T, of 1024 each.
-fn bytes(text: &str) -> Result<u64, String> {
-    let wrong = || "give a number of bytes, perhaps with K, M, G or T".to_owned();
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[number.len()..].to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" | "KIB" => 10,
-        "M" | "MIB" => 20,
-        "G" | "GIB" => 30,
-        "T" | "TIB" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    match number >= 0.0 {
-        true => Ok((number * (1_u64 << shift) as f64) as u64),
-        false => Err(wrong()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(bytes("1000"), Ok(1000));
-        assert_eq!(bytes("1.5G"), Ok(3 << 29));
-        assert_eq!(bytes("2MiB"), Ok(2 << 20));
-        for wrong in ["", "G", "-1", "1X", "1 G"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn aliases_have_two_sides() {

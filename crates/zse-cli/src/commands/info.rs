@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use zse::format::{Array, Checkpoint, Value};
 use zse::{CHATML, ChatTemplate, MemoryReport, Model, Tokenizer};
 
+use super::plan;
 use crate::args::{Global, InfoArgs};
 use crate::machine;
 use crate::term::{Table, bytes, count};
@@ -42,10 +43,22 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
         model: &model,
         checkpoint: &checkpoint,
     };
+    let planned = args
+        .budget
+        .map(|room| plan::Planned::new(&checkpoint, &options, room, args.mode, facts.process))
+        .transpose()?;
     if args.json {
-        writeln!(out, "{:#}", facts.json())?;
+        let mut object = facts.json();
+        if let Some(planned) = planned {
+            object["plan"] = planned.json();
+        }
+        writeln!(out, "{object:#}")?;
     } else {
         facts.write(&mut out)?;
+        if let Some(planned) = planned {
+            writeln!(out)?;
+            planned.write(&mut out)?;
+        }
     }
     Ok(())
 }

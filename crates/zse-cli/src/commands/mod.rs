@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod hardware;
 pub(crate) mod info;
 pub(crate) mod perplexity;
+mod plan;
 pub(crate) mod quantize;
 pub(crate) mod run;
 pub(crate) mod serve;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use zse::plan::{Goal, Mode, plan};
 use zse::{LoadOptions, ModelSource, SwapConfig, SwapDisk};
 use zse_server::{Config, ServeError, Served, Server};
 
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         allowed_hosts: args.allow_host.clone(),
         allowed_origins: args.allow_origin.clone(),
         max_requests: usize::from(args.max_requests),
-        model_memory: args.models_memory,
+        model_memory: args.models_memory.or(args.budget),
         model_idle: args.idle_unload.map(Duration::from_secs),
         aliases: args.alias.clone(),
         report: Arc::new(|what| log::warn(format_args!("{what}"))),
@@ -97,11 +98,39 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
             },
             ..global.options(&source)?
         };
+        let options = match args.budget {
+            Some(budget) => fit(&source, &options, budget, args.mode)?,
+            None => options,
+        };
         let is_pinned = args.pin.contains(&name);
         let served = Served::on_request(name, source, options);
         Ok(if is_pinned { served.pinned() } else { served })
     };
     sources.into_iter().map(serve).collect()
+}
+
+/// `options` as a model of `source` fits `budget` bytes with the weights that it has.
+fn fit(
+    source: &ModelSource,
+    options: &LoadOptions,
+    budget: u64,
+    mode: Mode,
+) -> anyhow::Result<LoadOptions> {
+    let goal = Goal {
+        mode,
+        may_convert: false,
+        ..Goal::for_memory(budget)
+    };
+    let plan = plan(source.open()?, options, &goal)?;
+    if plan.resident < plan.layers {
+        log::warn(format_args!(
+            "{source}: {budget} bytes hold {} of {} layers; the others are read from the file for \
+             each token, which is slow. `zse info {source} --budget {budget}` says which type of \
+             weights would fit",
+            plan.resident, plan.layers,
+        ));
+    }
+    Ok(plan.options)
 }
 
 /// The models of a folder: its GGUF files; of split ones the first.

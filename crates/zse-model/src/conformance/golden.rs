@@ -239,6 +239,7 @@ impl<'a> Run<'a> {
             max_outputs: len,
             threads: None,
             fuse: Fuse::All,
+            memory: None,
         };
         let executor = backend.compile(Arc::clone(model), &budget)?;
         Ok(Self {

@@ -102,6 +102,9 @@ pub struct Budget {
     pub threads: Option<usize>,
     /// Fusion.
     pub fuse: Fuse,
+    /// Most bytes that weights and caches should take; `None`: what the system has available. An
+    /// executor that can leaves weights in the file where they do not fit.
+    pub memory: Option<u64>,
 }
 
 impl Budget {
@@ -121,6 +124,7 @@ impl Budget {
             max_outputs: max_tokens,
             threads: None,
             fuse: Fuse::default(),
+            memory: None,
         }
     }
 

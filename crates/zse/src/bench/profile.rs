@@ -8,7 +8,7 @@ use zse_model::executor::{Profile as Measured, ProfilePart, Work};
 use zse_model::program::{Op, Program};
 
 use super::{Bench, BenchResult, BenchTest};
-use crate::{Device, Error};
+use crate::Error;
 
 /// Where the time of a test went.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,11 +111,11 @@ impl Bench {
         if !self.driver.executor.start_profile() {
             return Err(unable());
         }
-        let before = self.peaks();
+        let before = self.device.peaks(self.threads);
         let result = self.measure(test, repetitions, progress);
         let measured = self.driver.executor.end_profile().ok_or_else(unable)?;
         let result = result?;
-        let after = self.peaks();
+        let after = self.device.peaks(self.threads);
         let profile = Profile::new(
             &self.model,
             &measured,
@@ -123,17 +123,6 @@ impl Bench {
             before.zip(after).map(|(a, b)| a.max(b)),
         );
         Ok((result, profile))
-    }
-
-    fn peaks(&self) -> Option<Peaks> {
-        let isa = match self.device.resolved() {
-            Device::CpuIsa(isa) => Some(isa),
-            Device::Auto | Device::Cpu | Device::Reference => None,
-            // What the CPU can do bounds no GPU.
-            Device::Cuda(_) => return None,
-        };
-        let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        Peaks::measure(self.threads.unwrap_or_else(all), isa)
     }
 }
 
@@ -325,7 +314,7 @@ mod tests {
     #[cfg(feature = "builtin")]
     mod builtin {
         use super::*;
-        use crate::{LoadOptions, ModelSource};
+        use crate::{Device, LoadOptions, ModelSource};
 
         const TEST: BenchTest = BenchTest {
             n_prompt: 0,

@@ -248,6 +248,18 @@ pub fn quantize(
     Ok(report)
 }
 
+/// The tensors of `source` with the types that they get in a file of `mixture`.
+pub(crate) fn types<'a>(
+    source: &'a Checkpoint,
+    mixture: &'a Mixture,
+) -> impl Iterator<Item = (TensorView<'a>, GgmlType)> {
+    let chooser = Chooser::new(source, mixture, false, false);
+    source.tensors().map(move |tensor| {
+        let ty = chooser.choose(&tensor).ty;
+        (tensor, ty)
+    })
+}
+
 /// The threads that `options` ask for.
 fn threads(options: &QuantizeOptions) -> Result<usize, QuantizeError> {
     match options.threads {
