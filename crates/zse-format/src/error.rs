@@ -62,6 +62,14 @@ pub enum FormatError {
         /// What the file has.
         found: String,
     },
+    /// The tokenizer of a Hugging Face directory is malformed, or of a kind that is not supported.
+    #[error("{file} {problem}")]
+    Tokenizer {
+        /// The file's path.
+        file: String,
+        /// What is wrong with it, naming the field, and what to do.
+        problem: String,
+    },
     /// A writer was asked for something that a GGUF file cannot hold.
     #[error("{file}: cannot write {field}: {problem}")]
     Unwritable {

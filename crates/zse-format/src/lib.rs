@@ -42,8 +42,10 @@ compile_error!("zse reads tensors in place, which needs a little-endian machine"
 mod checkpoint;
 mod error;
 mod gguf;
+pub mod hf;
 mod metadata;
 mod names;
+pub mod pre_tokenizer;
 mod source;
 mod value;
 
