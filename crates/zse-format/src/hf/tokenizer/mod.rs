@@ -95,7 +95,7 @@ struct Objects {
 /// The entries `tokenizer.*` of the model in `files`.
 ///
 /// # Errors
-/// [`FormatError::Tokenizer`], naming the file and the field: for files that are malformed or
+/// [`FormatError::Unusable`], naming the file and the field: for files that are malformed or
 /// contradict themselves, and for kinds of tokenizers and splitting rules that are not supported.
 pub fn metadata(files: &TokenizerFiles<'_>) -> Result<Entries, FormatError> {
     let objects = Objects {
@@ -197,11 +197,9 @@ fn error(files: &TokenizerFiles<'_>, file: &str, problem: &str, hint: &str) -> F
     } else {
         "; "
     };
-    FormatError::Tokenizer {
-        file: match files.directory {
-            "" => file.to_owned(),
-            directory => format!("{directory}/{file}"),
-        },
+    FormatError::Unusable {
+        file: files.directory.to_owned(),
+        field: file.to_owned(),
         problem: format!("{problem}{separator}{hint}").trim_end().to_owned(),
     }
 }

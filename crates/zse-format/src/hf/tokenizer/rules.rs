@@ -50,16 +50,6 @@ const ALIASES: &[(&[&str], &str)] = &[
     (&[" ?[^(\\s|[.,!?…。，、।۔،])]+", r"\p{N}"], "viking"),
     (
         &[
-            r"[\r\n]",
-            r"\s?\p{L}+",
-            r"\s?\p{P}+",
-            "[一-龥ࠀ-一가-\u{d7ff}]+",
-            r"\p{N}",
-        ],
-        "deepseek-coder",
-    ),
-    (
-        &[
             r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
         ],
         "exaone-moe",
@@ -68,7 +58,7 @@ const ALIASES: &[(&[&str], &str)] = &[
 
 impl Rules {
     /// # Errors
-    /// [`FormatError::Tokenizer`] for rules that are not implemented, which it prints.
+    /// [`FormatError::Unusable`] for rules that are not implemented, which it prints.
     pub(super) fn recognize(
         files: &TokenizerFiles<'_>,
         json: &TokenizerJson<'_>,
@@ -196,7 +186,8 @@ fn byte_level(
         pre: pre.ok_or_else(|| {
             format!(
                 "splits text by rules that are not supported yet; please report them with the \
-                 model's name: {declared:?}"
+                 model's name: {}",
+                declared.join("  then  ")
             )
         })?,
         ignore_merges: json.model.ignore_merges.unwrap_or(false),

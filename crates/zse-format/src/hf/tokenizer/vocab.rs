@@ -30,7 +30,7 @@ pub(super) struct Tokens<'a> {
     /// Where the vocabulary ends, if the configuration says so: the model has no rows for more.
     limit: Option<usize>,
     has_scores: bool,
-    merges: Vec<Cow<'a, str>>,
+    merges: Option<Vec<Cow<'a, str>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl<'a> Tokens<'a> {
             list: Vec::new(),
             limit: limit.map(|size| size as usize),
             has_scores,
-            merges: Vec::new(),
+            merges: None,
         })
     }
 
@@ -186,12 +186,8 @@ impl<'a> Tokens<'a> {
         if matches!(rules, Rules::WordPiece { .. }) {
             tokens.spell_as_bert();
         } else {
-            tokens.merges = json
-                .model
-                .merges
-                .iter()
-                .map(|merge| merge.0.clone())
-                .collect();
+            let merges = json.model.merges.iter();
+            tokens.merges = Some(merges.map(|merge| merge.0.clone()).collect());
         }
         Ok(tokens)
     }
@@ -266,8 +262,8 @@ impl<'a> Tokens<'a> {
         }
         let kinds: Vec<i32> = all.iter().map(|token| token.kind).collect();
         set("token_type", kinds[..].into());
-        if !self.merges.is_empty() {
-            let merges = self.merges.iter().map(|merge| merge.as_bytes());
+        if let Some(merges) = &self.merges {
+            let merges = merges.iter().map(|merge| merge.as_bytes());
             set("merges", EncodedValue::strings(merges));
         }
     }
