@@ -14,6 +14,7 @@ mod gemma2;
 mod gemma3;
 mod llama;
 mod phi3;
+mod quant;
 mod quantization;
 mod qwen2;
 mod qwen3;

@@ -40,6 +40,11 @@ impl<'a> Stored<'a> {
         Ok(stored)
     }
 
+    /// Whether there is a tensor `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// The tensor `name`, which counts as used from now on.
     pub(super) fn take(&mut self, name: &str) -> Option<Raw> {
         let (raw, taken) = self.by_name.get_mut(name)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zse_quant::GgmlType;
 
 use super::fp8::Fp8;
+use super::quant::Quantized;
 use super::rules::Change;
 use crate::safetensors::{Dtype, SafetensorsView};
 use crate::source::Source;
@@ -64,6 +65,8 @@ pub(crate) enum Matrix {
     Plain(Raw, GgmlType),
     /// FP8 with scales.
     Fp8(Fp8),
+    /// Integers with scales.
+    Quantized(Quantized),
     /// Numbers that are in no file.
     Numbers(Vec<f32>),
 }
@@ -74,6 +77,7 @@ impl Matrix {
         match self {
             Self::Plain(_, ty) => *ty,
             Self::Fp8(_) => GgmlType::Bf16,
+            Self::Quantized(quantized) => quantized.ty(),
             Self::Numbers(_) => GgmlType::F32,
         }
     }
@@ -83,6 +87,7 @@ impl Matrix {
         match self {
             Self::Plain(raw, _) => raw.shape.to_vec(),
             Self::Fp8(fp8) => fp8.shape().to_vec(),
+            Self::Quantized(quantized) => quantized.shape().to_vec(),
             Self::Numbers(numbers) => vec![numbers.len() as u64],
         }
     }
@@ -92,6 +97,7 @@ impl Matrix {
         match self {
             Self::Plain(raw, _) => out.copy_from_slice(raw.bytes()),
             Self::Fp8(fp8) => fp8.write(out),
+            Self::Quantized(quantized) => quantized.write(out),
             Self::Numbers(numbers) => put_f32s(numbers, out),
         }
     }
@@ -101,6 +107,7 @@ impl Matrix {
         match self {
             Self::Plain(raw, _) => vec![raw],
             Self::Fp8(fp8) => fp8.sources().iter().collect(),
+            Self::Quantized(quantized) => quantized.sources(),
             Self::Numbers(_) => Vec::new(),
         }
     }
