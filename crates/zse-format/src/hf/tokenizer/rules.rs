@@ -218,7 +218,9 @@ fn stages(pre_tokenizer: &Steps<'_>) -> Result<Vec<String>, String> {
                 }
                 let pattern = &step["pattern"];
                 let pattern = pattern["Regex"].as_str().or(pattern["String"].as_str());
-                stages.push(pattern.ok_or_else(unsupported)?.to_owned());
+                let pattern = pattern.ok_or_else(unsupported)?;
+                // Some files have the characters themselves.
+                stages.push(pattern.replace('\r', r"\r").replace('\n', r"\n"));
             }
             "Digits" => stages.push(match step["individual_digits"].as_bool() {
                 Some(true) => r"\p{N}".to_owned(),
