@@ -89,6 +89,9 @@ fn a_directory_opens_by_its_files() {
         let model = zse_format::Checkpoint::open(&directory.path(name)).unwrap();
         assert_eq!(model.tensors().count(), 12, "{name}");
     }
+    let absent = zse_format::Checkpoint::open(&directory.path("absent.safetensors"));
+    let error = absent.unwrap_err().to_string();
+    assert!(error.contains("absent.safetensors: cannot open"), "{error}");
 }
 
 #[test]

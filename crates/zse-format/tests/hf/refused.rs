@@ -36,6 +36,14 @@ fn values_that_are_not_implemented_are_named() {
             "num_attention_heads must be at least 1",
         ),
         (
+            json!({"partial_rotary_factor": 1e9}),
+            "partial_rotary_factor must be",
+        ),
+        (
+            json!({"head_dim": 4294967295u32}),
+            "head_dim must be at most",
+        ),
+        (
             json!({"num_key_value_heads": 0}),
             "num_key_value_heads must be at least 1",
         ),
