@@ -37,6 +37,7 @@ pub(super) fn decoder(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
 // Far above any model: what is counted by them stays small.
 const MAX_LAYERS: u32 = 1 << 10;
 const MAX_EXPERTS: u32 = 1 << 12;
+const MAX_HEAD_DIM: u32 = 1 << 12;
 
 /// Number of layers.
 pub(super) fn layers(c: &Config) -> Result<usize, FormatError> {
@@ -49,12 +50,13 @@ pub(super) fn layers(c: &Config) -> Result<usize, FormatError> {
 
 /// Length of a head.
 pub(super) fn head_dim(c: &Config) -> Result<u32, FormatError> {
-    match c.u32("head_dim")? {
-        Some(dim) => Ok(dim),
-        None => {
-            let (width, heads) = (c.require_u32("hidden_size")?, heads(c)?);
-            Ok(width / heads)
-        }
+    let dim = match c.u32("head_dim")? {
+        Some(dim) => dim,
+        None => c.require_u32("hidden_size")? / heads(c)?,
+    };
+    match dim <= MAX_HEAD_DIM {
+        true => Ok(dim),
+        false => Err(c.unusable("head_dim", format!("must be at most {MAX_HEAD_DIM}"))),
     }
 }
 

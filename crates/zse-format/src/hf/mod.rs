@@ -81,6 +81,9 @@ pub(crate) fn directory(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
     }
+    if !path.is_file() {
+        return None;
+    }
     let name = path.file_name()?.to_str()?;
     let is_part = name.ends_with(".safetensors") || name == index::INDEX || name == CONFIG;
     // Of `model.safetensors` the parent is the empty path, which is no directory.

@@ -96,6 +96,9 @@ impl Rope {
         };
         let theta = either("rope_theta", 10_000.0)?;
         let part = either("partial_rotary_factor", 1.0)?;
+        if !(0.0..=1.0).contains(&part) {
+            return Err(c.unusable("partial_rotary_factor", "must be from 0 to 1".to_owned()));
+        }
         let dims = (f64::from(common::head_dim(c)?) * part) as u32;
         Ok(Self {
             theta,
