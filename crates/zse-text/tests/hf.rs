@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use zse_format::hf::tokenizer::{TokenizerFiles, metadata};
-use zse_format::{Checkpoint, GgufWriter};
+use zse_format::{Checkpoint, EncodedValue, GgufWriter, Metadata};
 use zse_text::{TokenKind, Tokenizer};
 
 fn folder() -> PathBuf {
@@ -100,4 +100,79 @@ fn roles_of_special_tokens_are_read() {
     let [bos, sep, unk, pad] = [ids.bos, ids.sep, ids.unk, ids.pad].map(Option::unwrap);
     let pieces = [bos, sep, unk, pad].map(|id| bert.piece(id).into_owned());
     assert_eq!(pieces, ["[CLS]", "[SEP]", "[UNK]", "[PAD]"]);
+}
+
+/// A tokenizer.json (or tokenizer.model) that says what a GGUF vocabulary says gives that
+/// vocabulary's ids; the vocabularies are those of `shared/vocab`, as in `vocab.rs`.
+#[test]
+fn real_vocabularies_give_the_ids_of_their_gguf() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vocab");
+    if !folder.is_dir() {
+        eprintln!("passed over: no folder {}", folder.display());
+        return;
+    }
+    for (name, stages) in [
+        ("llama-bpe", &[LLAMA3][..]),
+        ("qwen2", &[QWEN2]),
+        ("gpt-2", &[]),
+        ("starcoder", &[r"\p{N}"]),
+    ] {
+        let path = folder.join(format!("ggml-vocab-{name}.gguf"));
+        let gguf = Checkpoint::open(&path).unwrap();
+        let json = tokenizer_json(gguf.metadata(), stages).to_string();
+        let files = TokenizerFiles {
+            tokenizer: Some(json.as_bytes()),
+            ..TokenizerFiles::default()
+        };
+        let found = checkpoint(&files);
+        for key in ["tokens", "token_type", "merges"] {
+            let key = format!("tokenizer.ggml.{key}");
+            let [a, b] = [&found, &gguf].map(|c| c.metadata().get(&key).map(EncodedValue::from));
+            assert!(a == b, "{name}: {key} differs");
+        }
+        let [found, expected] =
+            [&found, &gguf].map(|c| Tokenizer::from_metadata(c.metadata()).unwrap());
+        let texts = std::fs::read_to_string(path.with_extension("gguf.inp")).unwrap();
+        for text in texts.split("\n__ggml_vocab_test__\n") {
+            let [a, b] = [&found, &expected].map(|t| t.encode(text, false, true));
+            assert_eq!(a, b, "{name}: {text:?}");
+        }
+    }
+}
+
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The tokenizer.json of a vocabulary of byte-level BPE, which splits at `stages`, or as GPT-2 where
+/// they leave that to the last step.
+fn tokenizer_json(metadata: &Metadata, stages: &[&str]) -> serde_json::Value {
+    let strings = |key: &str| -> Vec<String> {
+        let key = format!("tokenizer.ggml.{key}");
+        let strings = metadata.require_strings(&key).unwrap().utf8();
+        strings.map(|text| text.unwrap().to_owned()).collect()
+    };
+    let tokens = strings("tokens");
+    let kinds = metadata.require_i32s("tokenizer.ggml.token_type").unwrap();
+    let (mut vocab, mut added) = (serde_json::Map::new(), Vec::new());
+    for (id, (token, kind)) in tokens.iter().zip(kinds).enumerate() {
+        match kind {
+            1 => drop(vocab.insert(token.clone(), id.into())),
+            5 => {}
+            kind => {
+                added.push(serde_json::json!({"id": id, "content": token, "special": kind == 3}))
+            }
+        }
+    }
+    let is_whole = stages.iter().any(|stage| stage.len() > 10);
+    let mut steps: Vec<_> = stages.iter().map(|stage| {
+        serde_json::json!({"type": "Split", "pattern": {"Regex": stage}, "behavior": "Isolated", "invert": false})
+    }).collect();
+    steps.push(
+        serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": !is_whole}),
+    );
+    serde_json::json!({
+        "model": {"type": "BPE", "vocab": vocab, "merges": strings("merges"), "ignore_merges": stages == [LLAMA3]},
+        "added_tokens": added,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
+    })
 }

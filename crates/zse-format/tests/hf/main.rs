@@ -4,5 +4,7 @@
 mod directory;
 mod families;
 mod fp8;
+mod quant;
 mod refused;
 mod shards;
+mod tokenizer;
