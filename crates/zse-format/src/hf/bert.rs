@@ -1,5 +1,7 @@
 //! BERT as an embedding model, or as a cross-encoder with a head of one number.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::rules::{Rule, rule};
@@ -39,7 +41,7 @@ const RULES: &[Rule] = &[
         "encoder.layer.{l}.output.LayerNorm",
         "blk.{l}.layer_output_norm",
     ),
-    // The head.
+    // The head of a cross-encoder.
     rule("pooler.dense", "cls").optional(),
     rule("classifier", "cls.output").optional(),
 ];
@@ -52,6 +54,13 @@ const POOLINGS: [(&str, u32); 3] = [
     ("pooling_mode_mean_tokens", 1),
     ("pooling_mode_cls_token", 2),
     ("pooling_mode_lasttoken", 3),
+];
+
+/// Those of it that are not implemented.
+const OTHER_POOLINGS: [&str; 3] = [
+    "pooling_mode_max_tokens",
+    "pooling_mode_mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens",
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
@@ -82,28 +91,44 @@ fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
     let is_head = classes
         .iter()
         .any(|class| class.ends_with("ForSequenceClassification"));
-    if let Some(pooling) = pooling(keys, is_head)? {
-        keys.set("pooling_type", pooling)?;
+    if is_head {
+        return keys.set("pooling_type", RANK);
     }
-    Ok(())
+    // Every BERT is trained with a pooler; embeddings do without.
+    keys.leave_out("pooler.dense");
+    match pooling(keys.directory())? {
+        Some(pooling) => keys.set("pooling_type", pooling),
+        None => Ok(()),
+    }
 }
 
 /// What becomes of the rows, where the directory says it.
-fn pooling(keys: &Keys, is_head: bool) -> Result<Option<u32>, FormatError> {
-    if is_head {
-        return Ok(Some(RANK));
+fn pooling(directory: &Path) -> Result<Option<u32>, FormatError> {
+    if directory.join("2_Dense").is_dir() {
+        return Err(FormatError::Unusable {
+            file: directory.display().to_string(),
+            field: "2_Dense".to_owned(),
+            problem: "is a layer after pooling, which is not implemented".to_owned(),
+        });
     }
-    let Some(c) = Config::open(&keys.directory().join("1_Pooling/config.json"))? else {
+    let Some(c) = Config::open(&directory.join("1_Pooling/config.json"))? else {
         return Ok(None);
     };
+    let mut chosen = Vec::new();
     for (key, pooling) in POOLINGS {
         if c.bool(key, false)? {
-            return Ok(Some(pooling));
+            chosen.push(pooling);
         }
     }
-    let known = POOLINGS.map(|(key, _)| key).join(", ");
-    Err(c.unusable(
-        "pooling_mode",
-        format!("is none that is implemented: {known}"),
-    ))
+    for key in OTHER_POOLINGS {
+        c.expect(key, &[json!(false)])?;
+    }
+    match chosen[..] {
+        [pooling] => Ok(Some(pooling)),
+        _ => {
+            let known = POOLINGS.map(|(key, _)| key).join(", ");
+            let problem = format!("must be one of {known}, but {} are true", chosen.len());
+            Err(c.unusable("pooling_mode", problem))
+        }
+    }
 }

@@ -97,7 +97,7 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
     let config = Config::open(&directory.join(CONFIG))?.ok_or_else(|| FormatError::Unusable {
         file: name.clone(),
         field: CONFIG.to_owned(),
-        problem: "is missing: this is no model directory as Hugging Face lays them out".to_owned(),
+        problem: "is missing; beside a model's safetensors files it says what they are".to_owned(),
     })?;
     let family = family(&config)?;
     let quantization = Quantization::read(&config)?;
@@ -117,10 +117,12 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
     let mut stored = Stored::new(&name, &files, family.renames)?;
     let mut tensors = Tensors::new(&config, quantization, &mut stored)?;
     for rule in family.rules {
-        tensors.add(rule)?;
+        if !keys.unused.contains(&rule.from) {
+            tensors.add(rule)?;
+        }
     }
     let mut tensors = tensors.finish();
-    stored.expect_all_taken(family.unused)?;
+    stored.expect_all_taken(&[family.unused, &keys.unused].concat())?;
     for (name, numbers) in std::mem::take(&mut keys.numbers) {
         let tensor = tensors::of_numbers(name, numbers);
         tensors.push(tensor.map_err(|problem| config.unusable(name, problem))?);
@@ -207,6 +209,8 @@ struct Keys {
     architecture: &'static str,
     directory: PathBuf,
     numbers: Vec<(&'static str, Vec<f32>)>,
+    /// Modules that the model does not use, though the rules have them.
+    unused: Vec<&'static str>,
 }
 
 impl Keys {
@@ -222,6 +226,7 @@ impl Keys {
             architecture,
             directory: directory.to_owned(),
             numbers: Vec::new(),
+            unused: Vec::new(),
         })
     }
 
@@ -239,6 +244,11 @@ impl Keys {
     /// Adds the tensor `name`.
     fn numbers(&mut self, name: &'static str, numbers: Vec<f32>) {
         self.numbers.push((name, numbers));
+    }
+
+    /// Leaves out the tensors of `module`, a rule's.
+    fn leave_out(&mut self, module: &'static str) {
+        self.unused.push(module);
     }
 
     /// Of the model.

@@ -1,6 +1,7 @@
 //! Model directories as Hugging Face lays them out: what they say in GGUF's keys and tensors, and
 //! what is refused.
 
+mod bert;
 mod directory;
 mod families;
 mod fp8;
