@@ -219,12 +219,17 @@ fn files_that_contradict_themselves_are_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("are missing"), "{error}");
-    let files = TokenizerFiles {
-        tokenizer: Some(b"{}"),
-        config: Some(br#"{"vocab_size": 1000000000000}"#),
-        ..TokenizerFiles::default()
-    };
-    assert!(metadata(&files).is_err());
+    let tokenizer = bpe(QWEN2).to_string();
+    for size in [0u64, 100_000, 1 << 40] {
+        let config = json!({"vocab_size": size}).to_string();
+        let files = TokenizerFiles {
+            tokenizer: Some(tokenizer.as_bytes()),
+            config: Some(config.as_bytes()),
+            ..TokenizerFiles::default()
+        };
+        let error = metadata(&files).unwrap_err().to_string();
+        assert!(error.contains(&format!("has vocab_size {size}")), "{error}");
+    }
 }
 
 #[test]

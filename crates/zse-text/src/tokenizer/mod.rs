@@ -363,10 +363,14 @@ fn strips(vocab: &Vocab) -> impl Fn(u32) -> Strip {
         () if name.contains("modern-bert") => "[MASK]",
         () => "",
     };
-    let named = &vocab.special;
+    let [lstrip, rstrip] = [&vocab.special.lstrip, &vocab.special.rstrip].map(|ids| {
+        let mut ids = ids.clone();
+        ids.sort_unstable();
+        ids
+    });
     move |id| Strip {
-        left: is(mask_name, id) || named.lstrip.contains(&id),
-        right: named.rstrip.contains(&id)
+        left: is(mask_name, id) || lstrip.binary_search(&id).is_ok(),
+        right: rstrip.binary_search(&id).is_ok()
             || phi3
                 && !["<unk>", "<s>", "<|endoftext|>"]
                     .iter()

@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::{Entries, TokenizerFiles, check_size, error, object};
 use crate::{EncodedValue, FormatError};
 
+/// Most templates of a model; the most known have three.
+const MAX_TEMPLATES: usize = 64;
+
 /// Writes the chat templates. As in transformers, a file of its own wins over the configuration.
 pub(super) fn write(
     files: &TokenizerFiles<'_>,
@@ -34,6 +37,10 @@ pub(super) fn write(
                 error(files, "tokenizer_config.json", what, "")
             })?;
         }
+    }
+    if templates.len() > MAX_TEMPLATES {
+        let what = format!("has more than {MAX_TEMPLATES} chat templates");
+        return Err(error(files, "tokenizer_config.json", &what, ""));
     }
     // The first of two of one name counts.
     let mut names: Vec<&str> = Vec::new();

@@ -19,6 +19,9 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
+/// Most ids without a token, beside one for each token: models have rows for a few more.
+const MAX_GAPS: usize = 1 << 16;
+
 /// Scores that llama.cpp's converter gives to padding and to added tokens.
 const PADDING_SCORE: f32 = -10_000.0;
 const ADDED_SCORE: f32 = -1_000.0;
@@ -29,6 +32,8 @@ pub(super) struct Tokens<'a> {
     list: Vec<Option<Token<'a>>>,
     /// Where the vocabulary ends, if the configuration says so: the model has no rows for more.
     limit: Option<usize>,
+    /// Most tokens, so that a short file cannot ask for much memory.
+    most: usize,
     has_scores: bool,
     merges: Option<Vec<Cow<'a, str>>>,
 }
@@ -48,20 +53,27 @@ struct Added<'a> {
 }
 
 impl<'a> Tokens<'a> {
+    /// Room for `named` tokens, and gaps between them.
     fn new(
         files: &TokenizerFiles<'_>,
         config: &Value,
         has_scores: bool,
+        named: usize,
     ) -> Result<Self, FormatError> {
+        let most = (2 * named + MAX_GAPS).min(MAX_TOKENS);
         let sizes = [&config["vocab_size"], &config["text_config"]["vocab_size"]];
         let limit = sizes.iter().find_map(|size| size.as_u64());
-        if let Some(size) = limit.filter(|&size| size == 0 || size > MAX_TOKENS as u64) {
-            let what = format!("has vocab_size {size}; from 1 to {MAX_TOKENS} are supported");
+        if let Some(size) = limit.filter(|&size| size == 0 || size > most as u64) {
+            let what = format!(
+                "has vocab_size {size}; with {named} tokens in the tokenizer's files, from 1 to \
+                 {most} are supported"
+            );
             return Err(error(files, "config.json", &what, ""));
         }
         Ok(Self {
             list: Vec::new(),
             limit: limit.map(|size| size as usize),
+            most,
             has_scores,
             merges: None,
         })
@@ -69,13 +81,13 @@ impl<'a> Tokens<'a> {
 
     /// Sets token `id`; ids beyond the model's are passed over, as its converters do.
     fn set(&mut self, id: u64, token: Token<'a>) -> Result<(), String> {
-        let limit = self.limit.unwrap_or(MAX_TOKENS) as u64;
+        let limit = self.limit.unwrap_or(self.most) as u64;
         if id >= limit {
             return match self.limit {
                 Some(_) => Ok(()),
                 None => Err(format!(
-                    "has the id {id} for {:?}; ids below {MAX_TOKENS} are supported",
-                    token.text
+                    "has the id {id} for {:?}; ids below {} are supported",
+                    token.text, self.most
                 )),
             };
         }
@@ -94,7 +106,13 @@ impl<'a> Tokens<'a> {
         json: Option<&TokenizerJson<'a>>,
         objects: &Objects,
     ) -> Result<Self, FormatError> {
-        let mut tokens = Self::new(files, &objects.config, true)?;
+        let added = object(files, "added_tokens.json", files.added_tokens)?;
+        let decoder = objects.tokenizer_config["added_tokens_decoder"].as_object();
+        let named = model.pieces.len()
+            + added.as_object().map_or(0, serde_json::Map::len)
+            + decoder.map_or(0, serde_json::Map::len)
+            + json.map_or(0, |json| json.added_tokens.len());
+        let mut tokens = Self::new(files, &objects.config, true, named)?;
         let invalid = |file: &str| {
             let file = file.to_owned();
             move |problem: String| error(files, &file, &problem, "")
@@ -107,7 +125,6 @@ impl<'a> Tokens<'a> {
             };
             tokens.set(id, token).map_err(invalid("tokenizer.model"))?;
         }
-        let added = object(files, "added_tokens.json", files.added_tokens)?;
         for (text, id) in added.as_object().into_iter().flatten() {
             let id = id.as_u64().ok_or_else(|| {
                 let what = format!("has no id for {text:?}");
@@ -122,7 +139,6 @@ impl<'a> Tokens<'a> {
                 .set(id, token)
                 .map_err(invalid("added_tokens.json"))?;
         }
-        let decoder = objects.tokenizer_config["added_tokens_decoder"].as_object();
         for (id, token) in decoder.into_iter().flatten() {
             const FILE: &str = "tokenizer_config.json";
             let (Ok(id), Some(text)) = (id.parse::<u64>(), token["content"].as_str()) else {
@@ -151,12 +167,13 @@ impl<'a> Tokens<'a> {
     ) -> Result<Self, FormatError> {
         let invalid = |problem: String| error(files, "tokenizer.json", &problem, "");
         let sentence_piece = matches!(rules, Rules::SentencePiece { .. });
-        let mut tokens = Self::new(files, config, sentence_piece)?;
         let Pieces::Ids(pieces) = &json.model.vocab else {
             return Err(invalid(
                 "has a list of tokens where ids by token are needed".to_owned(),
             ));
         };
+        let named = pieces.len() + json.added_tokens.len();
+        let mut tokens = Self::new(files, config, sentence_piece, named)?;
         let scores = match sentence_piece {
             true => scores(&json.model.merges),
             false => HashMap::new(),
