@@ -1,6 +1,7 @@
 """Writes the fuzz targets' seeds, seeds/TARGET/*: small valid inputs that between them use every part
 of a format. Run it from any folder; the result is the same every time."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def gguf(metadata, tensors, version=3, alignment=32) -> bytes:
     return out + b"\0" * (-len(out) % alignment if tensors else 0) + data
 
 
+def safetensors(tensors, metadata=None) -> bytes:
+    """A file of (name, dtype, shape, bytes of data)."""
+    header, at = {} if metadata is None else {"__metadata__": metadata}, 0
+    for name, dtype, shape, size in tensors:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + bytes(i % 251 for i in range(at))
+
+
 SCALARS = [(U8, 7), (I8, -7), (U16, 700), (I16, -700), (U32, 7), (I32, -7), (F32, 0.5), (BOOL, True),
            (STRING, b"text"), (U64, 7), (I64, -7), (F64, 0.5)]
 ARRAYS = [(ty, [content, content]) for ty, content in SCALARS]
@@ -52,6 +64,14 @@ GGUF = {
                     [(b"norm", (4,), 0, 16), (b"q8_0", (32, 2), 8, 68), (b"q4_K", (256,), 12, 144)]),
     "aligned": gguf([], [(b"a", (3, 1, 2, 1), 24, 6), (b"b", (1,), 1, 2)], alignment=8),
     "version2": gguf([(b"k", STRING, b"v")], [(b"scalar", (), 0, 4)], version=2),
+}
+
+SAFETENSORS = {
+    "empty": safetensors([]),
+    "metadata": safetensors([("a", "F32", [], 4)], {"format": "pt", "a": "\u00e9"}),
+    "matrices": safetensors([("a.weight", "BF16", [2, 3], 12), ("a.bias", "F16", [2], 4), ("none", "I64", [0, 2], 0)]),
+    "fp8": safetensors([("w", "F8_E4M3", [2, 2], 4), ("w_scale_inv", "F32", [1, 1], 4), ("e", "F8_E8M0", [1], 1)]),
+    "bits": safetensors([("four", "F4", [2, 1], 1), ("six", "F6_E3M2", [4], 3), ("u", "U64", [1], 8)]),
 }
 
 TEMPLATES = {
@@ -89,6 +109,76 @@ TOKENIZERS = {
     "phi3": ["spm", "3<s>  a", "u<unk>", "c<s>", "d<|end|>", "n▁", "na"],
 }
 
+
+
+def varint(n: int) -> bytes:
+    """A number of a protocol buffer."""
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+
+def field(number: int, content) -> bytes:
+    """A field of a protocol buffer: bytes, or a number."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def sentence_piece(pieces, model_type=2, bos=1, prefix=1) -> bytes:
+    """A tokenizer.model of (text, score, type)."""
+    out = b"".join(
+        field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + field(3, ty)) for text, score, ty in pieces)
+    return out + field(2, field(3, model_type) + field(41, bos)) + field(3, field(3, prefix))
+
+
+HF_FILES = ["config", "generation_config", "tokenizer", "sentence_piece", "tokenizer_config", "special_tokens_map",
+            "added_tokens", "chat_template", "chat_template_json", "name", "text"]
+
+
+def hf(**files) -> bytes:
+    """The parts of an input of hf_tokenizer."""
+    assert files.keys() <= set(HF_FILES)
+    part = lambda content: content if isinstance(content, bytes) else \
+        content.encode() if isinstance(content, str) else json.dumps(content).encode()
+    parts = [part(files[name]) if name in files else b"" for name in HF_FILES]
+    return b"\x1e".join(part.replace(b"\x1e", b"\x1f") for part in parts)
+
+
+def bpe(vocab: str, merges, pre_tokenizer, normalizer=None, **more):
+    """A tokenizer.json of BPE; tokens are separated by spaces."""
+    model = {"type": "BPE", "vocab": {token: i for i, token in enumerate(vocab.split(" "))}, "merges": merges, **more}
+    added = [{"id": 0, "content": "<s>", "special": True}, {"id": 9, "content": "<x>", "lstrip": True, "rstrip": True}]
+    around = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]}
+    return {"model": model, "added_tokens": added, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer,
+            "post_processor": {"type": "Sequence", "processors": [{"type": "ByteLevel"}, around]}}
+
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": False}
+PIECES = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<0x41>", 0.0, 6), ("▁", -3.0, 1), ("a", -4.0, 1),
+          ("▁a", -1.0, 1), ("<x>", 0.0, 4), ("", 0.0, 5)]
+HF = {
+    "byte_level": hf(
+        config={"vocab_size": 12, "eos_token_id": [2, 3]}, text="ab a<x> b<s>",
+        tokenizer=bpe("<s> a b Ġ ab Ġa", ["a b", "Ġ a"], {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "\\p{N}"}, "behavior": "Isolated", "invert": False}, BYTES]},
+            {"type": "NFC"}, ignore_merges=True)),
+    "characters": hf(
+        tokenizer=bpe("<s> a b ▁ ab ▁a <0x41>", [["a", "b"], ["▁", "a"]], {"type": "Metaspace", "prepend_scheme": "first"},
+                      unk_token="a"), text="ab a A", tokenizer_config={"bos_token": {"content": "<s>"}, "add_bos_token": True}),
+    "prepend": hf(
+        tokenizer=bpe("<s> a b ▁ ab", ["a b"], None, {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}), text="ab a"),
+    "sentence_piece": hf(
+        sentence_piece=sentence_piece(PIECES), text=" a<x>A", added_tokens={"<y>": 9}, special_tokens_map={"eos_token": "</s>"},
+        tokenizer_config={"added_tokens_decoder": {"7": {"content": "<x>", "special": False}}}),
+    "word_piece": hf(
+        tokenizer={"model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1, "a": 2, "##b": 3}, "unk_token": "[UNK]"},
+                   "normalizer": {"type": "BertNormalizer", "lowercase": True}, "pre_tokenizer": {"type": "BertPreTokenizer"}},
+        text="AB c", tokenizer_config={"cls_token": "[CLS]", "chat_template": [{"name": "default", "template": "x"}]}),
+    "templates": hf(
+        sentence_piece=sentence_piece(PIECES, prefix=0), chat_template="{{ messages }}", name="tool use", text="a",
+        generation_config={"eos_token_id": 2}, config={"text_config": {"vocab_size": 9}}),
+}
+
 # What models of each family write, behind a byte.
 ANSWERS = {
     "hermes": '<think>\nHm.\n</think>\nSo: <tool_call>\n{"name": "f", "arguments": {"a": "}"}}\n</tool_call>',
@@ -108,6 +198,8 @@ ANSWERS = {
 SEEDS = {
     "answer": {name: b"\x02" + text.encode() for name, text in ANSWERS.items()},
     "gguf": GGUF,
+    "hf_tokenizer": HF,
+    "safetensors": SAFETENSORS,
     "template": {name: source.encode() for name, source in TEMPLATES.items()},
     "tokenizer": {name: b"\0".join(part.encode() for part in parts) for name, parts in TOKENIZERS.items()},
 }

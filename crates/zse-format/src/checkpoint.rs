@@ -5,42 +5,59 @@ use std::sync::Arc;
 
 use zse_quant::GgmlType;
 
-use crate::gguf::header::{Gguf, Tensor, Whole};
+use crate::data::{Made, TensorData};
+use crate::gguf::header::{Gguf, Whole};
+use crate::gguf::limits::MAX_DIMS;
 use crate::gguf::split;
 use crate::source::Source;
-use crate::{FormatError, Metadata, Problem, names};
+use crate::{FormatError, Metadata, Problem, hf, names};
 
-/// A model file, or the files of a split model, opened in place.
+/// A model's files, opened in place.
 ///
 /// `Send + Sync`; share it through an [`Arc`].
 #[derive(Debug)]
 pub struct Checkpoint {
     metadata: Metadata,
-    shards: Vec<Shard>,
-    by_name: Vec<TensorId>,
-}
-
-/// One file and its tensors.
-#[derive(Debug)]
-struct Shard {
-    source: Arc<Source>,
+    sources: Vec<Arc<Source>>,
     tensors: Vec<Tensor>,
+    /// Indices of `tensors`.
+    by_name: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct TensorId {
-    shard: u32,
-    index: u32,
+/// A tensor's description, and where its data come from.
+#[derive(Debug)]
+pub(crate) struct Tensor {
+    pub(crate) name: Box<str>,
+    pub(crate) ty: GgmlType,
+    pub(crate) n_dims: u8,
+    /// Those from `n_dims` on are 1.
+    pub(crate) dims: [u64; MAX_DIMS as usize],
+    /// Bytes of data.
+    pub(crate) size: usize,
+    /// The number of the file that has the tensor.
+    pub(crate) source: u32,
+    /// Where the data starts in that file, which holds all of it.
+    pub(crate) start: u64,
+    /// Where the tensor's description stands in that file.
+    pub(crate) at: u64,
+    /// For data that no file has: how they are made. `source`, `start` and `at` then say nothing.
+    pub(crate) made: Option<Box<Made>>,
 }
 
-impl TensorId {
-    fn find(self, shards: &[Shard]) -> (&Shard, &Tensor) {
-        let shard = &shards[self.shard as usize];
-        (shard, &shard.tensors[self.index as usize])
+impl Tensor {
+    /// The dimensions, fastest first; a scalar has one of 1.
+    pub(crate) fn shape(&self) -> &[u64] {
+        &self.dims[..usize::from(self.n_dims).max(1)]
     }
 }
 
-/// A tensor: its description, and its data as the file holds it.
+/// A tensor whose name another one has, and the sources.
+pub(crate) struct Duplicate {
+    pub(crate) sources: Vec<Arc<Source>>,
+    pub(crate) tensor: Tensor,
+}
+
+/// A tensor: its description, and its data.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorView<'a> {
     /// The tensor's name, unique in its checkpoint, e.g. `blk.0.attn_q.weight`.
@@ -52,7 +69,7 @@ pub struct TensorView<'a> {
     /// The encoded rows one after the other, without padding: `ty.row_bytes(shape[0])` times the
     /// other dimensions. Aligned in memory as in the file (see `general.alignment`), and for bytes
     /// from memory as these are: cast only after a check.
-    pub data: &'a [u8],
+    pub data: TensorData<'a>,
 }
 
 impl TensorView<'_> {
@@ -63,13 +80,20 @@ impl TensorView<'_> {
 }
 
 impl Checkpoint {
-    /// Opens a GGUF file. If the model is split over several files, `path` is any of them, and the
-    /// others are found beside it by name (`name-00002-of-00005.gguf`).
+    /// Opens a GGUF file, or the directory of a model as Hugging Face lays it out.
+    ///
+    /// If a GGUF model is split over several files, `path` is any of them, and the others are found
+    /// beside it by name (`name-00002-of-00005.gguf`). A directory may also be named by its
+    /// `config.json` or one of its safetensors files.
     ///
     /// # Errors
     /// [`FormatError::Io`], [`FormatError::Malformed`]; of a split model, also [`FormatError::Split`],
-    /// [`FormatError::Missing`] and [`FormatError::WrongType`].
+    /// [`FormatError::Missing`] and [`FormatError::WrongType`]; of a directory, also
+    /// [`FormatError::Unusable`].
     pub fn open(path: &Path) -> Result<Self, FormatError> {
+        if let Some(directory) = hf::directory(path) {
+            return hf::open(&directory);
+        }
         let gguf = Gguf::parse(Source::map(path)?)?;
         Self::join(split::complete(path, gguf)?)
     }
@@ -98,33 +122,43 @@ impl Checkpoint {
 
     /// One checkpoint of all files; the first one's metadata is the model's.
     fn join(files: Vec<Gguf>) -> Result<Self, FormatError> {
-        let mut first_metadata = None;
-        let mut shards = Vec::with_capacity(files.len());
-        for Gguf {
-            source,
-            metadata,
-            tensors,
-        } in files
-        {
-            first_metadata.get_or_insert(metadata);
-            shards.push(Shard { source, tensors });
+        let mut files = files.into_iter();
+        let first = files
+            .next()
+            .expect("a model is read from at least one file");
+        let (mut sources, mut tensors) = (vec![first.source], first.tensors);
+        for (source, file) in (1..).zip(files) {
+            sources.push(file.source);
+            let of_source = |tensor| Tensor { source, ..tensor };
+            tensors.extend(file.tensors.into_iter().map(of_source));
         }
-        let metadata = first_metadata.expect("a model is read from at least one file");
-
-        let mut by_name = Vec::with_capacity(shards.iter().map(|s| s.tensors.len()).sum());
-        for (shard, Shard { tensors, .. }) in (0..).zip(&shards) {
-            by_name.extend((0..tensors.len() as u32).map(|index| TensorId { shard, index }));
-        }
-        names::sort(&mut by_name, |id| &id.find(&shards).1.name).map_err(|id| {
-            let (shard, tensor) = id.find(&shards);
+        Self::of_parts(first.metadata, sources, tensors).map_err(|duplicate| {
+            let Duplicate { sources, tensor } = *duplicate;
             let fault = tensor.name_fault(Problem::Duplicate);
-            fault.of(shard.source.name(), Whole::Tensor(&tensor.name))
-        })?;
-        Ok(Self {
-            metadata,
-            shards,
-            by_name,
+            let file = sources[tensor.source as usize].name();
+            fault.of(file, Whole::Tensor(&tensor.name))
         })
+    }
+
+    /// A checkpoint of parts that were checked, but for tensors of the same name.
+    pub(crate) fn of_parts(
+        metadata: Metadata,
+        sources: Vec<Arc<Source>>,
+        mut tensors: Vec<Tensor>,
+    ) -> Result<Self, Box<Duplicate>> {
+        let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
+        match names::sort(&mut by_name, |i| &tensors[i as usize].name) {
+            Ok(()) => Ok(Self {
+                metadata,
+                sources,
+                tensors,
+                by_name,
+            }),
+            Err(i) => Err(Box::new(Duplicate {
+                sources,
+                tensor: tensors.swap_remove(i as usize),
+            })),
+        }
     }
 
     /// The model's metadata (of a split model, the first file's).
@@ -134,51 +168,59 @@ impl Checkpoint {
 
     /// The tensor with this name.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
-        let id = names::find(&self.by_name, |id| &id.find(&self.shards).1.name, name)?;
-        let (shard, tensor) = id.find(&self.shards);
-        Some(shard.view(tensor))
+        let i = names::find(&self.by_name, |i| &self.tensors[i as usize].name, name)?;
+        Some(self.view(&self.tensors[i as usize]))
     }
 
     /// All tensors in the order of the files.
     pub fn tensors(&self) -> impl Iterator<Item = TensorView<'_>> {
-        self.shards
-            .iter()
-            .flat_map(|shard| shard.tensors.iter().map(|tensor| shard.view(tensor)))
+        self.tensors.iter().map(|tensor| self.view(tensor))
     }
 
     /// Bytes of all files together.
     pub fn file_bytes(&self) -> u64 {
-        self.shards
-            .iter()
-            .map(|shard| shard.source.bytes().len() as u64)
-            .sum()
+        let bytes = self.sources.iter().map(|s| s.bytes().len() as u64);
+        bytes.sum()
     }
 
     /// Whether the files are mapped: if not, they stay in memory whole for as long as this lives.
     pub fn is_mapped(&self) -> bool {
-        self.shards.iter().all(|shard| shard.source.is_map())
+        self.sources.iter().all(|source| source.is_map())
     }
 
     /// Gives the memory of a tensor's data back to the operating system, e.g. once it is packed
-    /// elsewhere. The data can still be used, and is then read from the file again. Does nothing
-    /// where the file is not mapped, or `tensor` is not of this checkpoint.
+    /// elsewhere. The data can still be used, and is then read from the file, or made, again. Does
+    /// nothing where the file is not mapped, or `tensor` is not of this checkpoint.
     pub fn release_pages(&self, tensor: &TensorView<'_>) {
-        let data = tensor.data.as_ptr_range();
-        for shard in &self.shards {
-            let file = shard.source.bytes().as_ptr_range();
+        let Some(data) = tensor.data.in_file() else {
+            let i = names::find(
+                &self.by_name,
+                |i| &self.tensors[i as usize].name,
+                tensor.name,
+            );
+            if let Some(made) = i.and_then(|i| self.tensors[i as usize].made.as_ref()) {
+                made.release();
+            }
+            return;
+        };
+        let data = data.as_ptr_range();
+        for source in &self.sources {
+            let file = source.bytes().as_ptr_range();
             if file.start <= data.start && data.end <= file.end {
                 let start = data.start.addr() - file.start.addr();
-                shard.source.release(start..start + tensor.data.len());
+                source.release(start..start + tensor.data.len());
             }
         }
     }
-}
 
-impl Shard {
     fn view<'a>(&'a self, tensor: &'a Tensor) -> TensorView<'a> {
-        // The header's check has placed every tensor within the file.
-        let start = tensor.start as usize;
-        let data = &self.source.bytes()[start..start + tensor.size];
+        let data = match &tensor.made {
+            Some(made) => TensorData::made(made, tensor.size),
+            None => {
+                let bytes = self.sources[tensor.source as usize].bytes();
+                TensorData::of_file(&bytes[tensor.start as usize..][..tensor.size])
+            }
+        };
         TensorView {
             name: &tensor.name,
             ty: tensor.ty,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zse_format::Checkpoint;
+use zse_format::{Checkpoint, TensorBytes, TensorData};
 use zse_quant::{GgmlType, QuantError};
 
 use crate::error::ModelError;
@@ -22,7 +22,7 @@ pub struct WeightView<'a> {
     /// Matrices behind one another.
     pub experts: usize,
     /// The blocks of all rows, `experts * rows * row_bytes()` bytes.
-    pub data: &'a [u8],
+    pub data: TensorData<'a>,
 }
 
 impl<'a> WeightView<'a> {
@@ -32,9 +32,10 @@ impl<'a> WeightView<'a> {
     }
 
     /// The blocks of row `row` of matrix `expert`.
-    pub fn row(&self, expert: usize, row: usize) -> &'a [u8] {
+    pub fn row(&self, expert: usize, row: usize) -> TensorBytes<'a> {
         let bytes = self.row_bytes();
-        &self.data[(expert * self.rows + row) * bytes..][..bytes]
+        let start = (expert * self.rows + row) * bytes;
+        self.data.slice(start..start + bytes).bytes()
     }
 
     /// All numbers as f32, row after row.
@@ -43,7 +44,7 @@ impl<'a> WeightView<'a> {
     /// If the type cannot be decoded.
     pub fn to_f32(&self) -> Result<Vec<f32>, QuantError> {
         let mut out = vec![0.0; self.experts * self.rows * self.cols];
-        zse_quant::decode(self.ty, self.data, &mut out)?;
+        zse_quant::decode(self.ty, &self.data.bytes(), &mut out)?;
         Ok(out)
     }
 }
@@ -87,7 +88,8 @@ impl Weights {
         }
     }
 
-    /// Lets go of the file's pages behind `id`, for who has copied it.
+    /// Lets go of the memory behind `id`, pages of the file or bytes made of them, for who has
+    /// copied it.
     pub fn release(&self, id: TensorId) {
         if let Some(tensor) = self.checkpoint.tensor(&self.tensors[id.index()].name) {
             self.checkpoint.release_pages(&tensor);
@@ -102,13 +104,16 @@ impl Weights {
             .tensor(&t.name)
             .expect("checked by Weights::new");
         let row_bytes = view.ty.row_bytes(t.cols).expect("checked by Weights::new");
+        let start = t.first_row * row_bytes;
         WeightView {
             name: view.name,
             ty: view.ty,
             rows: t.rows,
             cols: t.cols,
             experts: t.experts,
-            data: &view.data[t.first_row * row_bytes..][..t.experts * t.rows * row_bytes],
+            data: view
+                .data
+                .slice(start..start + t.experts * t.rows * row_bytes),
         }
     }
 }

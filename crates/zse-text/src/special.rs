@@ -1,6 +1,7 @@
 //! Tokens with a part to play: beginning and end of text, end of a turn, fill-in-the-middle.
 
 use zse_format::Metadata;
+use zse_format::hf::tokenizer::keys;
 
 use crate::TextError;
 use crate::string_table::StringTable;
@@ -37,6 +38,12 @@ pub struct SpecialIds {
     pub fim_rep: Option<u32>,
     /// Fill in the middle: between files.
     pub fim_sep: Option<u32>,
+    /// Tokens that end a generation, beside those above that do.
+    pub ends: Vec<u32>,
+    /// Special tokens that swallow the spaces before them.
+    pub lstrip: Vec<u32>,
+    /// Special tokens that swallow the spaces behind them.
+    pub rstrip: Vec<u32>,
 }
 
 impl SpecialIds {
@@ -56,6 +63,11 @@ impl SpecialIds {
                 }
             }
             Ok(default.filter(known))
+        };
+        let ids = |key| -> Result<Vec<u32>, TextError> {
+            let mut ids = metadata.u32s(key)?.unwrap_or_default();
+            ids.retain(known);
+            Ok(ids)
         };
         // Files written before the keys existed rely on these: LLaMA's and BERT's numbers.
         let [bos, eos, unk, sep, pad, mask] = match model {
@@ -80,6 +92,9 @@ impl SpecialIds {
             fim_pad: id(&["fim_pad"], None)?,
             fim_rep: id(&["fim_rep"], None)?,
             fim_sep: id(&["fim_sep"], None)?,
+            ends: ids(keys::END_TOKEN_IDS)?,
+            lstrip: ids(keys::LSTRIP_TOKEN_IDS)?,
+            rstrip: ids(keys::RSTRIP_TOKEN_IDS)?,
         })
     }
 
@@ -124,6 +139,7 @@ impl SpecialIds {
             .iter()
             .flatten(),
         );
+        ends.extend(&self.ends);
         ends.sort_unstable();
         ends.dedup();
 

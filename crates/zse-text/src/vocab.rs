@@ -1,6 +1,7 @@
 //! What a tokenizer is built from, whatever file it came from.
 
 use zse_format::Metadata;
+use zse_format::hf::tokenizer::keys;
 
 use crate::TextError;
 use crate::special::SpecialIds;
@@ -66,7 +67,8 @@ pub struct Vocab {
     pub scores: Vec<f32>,
     /// One kind a token, or empty: all normal.
     pub kinds: Vec<TokenKind>,
-    /// The merges of BPE as `left right`, best first.
+    /// The merges of BPE as `left right`, best first. SentencePiece's BPE may have them too: then
+    /// they say what is merged when, not the scores.
     pub merges: StringTable,
     /// Tokens with a part to play.
     pub special: SpecialIds,
@@ -85,6 +87,14 @@ pub struct VocabFlags {
     pub add_eos: Option<bool>,
     /// Treat text as if a space stood before it.
     pub add_space_prefix: Option<bool>,
+    /// That space stands at the start of a text only, not behind special tokens as well.
+    pub prefix_at_start_only: Option<bool>,
+    /// BPE: a word that is a token is taken as it is, whatever its merges would make of it.
+    pub ignore_merges: Option<bool>,
+    /// That space is left out before a text that begins with one.
+    pub prefix_unless_spaced: Option<bool>,
+    /// Compose characters first (Unicode's form NFC).
+    pub nfc: Option<bool>,
     /// WordPiece: turn text to lower case.
     pub lowercase: Option<bool>,
     /// WordPiece: drop accents; by default done where text is turned to lower case.
@@ -138,6 +148,9 @@ impl Vocab {
         let merges = "tokenizer.ggml.merges";
         let merges = match model {
             TokenizerModel::Bpe => StringTable::new(merges, metadata.require_strings(merges)?)?,
+            TokenizerModel::SentencePiece if metadata.get(merges).is_some() => {
+                StringTable::new(merges, metadata.require_strings(merges)?)?
+            }
             _ => StringTable::new(merges, std::iter::empty())?,
         };
         Ok(Self {
@@ -152,6 +165,10 @@ impl Vocab {
                 add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
                 add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
                 add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
+                prefix_at_start_only: metadata.bool(keys::PREFIX_AT_START_ONLY)?,
+                prefix_unless_spaced: metadata.bool(keys::PREFIX_UNLESS_SPACED)?,
+                nfc: metadata.bool(keys::NFC)?,
+                ignore_merges: metadata.bool(keys::IGNORE_MERGES)?,
                 lowercase: metadata.bool("tokenizer.ggml.normalizer.lowercase")?,
                 strip_accents: metadata.bool("tokenizer.ggml.normalizer.strip_accents")?,
             },

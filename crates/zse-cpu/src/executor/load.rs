@@ -47,7 +47,8 @@ pub(super) enum Place {
 /// there), tables left in the file, vectors decoded.
 ///
 /// Matrices are left in the file, and packed anew as they are used, where `available` bytes do not
-/// hold them beside the caches of `budget`.
+/// hold them beside the caches of `budget`; but not those that are made of what the file has, which
+/// would take as much memory unpacked.
 ///
 /// # Errors
 /// If the size of a matrix cannot be counted.
@@ -61,15 +62,16 @@ pub(super) fn forms(
         Some(available) => fits(model, budget, &uses, available)?,
         None => true,
     };
-    let form = |uses: &Uses| Form {
+    let is_made = |i: usize| model.weights.get(TensorId(i as u32)).data.is_made();
+    let form = |(i, uses): (usize, &Uses)| Form {
         matrix: match uses {
-            Uses { product: true, .. } if pack => Some(Place::Packed),
+            Uses { product: true, .. } if pack || is_made(i) => Some(Place::Packed),
             Uses { product: true, .. } | Uses { table: true, .. } => Some(Place::File),
             _ => None,
         },
         vector: uses.vector,
     };
-    Ok(uses.iter().map(form).collect())
+    Ok(uses.iter().enumerate().map(form).collect())
 }
 
 impl Weights {

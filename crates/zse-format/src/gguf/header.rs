@@ -15,6 +15,7 @@ use zse_quant::GgmlType;
 use super::cursor::{Cursor, Fault};
 use super::limits::{MAX_DIMS, MAX_KEY_BYTES, MAX_METADATA, MAX_NAME_BYTES, MAX_TENSORS};
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC};
+use crate::checkpoint::Tensor;
 use crate::metadata::{Entry, Metadata};
 use crate::source::Source;
 use crate::{FormatError, Problem, Value, ValueType};
@@ -32,28 +33,7 @@ pub(crate) struct Gguf {
     pub(crate) tensors: Vec<Tensor>,
 }
 
-/// A tensor's description. Its data lies within the file.
-#[derive(Debug)]
-pub(crate) struct Tensor {
-    pub(crate) name: Box<str>,
-    pub(crate) ty: GgmlType,
-    n_dims: u8,
-    dims: [u64; MAX_DIMS as usize],
-    /// Bytes of data.
-    pub(crate) size: usize,
-    /// Where the data starts: from the start of the tensor data until [`place`] has run, from the
-    /// start of the file after it.
-    pub(crate) start: u64,
-    /// Where the description stands in the file.
-    at: u64,
-}
-
 impl Tensor {
-    /// The dimensions, fastest first; a scalar has one of 1.
-    pub(crate) fn shape(&self) -> &[u64] {
-        &self.dims[..usize::from(self.n_dims).max(1)]
-    }
-
     pub(crate) fn name_fault(&self, problem: Problem) -> Fault {
         Fault::new("name", self.at + 8, problem)
     }
@@ -224,8 +204,10 @@ fn described(cursor: &mut Cursor<'_>, at: u64, name: &str) -> Result<Tensor, Fau
         n_dims: n_dims as u8,
         dims,
         size,
+        source: 0,
         start,
         at,
+        made: None,
     })
 }
 

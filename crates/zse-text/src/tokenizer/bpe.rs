@@ -8,7 +8,6 @@
 
 use super::sentencepiece::SPACE;
 use super::{ByteTokens, WordCache};
-use crate::TextError;
 use crate::families::PreTokenizer;
 use crate::merge::{Merger, char_lengths};
 use crate::string_table::StringTable;
@@ -22,19 +21,19 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    /// BPE of the family `pre`, whose rules it returns beside it.
+    /// BPE over words that `pre` cuts.
     pub(super) fn new(
         tokens: &StringTable,
         merges: StringTable,
-        pre: &str,
+        pre: PreTokenizer,
         unknown: Option<u32>,
-    ) -> Result<Self, TextError> {
-        Ok(Self {
-            pre: PreTokenizer::new(pre)?,
+    ) -> Self {
+        Self {
+            pre,
             merges,
             bytes: ByteTokens::new(tokens),
             unknown,
-        })
+        }
     }
 
     /// Whether BOS is added where the file does not say.
@@ -85,16 +84,7 @@ impl Bpe {
             out.push(id);
             return;
         }
-        let rank = |symbols: &[u8], left: usize| {
-            if symbols.len() >= self.merges.longest() {
-                return None;
-            }
-            pair.clear();
-            pair.extend_from_slice(&symbols[..left]);
-            pair.push(b' ');
-            pair.extend_from_slice(&symbols[left..]);
-            self.merges.find(pair)
-        };
+        let rank = |symbols: &[u8], left: usize| merge_rank(&self.merges, symbols, left, pair);
         merger.merge(word.as_bytes(), char_lengths(word), rank, |symbol| {
             match tokens.find(symbol) {
                 Some(id) => out.push(id),
@@ -109,6 +99,24 @@ impl Bpe {
             }
         });
     }
+}
+
+/// How early the two symbols in `symbols`, the left one `left` bytes long, are merged. `pair` is
+/// scratch space.
+pub(super) fn merge_rank(
+    merges: &StringTable,
+    symbols: &[u8],
+    left: usize,
+    pair: &mut Vec<u8>,
+) -> Option<u32> {
+    if symbols.len() >= merges.longest() {
+        return None;
+    }
+    pair.clear();
+    pair.extend_from_slice(&symbols[..left]);
+    pair.push(b' ');
+    pair.extend_from_slice(&symbols[left..]);
+    merges.find(pair)
 }
 
 /// GPT-2's alphabet: the character that stands for each byte in tokens. Printable bytes of Latin-1

@@ -40,7 +40,7 @@ impl Inner {
         let mark = matches!(kind, TokenKind::Control | TokenKind::Unknown);
         let text = !mark && kind != TokenKind::UserDefined;
         // Encoding puts a space behind what is cut out of a text, as it does at the start.
-        *at_start |= !text && self.add_space_prefix;
+        *at_start |= !text && self.add_space_behind_special;
         if mark && skip_special {
             return;
         }

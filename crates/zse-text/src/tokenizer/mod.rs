@@ -11,11 +11,13 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zse_format::Metadata;
 
 pub use decode::DecodeStream;
 
 use crate::TextError;
+use crate::families::PreTokenizer;
 use crate::merge::MAX_WORD;
 use crate::partition::{Fragment, SpecialTokens, Strip};
 use crate::special::SpecialIds;
@@ -45,8 +47,14 @@ struct Inner {
     segmenter: Segmenter,
     add_bos: bool,
     add_eos: bool,
-    /// Text at the start and behind special tokens is treated as if a space stood before it.
+    /// Text at the start is treated as if a space stood before it.
     add_space_prefix: bool,
+    /// Text behind special tokens is too.
+    add_space_behind_special: bool,
+    /// That space is left out before text that begins with one.
+    prefix_unless_spaced: bool,
+    /// Text between special tokens is composed first.
+    nfc: bool,
 }
 
 #[derive(Debug)]
@@ -83,11 +91,16 @@ impl Tokenizer {
         let is_spm = vocab.model == TokenizerModel::SentencePiece;
         let add_space_prefix = flags.add_space_prefix.unwrap_or(is_spm);
         let segmenter = match vocab.model {
-            TokenizerModel::SentencePiece => {
-                Segmenter::SentencePiece(SentencePiece::new(&vocab.tokens, &vocab.scores, ids.unk))
-            }
+            TokenizerModel::SentencePiece => Segmenter::SentencePiece(SentencePiece::new(
+                &vocab.tokens,
+                &vocab.scores,
+                vocab.merges,
+                ids.unk,
+            )),
             TokenizerModel::Bpe => {
-                Segmenter::Bpe(Bpe::new(&vocab.tokens, vocab.merges, &vocab.pre, ids.unk)?)
+                let mut pre = PreTokenizer::new(&vocab.pre)?;
+                pre.ignore_merges = flags.ignore_merges.unwrap_or(pre.ignore_merges);
+                Segmenter::Bpe(Bpe::new(&vocab.tokens, vocab.merges, pre, ids.unk))
             }
             TokenizerModel::WordPiece => {
                 let lowercase = flags.lowercase.unwrap_or(true);
@@ -113,6 +126,10 @@ impl Tokenizer {
             add_bos: flags.add_bos.unwrap_or(add_bos),
             add_eos: flags.add_eos.unwrap_or(false),
             add_space_prefix,
+            add_space_behind_special: add_space_prefix
+                && !flags.prefix_at_start_only.unwrap_or(false),
+            prefix_unless_spaced: flags.prefix_unless_spaced.unwrap_or(false),
+            nfc: flags.nfc.unwrap_or(false),
         })))
     }
 
@@ -131,10 +148,17 @@ impl Tokenizer {
             match fragment {
                 Fragment::Token(id) => {
                     out.push(id);
-                    prefix = inner.add_space_prefix;
+                    prefix = inner.add_space_behind_special;
                 }
                 Fragment::Text(text) => {
-                    for part in parts(text, MAX_PART) {
+                    let composed: Cow<'_, str> = match inner.nfc && !is_nfc(text) {
+                        true => text.nfc().collect::<String>().into(),
+                        false => text.into(),
+                    };
+                    let spaced =
+                        inner.prefix_unless_spaced && composed.starts_with([' ', '\u{2581}']);
+                    prefix &= !spaced;
+                    for part in parts(&composed, MAX_PART) {
                         inner.segment(part, prefix, &mut out);
                         prefix = false;
                     }
@@ -323,8 +347,8 @@ fn parts(text: &str, max: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Which tokens swallow the spaces beside them. GGUF does not say; families known to are told by
-/// their names.
+/// Which tokens swallow the spaces beside them. GGUF has no key of its own for them; families known
+/// to are told by their names.
 fn strips(vocab: &Vocab) -> impl Fn(u32) -> Strip {
     let is = |name: &str, id| vocab.tokens.find(name.as_bytes()) == Some(id);
     let name = vocab.name.to_lowercase();
@@ -339,12 +363,18 @@ fn strips(vocab: &Vocab) -> impl Fn(u32) -> Strip {
         () if name.contains("modern-bert") => "[MASK]",
         () => "",
     };
+    let [lstrip, rstrip] = [&vocab.special.lstrip, &vocab.special.rstrip].map(|ids| {
+        let mut ids = ids.clone();
+        ids.sort_unstable();
+        ids
+    });
     move |id| Strip {
-        left: is(mask_name, id),
-        right: phi3
-            && !["<unk>", "<s>", "<|endoftext|>"]
-                .iter()
-                .any(|name| is(name, id)),
+        left: is(mask_name, id) || lstrip.binary_search(&id).is_ok(),
+        right: rstrip.binary_search(&id).is_ok()
+            || phi3
+                && !["<unk>", "<s>", "<|endoftext|>"]
+                    .iter()
+                    .any(|name| is(name, id)),
     }
 }
 

@@ -1,8 +1,10 @@
 //! SentencePiece's BPE (Kudo and Richardson 2018, <https://arxiv.org/abs/1808.06226>): the pair of
 //! neighbours that forms the token of the best score is joined first, the leftmost of equal ones.
+//! Hugging Face's `tokenizer.json` lists the merges instead.
 
 use memchr::memmem;
 
+use super::bpe::merge_rank;
 use super::{ByteTokens, WordCache};
 use crate::merge::{Merger, char_lengths};
 use crate::string_table::StringTable;
@@ -14,6 +16,8 @@ pub(super) const SPACE: &str = "\u{2581}";
 pub(super) struct SentencePiece {
     /// One a token: lower is merged earlier.
     ranks: Vec<u32>,
+    /// Where there are any, these say what is merged, and when.
+    merges: StringTable,
     bytes: ByteTokens,
     unknown: Option<u32>,
     /// No token has a space behind another character, so no merge reaches into the next word.
@@ -22,12 +26,18 @@ pub(super) struct SentencePiece {
 
 impl SentencePiece {
     /// `scores` has one entry a token, or none.
-    pub(super) fn new(tokens: &StringTable, scores: &[f32], unknown: Option<u32>) -> Self {
+    pub(super) fn new(
+        tokens: &StringTable,
+        scores: &[f32],
+        merges: StringTable,
+        unknown: Option<u32>,
+    ) -> Self {
         let mut ranks: Vec<u32> = scores.iter().take(tokens.len()).map(|&s| rank(s)).collect();
         ranks.resize(tokens.len(), rank(0.0));
         let words_apart = !tokens.iter().any(|token| next_word(token).is_some());
         Self {
             ranks,
+            merges,
             bytes: ByteTokens::new(tokens),
             unknown,
             words_apart,
@@ -46,7 +56,7 @@ impl SentencePiece {
         if prefix {
             escaped.insert_str(0, SPACE);
         }
-        let mut merger = Merger::default();
+        let (mut merger, mut pair) = (Merger::default(), Vec::new());
         let mut words = WordCache::default();
         let mut rest = &escaped[..];
         while !rest.is_empty() {
@@ -56,13 +66,25 @@ impl SentencePiece {
                 None
             };
             let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
-            words.encode(word, out, |out| self.word(tokens, word, &mut merger, out));
+            words.encode(word, out, |out| {
+                self.word(tokens, word, &mut merger, &mut pair, out);
+            });
             rest = after;
         }
     }
 
-    fn word(&self, tokens: &StringTable, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
-        let rank = |pair: &[u8], _| tokens.find(pair).map(|id| self.ranks[id as usize]);
+    fn word(
+        &self,
+        tokens: &StringTable,
+        word: &str,
+        merger: &mut Merger,
+        pair: &mut Vec<u8>,
+        out: &mut Vec<u32>,
+    ) {
+        let rank = |symbols: &[u8], left| match self.merges.is_empty() {
+            true => tokens.find(symbols).map(|id| self.ranks[id as usize]),
+            false => merge_rank(&self.merges, symbols, left, pair),
+        };
         merger.merge(
             word.as_bytes(),
             char_lengths(word),

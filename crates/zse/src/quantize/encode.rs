@@ -34,7 +34,8 @@ pub(super) fn tensor(
     };
     // One matrix at a time: each expert has an importance of its own.
     let rows = tensor.shape.get(1).map_or(1, |&rows| rows as usize);
-    let matrices = tensor.data.chunks_exact(rows * from_row).enumerate();
+    let bytes = tensor.data.bytes();
+    let matrices = bytes.chunks_exact(rows * from_row).enumerate();
     let chunk_rows = CHUNK.div_ceil(cols);
     let slab_rows = chunk_rows
         .saturating_mul(CHUNKS_PER_THREAD * threads)

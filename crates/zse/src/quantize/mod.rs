@@ -283,7 +283,7 @@ fn write_tensor(
 ) -> Result<u64, QuantizeError> {
     let Job { tensor, to } = job;
     if tensor.ty == *to {
-        file.write(tensor.name, tensor.data)?;
+        file.write(tensor.name, &tensor.data.bytes())?;
         tell(tensor.data.len())?;
         return Ok(tensor.data.len() as u64);
     }

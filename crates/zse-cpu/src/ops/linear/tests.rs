@@ -281,7 +281,7 @@ fn a_gate_may_be_of_another_type_than_what_it_gates() {
             for column in x.chunks_exact(k) {
                 let rounded = QuantizedColumn::new(column);
                 out.extend((0..rows).map(|row| {
-                    let weights = view.row(0, row);
+                    let weights = &view.row(0, row);
                     let product = if view.ty.is_quantized() {
                         dot(view.ty, weights, &rounded.blocks()).unwrap()
                     } else {
