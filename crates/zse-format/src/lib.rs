@@ -40,16 +40,31 @@
 compile_error!("zse reads tensors in place, which needs a little-endian machine");
 
 mod checkpoint;
+mod checksum;
+mod data;
 mod error;
 mod gguf;
+mod layout;
 mod metadata;
 mod names;
+mod plan;
+mod region;
 mod source;
+mod text;
 mod value;
+mod zse;
 
 pub use checkpoint::{Checkpoint, TensorView};
+pub use checksum::{Checksum, Checksummer};
+pub use data::{TensorBytes, TensorData};
 pub use error::{FormatError, Problem};
 pub use gguf::limits;
 pub use gguf::write::{GgufBody, GgufFile, GgufWriter};
+pub use layout::Layout;
 pub use metadata::{Metadata, Strings};
+pub use plan::FilePlan;
+pub use region::FileBytes;
 pub use value::{Array, EncodedValue, Value, ValueType};
+pub use zse::index::{Group, Origin, Provenance};
+pub use zse::read::Converted;
+pub use zse::write::ZseWriter;
