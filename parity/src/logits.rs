@@ -84,7 +84,7 @@ pub(crate) fn without(file: &Path, key: &str, folder: &Path) -> Result<PathBuf> 
     let copy = folder.join(file.file_name().unwrap_or_default());
     let mut out = writer.create(&copy)?;
     for tensor in checkpoint.tensors() {
-        out.write(tensor.name, tensor.data)?;
+        out.write(tensor.name, &tensor.data.bytes())?;
     }
     out.finish()?;
     Ok(copy)

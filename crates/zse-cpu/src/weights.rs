@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use zse_format::FileBytes;
 use zse_model::executor::LoadError;
 use zse_model::program::TensorId;
-use zse_model::{Model, WeightView};
+use zse_model::{FileBytes, Model, WeightView};
 use zse_quant::pack::{TILE_ROWS, gather_row, pack_rows, packed_bytes, tile_bytes};
 use zse_quant::{GgmlType, QuantError};
 
@@ -46,21 +45,19 @@ impl Matrix {
             available: None,
         })?;
         let tiles_of_expert = view.rows.div_ceil(TILE_ROWS);
+        let bytes = view.data.bytes();
         for_parts(step, &mut packed, tile_bytes, |first, part| {
             let tile = first / tile_bytes;
             let (expert, tile) = (tile / tiles_of_expert, tile % tiles_of_expert);
-            pack_tile(&view, expert, tile, part);
+            pack_tile(&view, &bytes, expert, tile, part);
         });
+        drop(bytes);
         model.weights.release(id);
         Ok(Self::new(&view, tile_bytes, Source::Packed(packed)))
     }
 
     /// Reads tensor `id` of `model` from its file, which holds these `tiles` of it.
-    pub(crate) fn mapped(
-        model: &Model,
-        id: TensorId,
-        tiles: FileBytes,
-    ) -> Result<Self, LoadError> {
+    pub(crate) fn mapped(model: &Model, id: TensorId, tiles: FileBytes) -> Result<Self, LoadError> {
         let view = model.weights.get(id);
         let tile_bytes = tile_bytes(view.ty, view.cols).map_err(LoadError::weight(view.name))?;
         Ok(Self::new(&view, tile_bytes, Source::Mapped(tiles)))
@@ -130,9 +127,10 @@ impl Matrix {
             Source::Mapped(data) => of(data),
             Source::InPlace(model, id) => {
                 let view = model.weights.get(*id);
+                let bytes = view.data.bytes();
                 scratch.resize(len, 0);
                 for (tile, packed) in tiles.zip(scratch.chunks_exact_mut(self.tile_bytes)) {
-                    pack_tile(&view, expert, tile, packed);
+                    pack_tile(&view, &bytes, expert, tile, packed);
                 }
                 scratch
             }
@@ -154,7 +152,7 @@ impl Matrix {
                 zse_quant::decode(self.ty, &bytes, to)
             }
             Source::InPlace(model, id) => {
-                zse_quant::decode(self.ty, model.weights.get(*id).row(0, row), to)
+                zse_quant::decode(self.ty, &model.weights.get(*id).row(0, row), to)
             }
         }
     }
@@ -169,15 +167,15 @@ impl Matrix {
     }
 }
 
-/// Packs the rows of tile `tile` of matrix `expert`.
+/// Packs the rows of tile `tile` of matrix `expert`; `bytes` are those of `view`.
 ///
 /// # Panics
 /// If the rows do not fill `packed`: the sizes of both come from one view, whose shape its program
 /// was checked against, and whose type [`tile_bytes`] took.
-fn pack_tile(view: &WeightView<'_>, expert: usize, tile: usize, packed: &mut [u8]) {
+fn pack_tile(view: &WeightView<'_>, bytes: &[u8], expert: usize, tile: usize, packed: &mut [u8]) {
     let rows = TILE_ROWS.min(view.rows - tile * TILE_ROWS);
     let from = (expert * view.rows + tile * TILE_ROWS) * view.row_bytes();
-    let bytes = &view.data[from..][..rows * view.row_bytes()];
+    let bytes = &bytes[from..][..rows * view.row_bytes()];
     pack_rows(view.ty, rows, view.cols, bytes, packed).expect("the shapes of a checked weight fit");
 }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use zse_quant::GgmlType;
 
-use crate::data::{Made, TensorData};
 use crate::checksum::Checksum;
+use crate::data::{Made, TensorData};
 use crate::gguf::cursor::Fault;
 use crate::gguf::header::{Gguf, Whole};
 use crate::gguf::limits::MAX_DIMS;
 use crate::gguf::split;
 use crate::source::Source;
 use crate::zse::read::{Converted, Zse, is_zse, verify_prelude};
-use crate::{FileBytes, FormatError, Layout, Metadata, Problem, TensorBytes, names};
+use crate::{FileBytes, FormatError, Layout, Metadata, Problem, TensorBytes, hf, names};
 
 /// A model's files, opened in place.
 ///
@@ -105,7 +105,8 @@ impl<'a> TensorView<'a> {
 
     /// The tensor's bytes in its [`layout`](Self::layout).
     pub fn stored(&self) -> TensorBytes<'a> {
-        self.tiles.map_or_else(|| self.data.bytes(), TensorBytes::of_file)
+        self.tiles
+            .map_or_else(|| self.data.bytes(), TensorBytes::of_file)
     }
 
     /// Number of bytes of [`stored`](Self::stored), which this does not make.
@@ -126,6 +127,9 @@ impl Checkpoint {
     /// [`FormatError::Missing`] and [`FormatError::WrongType`]; of a directory, also
     /// [`FormatError::Unusable`].
     pub fn open(path: &Path) -> Result<Self, FormatError> {
+        if let Some(directory) = hf::directory(path) {
+            return hf::open(&directory);
+        }
         let source = Source::map(path)?;
         if is_zse(source.bytes()) {
             return Self::of_zse(Zse::parse(source)?);

@@ -135,7 +135,7 @@ impl fmt::Debug for TensorBytes<'_> {
 }
 
 /// How bytes that no file has are made of a file's.
-pub(crate) trait Recipe: fmt::Debug + Send + Sync {
+pub(crate) trait Make: fmt::Debug + Send + Sync {
     /// The bytes.
     fn make(&self) -> Vec<u8>;
 
@@ -146,12 +146,12 @@ pub(crate) trait Recipe: fmt::Debug + Send + Sync {
 /// A recipe, and its bytes while they are in use.
 #[derive(Debug)]
 pub(crate) struct Made {
-    recipe: Box<dyn Recipe>,
+    recipe: Box<dyn Make>,
     kept: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
 impl Made {
-    pub(crate) fn new(recipe: impl Recipe + 'static) -> Self {
+    pub(crate) fn new(recipe: impl Make + 'static) -> Self {
         Self {
             recipe: Box::new(recipe),
             kept: Mutex::new(None),

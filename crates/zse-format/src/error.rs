@@ -62,6 +62,17 @@ pub enum FormatError {
         /// What the file has.
         found: String,
     },
+    /// A directory as Hugging Face lays models out lacks something, disagrees with itself, or asks
+    /// for something that is not implemented.
+    #[error("{file}: {field} {problem}")]
+    Unusable {
+        /// The file within the directory, or the directory.
+        file: String,
+        /// The field or tensor, as the file names it.
+        field: String,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
     /// A writer was asked for something that a GGUF file cannot hold.
     #[error("{file}: cannot write {field}: {problem}")]
     Unwritable {
@@ -129,9 +140,6 @@ pub enum Problem {
     /// Text that must be UTF-8 is not.
     #[error("is not UTF-8")]
     NotUtf8,
-    /// Text that must be JSON of a certain form is not.
-    #[error("{0}; the file is damaged or made by other rules, download it again")]
-    Json(String),
     /// A number must have one value, and has another.
     #[error("is {found}, but must be {expected}")]
     Mismatch {
@@ -249,5 +257,22 @@ pub enum Problem {
     Overlap {
         /// The other tensor.
         other: String,
+    },
+    /// Text that must be JSON of a certain form is not.
+    #[error("{0}; the file is damaged or made by other rules, download it again")]
+    Json(String),
+    /// A tensor's bytes are not as many as its shape says.
+    #[error("span {found} bytes, but shape and dtype need {expected}")]
+    DataSize {
+        /// Bytes that the tensor has.
+        found: u64,
+        /// Bytes that it should have.
+        expected: u64,
+    },
+    /// Bytes that belong to no tensor.
+    #[error("leaves {bytes} bytes that belong to no tensor")]
+    Gap {
+        /// How many.
+        bytes: u64,
     },
 }

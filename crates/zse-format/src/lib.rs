@@ -1,12 +1,14 @@
 //! Model files read in place.
 //!
 //! A [`Checkpoint`] is what every model format becomes: [`Metadata`] (typed key-value pairs) and
-//! named tensors, each a [`TensorView`] of the file's own bytes. Files are memory mapped, so
-//! opening a model of any size takes milliseconds and copies no weights.
+//! named tensors, each a [`TensorView`] of the file's own bytes, or of bytes made of them when they
+//! are asked for. Files are memory mapped, so opening a model of any size takes milliseconds and
+//! copies no weights.
 //!
-//! GGUF v2 and v3 are read, whole or split over several files, at any alignment; [`GgufWriter`]
-//! writes v3. The format is specified at
-//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! - GGUF v2 and v3, whole or split over several files, at any alignment; [`GgufWriter`] writes v3.
+//!   The format is specified at <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! - Directories of safetensors files as Hugging Face lays models out, with GGUF's names of keys
+//!   and tensors. [`Safetensors`] reads such a file by itself.
 //!
 //! Files are untrusted. Everything but the contents of tensors is checked while opening, with
 //! checked arithmetic and before anything is allocated for it; a file that breaks a rule is
@@ -30,6 +32,7 @@
 //! assert_eq!(checkpoint.metadata().require_str("general.architecture")?, "llama");
 //! let norm = checkpoint.tensor("output_norm.weight").expect("it was written");
 //! assert_eq!((norm.ty, norm.shape, norm.data.len()), (GgmlType::F32, &[2][..], 8));
+//! assert_eq!(norm.data.bytes()[..4], 1f32.to_le_bytes());
 //! # Ok(())
 //! # }
 //! ```
@@ -44,11 +47,13 @@ mod checksum;
 mod data;
 mod error;
 mod gguf;
+mod hf;
 mod layout;
 mod metadata;
 mod names;
 mod plan;
 mod region;
+mod safetensors;
 mod source;
 mod text;
 mod value;
@@ -64,6 +69,7 @@ pub use layout::Layout;
 pub use metadata::{Metadata, Strings};
 pub use plan::FilePlan;
 pub use region::FileBytes;
+pub use safetensors::{Dtype, Safetensors, SafetensorsView};
 pub use value::{Array, EncodedValue, Value, ValueType};
 pub use zse::index::{Group, Origin, Provenance};
 pub use zse::read::Converted;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zse_format::{Checkpoint, FileBytes};
+use zse_format::{Checkpoint, FileBytes, TensorBytes, TensorData};
 use zse_quant::pack::{TILE_ROWS, tile_bytes};
 use zse_quant::{GgmlType, QuantError};
 
@@ -23,7 +23,7 @@ pub struct WeightView<'a> {
     /// Matrices behind one another.
     pub experts: usize,
     /// The blocks of all rows, `experts * rows * row_bytes()` bytes.
-    pub data: &'a [u8],
+    pub data: TensorData<'a>,
 }
 
 impl<'a> WeightView<'a> {
@@ -33,9 +33,10 @@ impl<'a> WeightView<'a> {
     }
 
     /// The blocks of row `row` of matrix `expert`.
-    pub fn row(&self, expert: usize, row: usize) -> &'a [u8] {
+    pub fn row(&self, expert: usize, row: usize) -> TensorBytes<'a> {
         let bytes = self.row_bytes();
-        &self.data[(expert * self.rows + row) * bytes..][..bytes]
+        let start = (expert * self.rows + row) * bytes;
+        self.data.slice(start..start + bytes).bytes()
     }
 
     /// All numbers as f32, row after row.
@@ -44,7 +45,7 @@ impl<'a> WeightView<'a> {
     /// If the type cannot be decoded.
     pub fn to_f32(&self) -> Result<Vec<f32>, QuantError> {
         let mut out = vec![0.0; self.experts * self.rows * self.cols];
-        zse_quant::decode(self.ty, self.data, &mut out)?;
+        zse_quant::decode(self.ty, &self.data.bytes(), &mut out)?;
         Ok(out)
     }
 }
@@ -100,11 +101,12 @@ impl Weights {
     /// [whole](Self::is_whole_tiles).
     pub fn tiles(&self, id: TensorId) -> Option<FileBytes> {
         let t = &self.tensors[id.index()];
-        let packed = self.checkpoint.packed(&t.name)?;
+        let packed = self.checkpoint.tiles(&t.name)?;
         let tile = tile_bytes(self.get(id).ty, t.cols).ok()?;
         let start = t.first_row / TILE_ROWS * tile;
         let len = t.experts * t.rows.div_ceil(TILE_ROWS) * tile;
-        self.is_whole_tiles(id).then(|| packed.slice(start..start + len))
+        self.is_whole_tiles(id)
+            .then(|| packed.slice(start..start + len))
     }
 
     /// Rows of a matrix of the tensor in the file.
@@ -114,7 +116,8 @@ impl Weights {
         rows.map_or(1, |rows| rows as usize)
     }
 
-    /// Lets go of the file's pages behind `id`, for who has copied it.
+    /// Lets go of the memory behind `id`, pages of the file or bytes made of them, for who has
+    /// copied it.
     pub fn release(&self, id: TensorId) {
         if let Some(tensor) = self.checkpoint.tensor(&self.tensors[id.index()].name) {
             self.checkpoint.release_pages(&tensor);
@@ -129,13 +132,16 @@ impl Weights {
             .tensor(&t.name)
             .expect("checked by Weights::new");
         let row_bytes = view.ty.row_bytes(t.cols).expect("checked by Weights::new");
+        let start = t.first_row * row_bytes;
         WeightView {
             name: view.name,
             ty: view.ty,
             rows: t.rows,
             cols: t.cols,
             experts: t.experts,
-            data: &view.data[t.first_row * row_bytes..][..t.experts * t.rows * row_bytes],
+            data: view
+                .data
+                .slice(start..start + t.experts * t.rows * row_bytes),
         }
     }
 }

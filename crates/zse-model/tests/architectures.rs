@@ -42,7 +42,7 @@ fn edited(
     }
     let mut body = writer.begin(Vec::new(), "edited").unwrap();
     for t in &kept {
-        body.write(t.name, t.data).unwrap();
+        body.write(t.name, &t.data.bytes()).unwrap();
     }
     for (name, shape) in add {
         body.write(name, &vec![0; 4 * shape.iter().product::<u64>() as usize])

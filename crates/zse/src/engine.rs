@@ -319,7 +319,7 @@ mod tests {
         }
         let mut file = writer.begin(Vec::new(), "changed").unwrap();
         for tensor in builtin.tensors() {
-            file.write(tensor.name, tensor.data).unwrap();
+            file.write(tensor.name, &tensor.data.bytes()).unwrap();
         }
         let bytes = file.finish().unwrap();
         ModelSource::Checkpoint(Arc::new(Checkpoint::from_bytes(bytes, "changed").unwrap()))

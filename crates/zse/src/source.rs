@@ -17,7 +17,7 @@ const BUILTIN: &str = "builtin";
 static BUILTIN_FILE: &[u8] = include_bytes!("../../../models/builtin/zse-builtin.gguf");
 
 /// Where a model comes from. Parses from what is given on a command line: `builtin`, or the path
-/// of a GGUF file.
+/// of a GGUF or `.zse` file.
 ///
 /// ```
 /// use zse::ModelSource;
@@ -31,7 +31,7 @@ static BUILTIN_FILE: &[u8] = include_bytes!("../../../models/builtin/zse-builtin
 pub enum ModelSource {
     /// The model that is part of this crate (feature `builtin`).
     Builtin,
-    /// A GGUF file; of a split model, any of its files.
+    /// A GGUF or `.zse` file; of a split model, any of its files.
     Path(PathBuf),
     /// One that is open already.
     Checkpoint(Arc<Checkpoint>),
@@ -66,7 +66,6 @@ fn refuse_other_formats(path: &Path) -> Result<(), Error> {
     let what = match extension {
         _ if path.is_dir() => "a directory (of safetensors, perhaps)",
         "safetensors" => "a safetensors file",
-        "zse" => "a .zse file",
         "bin" | "pt" | "pth" => "a PyTorch file",
         _ => return Ok(()),
     };
@@ -85,7 +84,7 @@ impl FromStr for ModelSource {
         }
         let path = Path::new(name);
         // What looks like a path is one, so that a missing file is reported as missing.
-        let is_path = path.exists() || path.extension().is_some_and(|e| e == "gguf");
+        let is_path = path.exists() || path.extension().is_some_and(|e| e == "gguf" || e == "zse");
         match is_path {
             true => Ok(Self::Path(path.to_owned())),
             false => Err(Error::UnknownModel {

@@ -111,7 +111,8 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let is_model = path.extension().is_some_and(|e| e == "gguf") && path.is_file();
+        let is_model =
+            path.extension().is_some_and(|e| e == "gguf" || e == "zse") && path.is_file();
         let name = served_name(&ModelSource::Path(path.clone()));
         match part(&name) {
             _ if !is_model => {}

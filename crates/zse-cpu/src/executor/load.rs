@@ -146,7 +146,7 @@ impl Weights {
 }
 
 /// The names of the tensors that an executor packs for itself where the file has not done it.
-pub(crate) fn tiled_tensors(model: &Model) -> HashSet<String> {
+pub fn tiled_tensors(model: &Model) -> HashSet<String> {
     let (program, uses) = (&model.program, uses(&model.program));
     let ids = || (0..program.tensors.len() as u32).map(TensorId);
     let name = |id: TensorId| program.tensor(id).name.clone();

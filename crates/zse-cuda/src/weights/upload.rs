@@ -43,18 +43,19 @@ impl<'a> Uploader<'a> {
         layout: Layout,
         to: &Planes,
     ) -> Result<(), LoadError> {
+        let bytes = &*view.data.bytes();
         match layout {
             Layout::F32 | Layout::F16 | Layout::Bf16 => {
                 // SAFETY: the caller's promise.
-                unsafe { self.floats(view, layout, to) }?;
+                unsafe { self.floats(view, bytes, layout, to) }?;
             }
             Layout::Any => {
                 // SAFETY: the caller's promise.
-                unsafe { self.unpacked(view, to) }?;
+                unsafe { self.unpacked(view, bytes, to) }?;
             }
             _ => {
                 // SAFETY: the caller's promise.
-                unsafe { self.blocks(view, layout, to) }?;
+                unsafe { self.blocks(view, bytes, layout, to) }?;
             }
         }
         // Views are borrowed, and what was pinned by the driver for a copy is theirs until it is done.
@@ -65,6 +66,7 @@ impl<'a> Uploader<'a> {
     unsafe fn floats(
         &self,
         view: &WeightView<'_>,
+        bytes: &[u8],
         layout: Layout,
         to: &Planes,
     ) -> Result<(), CudaError> {
@@ -74,13 +76,10 @@ impl<'a> Uploader<'a> {
         );
         if row == pitch {
             // SAFETY: the plane holds all rows.
-            return unsafe { self.device.upload(to.q, view.data) };
+            return unsafe { self.device.upload(to.q, bytes) };
         }
-        let mut padded = vec![0u8; view.data.len() / row * pitch];
-        for (to, from) in padded
-            .chunks_exact_mut(pitch)
-            .zip(view.data.chunks_exact(row))
-        {
+        let mut padded = vec![0u8; bytes.len() / row * pitch];
+        for (to, from) in padded.chunks_exact_mut(pitch).zip(bytes.chunks_exact(row)) {
             to[..row].copy_from_slice(from);
         }
         // SAFETY: the plane holds all rows with their padding; waited for before `padded` goes.
@@ -92,6 +91,7 @@ impl<'a> Uploader<'a> {
     unsafe fn blocks(
         &self,
         view: &WeightView<'_>,
+        bytes: &[u8],
         layout: Layout,
         to: &Planes,
     ) -> Result<(), CudaError> {
@@ -99,7 +99,7 @@ impl<'a> Uploader<'a> {
         let piece = PIECE / block;
         let kernel = format!("repack_{}", layout.name());
         let mut done = 0;
-        for blocks in view.data.chunks(piece * block) {
+        for blocks in bytes.chunks(piece * block) {
             let count = blocks.len() / block * groups;
             let at = self.staging.at();
             // SAFETY: a piece fits the staging memory; the stream keeps it until the kernel has read it.
@@ -115,12 +115,17 @@ impl<'a> Uploader<'a> {
     }
 
     /// Blocks of any format, unpacked here by several threads.
-    unsafe fn unpacked(&self, view: &WeightView<'_>, to: &Planes) -> Result<(), CudaError> {
+    unsafe fn unpacked(
+        &self,
+        view: &WeightView<'_>,
+        bytes: &[u8],
+        to: &Planes,
+    ) -> Result<(), CudaError> {
         let groups = view.cols / 32;
         let rows = (CHUNK / groups.max(1)).max(1);
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let mut done = 0;
-        for rows in view.data.chunks(view.row_bytes() * rows * threads * 8) {
+        for rows in bytes.chunks(view.row_bytes() * rows * threads * 8) {
             let count = rows.len() / view.row_bytes() * groups;
             let [mut q, mut h, mut s] = [(); 3].map(|()| vec![0u8; 16 * count]);
             let share = (rows.len() / view.row_bytes()).div_ceil(threads);

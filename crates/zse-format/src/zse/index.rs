@@ -7,10 +7,10 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use zse_quant::GgmlType;
 
+use crate::Layout;
 use crate::checksum::Checksum;
 use crate::gguf::limits::MAX_DIMS;
 use crate::text::read_text;
-use crate::Layout;
 
 /// The whole header.
 #[derive(Debug, Deserialize, Serialize)]

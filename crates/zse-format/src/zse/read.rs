@@ -7,12 +7,10 @@ use zse_quant::GgmlType;
 use zse_quant::pack::unpack_rows;
 
 use super::index::{Entry, Group, Index, Provenance};
-use super::{
-    GROUP_ALIGNMENT, MAGIC, MAX_HEADER_BYTES, PRELUDE, TENSOR_ALIGNMENT, VERSION,
-};
+use super::{GROUP_ALIGNMENT, MAGIC, MAX_HEADER_BYTES, PRELUDE, TENSOR_ALIGNMENT, VERSION};
 use crate::checkpoint::Tensor;
 use crate::checksum::Checksum;
-use crate::data::{Made, Recipe};
+use crate::data::{Made, Make};
 use crate::gguf::cursor::{Cursor, Fault};
 use crate::gguf::header::{LEAST_ENTRY_BYTES, Whole, entries};
 use crate::gguf::limits::{MAX_DIMS, MAX_METADATA, MAX_NAME_BYTES, MAX_TENSORS};
@@ -107,21 +105,41 @@ impl Prelude {
         }
         let bounded = |part, at, value, most| match value <= most {
             true => Ok(()),
-            false => Err(Fault::new(part, at, Problem::OutOfRange { value, least: 0, most })),
+            false => Err(Fault::new(
+                part,
+                at,
+                Problem::OutOfRange {
+                    value,
+                    least: 0,
+                    most,
+                },
+            )),
         };
         let most = MAX_HEADER_BYTES.min(cursor.left());
         bounded("header length", 16, header_bytes, most)?;
-        bounded("metadata length", 24, metadata_bytes, cursor.left() - header_bytes)?;
+        bounded(
+            "metadata length",
+            24,
+            metadata_bytes,
+            cursor.left() - header_bytes,
+        )?;
         let most = MAX_METADATA.min(metadata_bytes / LEAST_ENTRY_BYTES as u64);
         bounded("metadata count", 12, n_entries, most)?;
         bounded("reserved field", 56, reserved, 0)?;
         let least = PRELUDE as u64 + header_bytes + metadata_bytes;
         if !data_at.is_multiple_of(GROUP_ALIGNMENT) {
-            let problem = Problem::Unaligned { offset: data_at, alignment: GROUP_ALIGNMENT };
+            let problem = Problem::Unaligned {
+                offset: data_at,
+                alignment: GROUP_ALIGNMENT,
+            };
             return Err(Fault::new("start of the tensor data", 32, problem));
         }
         if data_at < least || data_at > found {
-            let problem = Problem::OutOfRange { value: data_at, least, most: found };
+            let problem = Problem::OutOfRange {
+                value: data_at,
+                least,
+                most: found,
+            };
             return Err(Fault::new("start of the tensor data", 32, problem));
         }
         Ok(Self {
@@ -198,7 +216,12 @@ fn described(entry: Entry, data_at: u64, at: u64, source: &Arc<Source>) -> Tenso
     };
     let made = tiles.clone().map(|tiles| {
         let tiles = FileBytes::new(Arc::clone(source), tiles);
-        Box::new(Made::new(Unpack { ty, dims, size, tiles }))
+        Box::new(Made::new(Unpack {
+            ty,
+            dims,
+            size,
+            tiles,
+        }))
     });
     Tensor {
         name: entry.name,
@@ -224,7 +247,7 @@ struct Unpack {
     tiles: FileBytes,
 }
 
-impl Recipe for Unpack {
+impl Make for Unpack {
     fn make(&self) -> Vec<u8> {
         let [cols, rows, experts @ ..] = self.dims.map(|dim| dim as usize);
         let experts: usize = experts.iter().product();
@@ -262,9 +285,14 @@ impl Checker<'_> {
     /// Groups lie one after the other within the file, tensors one after the other within their
     /// groups; all are aligned and of their size.
     fn check(&self, index: &Index) -> Result<(), FormatError> {
-        let Index { groups, tensors, .. } = index;
+        let Index {
+            groups, tensors, ..
+        } = index;
         if tensors.len() as u64 > MAX_TENSORS {
-            let problem = Problem::TooMany { count: tensors.len() as u64, most: MAX_TENSORS };
+            let problem = Problem::TooMany {
+                count: tensors.len() as u64,
+                most: MAX_TENSORS,
+            };
             let fault = Fault::new("number of tensors", PRELUDE as u64, problem);
             return Err(fault.of(self.file, Whole::Header));
         }
@@ -277,7 +305,10 @@ impl Checker<'_> {
             };
             let left = rest.len() as u64;
             if group.tensors > left {
-                let problem = Problem::TooMany { count: group.tensors, most: left };
+                let problem = Problem::TooMany {
+                    count: group.tensors,
+                    most: left,
+                };
                 return Err(of_group("number of tensors", problem));
             }
             let (of_this, after) = rest.split_at(group.tensors as usize);
@@ -326,7 +357,12 @@ fn check_description(tensor: &Entry) -> Result<(), (&'static str, Problem)> {
         true => Ok(()),
         false => Err((part, Problem::OutOfRange { value, least, most })),
     };
-    in_range("length of the name", tensor.name.len() as u64, 1, MAX_NAME_BYTES)?;
+    in_range(
+        "length of the name",
+        tensor.name.len() as u64,
+        1,
+        MAX_NAME_BYTES,
+    )?;
     for &dim in tensor.shape.dims() {
         in_range("dimension", dim, 1, i64::MAX as u64)?;
     }
@@ -348,9 +384,16 @@ fn check_place(offset: u64, size: u64, alignment: u64, within: &Range<u64>) -> R
     }
     if offset < within.start {
         let (least, most) = (within.start, within.end);
-        return Err(Problem::OutOfRange { value: offset, least, most });
+        return Err(Problem::OutOfRange {
+            value: offset,
+            least,
+            most,
+        });
     }
-    match offset.checked_add(size).is_some_and(|end| end <= within.end) {
+    match offset
+        .checked_add(size)
+        .is_some_and(|end| end <= within.end)
+    {
         true => Ok(()),
         false => Err(Problem::OutsideFile {
             offset,

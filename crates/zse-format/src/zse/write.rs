@@ -64,11 +64,13 @@ impl ZseWriter {
         shape: &[u64],
     ) -> Result<(), FormatError> {
         self.described.declare(name, ty, shape)?;
-        let bytes = layout.tensor_bytes(ty, shape).map_err(|problem| FormatError::Unwritable {
-            file: ".zse header".to_owned(),
-            field: format!("tensor {name:?}"),
-            problem: format!("its layout {problem}"),
-        })?;
+        let bytes = layout
+            .tensor_bytes(ty, shape)
+            .map_err(|problem| FormatError::Unwritable {
+                file: ".zse header".to_owned(),
+                field: format!("tensor {name:?}"),
+                problem: format!("its layout {problem}"),
+            })?;
         self.layouts.push((layout, bytes as u64));
         match self.groups.last_mut() {
             Some((last, tensors)) if last == group => *tensors += 1,
@@ -154,13 +156,21 @@ impl ZseWriter {
         let (entries, metadata) = self.described.encoded_metadata();
         let end = PRELUDE + json.len() + metadata.len();
         let data_at = (end as u64).next_multiple_of(GROUP_ALIGNMENT);
-        let data = index.groups.last().map_or(0, |last| last.offset + last.bytes);
+        let data = index
+            .groups
+            .last()
+            .map_or(0, |last| last.offset + last.bytes);
 
         let mut bytes = Vec::with_capacity(data_at as usize);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&entries.to_le_bytes());
-        let lengths = [json.len() as u64, metadata.len() as u64, data_at, data_at + data];
+        let lengths = [
+            json.len() as u64,
+            metadata.len() as u64,
+            data_at,
+            data_at + data,
+        ];
         for length in lengths {
             bytes.extend_from_slice(&length.to_le_bytes());
         }

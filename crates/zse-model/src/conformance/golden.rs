@@ -213,7 +213,8 @@ fn numbers<T>(
         .tensor(&name)
         .filter(|view| view.data.len() as u64 == 4 * view.elements());
     let view = view.ok_or_else(|| GoldenError::Malformed(format!("no tensor '{name}'")))?;
-    let (words, _) = view.data.as_chunks::<4>();
+    let bytes = view.data.bytes();
+    let (words, _) = bytes.as_chunks::<4>();
     Ok(words.iter().map(|&word| decode(word)).collect())
 }
 

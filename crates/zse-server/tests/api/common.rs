@@ -43,7 +43,8 @@ pub(crate) fn changed(change: impl FnOnce(&mut GgufWriter)) -> Engine {
     }
     let mut file = writer.begin(Vec::new(), "changed").expect("a header");
     for tensor in builtin.tensors() {
-        file.write(tensor.name, tensor.data).expect("as declared");
+        file.write(tensor.name, &tensor.data.bytes())
+            .expect("as declared");
     }
     let bytes = file.finish().expect("all tensors");
     let checkpoint = Checkpoint::from_bytes(bytes, "changed").expect("a model");

@@ -7,8 +7,6 @@ mod error;
 mod output;
 mod partial;
 mod space;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -154,7 +152,7 @@ pub fn convert(
     space::check(&partial)?;
     let resumed = partial.count();
 
-    let total = jobs.iter().map(|job| stored_bytes(&job.tensor) as u64).sum();
+    let total = jobs.iter().map(|job| job.tensor.stored_len() as u64).sum();
     let mut done = 0;
     for (i, job) in jobs.iter().enumerate() {
         let tensor = &job.tensor;
@@ -169,7 +167,7 @@ pub fn convert(
             })
         };
         let stopped = if partial.finished(i).is_some() {
-            tell(stored_bytes(tensor))
+            tell(tensor.stored_len())
         } else {
             let (finished, stopped) = write_tensor(source, &partial, i, job, threads, &mut tell)?;
             if let Some(finished) = finished {
@@ -211,13 +209,16 @@ fn jobs<'a>(
         false => HashSet::new(),
     };
     let importance = options.importance.as_deref();
-    let chooser = options.mixture.map(|mixture| {
-        Chooser::new(source, mixture, options.pure, importance.is_some())
-    });
+    let chooser = options
+        .mixture
+        .map(|mixture| Chooser::new(source, mixture, options.pure, importance.is_some()));
     let mut report = QuantizeReport::default();
     let mut jobs = Vec::new();
     for tensor in source.tensors() {
-        let rule = options.rules.iter().find(|r| r.pattern.is_match(tensor.name));
+        let rule = options
+            .rules
+            .iter()
+            .find(|r| r.pattern.is_match(tensor.name));
         let choice = match (rule, &chooser) {
             (Some(rule), _) => Choice::of_type(&tensor, rule.ty),
             (None, Some(chooser)) => chooser.choose(&tensor),
@@ -262,21 +263,27 @@ fn write_tensor(
     tell: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<(Option<Finished>, ControlFlow<()>), ConvertError> {
     let (mut written, mut read) = (Checksummer::default(), Checksummer::default());
-    let (mut at, mut left) = (0, stored_bytes(&job.tensor));
+    let (mut at, mut left) = (0, job.tensor.stored_len());
     let mut stopped = ControlFlow::Continue(());
-    let done = encode::tensor(&job.tensor, job.to, job.importance, threads, |bytes, slab| {
-        partial.write(i, at, bytes)?;
-        written.write(bytes);
-        read.write(slab);
-        source.release_bytes(slab);
-        at += bytes.len() as u64;
-        left -= slab.len();
-        stopped = tell(slab.len());
-        match stopped.is_break() && left > 0 {
-            true => Err(Piece::Stopped),
-            false => Ok(()),
-        }
-    });
+    let done = encode::tensor(
+        &job.tensor,
+        job.to,
+        job.importance,
+        threads,
+        |bytes, slab| {
+            partial.write(i, at, bytes)?;
+            written.write(bytes);
+            read.write(slab);
+            source.release_bytes(slab);
+            at += bytes.len() as u64;
+            left -= slab.len();
+            stopped = tell(slab.len());
+            match stopped.is_break() && left > 0 {
+                true => Err(Piece::Stopped),
+                false => Ok(()),
+            }
+        },
+    );
     let finished = match done {
         Ok(()) => Some(Finished {
             written: written.finish(),
@@ -300,11 +307,6 @@ impl<E: Into<ConvertError>> From<E> for Piece {
     }
 }
 
-/// Bytes of a tensor as the source stores it.
-fn stored_bytes(tensor: &TensorView<'_>) -> usize {
-    tensor.packed.map_or(tensor.data.len(), <[u8]>::len)
-}
-
 /// What two conversions have in common if one may go on where the other ended: the source's files
 /// as they are now, everything that the header says, and how weights are encoded.
 fn identity(source: &Checkpoint, header: &[u8], options: &ConvertOptions) -> Checksum {
@@ -321,7 +323,10 @@ fn identity(source: &Checkpoint, header: &[u8], options: &ConvertOptions) -> Che
             let time = facts.modified().ok()?;
             time.duration_since(UNIX_EPOCH).ok()
         });
-        put(&format!("{:?} {modified:?}", facts.map(|facts| facts.len())));
+        put(&format!(
+            "{:?} {modified:?}",
+            facts.map(|facts| facts.len())
+        ));
     }
     all.write(header);
     if let Some(importance) = &options.importance {

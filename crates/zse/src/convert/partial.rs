@@ -75,7 +75,8 @@ impl Partial {
             journal_end: plan.bytes,
             plan,
         };
-        this.resume(identity).map_err(failed(&this.partial, "read"))?;
+        this.resume(identity)
+            .map_err(failed(&this.partial, "read"))?;
         Ok(this)
     }
 

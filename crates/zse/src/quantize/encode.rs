@@ -38,10 +38,10 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
         tensor: tensor.name.to_owned(),
         source,
     };
-    let (layout, bytes) = tensor.stored();
+    let bytes = tensor.stored();
     let from = Form {
         ty: tensor.ty,
-        layout,
+        layout: tensor.layout(),
     };
     let cols = tensor.shape[0] as usize;
     let rows = tensor.shape.get(1).map_or(1, |&rows| rows as usize);

@@ -121,6 +121,11 @@ fn floats(tensor: &TensorView<'_>) -> Result<Vec<f32>, String> {
     if tensor.ty != GgmlType::F32 {
         return Err(format!("its type is {}, not f32", tensor.ty));
     }
-    let bytes = tensor.data.as_chunks::<4>().0;
-    Ok(bytes.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    let bytes = tensor.data.bytes();
+    Ok(bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b))
+        .collect())
 }

@@ -19,9 +19,9 @@ use zse_format::{Checkpoint, FormatError, GgufFile, GgufWriter, Layout, TensorVi
 use zse_model::executor::Budget;
 use zse_quant::{GgmlType, QuantError};
 
+use encode::Form;
 pub use importance::Importance;
 pub use mixture::Mixture;
-use encode::Form;
 use rules::{Choice, Chooser};
 
 /// How to quantize; [`QuantizeOptions::new`] gives what most want.
@@ -290,7 +290,7 @@ fn write_tensor(
 ) -> Result<u64, QuantizeError> {
     let Job { tensor, to } = job;
     if tensor.ty == *to {
-        file.write(tensor.name, tensor.data)?;
+        file.write(tensor.name, &tensor.data.bytes())?;
         tell(tensor.data.len())?;
         return Ok(tensor.data.len() as u64);
     }

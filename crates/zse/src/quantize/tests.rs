@@ -313,7 +313,7 @@ fn a_written_file_decodes_to_nearly_the_source_and_threads_do_not_matter() {
         let written = result.tensor(tensor.name).unwrap();
         let decoded = |t: &zse_format::TensorView<'_>| {
             let mut values = vec![0.0; t.elements() as usize];
-            zse_quant::decode(t.ty, t.data, &mut values).unwrap();
+            zse_quant::decode(t.ty, &t.data.bytes(), &mut values).unwrap();
             values
         };
         let pairs = decoded(&tensor).into_iter().zip(decoded(&written));
@@ -454,7 +454,7 @@ fn each_expert_has_an_importance_of_its_own() {
     };
     let (weighted, alike) = (encoded(Some(columns)), encoded(Some(&vec![1.0; 3 * 256])));
     let mut plain = vec![0.0; weighted.len()];
-    zse_quant::decode(F32, tensor.data, &mut plain).unwrap();
+    zse_quant::decode(F32, &tensor.data.bytes(), &mut plain).unwrap();
     // Rows are [256], of which each expert has two.
     let error = |values: &[f32], expert: usize, col: usize| -> f32 {
         [0, 1]
@@ -565,9 +565,9 @@ fn importance_is_read_and_used() {
         let result = Checkpoint::open(&out).unwrap();
         let mut decoded = vec![0.0; 512];
         let tensor = result.tensor(name).unwrap();
-        zse_quant::decode(tensor.ty, tensor.data, &mut decoded).unwrap();
+        zse_quant::decode(tensor.ty, &tensor.data.bytes(), &mut decoded).unwrap();
         let mut plain = vec![0.0; 512];
-        zse_quant::decode(F32, source.tensor(name).unwrap().data, &mut plain).unwrap();
+        zse_quant::decode(F32, &source.tensor(name).unwrap().data.bytes(), &mut plain).unwrap();
         (decoded[7] - plain[7]).abs() + (decoded[256 + 7] - plain[256 + 7]).abs()
     };
     assert_eq!(importance.len(), 1);

@@ -1,0 +1,106 @@
+//! BERT as an embedding model, or as a cross-encoder with a head of one number.
+
+use serde_json::json;
+
+use super::rules::{Rule, rule};
+use super::{Config, Family, Keys};
+use crate::FormatError;
+
+pub(super) const FAMILY: Family = Family {
+    architecture: "bert",
+    model_types: &["bert"],
+    describe,
+    rules: RULES,
+    defaults: "{}",
+    renames: &[("bert.", "")],
+    // The head of the pretraining task, and numbers that only count.
+    unused: &["cls.", "embeddings.position_ids"],
+};
+
+const RULES: &[Rule] = &[
+    rule("embeddings.word_embeddings", "token_embd"),
+    rule("embeddings.position_embeddings", "position_embd"),
+    rule("embeddings.token_type_embeddings", "token_types").optional(),
+    rule("embeddings.LayerNorm", "token_embd_norm"),
+    rule("encoder.layer.{l}.attention.self.query", "blk.{l}.attn_q"),
+    rule("encoder.layer.{l}.attention.self.key", "blk.{l}.attn_k"),
+    rule("encoder.layer.{l}.attention.self.value", "blk.{l}.attn_v"),
+    rule(
+        "encoder.layer.{l}.attention.output.dense",
+        "blk.{l}.attn_output",
+    ),
+    rule(
+        "encoder.layer.{l}.attention.output.LayerNorm",
+        "blk.{l}.attn_output_norm",
+    ),
+    rule("encoder.layer.{l}.intermediate.dense", "blk.{l}.ffn_up"),
+    rule("encoder.layer.{l}.output.dense", "blk.{l}.ffn_down"),
+    rule(
+        "encoder.layer.{l}.output.LayerNorm",
+        "blk.{l}.layer_output_norm",
+    ),
+    // The head.
+    rule("pooler.dense", "cls").optional(),
+    rule("classifier", "cls.output").optional(),
+];
+
+/// `pooling_type` of a head that ranks, as llama.cpp's `llama_pooling_type` numbers it.
+const RANK: u32 = 4;
+
+/// What sentence-transformers' `1_Pooling/config.json` calls the others.
+const POOLINGS: [(&str, u32); 3] = [
+    ("pooling_mode_mean_tokens", 1),
+    ("pooling_mode_cls_token", 2),
+    ("pooling_mode_lasttoken", 3),
+];
+
+fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
+    c.expect("hidden_act", &[json!("gelu")])?;
+    c.expect("position_embedding_type", &[json!("absolute")])?;
+    c.expect("is_decoder", &[json!(false)])?;
+    for (from, to) in [
+        ("max_position_embeddings", "context_length"),
+        ("hidden_size", "embedding_length"),
+        ("intermediate_size", "feed_forward_length"),
+        ("num_hidden_layers", "block_count"),
+        ("num_attention_heads", "attention.head_count"),
+    ] {
+        keys.set(to, c.require_u32(from)?)?;
+    }
+    keys.set(
+        "attention.layer_norm_epsilon",
+        c.require_f64("layer_norm_eps")? as f32,
+    )?;
+    keys.set("attention.causal", false)?;
+    if let Some(types) = c.u32("type_vocab_size")? {
+        keys.set_whole("tokenizer.ggml.token_type_count", types)?;
+    }
+    let classes = c.strs("architectures")?.unwrap_or_default();
+    let is_head = classes
+        .iter()
+        .any(|class| class.ends_with("ForSequenceClassification"));
+    if let Some(pooling) = pooling(keys, is_head)? {
+        keys.set("pooling_type", pooling)?;
+    }
+    Ok(())
+}
+
+/// What becomes of the rows, where the directory says it.
+fn pooling(keys: &Keys, is_head: bool) -> Result<Option<u32>, FormatError> {
+    if is_head {
+        return Ok(Some(RANK));
+    }
+    let Some(c) = Config::open(&keys.directory().join("1_Pooling/config.json"))? else {
+        return Ok(None);
+    };
+    for (key, pooling) in POOLINGS {
+        if c.bool(key, false)? {
+            return Ok(Some(pooling));
+        }
+    }
+    let known = POOLINGS.map(|(key, _)| key).join(", ");
+    Err(c.unusable(
+        "pooling_mode",
+        format!("is none that is implemented: {known}"),
+    ))
+}

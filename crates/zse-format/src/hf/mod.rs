@@ -1,0 +1,205 @@
+//! Models as Hugging Face lays them out: a directory with `config.json`, safetensors files and a
+//! tokenizer, read as if it were a GGUF file. Keys and tensors have the names, shapes and numbers
+//! that llama.cpp's converter writes; weights stay in the files and change their form, where they
+//! must, when they are asked for.
+//!
+//! An architecture is a [`Family`] in a file of its own: what `config.json` says in GGUF's keys,
+//! and a table of tensors. What a model has beyond that is refused, not ignored.
+
+mod bert;
+mod common;
+mod config;
+mod fp8;
+mod gemma2;
+mod gemma3;
+mod llama;
+mod phi3;
+mod quantization;
+mod qwen2;
+mod qwen3;
+mod qwen3moe;
+mod rope;
+mod rules;
+mod starcoder2;
+mod stored;
+mod tensors;
+pub(crate) mod weights;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::Config;
+use quantization::Quantization;
+use rules::Rule;
+use stored::Stored;
+use tensors::Tensors;
+
+use crate::checkpoint::Checkpoint;
+use crate::gguf::header::Gguf;
+use crate::safetensors::index;
+use crate::source::Source;
+use crate::{EncodedValue, FormatError, GgufWriter, Metadata};
+
+/// An architecture.
+struct Family {
+    /// Its name in GGUF, `general.architecture`.
+    architecture: &'static str,
+    /// Its names in `config.json`, `model_type`.
+    model_types: &'static [&'static str],
+    /// Sets GGUF's keys from `config.json`; refuses what is not implemented.
+    describe: fn(&Config, &mut Keys) -> Result<(), FormatError>,
+    rules: &'static [Rule],
+    /// A JSON object of what files leave out.
+    defaults: &'static str,
+    /// What tensors' names may begin with, and what they should begin with instead.
+    renames: &'static [(&'static str, &'static str)],
+    /// What the names of tensors begin with that no computation needs.
+    unused: &'static [&'static str],
+}
+
+/// All that are supported.
+const FAMILIES: [&Family; 9] = [
+    &llama::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &qwen3moe::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3::FAMILY,
+    &phi3::FAMILY,
+    &starcoder2::FAMILY,
+    &bert::FAMILY,
+];
+
+const CONFIG: &str = "config.json";
+
+/// The directory of a model, if `path` is one or a file in one that a model is opened by.
+pub(crate) fn directory(path: &Path) -> Option<PathBuf> {
+    if path.is_dir() {
+        return Some(path.to_owned());
+    }
+    let name = path.file_name()?.to_str()?;
+    let is_part = name.ends_with(".safetensors") || name == index::INDEX || name == CONFIG;
+    // Of `model.safetensors` the parent is the empty path, which is no directory.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    is_part.then(|| parent.unwrap_or(Path::new(".")).to_owned())
+}
+
+/// Opens the model in `directory`.
+pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
+    let name = directory.display().to_string();
+    let config = Config::open(&directory.join(CONFIG))?.ok_or_else(|| FormatError::Unusable {
+        file: name.clone(),
+        field: CONFIG.to_owned(),
+        problem: "is missing: this is no model directory as Hugging Face lays them out".to_owned(),
+    })?;
+    let family = family(&config)?;
+    let quantization = Quantization::read(&config)?;
+    // Of a model that also sees, the part that reads and writes text.
+    let config = config.object("text_config")?.unwrap_or(config);
+    let defaults = serde_json::from_str(family.defaults).expect("written in this crate");
+    let config = config.with_defaults(&defaults);
+
+    let mut keys = Keys::new(family.architecture, directory)?;
+    (family.describe)(&config, &mut keys)?;
+
+    let files = index::open(directory)?;
+    let mut stored = Stored::new(&name, &files, family.renames)?;
+    let mut tensors = Tensors::new(&config, quantization, &mut stored)?;
+    for rule in family.rules {
+        tensors.add(rule)?;
+    }
+    let mut tensors = tensors.finish();
+    stored.expect_all_taken(family.unused)?;
+    for (name, numbers) in std::mem::take(&mut keys.numbers) {
+        let tensor = tensors::of_numbers(name, numbers);
+        tensors.push(tensor.map_err(|problem| config.unusable(name, problem))?);
+    }
+
+    let sources = files.iter().map(|file| Arc::clone(file.source())).collect();
+    Checkpoint::of_parts(keys.metadata(&name)?, sources, tensors).map_err(|duplicate| {
+        FormatError::Unusable {
+            file: name.clone(),
+            field: format!("tensor {:?}", duplicate.tensor.name),
+            problem: "is made of more than one of the files' tensors".to_owned(),
+        }
+    })
+}
+
+/// The architecture that `config.json` names.
+fn family(config: &Config) -> Result<&'static Family, FormatError> {
+    let model_type = config.require_str("model_type")?;
+    let found = FAMILIES
+        .iter()
+        .find(|f| f.model_types.contains(&model_type));
+    found.copied().ok_or_else(|| {
+        let known = FAMILIES.iter().flat_map(|f| f.model_types).copied();
+        let known = known.collect::<Vec<_>>().join(", ");
+        config.not_implemented("model_type", &format!("known are {known}"))
+    })
+}
+
+/// GGUF's keys, and tensors of numbers that come from `config.json`.
+struct Keys {
+    writer: GgufWriter,
+    architecture: &'static str,
+    directory: PathBuf,
+    numbers: Vec<(&'static str, Vec<f32>)>,
+}
+
+impl Keys {
+    fn new(architecture: &'static str, directory: &Path) -> Result<Self, FormatError> {
+        let mut writer = GgufWriter::new();
+        writer.set("general.architecture", architecture)?;
+        writer.set("general.type", "model")?;
+        if let Some(name) = model_name(directory) {
+            writer.set("general.name", &*name)?;
+        }
+        Ok(Self {
+            writer,
+            architecture,
+            directory: directory.to_owned(),
+            numbers: Vec::new(),
+        })
+    }
+
+    /// Sets `{architecture}.{key}`.
+    fn set(&mut self, key: &str, value: impl Into<EncodedValue>) -> Result<(), FormatError> {
+        self.writer
+            .set(&format!("{}.{key}", self.architecture), value)
+    }
+
+    /// Sets a key that does not begin with the architecture.
+    fn set_whole(&mut self, key: &str, value: impl Into<EncodedValue>) -> Result<(), FormatError> {
+        self.writer.set(key, value)
+    }
+
+    /// Adds the tensor `name`.
+    fn numbers(&mut self, name: &'static str, numbers: Vec<f32>) {
+        self.numbers.push((name, numbers));
+    }
+
+    /// Of the model.
+    fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The keys as a reader finds them; `name` is for messages.
+    fn metadata(&self, name: &str) -> Result<Metadata, FormatError> {
+        let header = self.writer.begin(Vec::new(), name)?.finish()?;
+        Ok(Gguf::parse(Source::from_vec(header, name))?.metadata)
+    }
+}
+
+/// The model's name by its directory: in Hugging Face's cache that is named by a commit, and the
+/// model by `models--ORG--NAME` two levels above.
+fn model_name(directory: &Path) -> Option<String> {
+    let directory = directory.canonicalize().ok()?;
+    let of_cache = directory
+        .ancestors()
+        .nth(2)
+        .and_then(|above| above.file_name()?.to_str()?.strip_prefix("models--"));
+    match of_cache {
+        Some(name) => name.rsplit("--").next().map(str::to_owned),
+        None => Some(directory.file_name()?.to_string_lossy().into_owned()),
+    }
+}

@@ -1,0 +1,41 @@
+//! StarCoder 2: layer norms and linear layers with biases, a plain MLP.
+
+use serde_json::json;
+
+use super::rules::{Rule, rule};
+use super::{Config, Family, Keys, common, rope};
+use crate::FormatError;
+
+pub(super) const FAMILY: Family = Family {
+    architecture: "starcoder2",
+    model_types: &["starcoder2"],
+    describe,
+    rules: RULES,
+    defaults: "{}",
+    renames: &[],
+    unused: &[],
+};
+
+const RULES: &[Rule] = &[
+    rule("model.embed_tokens", "token_embd"),
+    rule("model.norm", "output_norm"),
+    rule("lm_head", "output").optional(),
+    rule("model.layers.{l}.input_layernorm", "blk.{l}.attn_norm"),
+    rule("model.layers.{l}.self_attn.q_proj", "blk.{l}.attn_q"),
+    rule("model.layers.{l}.self_attn.k_proj", "blk.{l}.attn_k"),
+    rule("model.layers.{l}.self_attn.v_proj", "blk.{l}.attn_v"),
+    rule("model.layers.{l}.self_attn.o_proj", "blk.{l}.attn_output"),
+    rule(
+        "model.layers.{l}.post_attention_layernorm",
+        "blk.{l}.ffn_norm",
+    ),
+    rule("model.layers.{l}.mlp.c_fc", "blk.{l}.ffn_up"),
+    rule("model.layers.{l}.mlp.c_proj", "blk.{l}.ffn_down"),
+];
+
+fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
+    c.expect("hidden_act", &[json!("gelu_pytorch_tanh")])?;
+    common::decoder(c, keys)?;
+    common::window(c, keys)?;
+    rope::describe(c, keys)
+}

@@ -1,0 +1,88 @@
+//! The tensors of a directory's safetensors files, by name.
+
+use std::collections::BTreeMap;
+
+use super::weights::Raw;
+use crate::FormatError;
+use crate::safetensors::Safetensors;
+
+/// The tensors, and which of them were taken.
+pub(super) struct Stored<'a> {
+    directory: &'a str,
+    by_name: BTreeMap<String, (Raw, bool)>,
+}
+
+impl<'a> Stored<'a> {
+    /// The tensors of `files`, the first of `renames` (from, to) applied that begins a name.
+    pub(super) fn new(
+        directory: &'a str,
+        files: &[Safetensors],
+        renames: &[(&str, &str)],
+    ) -> Result<Self, FormatError> {
+        let mut stored = Self {
+            directory,
+            by_name: BTreeMap::new(),
+        };
+        for (number, file) in (0..).zip(files) {
+            for view in file.tensors() {
+                let renamed = renames.iter().find_map(|(from, to)| {
+                    let rest = view.name.strip_prefix(from)?;
+                    Some(format!("{to}{rest}"))
+                });
+                let name = renamed.unwrap_or_else(|| view.name.to_owned());
+                let raw = Raw::new(file.source(), number, &view);
+                if stored.by_name.insert(name, (raw, false)).is_some() {
+                    let problem = "occurs twice; the files are not of one model".to_owned();
+                    return Err(stored.unusable(view.name, problem));
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    /// The tensor `name`, which counts as used from now on.
+    pub(super) fn take(&mut self, name: &str) -> Option<Raw> {
+        let (raw, taken) = self.by_name.get_mut(name)?;
+        *taken = true;
+        Some(raw.clone())
+    }
+
+    /// The tensor `name`, which must be there.
+    pub(super) fn require(&mut self, name: &str) -> Result<Raw, FormatError> {
+        self.take(name).ok_or_else(|| self.missing(name))
+    }
+
+    pub(super) fn missing(&self, name: &str) -> FormatError {
+        let problem =
+            "is missing; files of the model were not downloaded, or it is of another kind";
+        self.unusable(name, problem.to_owned())
+    }
+
+    /// Refuses tensors that nobody took: a model that has them computes something else. `unused`
+    /// are the beginnings of names that a model has and no computation needs.
+    pub(super) fn expect_all_taken(&self, unused: &[&str]) -> Result<(), FormatError> {
+        let is_unused = |name: &str| {
+            name.ends_with("rotary_emb.inv_freq")
+                || unused.iter().any(|prefix| name.starts_with(prefix))
+        };
+        let left = self
+            .by_name
+            .iter()
+            .find(|(name, (_, taken))| !taken && !is_unused(name));
+        match left {
+            None => Ok(()),
+            Some((name, _)) => {
+                let problem = "has no place in a model of this architecture as zse knows it";
+                Err(self.unusable(name, problem.to_owned()))
+            }
+        }
+    }
+
+    pub(super) fn unusable(&self, name: &str, problem: String) -> FormatError {
+        FormatError::Unusable {
+            file: self.directory.to_owned(),
+            field: format!("tensor {name:?}"),
+            problem,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Weights in the forms of a directory, and how GGUF's are made of them.
+
+use std::sync::Arc;
+
+use zse_quant::GgmlType;
+
+use super::fp8::Fp8;
+use super::rules::Change;
+use crate::data::Make;
+use crate::safetensors::{Dtype, SafetensorsView};
+use crate::source::Source;
+
+/// A tensor of a safetensors file.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    source: Arc<Source>,
+    /// The number of the source among the directory's.
+    pub(crate) number: u32,
+    /// Where its bytes start in the file.
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+    pub(crate) dtype: Dtype,
+    /// Slowest dimension first.
+    pub(crate) shape: Box<[u64]>,
+}
+
+impl Raw {
+    /// Of `view`, a tensor of `source`, which is number `number`.
+    pub(crate) fn new(source: &Arc<Source>, number: u32, view: &SafetensorsView<'_>) -> Self {
+        let start = view.data.as_ptr().addr() - source.bytes().as_ptr().addr();
+        Self {
+            source: Arc::clone(source),
+            number,
+            start,
+            len: view.data.len(),
+            dtype: view.dtype,
+            shape: view.shape.into(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.source.bytes()[self.start..self.start + self.len]
+    }
+
+    /// Lets go of the file's pages.
+    fn release(&self) {
+        self.source.release(self.start..self.start + self.len);
+    }
+
+    /// The ggml type with the same encoding.
+    pub(crate) fn float(&self) -> Option<GgmlType> {
+        Some(match self.dtype {
+            Dtype::F32 => GgmlType::F32,
+            Dtype::F16 => GgmlType::F16,
+            Dtype::Bf16 => GgmlType::Bf16,
+            _ => return None,
+        })
+    }
+}
+
+/// A matrix, or a vector as its only row, in a form that was checked: writing it cannot fail.
+#[derive(Debug)]
+pub(crate) enum Matrix {
+    /// Floats, row after row.
+    Plain(Raw, GgmlType),
+    /// FP8 with scales.
+    Fp8(Fp8),
+    /// Numbers that are in no file.
+    Numbers(Vec<f32>),
+}
+
+impl Matrix {
+    /// The type that [`write`](Self::write) writes.
+    pub(crate) fn ty(&self) -> GgmlType {
+        match self {
+            Self::Plain(_, ty) => *ty,
+            Self::Fp8(_) => GgmlType::Bf16,
+            Self::Numbers(_) => GgmlType::F32,
+        }
+    }
+
+    /// Dimensions, slowest first: `[rows, cols]`, or `[cols]` of a vector.
+    pub(crate) fn shape(&self) -> Vec<u64> {
+        match self {
+            Self::Plain(raw, _) => raw.shape.to_vec(),
+            Self::Fp8(fp8) => fp8.shape().to_vec(),
+            Self::Numbers(numbers) => vec![numbers.len() as u64],
+        }
+    }
+
+    /// Writes all rows to `out`, which is as long as they are.
+    fn write(&self, out: &mut [u8]) {
+        match self {
+            Self::Plain(raw, _) => out.copy_from_slice(raw.bytes()),
+            Self::Fp8(fp8) => fp8.write(out),
+            Self::Numbers(numbers) => put_f32s(numbers, out),
+        }
+    }
+
+    /// The tensors of files that it is made of.
+    fn sources(&self) -> Vec<&Raw> {
+        match self {
+            Self::Plain(raw, _) => vec![raw],
+            Self::Fp8(fp8) => fp8.sources().iter().collect(),
+            Self::Numbers(_) => Vec::new(),
+        }
+    }
+}
+
+/// How a tensor is made: parts of one shape and type behind one another, changed.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub(super) parts: Vec<Matrix>,
+    /// Rows of a part; `None` of a vector.
+    pub(super) rows: Option<usize>,
+    /// Numbers of a row; whole blocks of `from` and `to`.
+    pub(super) cols: usize,
+    /// The type of the parts.
+    pub(super) from: GgmlType,
+    /// `from`, or F32 of a type that can be decoded.
+    pub(super) to: GgmlType,
+    pub(super) change: Change,
+    /// Heads of a part, which divide its rows (or a vector's numbers) evenly.
+    pub(super) heads: usize,
+}
+
+impl Recipe {
+    /// Where the result is what a file has: that.
+    pub(super) fn in_place(&self) -> Option<&Raw> {
+        match &self.parts[..] {
+            [Matrix::Plain(raw, _)] if self.is_unchanged() => Some(raw),
+            _ => None,
+        }
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.from == self.to && self.change == Change::None
+    }
+
+    /// Bytes of a part in type `ty`.
+    fn part_bytes(&self, ty: GgmlType) -> usize {
+        self.rows.unwrap_or(1) * self.row_bytes(ty)
+    }
+
+    fn row_bytes(&self, ty: GgmlType) -> usize {
+        ty.row_bytes(self.cols).expect("rows are whole blocks")
+    }
+
+    fn write_changed(&self, part: &Matrix, out: &mut [u8]) {
+        let mut bytes = vec![0; self.part_bytes(self.from)];
+        part.write(&mut bytes);
+        if self.to != self.from || self.change == Change::PlusOne {
+            let mut numbers = vec![0.0; self.rows.unwrap_or(1) * self.cols];
+            zse_quant::decode(self.from, &bytes, &mut numbers).expect("a type that can be decoded");
+            if self.change == Change::PlusOne {
+                numbers.iter_mut().for_each(|x| *x += 1.0);
+            }
+            bytes = vec![0; out.len()];
+            put_f32s(&numbers, &mut bytes);
+        }
+        match self.change {
+            Change::None | Change::PlusOne => out.copy_from_slice(&bytes),
+            Change::RotatedQueries | Change::RotatedKeys => {
+                let row = match self.rows {
+                    Some(_) => self.row_bytes(self.to),
+                    None => out.len() / self.cols,
+                };
+                interleave(&bytes, out, self.heads, row);
+            }
+        }
+    }
+}
+
+impl Make for Recipe {
+    fn make(&self) -> Vec<u8> {
+        let part_bytes = self.part_bytes(self.to);
+        let mut out = vec![0; self.parts.len() * part_bytes];
+        for (part, out) in self.parts.iter().zip(out.chunks_exact_mut(part_bytes)) {
+            match self.is_unchanged() {
+                true => part.write(out),
+                false => self.write_changed(part, out),
+            }
+        }
+        out
+    }
+
+    fn release(&self) {
+        let sources = self.parts.iter().flat_map(Matrix::sources);
+        sources.for_each(Raw::release);
+    }
+}
+
+/// Copies rows of `row` bytes: those of each head come from its two halves in turn.
+fn interleave(from: &[u8], to: &mut [u8], heads: usize, row: usize) {
+    let head = from.len() / heads;
+    for (from, to) in from.chunks_exact(head).zip(to.chunks_exact_mut(head)) {
+        let (first, second) = from.split_at(head / 2);
+        let pairs = first.chunks_exact(row).zip(second.chunks_exact(row));
+        for (to, (a, b)) in to.chunks_exact_mut(2 * row).zip(pairs) {
+            to[..row].copy_from_slice(a);
+            to[row..].copy_from_slice(b);
+        }
+    }
+}
+
+fn put_f32s(numbers: &[f32], out: &mut [u8]) {
+    for (to, x) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *to = x.to_le_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_heads_become_neighbours() {
+        // Two heads of four rows of two bytes.
+        let from: Vec<u8> = (0..16).collect();
+        let mut to = [0; 16];
+        interleave(&from, &mut to, 2, 2);
+        assert_eq!(to, [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]);
+    }
+}
