@@ -1,6 +1,7 @@
 """Writes the fuzz targets' seeds, seeds/TARGET/*: small valid inputs that between them use every part
 of a format. Run it from any folder; the result is the same every time."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def gguf(metadata, tensors, version=3, alignment=32) -> bytes:
     return out + b"\0" * (-len(out) % alignment if tensors else 0) + data
 
 
+def safetensors(tensors, metadata=None) -> bytes:
+    """A file of (name, dtype, shape, bytes of data)."""
+    header, at = {} if metadata is None else {"__metadata__": metadata}, 0
+    for name, dtype, shape, size in tensors:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + bytes(i % 251 for i in range(at))
+
+
 SCALARS = [(U8, 7), (I8, -7), (U16, 700), (I16, -700), (U32, 7), (I32, -7), (F32, 0.5), (BOOL, True),
            (STRING, b"text"), (U64, 7), (I64, -7), (F64, 0.5)]
 ARRAYS = [(ty, [content, content]) for ty, content in SCALARS]
@@ -52,6 +64,14 @@ GGUF = {
                     [(b"norm", (4,), 0, 16), (b"q8_0", (32, 2), 8, 68), (b"q4_K", (256,), 12, 144)]),
     "aligned": gguf([], [(b"a", (3, 1, 2, 1), 24, 6), (b"b", (1,), 1, 2)], alignment=8),
     "version2": gguf([(b"k", STRING, b"v")], [(b"scalar", (), 0, 4)], version=2),
+}
+
+SAFETENSORS = {
+    "empty": safetensors([]),
+    "metadata": safetensors([("a", "F32", [], 4)], {"format": "pt", "a": "\u00e9"}),
+    "matrices": safetensors([("a.weight", "BF16", [2, 3], 12), ("a.bias", "F16", [2], 4), ("none", "I64", [0, 2], 0)]),
+    "fp8": safetensors([("w", "F8_E4M3", [2, 2], 4), ("w_scale_inv", "F32", [1, 1], 4), ("e", "F8_E8M0", [1], 1)]),
+    "bits": safetensors([("four", "F4", [2, 1], 1), ("six", "F6_E3M2", [4], 3), ("u", "U64", [1], 8)]),
 }
 
 TEMPLATES = {
@@ -108,6 +128,7 @@ ANSWERS = {
 SEEDS = {
     "answer": {name: b"\x02" + text.encode() for name, text in ANSWERS.items()},
     "gguf": GGUF,
+    "safetensors": SAFETENSORS,
     "template": {name: source.encode() for name, source in TEMPLATES.items()},
     "tokenizer": {name: b"\0".join(part.encode() for part in parts) for name, parts in TOKENIZERS.items()},
 }

@@ -20,15 +20,16 @@ use crate::quantize::QuantizeError;
 pub enum Error {
     /// A name that is neither a file nor the built-in model.
     #[error(
-        "there is no model '{name}': MODEL is the path of a GGUF file, or `builtin`. Pulling models \
-         by name is not in this version"
+        "there is no model '{name}': MODEL is the path of a GGUF file or of a directory with \
+         safetensors files, or `builtin`. Pulling models by name is not in this version"
     )]
     UnknownModel {
         /// What was asked for.
         name: String,
     },
     /// A file of a format that is not read yet.
-    #[error("{} is {what}, which this version does not read; give a GGUF file", path.display())]
+    #[error("{} is {what}, which this version does not read; give a GGUF file or a directory \
+         with safetensors files", path.display())]
     UnsupportedFormat {
         /// The file or directory.
         path: PathBuf,

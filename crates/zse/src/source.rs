@@ -17,13 +17,14 @@ const BUILTIN: &str = "builtin";
 static BUILTIN_FILE: &[u8] = include_bytes!("../../../models/builtin/zse-builtin.gguf");
 
 /// Where a model comes from. Parses from what is given on a command line: `builtin`, or the path
-/// of a GGUF or `.zse` file.
+/// of a GGUF or `.zse` file or a model's directory.
 ///
 /// ```
 /// use zse::ModelSource;
 ///
 /// assert!(matches!("builtin".parse(), Ok(ModelSource::Builtin)));
 /// assert!(matches!("models/my.gguf".parse(), Ok(ModelSource::Path(_))));
+/// assert!(matches!("my/model.safetensors".parse(), Ok(ModelSource::Path(_))));
 /// let error = "llama3:8b".parse::<ModelSource>().unwrap_err();
 /// assert!(error.to_string().contains("path of a GGUF file"));
 /// ```
@@ -31,7 +32,8 @@ static BUILTIN_FILE: &[u8] = include_bytes!("../../../models/builtin/zse-builtin
 pub enum ModelSource {
     /// The model that is part of this crate (feature `builtin`).
     Builtin,
-    /// A GGUF or `.zse` file; of a split model, any of its files.
+    /// A GGUF or `.zse` file, of a split model any of its files; or a directory as Hugging Face lays
+    /// models out, with `config.json` and safetensors files.
     Path(PathBuf),
     /// One that is open already.
     Checkpoint(Arc<Checkpoint>),
@@ -41,7 +43,7 @@ impl ModelSource {
     /// Opens the file; its weights stay where they are until they are used.
     ///
     /// # Errors
-    /// If there is no such file or it is no sound GGUF file.
+    /// If there is no such file or directory, or it holds no sound model.
     pub fn open(&self) -> Result<Arc<Checkpoint>, Error> {
         match self {
             #[cfg(feature = "builtin")]
@@ -64,8 +66,7 @@ fn refuse_other_formats(path: &Path) -> Result<(), Error> {
         .and_then(|e| e.to_str())
         .unwrap_or_default();
     let what = match extension {
-        _ if path.is_dir() => "a directory (of safetensors, perhaps)",
-        "safetensors" => "a safetensors file",
+        _ if path.is_dir() => return Ok(()),
         "bin" | "pt" | "pth" => "a PyTorch file",
         _ => return Ok(()),
     };
@@ -84,7 +85,8 @@ impl FromStr for ModelSource {
         }
         let path = Path::new(name);
         // What looks like a path is one, so that a missing file is reported as missing.
-        let is_path = path.exists() || path.extension().is_some_and(|e| e == "gguf" || e == "zse");
+        let extension = path.extension().and_then(|e| e.to_str());
+        let is_path = path.exists() || matches!(extension, Some("gguf" | "safetensors" | "zse"));
         match is_path {
             true => Ok(Self::Path(path.to_owned())),
             false => Err(Error::UnknownModel {

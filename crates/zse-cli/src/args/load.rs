@@ -46,7 +46,8 @@ impl Global {
 /// The model that a command works on.
 #[derive(Args, Debug, Default)]
 pub(crate) struct ModelArg {
-    /// Model: the path of a GGUF file, or `builtin` [default: builtin]
+    /// Model: the path of a GGUF file or of a directory with safetensors files, or `builtin`
+    /// [default: builtin]
     #[arg(value_name = "MODEL")]
     positional: Option<String>,
     /// The same as MODEL

@@ -240,7 +240,7 @@ pub(crate) struct PerplexityArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct QuantizeArgs {
-    /// Model to read: a GGUF file or `builtin`
+    /// Model to read: a GGUF file, a directory with safetensors files, or `builtin`
     #[arg(value_name = "SRC")]
     pub(crate) source: String,
     /// File to write

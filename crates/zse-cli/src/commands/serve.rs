@@ -104,15 +104,16 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
     sources.into_iter().map(serve).collect()
 }
 
-/// The models of a folder: its GGUF files; of split ones the first.
+/// The models of a folder: its GGUF files, of split ones the first, and its directories that hold a
+/// model.
 fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read the folder {}", folder.display()))?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let is_model =
-            path.extension().is_some_and(|e| e == "gguf" || e == "zse") && path.is_file();
+        let is_file = path.extension().is_some_and(|e| e == "gguf" || e == "zse") && path.is_file();
+        let is_model = is_file || path.join("config.json").is_file();
         let name = served_name(&ModelSource::Path(path.clone()));
         match part(&name) {
             _ if !is_model => {}
@@ -123,7 +124,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
     }
     found.sort_by(|(a, _), (b, _)| a.cmp(b));
     if found.is_empty() {
-        bail!("{} has no GGUF files", folder.display());
+        bail!("{} has no models", folder.display());
     }
     Ok(found)
 }
@@ -165,8 +166,13 @@ fn load(served: &mut Served, args: &ServeArgs) -> anyhow::Result<()> {
 fn served_name(source: &ModelSource) -> String {
     match source {
         ModelSource::Path(path) => {
-            let stem = path.file_stem().unwrap_or(path.as_os_str());
-            stem.to_string_lossy().into_owned()
+            // The name of a directory may have dots.
+            let name = match path.is_dir() {
+                true => path.file_name(),
+                false => path.file_stem(),
+            };
+            let name = name.unwrap_or(path.as_os_str());
+            name.to_string_lossy().into_owned()
         }
         other => other.to_string(),
     }

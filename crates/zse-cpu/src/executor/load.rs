@@ -50,7 +50,8 @@ pub(super) enum Place {
 /// there), tables left in the file, vectors decoded.
 ///
 /// Matrices are left in the file, and packed anew as they are used, where `available` bytes do not
-/// hold them beside the caches of `budget`.
+/// hold them beside the caches of `budget`; but not those that are made of what the file has, which
+/// would take as much memory unpacked.
 ///
 /// # Errors
 /// If the size of a matrix cannot be counted.
@@ -64,6 +65,7 @@ pub(super) fn forms(
         Some(available) => fits(model, budget, &uses, available)?,
         None => true,
     };
+    let is_made = |i: usize| model.weights.get(TensorId(i as u32)).data.is_made();
     let form = |(i, uses): (usize, &Uses)| Form {
         matrix: match uses {
             Uses { product: true, .. } | Uses { table: true, .. }
@@ -71,7 +73,7 @@ pub(super) fn forms(
             {
                 Some(Place::Tiles)
             }
-            Uses { product: true, .. } if pack => Some(Place::Packed),
+            Uses { product: true, .. } if pack || is_made(i) => Some(Place::Packed),
             Uses { product: true, .. } | Uses { table: true, .. } => Some(Place::File),
             _ => None,
         },

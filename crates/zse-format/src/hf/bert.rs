@@ -75,6 +75,9 @@ fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
     if let Some(types) = c.u32("type_vocab_size")? {
         keys.set_whole("tokenizer.ggml.token_type_count", types)?;
     }
+    if let Some(separator) = c.u32("sep_token_id")? {
+        keys.set_whole("tokenizer.ggml.seperator_token_id", separator)?; // sic
+    }
     let classes = c.strs("architectures")?.unwrap_or_default();
     let is_head = classes
         .iter()

@@ -2,7 +2,7 @@
 //! `model.safetensors.index.json` lists.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -76,18 +76,24 @@ fn is_file_name(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.contains(['/', '\\', ':', '\0']) && name.len() <= 255
 }
 
-/// The text of a JSON file; `None` where there is no such file.
+/// The text of a small file; `None` where there is no such file.
 pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, FormatError> {
     let failed = |action, source| FormatError::Io {
         file: path.display().to_string(),
         action,
         source,
     };
-    let file = match File::open(path) {
-        Ok(file) => file,
+    // Opening a FIFO would block: look first.
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => {
+            let reason = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(failed("open", reason));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("open", error)),
-    };
+    }
+    let file = File::open(path).map_err(|error| failed("open", error))?;
     let mut text = Vec::new();
     file.take(MAX_JSON_BYTES + 1)
         .read_to_end(&mut text)

@@ -2,13 +2,13 @@
 //! allocating more than the larger of 1 MB and four times the file's size.
 
 use std::collections::HashSet;
-use std::fs;
 use std::time::Duration;
 
 use zse_format::{Checkpoint, FormatError};
 
 use crate::counting::peak_during;
 use crate::raw::{ARRAY, Field, Kind, Raw, STRING, sample};
+use crate::watch::Watch;
 
 /// Refusals checked so far, without repetitions of a file.
 #[derive(Default)]
@@ -55,29 +55,6 @@ fn refused(bytes: &[u8], size: u64, what: &str) -> FormatError {
     result
         .err()
         .unwrap_or_else(|| panic!("{what}: not refused"))
-}
-
-/// Measures the time that this thread itself ran, so that a busy machine does not count. Where the
-/// system does not tell (it does on Linux), nothing is measured.
-struct Watch {
-    start: Option<Duration>,
-}
-
-impl Watch {
-    fn start() -> Self {
-        Self { start: time_run() }
-    }
-
-    fn elapsed(&self) -> Duration {
-        let both = self.start.zip(time_run());
-        both.map_or(Duration::ZERO, |(start, end)| end - start)
-    }
-}
-
-fn time_run() -> Option<Duration> {
-    let stat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    let nanoseconds = stat.split_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// Values of a field that make the sample malformed, whatever follows.

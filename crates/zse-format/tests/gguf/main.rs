@@ -6,6 +6,7 @@ mod mutations;
 mod raw;
 mod read;
 mod split;
+mod watch;
 mod write;
 
 #[global_allocator]

@@ -9,7 +9,10 @@ use crate::program::{Act, Program, ProgramOutput, RopeStyle};
 pub(super) fn build(mut b: Builder, h: &Hyper<'_>, c: &Dims) -> Result<Program, ModelError> {
     let eps = h.layer_norm_eps()?;
     let rope = nn::rope(&mut b, h, c, RopeStyle::Halves)?;
-    let attention = Attention::causal(*c, b.rope_spec(rope));
+    let attention = Attention {
+        mask: nn::causal_mask(h)?,
+        ..Attention::causal(*c, b.rope_spec(rope))
+    };
 
     let mut x = nn::embed_tokens(&mut b, c);
     for l in 0..c.layers {

@@ -100,13 +100,26 @@ impl Golden {
     /// # Errors
     /// If either is malformed.
     pub fn open(path: &Path) -> Result<Self, GoldenError> {
+        Self::open_with(path, |model| model.to_owned())
+    }
+
+    /// Reads the fixture `path` and the directory beside the model that it names, of the same name
+    /// without an extension.
+    ///
+    /// # Errors
+    /// If either is malformed.
+    pub fn open_directory(path: &Path) -> Result<Self, GoldenError> {
+        Self::open_with(path, |model| model.with_extension(""))
+    }
+
+    fn open_with(path: &Path, file: impl Fn(&Path) -> PathBuf) -> Result<Self, GoldenError> {
         let golden = Checkpoint::open(path)?;
-        let file = golden.metadata().require_str("golden.model")?;
+        let model = path.with_file_name(golden.metadata().require_str("golden.model")?);
         let context = golden.metadata().require_u32("golden.context")? as usize;
         let options = ModelOptions {
             context: (context > 0).then_some(context),
         };
-        let checkpoint = Checkpoint::open(&path.with_file_name(file))?;
+        let checkpoint = Checkpoint::open(&file(&model))?;
         let model = Model::load(Arc::new(checkpoint), &options)?;
         let mut prompts = Vec::new();
         while golden

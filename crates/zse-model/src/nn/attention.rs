@@ -103,6 +103,18 @@ impl Attention {
     }
 }
 
+/// Causal, within the window of all layers if the file has one.
+///
+/// # Errors
+/// If the window cannot be.
+pub fn causal_mask(h: &Hyper<'_>) -> Result<Mask, ModelError> {
+    let window = h.integer("attention.sliding_window", 0..=u32::MAX as usize)?;
+    Ok(match window {
+        None | Some(0) => Mask::Causal,
+        Some(n) => Mask::Window(n),
+    })
+}
+
 /// For each layer, whether it attends to a window only: by the file's pattern, or else all but
 /// every `period`-th layer.
 ///

@@ -9,7 +9,7 @@ mod hyper;
 mod mlp;
 mod rope;
 
-pub use attention::{Attention, gemma_scale, sliding_layers};
+pub use attention::{Attention, causal_mask, gemma_scale, sliding_layers};
 pub use decoder::{pre_norm_decoder, sandwich_decoder};
 pub use hyper::{Dims, Hyper};
 pub use mlp::{Moe, gated_mlp, joined_gated_mlp, mlp};

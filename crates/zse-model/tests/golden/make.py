@@ -1,11 +1,13 @@
 """Makes the golden fixtures: tiny random models and what Hugging Face transformers computes.
 
-    python make.py [NAME ...]        (needs torch, transformers >= 5, gguf)
+    python make.py [NAME ...]        (needs torch, transformers >= 5, gguf, safetensors)
 
 For each model, beside this script:
 
   NAME.gguf             the model in F32, with the metadata keys and tensor names that llama.cpp's
                         converter writes, and a vocabulary without meaning
+  NAME/                 the same as transformers saves it, config.json and safetensors; of a model in
+                        FP8 (whose numbers are rounded so, all others to BF16) there is only this
   NAME[-CASE].golden    what it computes, itself in GGUF: `golden.model` (file name),
                         `golden.context` (tokens that a sequence may grow to, 0: the model's own),
                         and for each prompt i the tensors
@@ -21,8 +23,10 @@ Everything follows from the seeds. A seed is passed over if a greedy choice of a
 nearly a tie, or if the continuations are monotonous.
 """
 
+import json
 import math
 import re
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +35,7 @@ import gguf
 import numpy as np
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
 VOCAB = 128
@@ -60,6 +65,13 @@ class Fixture:
     # Name of a case, its context and its prompt lengths; more than one for LongRoPE.
     cases: dict = field(default_factory=dict)
     pooling: gguf.PoolingType | None = None
+    shard_size: str = "1GB"
+    # Rows and columns that share a scale, of a model in FP8.
+    fp8_block: tuple | None = None
+
+    def file(self) -> str:
+        """The model that its goldens name."""
+        return self.name if self.fp8_block else f"{self.name}.gguf"
 
 
 def fixtures() -> list[Fixture]:
@@ -87,7 +99,7 @@ def fixtures() -> list[Fixture]:
     result = [
         Fixture("llama2", arch.LLAMA,
                 hf.LlamaConfig(**SIZES | dict(num_key_value_heads=4), rope_parameters=default),
-                hf.LlamaForCausalLM),
+                hf.LlamaForCausalLM, shard_size="60KB"),
         Fixture("llama3", arch.LLAMA,
                 hf.LlamaConfig(**SIZES, tie_word_embeddings=True, rope_parameters=llama3),
                 hf.LlamaForCausalLM),
@@ -110,6 +122,9 @@ def fixtures() -> list[Fixture]:
         Fixture("qwen3", arch.QWEN3,
                 hf.Qwen3Config(**SIZES, head_dim=16, rope_parameters=dict(default, rope_theta=1e6)),
                 hf.Qwen3ForCausalLM),
+        Fixture("qwen3-fp8", arch.QWEN3,
+                hf.Qwen3Config(**SIZES, head_dim=16, rope_parameters=dict(default, rope_theta=1e6)),
+                hf.Qwen3ForCausalLM, fp8_block=(24, 16)),
         Fixture("qwen3moe", arch.QWEN3MOE,
                 hf.Qwen3MoeConfig(**SIZES, **moe, head_dim=16, num_experts=6, norm_topk_prob=True,
                                   moe_intermediate_size=24,
@@ -139,7 +154,7 @@ def fixtures() -> list[Fixture]:
     for name, pooling in [("bert-mean", gguf.PoolingType.MEAN), ("bert-cls", gguf.PoolingType.CLS)]:
         result.append(Fixture(name, arch.BERT, hf.BertConfig(**bert), hf.BertModel,
                               pooling=pooling, prompts=(1, 9, 33, 64)))
-    result.append(Fixture("bert-rank", arch.BERT, hf.BertConfig(**bert, num_labels=1),
+    result.append(Fixture("bert-rank", arch.BERT, hf.BertConfig(**bert, num_labels=1, sep_token_id=SEP),
                           hf.BertForSequenceClassification,
                           pooling=gguf.PoolingType.RANK, prompts=(9, 33, 64)))
     for fixture in result:
@@ -357,11 +372,54 @@ def write_golden(fixture: Fixture, case: str, tensors: dict[str, np.ndarray]) ->
     """NAME[-CASE].golden."""
     suffix = f"-{case}" if case else ""
     writer = gguf.GGUFWriter(HERE / f"{fixture.name}{suffix}.golden", "golden")
-    writer.add_string("golden.model", f"{fixture.name}.gguf")
+    writer.add_string("golden.model", fixture.file())
     writer.add_uint32("golden.context", fixture.cases[case][0])
     for name, data in tensors.items():
         writer.add_tensor(name, np.ascontiguousarray(data))
     finish(writer)
+
+
+def round_to_fp8(fixture: Fixture, model) -> dict[str, torch.Tensor]:
+    """Rounds matrices of layers to FP8 with a scale for each block, and all else to BF16, as does
+    whoever computes with them; returns the tensors as they are stored."""
+    rows, cols = fixture.fp8_block
+    stored = {}
+    for name, p in model.named_parameters():
+        if not name.endswith("_proj.weight"):
+            stored[name] = p.data.bfloat16()
+            p.data = stored[name].float()
+            continue
+        scales = torch.empty(-(-p.shape[0] // rows), -(-p.shape[1] // cols))
+        numbers = torch.empty(p.shape, dtype=torch.float8_e4m3fn)
+        for i in range(scales.shape[0]):
+            for j in range(scales.shape[1]):
+                block = slice(i * rows, (i + 1) * rows), slice(j * cols, (j + 1) * cols)
+                scales[i, j] = p.data[block].abs().max() / 448
+                numbers[block] = (p.data[block] / scales[i, j]).to(torch.float8_e4m3fn)
+                p.data[block] = (numbers[block].float() * scales[i, j]).bfloat16().float()
+        stored[name], stored[f"{name}_scale_inv"] = numbers, scales
+    return stored
+
+
+def write_directory(fixture: Fixture, model, stored: dict[str, torch.Tensor]) -> None:
+    """NAME/, of the tensors `stored` or, without these, of the model's own."""
+    path = HERE / fixture.name
+    shutil.rmtree(path, ignore_errors=True)
+    if stored:
+        model.config.save_pretrained(path)
+        config = json.loads((path / "config.json").read_text())
+        config |= dict(architectures=[fixture.model.__name__], quantization_config=dict(
+            quant_method="fp8", weight_block_size=fixture.fp8_block, activation_scheme="dynamic"))
+        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_file(stored, path / "model.safetensors", metadata=dict(format="pt"))
+    else:
+        model.save_pretrained(path, max_shard_size=fixture.shard_size)
+        (path / "generation_config.json").unlink(missing_ok=True)
+    if fixture.pooling in (gguf.PoolingType.MEAN, gguf.PoolingType.CLS):
+        pooling = dict(pooling_mode_mean_tokens=fixture.pooling == gguf.PoolingType.MEAN,
+                       pooling_mode_cls_token=fixture.pooling == gguf.PoolingType.CLS)
+        (path / "1_Pooling").mkdir()
+        (path / "1_Pooling/config.json").write_text(json.dumps(pooling) + "\n")
 
 
 def finish(writer: gguf.GGUFWriter) -> None:
@@ -380,11 +438,14 @@ def main() -> None:
         for seed in range(1, 200):
             model = fixture.model(fixture.config).eval()
             randomize(model, fixture, seed)
+            stored = round_to_fp8(fixture, model) if fixture.fp8_block else {}
             if cases := golden(fixture, model, seed):
                 break
         else:
             sys.exit(f"{fixture.name}: no seed without near ties")
-        write_model(fixture, model)
+        write_directory(fixture, model, stored)
+        if not fixture.fp8_block:
+            write_model(fixture, model)
         for case, tensors in cases.items():
             write_golden(fixture, case, tensors)
         print(f"{fixture.name}: seed {seed}")

@@ -1,0 +1,8 @@
+//! Model directories as Hugging Face lays them out: what they say in GGUF's keys and tensors, and
+//! what is refused.
+
+mod directory;
+mod families;
+mod fp8;
+mod refused;
+mod shards;
