@@ -46,17 +46,23 @@ pub(crate) struct Tensor {
     pub(crate) start: u64,
     /// Where the tensor's description stands in that file.
     pub(crate) at: u64,
-    /// For data that no file has: how they are made. `start` then says nothing.
+    /// For data that no file has: how they are made. `start` then says nothing, unless of tiles.
     pub(crate) made: Option<Box<Made>>,
-    /// The place of the tensor's tiles in that file, where it has these: `data` are made of them.
-    pub(crate) tiles: Option<Range<usize>>,
+    /// Bytes of the tensor's tiles, where the file has these, from `start` on; else 0.
+    pub(crate) tiles: usize,
 }
 
 impl Tensor {
     /// Where the tensor's bytes are in a `.zse` file.
     fn stored(&self) -> Range<usize> {
         let start = self.start as usize;
-        self.tiles.clone().unwrap_or(start..start + self.size)
+        self.tiles().unwrap_or(start..start + self.size)
+    }
+
+    /// Where the tensor's tiles are in the file, if it has them.
+    fn tiles(&self) -> Option<Range<usize>> {
+        let start = self.start as usize;
+        (self.tiles > 0).then(|| start..start + self.tiles)
     }
 
     /// The dimensions, fastest first; a scalar has one of 1.
@@ -266,7 +272,7 @@ impl Checkpoint {
     pub fn tiles(&self, name: &str) -> Option<FileBytes> {
         let tensor = self.find(name)?;
         let source = &self.sources[tensor.source as usize];
-        Some(FileBytes::new(Arc::clone(source), tensor.tiles.clone()?))
+        Some(FileBytes::new(Arc::clone(source), tensor.tiles()?))
     }
 
     /// The model's metadata (of a split model, the first file's).
@@ -334,7 +340,7 @@ impl Checkpoint {
             }
         };
         let file = || self.sources[tensor.source as usize].bytes();
-        let tiles = tensor.tiles.clone().map(|place| &file()[place]);
+        let tiles = tensor.tiles().map(|place| &file()[place]);
         TensorView {
             name: &tensor.name,
             ty: tensor.ty,

@@ -9,6 +9,7 @@
 //!   The format is specified at <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 //! - Directories of safetensors files as Hugging Face lays models out, with GGUF's names of keys
 //!   and tensors. [`Safetensors`] reads such a file by itself.
+//! - `.zse` version 1, which [`ZseWriter`] writes; `docs/format.md` specifies it.
 //!
 //! Files are untrusted. Everything but the contents of tensors is checked while opening, with
 //! checked arithmetic and before anything is allocated for it; a file that breaks a rule is

@@ -233,7 +233,7 @@ fn described(entry: Entry, data_at: u64, at: u64, source: &Arc<Source>) -> Tenso
         start,
         at,
         made,
-        tiles,
+        tiles: tiles.map_or(0, |tiles| tiles.len()),
     }
 }
 
@@ -303,12 +303,11 @@ impl Checker<'_> {
                 let at = self.find(&group.name);
                 Fault::new(part, at, problem).of(self.file, Whole::Group(&group.name))
             };
-            let left = rest.len() as u64;
-            if group.tensors > left {
-                let problem = Problem::TooMany {
-                    count: group.tensors,
-                    most: left,
-                };
+            // Without empty groups, there are no more groups than tensors.
+            let (value, most) = (group.tensors, rest.len() as u64);
+            if !(1..=most).contains(&value) {
+                let least = 1;
+                let problem = Problem::OutOfRange { value, least, most };
                 return Err(of_group("number of tensors", problem));
             }
             let (of_this, after) = rest.split_at(group.tensors as usize);

@@ -69,7 +69,7 @@ fn a_prelude_that_cannot_be_is_refused() {
         refused(bytes, "metadata", &format!("{entries} entries"));
     }
     let mut text = good.clone();
-    text[5] = b'\n';
+    text[4] = b'\n';
     refused(text, "magic of the header", "a file copied as text");
 }
 
@@ -186,7 +186,7 @@ fn a_header_that_cannot_be_is_refused() {
         (
             "\"tensors\":1,\"offset\":8192",
             "\"tensors\":0,\"offset\":8192",
-            "tensors in all groups",
+            "number of tensors of group",
         ),
         (
             "\"offset\":8192,\"bytes\":16}],",
