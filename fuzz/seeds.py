@@ -2,6 +2,7 @@
 of a format. Run it from any folder; the result is the same every time."""
 
 import json
+import json
 import struct
 from pathlib import Path
 
@@ -72,6 +73,37 @@ SAFETENSORS = {
     "matrices": safetensors([("a.weight", "BF16", [2, 3], 12), ("a.bias", "F16", [2], 4), ("none", "I64", [0, 2], 0)]),
     "fp8": safetensors([("w", "F8_E4M3", [2, 2], 4), ("w_scale_inv", "F32", [1, 1], 4), ("e", "F8_E8M0", [1], 1)]),
     "bits": safetensors([("four", "F4", [2, 1], 1), ("six", "F6_E3M2", [4], 3), ("u", "U64", [1], 8)]),
+}
+
+def zse(groups, metadata=()) -> bytes:
+    """A file of groups of (name, type, layout, shape, bytes of data); its checksums are zeros."""
+    index = {"provenance": {"converter": "seeds", "target": "cpu", "source": {"name": "", "bytes": 0, "xxh3": "0" * 16}},
+             "groups": [], "tensors": []}
+    data = b""
+    for name, tensors in groups:
+        data += b"\0" * (-len(data) % 4096)
+        start = len(data)
+        for tensor, ty, layout, shape, size in tensors:
+            data += b"\0" * (-len(data) % 64)
+            index["tensors"].append({"name": tensor, "type": ty, "layout": layout, "shape": shape, "offset": len(data),
+                                     "bytes": size, "xxh3": "0" * 16})
+            data += bytes(i % 251 for i in range(size))
+        index["groups"].append({"name": name, "tensors": len(tensors), "offset": start, "bytes": len(data) - start})
+    header = json.dumps(index, separators=(",", ":")).encode()
+    entries = b"".join(string(key) + struct.pack("<I", ty) + value(ty, content) for key, ty, content in metadata)
+    data_at = -(-(64 + len(header) + len(entries)) // 4096) * 4096
+    prelude = b"\x89ZSE\r\n\x1a\n" + struct.pack(
+        "<IIQQQQQQ", 1, len(metadata), len(header), len(entries), data_at, data_at + len(data), 0, 0)
+    return (prelude + header + entries).ljust(data_at, b"\0") + data
+
+
+# Small enough for the fuzzer's longest input.
+ZSE = {
+    "empty": zse([]),
+    "metadata": zse([], [(b"general.architecture", STRING, b"llama"), (b"tokens", ARRAY, (STRING, [b"a", b"\xff"]))]),
+    "tensors": zse([("input", [("a", "f16", "ggml", [4, 3], 24), ("b", "f32", "ggml", [2], 8)])]),
+    "tiles": zse([("blk.0", [("a", "q8_0", "tiles16", [32, 17], 1088)])]),
+    "groups": zse([("input", [("a", "f32", "ggml", [1], 4)]), ("output", [("b", "f16", "tiles16", [3, 1, 2], 256)])]),
 }
 
 TEMPLATES = {
@@ -200,6 +232,7 @@ SEEDS = {
     "gguf": GGUF,
     "hf_tokenizer": HF,
     "safetensors": SAFETENSORS,
+    "zse": ZSE,
     "template": {name: source.encode() for name, source in TEMPLATES.items()},
     "tokenizer": {name: b"\0".join(part.encode() for part in parts) for name, parts in TOKENIZERS.items()},
 }

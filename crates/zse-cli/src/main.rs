@@ -40,6 +40,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Info(args) => commands::info::run(&args, global),
         Command::Tokenize(args) => commands::tokenize::run(&args),
         Command::Perplexity(args) => commands::perplexity::run(&args, global),
+        Command::Convert(args) => commands::convert::run(&args, global),
         Command::Quantize(args) => commands::quantize::run(&args, global),
         Command::Hardware(args) => commands::hardware::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args, global),

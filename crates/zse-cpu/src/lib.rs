@@ -26,6 +26,7 @@ mod simd;
 mod weights;
 
 pub use backend::CpuBackend;
+pub use executor::tiled_tensors;
 pub use isa::Isa;
 pub use memory::{SystemMemory, system_memory};
 pub use peak::Peaks;

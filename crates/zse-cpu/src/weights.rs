@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zse_model::executor::LoadError;
 use zse_model::program::TensorId;
-use zse_model::{Model, WeightView};
+use zse_model::{FileBytes, Model, WeightView};
 use zse_quant::pack::{TILE_ROWS, gather_row, pack_rows, packed_bytes, tile_bytes};
 use zse_quant::{GgmlType, QuantError};
 
@@ -27,6 +27,8 @@ pub(crate) struct Matrix {
 enum Source {
     /// Packed. Vectors of 64 bytes lie in one cache line, as memory starts at a page.
     Packed(Pages),
+    /// In the model's file, packed.
+    Mapped(FileBytes),
     /// In the model's file, as it is there; tiles are packed as they are needed.
     InPlace(Arc<Model>, TensorId),
 }
@@ -52,6 +54,13 @@ impl Matrix {
         drop(bytes);
         model.weights.release(id);
         Ok(Self::new(&view, tile_bytes, Source::Packed(packed)))
+    }
+
+    /// Reads tensor `id` of `model` from its file, which holds these `tiles` of it.
+    pub(crate) fn mapped(model: &Model, id: TensorId, tiles: FileBytes) -> Result<Self, LoadError> {
+        let view = model.weights.get(id);
+        let tile_bytes = tile_bytes(view.ty, view.cols).map_err(LoadError::weight(view.name))?;
+        Ok(Self::new(&view, tile_bytes, Source::Mapped(tiles)))
     }
 
     /// Leaves tensor `id` of `model` where it is.
@@ -109,11 +118,13 @@ impl Matrix {
         scratch: &'a mut Vec<u8>,
     ) -> &'a [u8] {
         let len = tiles.len() * self.tile_bytes;
+        let of = |data: &'a [u8]| {
+            let first = expert * self.rows.div_ceil(TILE_ROWS) + tiles.start;
+            &data[first * self.tile_bytes..][..len]
+        };
         match &self.source {
-            Source::Packed(data) => {
-                let first = expert * self.rows.div_ceil(TILE_ROWS) + tiles.start;
-                &data[first * self.tile_bytes..][..len]
-            }
+            Source::Packed(data) => of(data),
+            Source::Mapped(data) => of(data),
             Source::InPlace(model, id) => {
                 let view = model.weights.get(*id);
                 let bytes = view.data.bytes();
@@ -132,7 +143,7 @@ impl Matrix {
     /// If the type cannot be decoded.
     pub(crate) fn decode_row(&self, row: usize, to: &mut [f32]) -> Result<(), QuantError> {
         match &self.source {
-            Source::Packed(_) => {
+            Source::Packed(_) | Source::Mapped(_) => {
                 let mut bytes = vec![0; self.ty.row_bytes(self.cols).unwrap_or(0)];
                 let mut unused = Vec::new();
                 let tile = row / TILE_ROWS;
@@ -150,6 +161,7 @@ impl Matrix {
     pub(crate) fn bytes(&self) -> (u64, u64) {
         match &self.source {
             Source::Packed(data) => (data.len() as u64, 0),
+            Source::Mapped(data) => (0, data.len() as u64),
             Source::InPlace(model, id) => (0, model.weights.get(*id).data.len() as u64),
         }
     }

@@ -1,16 +1,20 @@
 //! A model's metadata and tensors, whichever files they come from.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use zse_quant::GgmlType;
 
+use crate::checksum::Checksum;
 use crate::data::{Made, TensorData};
+use crate::gguf::cursor::Fault;
 use crate::gguf::header::{Gguf, Whole};
 use crate::gguf::limits::MAX_DIMS;
 use crate::gguf::split;
 use crate::source::Source;
-use crate::{FormatError, Metadata, Problem, hf, names};
+use crate::zse::read::{Converted, Zse, is_zse, verify_prelude};
+use crate::{FileBytes, FormatError, Layout, Metadata, Problem, TensorBytes, hf, names};
 
 /// A model's files, opened in place.
 ///
@@ -22,6 +26,8 @@ pub struct Checkpoint {
     tensors: Vec<Tensor>,
     /// Indices of `tensors`.
     by_name: Vec<u32>,
+    /// Of a `.zse` file: what it says besides.
+    converted: Option<Converted>,
 }
 
 /// A tensor's description, and where its data come from.
@@ -40,11 +46,25 @@ pub(crate) struct Tensor {
     pub(crate) start: u64,
     /// Where the tensor's description stands in that file.
     pub(crate) at: u64,
-    /// For data that no file has: how they are made. `source`, `start` and `at` then say nothing.
+    /// For data that no file has: how they are made. `start` then says nothing, unless of tiles.
     pub(crate) made: Option<Box<Made>>,
+    /// Bytes of the tensor's tiles, where the file has these, from `start` on; else 0.
+    pub(crate) tiles: usize,
 }
 
 impl Tensor {
+    /// Where the tensor's bytes are in a `.zse` file.
+    fn stored(&self) -> Range<usize> {
+        let start = self.start as usize;
+        self.tiles().unwrap_or(start..start + self.size)
+    }
+
+    /// Where the tensor's tiles are in the file, if it has them.
+    fn tiles(&self) -> Option<Range<usize>> {
+        let start = self.start as usize;
+        (self.tiles > 0).then(|| start..start + self.tiles)
+    }
+
     /// The dimensions, fastest first; a scalar has one of 1.
     pub(crate) fn shape(&self) -> &[u64] {
         &self.dims[..usize::from(self.n_dims).max(1)]
@@ -70,12 +90,34 @@ pub struct TensorView<'a> {
     /// other dimensions. Aligned in memory as in the file (see `general.alignment`), and for bytes
     /// from memory as these are: cast only after a check.
     pub data: TensorData<'a>,
+    /// The tiles of [`zse_quant::pack`], matrix after matrix, where the file stores the rows so.
+    /// `data` has them unpacked.
+    pub tiles: Option<&'a [u8]>,
 }
 
-impl TensorView<'_> {
+impl<'a> TensorView<'a> {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// The order in which the file has the tensor's bytes.
+    pub fn layout(&self) -> Layout {
+        match self.tiles {
+            Some(_) => Layout::Tiles16,
+            None => Layout::Rows,
+        }
+    }
+
+    /// The tensor's bytes in its [`layout`](Self::layout).
+    pub fn stored(&self) -> TensorBytes<'a> {
+        self.tiles
+            .map_or_else(|| self.data.bytes(), TensorBytes::of_file)
+    }
+
+    /// Number of bytes of [`stored`](Self::stored), which this does not make.
+    pub fn stored_len(&self) -> usize {
+        self.tiles.map_or(self.data.len(), <[u8]>::len)
     }
 }
 
@@ -94,8 +136,11 @@ impl Checkpoint {
         if let Some(directory) = hf::directory(path) {
             return hf::open(&directory);
         }
-        let gguf = Gguf::parse(Source::map(path)?)?;
-        Self::join(split::complete(path, gguf)?)
+        let source = Source::map(path)?;
+        if is_zse(source.bytes()) {
+            return Self::of_zse(Zse::parse(source)?);
+        }
+        Self::join(split::complete(path, Gguf::parse(source)?)?)
     }
 
     /// Reads a GGUF file that is part of the program; `name` stands for the path in messages.
@@ -115,6 +160,9 @@ impl Checkpoint {
     }
 
     fn in_memory(source: Source) -> Result<Self, FormatError> {
+        if is_zse(source.bytes()) {
+            return Self::of_zse(Zse::parse(source)?);
+        }
         let gguf = Gguf::parse(source)?;
         split::refuse_part(&gguf)?;
         Self::join(vec![gguf])
@@ -153,12 +201,78 @@ impl Checkpoint {
                 sources,
                 tensors,
                 by_name,
+                converted: None,
             }),
             Err(i) => Err(Box::new(Duplicate {
                 sources,
                 tensor: tensors.swap_remove(i as usize),
             })),
         }
+    }
+
+    fn of_zse(zse: Zse) -> Result<Self, FormatError> {
+        let Zse {
+            source,
+            metadata,
+            tensors,
+            converted,
+        } = zse;
+        let joined = Self::of_parts(metadata, vec![source], tensors).map_err(|duplicate| {
+            let Duplicate { sources, tensor } = *duplicate;
+            let fault = Fault::new("name", tensor.at, Problem::Duplicate);
+            fault.of(sources[0].name(), Whole::Tensor(&tensor.name))
+        })?;
+        Ok(Self {
+            converted: Some(converted),
+            ..joined
+        })
+    }
+
+    /// What a `.zse` file says of itself; `None` for other files.
+    pub fn converted(&self) -> Option<&Converted> {
+        self.converted.as_ref()
+    }
+
+    /// Compares the file's contents with the checksums in it, and tells `progress` how many bytes it
+    /// has compared after each tensor. Says whether there are checksums: only `.zse` files have them.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`], which names the first damaged tensor.
+    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<bool, FormatError> {
+        let Some(converted) = &self.converted else {
+            return Ok(false);
+        };
+        let source = &self.sources[0];
+        verify_prelude(source)?;
+        for (tensor, &promised) in self.tensors.iter().zip(converted.checksums()) {
+            let place = tensor.stored();
+            let bytes = &source.bytes()[place.clone()];
+            let found = Checksum::of(bytes);
+            source.release(place);
+            if found != promised {
+                let problem = Problem::Checksum {
+                    promised: promised.0,
+                    found: found.0,
+                };
+                let fault = Fault::new("checksum", tensor.at, problem);
+                return Err(fault.of(source.name(), Whole::Tensor(&tensor.name)));
+            }
+            progress(bytes.len() as u64);
+        }
+        Ok(true)
+    }
+
+    /// The paths of all files, or the names given to bytes in memory.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().map(|source| source.name())
+    }
+
+    /// The [tiles](TensorView::tiles) of the tensor with this name, where the file has them; they
+    /// stay there for as long as this is kept.
+    pub fn tiles(&self, name: &str) -> Option<FileBytes> {
+        let tensor = self.find(name)?;
+        let source = &self.sources[tensor.source as usize];
+        Some(FileBytes::new(Arc::clone(source), tensor.tiles()?))
     }
 
     /// The model's metadata (of a split model, the first file's).
@@ -168,8 +282,7 @@ impl Checkpoint {
 
     /// The tensor with this name.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
-        let i = names::find(&self.by_name, |i| &self.tensors[i as usize].name, name)?;
-        Some(self.view(&self.tensors[i as usize]))
+        Some(self.view(self.find(name)?))
     }
 
     /// All tensors in the order of the files.
@@ -192,25 +305,30 @@ impl Checkpoint {
     /// elsewhere. The data can still be used, and is then read from the file, or made, again. Does
     /// nothing where the file is not mapped, or `tensor` is not of this checkpoint.
     pub fn release_pages(&self, tensor: &TensorView<'_>) {
-        let Some(data) = tensor.data.in_file() else {
-            let i = names::find(
-                &self.by_name,
-                |i| &self.tensors[i as usize].name,
-                tensor.name,
-            );
-            if let Some(made) = i.and_then(|i| self.tensors[i as usize].made.as_ref()) {
-                made.release();
-            }
-            return;
-        };
-        let data = data.as_ptr_range();
+        let made = self.find(tensor.name).and_then(|t| t.made.as_ref());
+        if let Some(made) = made {
+            made.release();
+        }
+        if let Some(bytes) = tensor.tiles.or(tensor.data.in_file()) {
+            self.release_bytes(bytes);
+        }
+    }
+
+    /// As [`release_pages`](Self::release_pages), for part of a tensor's bytes.
+    pub fn release_bytes(&self, bytes: &[u8]) {
+        let data = bytes.as_ptr_range();
         for source in &self.sources {
             let file = source.bytes().as_ptr_range();
             if file.start <= data.start && data.end <= file.end {
                 let start = data.start.addr() - file.start.addr();
-                source.release(start..start + tensor.data.len());
+                source.release(start..start + bytes.len());
             }
         }
+    }
+
+    fn find(&self, name: &str) -> Option<&Tensor> {
+        let i = names::find(&self.by_name, |i| &self.tensors[i as usize].name, name)?;
+        Some(&self.tensors[i as usize])
     }
 
     fn view<'a>(&'a self, tensor: &'a Tensor) -> TensorView<'a> {
@@ -221,11 +339,14 @@ impl Checkpoint {
                 TensorData::of_file(&bytes[tensor.start as usize..][..tensor.size])
             }
         };
+        let file = || self.sources[tensor.source as usize].bytes();
+        let tiles = tensor.tiles().map(|place| &file()[place]);
         TensorView {
             name: &tensor.name,
             ty: tensor.ty,
             shape: tensor.shape(),
             data,
+            tiles,
         }
     }
 }

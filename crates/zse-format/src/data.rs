@@ -4,8 +4,6 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::hf::weights::Recipe;
-
 /// The bytes of a tensor, or of some of its rows; [`bytes`](Self::bytes) gives them to read.
 ///
 /// A file may store a weight in another form than the one in which ZSE computes with it (FP8 with
@@ -101,6 +99,12 @@ enum Held<'a> {
     Made(Arc<Vec<u8>>, Range<usize>),
 }
 
+impl<'a> TensorBytes<'a> {
+    pub(crate) fn of_file(bytes: &'a [u8]) -> Self {
+        Self(Held::File(bytes))
+    }
+}
+
 impl Deref for TensorBytes<'_> {
     type Target = [u8];
 
@@ -130,17 +134,26 @@ impl fmt::Debug for TensorBytes<'_> {
     }
 }
 
+/// How bytes that no file has are made of a file's.
+pub(crate) trait Make: fmt::Debug + Send + Sync {
+    /// The bytes.
+    fn make(&self) -> Vec<u8>;
+
+    /// Lets go of the pages of the file that they are made of.
+    fn release(&self);
+}
+
 /// A recipe, and its bytes while they are in use.
 #[derive(Debug)]
 pub(crate) struct Made {
-    recipe: Recipe,
+    recipe: Box<dyn Make>,
     kept: Mutex<Option<Arc<Vec<u8>>>>,
 }
 
 impl Made {
-    pub(crate) fn new(recipe: Recipe) -> Self {
+    pub(crate) fn new(recipe: impl Make + 'static) -> Self {
         Self {
-            recipe,
+            recipe: Box::new(recipe),
             kept: Mutex::new(None),
         }
     }

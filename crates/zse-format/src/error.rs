@@ -99,8 +99,11 @@ pub enum Problem {
         /// Bytes from the field's start to the file's end.
         left: u64,
     },
-    /// The file does not start with the format's mark.
-    #[error("is \"{}\", not \"GGUF\": this is not a GGUF file", found.escape_ascii())]
+    /// The file does not start with a format's mark.
+    #[error(
+        "is \"{}\", neither \"GGUF\" nor that of a .zse file: this is no model file that zse reads",
+        found.escape_ascii()
+    )]
     NotGguf {
         /// The first four bytes.
         found: [u8; 4],
@@ -109,10 +112,12 @@ pub enum Problem {
     #[error("is big-endian; convert the file with gguf-py's gguf_convert_endian.py")]
     BigEndian,
     /// The format's version is not one of those read.
-    #[error("is {found}, but versions 2 and 3 are read; convert the model again")]
+    #[error("is {found}, but {read} read; convert the model again")]
     Version {
         /// The version in the file.
         found: u32,
+        /// The versions that are read, with their verb: "versions 2 and 3 are".
+        read: &'static str,
     },
     /// More entries are announced than the rest of the file can hold.
     #[error("is {count}, but the rest of the file holds at most {most}")]
@@ -135,6 +140,42 @@ pub enum Problem {
     /// Text that must be UTF-8 is not.
     #[error("is not UTF-8")]
     NotUtf8,
+    /// A number must have one value, and has another.
+    #[error("is {found}, but must be {expected}")]
+    Mismatch {
+        /// The value in the file.
+        found: u64,
+        /// The value that the rest of the file asks for.
+        expected: u64,
+    },
+    /// A file is shorter or longer than its header says.
+    #[error(
+        "is {promised}, but the file has {found} bytes: its download or conversion was not finished"
+    )]
+    FileSize {
+        /// The size in the header.
+        promised: u64,
+        /// The size that the file has.
+        found: u64,
+    },
+    /// A layout that cannot hold the tensor's type.
+    #[error("is {layout:?}, which is for weights and not for {ty}")]
+    Layout {
+        /// ggml's name of the type.
+        ty: &'static str,
+        /// The layout's tag.
+        layout: &'static str,
+    },
+    /// Bytes are not those that were written.
+    #[error(
+        "is {found:016x}, but {promised:016x} was written: the file is damaged, make or download it again"
+    )]
+    Checksum {
+        /// The checksum in the file.
+        promised: u64,
+        /// The checksum of what the file holds.
+        found: u64,
+    },
     /// A name that must be unique occurs again.
     #[error("occurs twice, but must be unique")]
     Duplicate,

@@ -9,6 +9,7 @@
 //!   The format is specified at <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 //! - Directories of safetensors files as Hugging Face lays models out, with GGUF's names of keys
 //!   and tensors. [`Safetensors`] reads such a file by itself.
+//! - `.zse` version 1, which [`ZseWriter`] writes; `docs/format.md` specifies it.
 //!
 //! Files are untrusted. Everything but the contents of tensors is checked while opening, with
 //! checked arithmetic and before anything is allocated for it; a file that breaks a rule is
@@ -43,22 +44,35 @@
 compile_error!("zse reads tensors in place, which needs a little-endian machine");
 
 mod checkpoint;
+mod checksum;
 mod data;
 mod error;
 mod gguf;
 pub mod hf;
+mod layout;
 mod metadata;
 mod names;
+mod plan;
 pub mod pre_tokenizer;
+mod region;
 mod safetensors;
 mod source;
+mod text;
 mod value;
+mod zse;
 
 pub use checkpoint::{Checkpoint, TensorView};
+pub use checksum::{Checksum, Checksummer};
 pub use data::{TensorBytes, TensorData};
 pub use error::{FormatError, Problem};
 pub use gguf::limits;
 pub use gguf::write::{GgufBody, GgufFile, GgufWriter};
+pub use layout::Layout;
 pub use metadata::{Metadata, Strings};
+pub use plan::FilePlan;
+pub use region::FileBytes;
 pub use safetensors::{Dtype, Safetensors, SafetensorsView};
 pub use value::{Array, EncodedValue, Value, ValueType};
+pub use zse::index::{Group, Origin, Provenance};
+pub use zse::read::Converted;
+pub use zse::write::ZseWriter;

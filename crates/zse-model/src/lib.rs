@@ -27,3 +27,5 @@ pub use error::ModelError;
 pub use model::{Model, ModelInfo, ModelOptions};
 pub use program::Program;
 pub use weights::{WeightView, Weights};
+/// Part of a model's file, for executors that read it in place.
+pub use zse_format::FileBytes;

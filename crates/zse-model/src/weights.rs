@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use zse_format::{Checkpoint, TensorBytes, TensorData};
+use zse_format::{Checkpoint, FileBytes, TensorBytes, TensorData};
+use zse_quant::pack::{TILE_ROWS, tile_bytes};
 use zse_quant::{GgmlType, QuantError};
 
 use crate::error::ModelError;
@@ -86,6 +87,33 @@ impl Weights {
             true => in_place,
             false => self.checkpoint.file_bytes(),
         }
+    }
+
+    /// Whether `id` begins and ends with a tile of [`zse_quant::pack`] where its tensor is packed:
+    /// it is all rows of the tensor, or a part that ends where a tile does.
+    pub fn is_whole_tiles(&self, id: TensorId) -> bool {
+        let t = &self.tensors[id.index()];
+        let ends = |row: usize| row.is_multiple_of(TILE_ROWS) || row == self.stored_rows(t);
+        t.first_row.is_multiple_of(TILE_ROWS) && ends(t.first_row + t.rows)
+    }
+
+    /// The tiles of `id`, matrix after matrix, where the file has its tensor packed and these are
+    /// [whole](Self::is_whole_tiles).
+    pub fn tiles(&self, id: TensorId) -> Option<FileBytes> {
+        let t = &self.tensors[id.index()];
+        let packed = self.checkpoint.tiles(&t.name)?;
+        let tile = tile_bytes(self.get(id).ty, t.cols).ok()?;
+        let start = t.first_row / TILE_ROWS * tile;
+        let len = t.experts * t.rows.div_ceil(TILE_ROWS) * tile;
+        self.is_whole_tiles(id)
+            .then(|| packed.slice(start..start + len))
+    }
+
+    /// Rows of a matrix of the tensor in the file.
+    fn stored_rows(&self, tensor: &Tensor) -> usize {
+        let view = self.checkpoint.tensor(&tensor.name);
+        let rows = view.and_then(|view| view.shape.get(1).copied());
+        rows.map_or(1, |rows| rows as usize)
     }
 
     /// Lets go of the memory behind `id`, pages of the file or bytes made of them, for who has

@@ -10,6 +10,7 @@ use zse_model::executor::{ExecError, LoadError};
 use zse_text::TextError;
 
 use crate::Perplexity;
+use crate::convert::ConvertError;
 use crate::quantize::QuantizeError;
 
 /// Why something could not be done. Messages are for people: they name the file, the tensor or the
@@ -168,6 +169,9 @@ pub enum Error {
     /// Quantization failed.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// A model was not converted.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
 }
 
 impl Error {

@@ -20,7 +20,8 @@
 //! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
 //! [`Generate`] asks for the form of a text, a priority, and whose keys and values it may find;
 //! [`Engine::metrics`] counts. [`LoadOptions::memory`] says beforehand what memory a model needs,
-//! [`mod@plan`] what fits into an amount of it, [`mod@bench`] measures speed, [`quantize`] writes a model's weights in other types.
+//! [`mod@plan`] what fits into an amount of it, [`mod@bench`] measures speed, [`quantize`] writes a
+//! model's weights in other types, [`convert`] whole models in other formats.
 //!
 //! Feature `builtin` (on by default) makes a small chat model part of the program; feature `cuda` lets
 //! models run on NVIDIA GPUs ([`Device::Cuda`]).
@@ -28,6 +29,7 @@
 
 pub mod bench;
 mod chat;
+pub mod convert;
 mod device;
 mod engine;
 mod error;

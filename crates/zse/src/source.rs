@@ -17,7 +17,7 @@ const BUILTIN: &str = "builtin";
 static BUILTIN_FILE: &[u8] = include_bytes!("../../../models/builtin/zse-builtin.gguf");
 
 /// Where a model comes from. Parses from what is given on a command line: `builtin`, or the path
-/// of a GGUF file or a model's directory.
+/// of a GGUF or `.zse` file or a model's directory.
 ///
 /// ```
 /// use zse::ModelSource;
@@ -32,8 +32,8 @@ static BUILTIN_FILE: &[u8] = include_bytes!("../../../models/builtin/zse-builtin
 pub enum ModelSource {
     /// The model that is part of this crate (feature `builtin`).
     Builtin,
-    /// A GGUF file, of a split model any of its files; or a directory as Hugging Face lays models
-    /// out, with `config.json` and safetensors files.
+    /// A GGUF or `.zse` file, of a split model any of its files; or a directory as Hugging Face lays
+    /// models out, with `config.json` and safetensors files.
     Path(PathBuf),
     /// One that is open already.
     Checkpoint(Arc<Checkpoint>),
@@ -67,7 +67,6 @@ fn refuse_other_formats(path: &Path) -> Result<(), Error> {
         .unwrap_or_default();
     let what = match extension {
         _ if path.is_dir() => return Ok(()),
-        "zse" => "a .zse file",
         "bin" | "pt" | "pth" => "a PyTorch file",
         _ => return Ok(()),
     };
@@ -87,7 +86,7 @@ impl FromStr for ModelSource {
         let path = Path::new(name);
         // What looks like a path is one, so that a missing file is reported as missing.
         let extension = path.extension().and_then(|e| e.to_str());
-        let is_path = path.exists() || matches!(extension, Some("gguf" | "safetensors"));
+        let is_path = path.exists() || matches!(extension, Some("gguf" | "safetensors" | "zse"));
         match is_path {
             true => Ok(Self::Path(path.to_owned())),
             false => Err(Error::UnknownModel {

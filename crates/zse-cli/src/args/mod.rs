@@ -1,5 +1,6 @@
 //! What can be given on the command line.
 
+mod convert;
 mod load;
 mod sampling;
 mod serve;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use zse::plan::Mode;
 use zse::quantize::Mixture;
 
+pub(crate) use convert::ConvertArgs;
 pub(crate) use load::{Global, ModelArg};
 pub(crate) use serve::ServeArgs;
 
@@ -56,6 +58,8 @@ pub(crate) enum Command {
     Tokenize(TokenizeArgs),
     /// Measure how well a model predicts a text
     Perplexity(PerplexityArgs),
+    /// Write a model as a .zse or GGUF file
+    Convert(ConvertArgs),
     /// Write a GGUF file with weights of other types
     Quantize(QuantizeArgs),
     /// Show this machine and which models fit it
@@ -215,6 +219,9 @@ pub(crate) struct InfoArgs {
     /// Print the program: every operation with its inputs, weights and result
     #[arg(long)]
     pub(crate) graph: bool,
+    /// Compare the contents of a .zse file with its checksums
+    #[arg(long, conflicts_with_all = ["graph", "metadata", "json"])]
+    pub(crate) verify: bool,
     /// Print the file's metadata
     #[arg(long)]
     pub(crate) metadata: bool,

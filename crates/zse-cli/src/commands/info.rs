@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use anyhow::bail;
 use serde_json::{Value as Json, json};
 use zse::format::{Array, Checkpoint, Value};
 use zse::{CHATML, ChatTemplate, MemoryReport, Model, Tokenizer};
@@ -11,7 +12,7 @@ use zse::{CHATML, ChatTemplate, MemoryReport, Model, Tokenizer};
 use super::plan;
 use crate::args::{Global, InfoArgs};
 use crate::machine;
-use crate::term::{Table, bytes, count};
+use crate::term::{Table, bytes, count, progress};
 
 /// What the program itself takes in a run and not yet here: the code of the kernels, stacks, the
 /// text. The same for every model; measured on x86-64 Linux, where `tests/cli/memory.rs` holds it.
@@ -21,6 +22,9 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
     let source = args.model.source()?;
     let options = global.options(&source)?;
     let checkpoint = source.open()?;
+    if args.verify {
+        return verify(&checkpoint);
+    }
     if args.metadata {
         return metadata(&checkpoint, args.json);
     }
@@ -60,6 +64,22 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
             planned.write(&mut out)?;
         }
     }
+    Ok(())
+}
+
+/// Reads all of the file, and compares it with its checksums.
+fn verify(checkpoint: &Checkpoint) -> anyhow::Result<()> {
+    let bar = progress(
+        checkpoint.file_bytes(),
+        "{bar:30} {percent:>3}% {bytes}/{total_bytes} {bytes_per_sec} {eta:>4}",
+    );
+    let verified = checkpoint.verify(|bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    let file = checkpoint.metadata().file();
+    if !verified? {
+        bail!("{file} has no checksums: only .zse files have them");
+    }
+    writeln!(io::stdout(), "{file}: all checksums are right")?;
     Ok(())
 }
 

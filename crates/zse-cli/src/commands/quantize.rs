@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use zse::ModelSource;
-use zse::quantize::{Importance, QuantizeOptions, quantize};
+use zse::quantize::{Importance, QuantizeOptions, QuantizeProgress, QuantizeReport, quantize};
 
 use crate::args::{Global, QuantizeArgs};
 use crate::term::{bytes, progress};
@@ -15,7 +16,7 @@ use crate::{Usage, interrupt, log};
 pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
     let start = Instant::now();
     let model: ModelSource = args.source.parse()?;
-    refuse_own_source(&model, args)?;
+    refuse_own_source(&model, &args.output)?;
     let source = model.open()?;
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let options = QuantizeOptions {
@@ -26,11 +27,30 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
         ..QuantizeOptions::new(args.quant)
     };
     interrupt::catch()?;
+    let report = watched(|progress| quantize(&source, &args.output, &options, progress))?;
+    warn_of_fallbacks(&report);
+    writeln!(
+        io::stdout(),
+        "{}: {} -> {} ({:.2} bits per weight; tensors: {}) in {:.1} s",
+        args.output.display(),
+        bytes(report.bytes_before),
+        bytes(report.bytes_after),
+        report.bits_per_weight(),
+        types(&report),
+        start.elapsed().as_secs_f64(),
+    )?;
+    Ok(())
+}
+
+/// Runs `work` under a progress bar; Ctrl-C ends it.
+pub(super) fn watched<T>(
+    work: impl FnOnce(&mut dyn FnMut(QuantizeProgress<'_>) -> ControlFlow<()>) -> T,
+) -> T {
     let bar = progress(
         0,
-        "{bar:30} {percent:>3}% {bytes}/{total_bytes} {eta:>4} {msg}",
+        "{bar:30} {percent:>3}% {bytes}/{total_bytes} {bytes_per_sec} {eta:>4} {msg}",
     );
-    let report = quantize(&source, &args.output, &options, |p| {
+    let done = work(&mut |p| {
         bar.set_length(p.total);
         bar.set_position(p.done);
         bar.set_message(format!("{} {} -> {}", p.tensor, p.from, p.to));
@@ -40,7 +60,11 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
         }
     });
     bar.finish_and_clear();
-    let report = report?;
+    done
+}
+
+/// Says which tensors did not get the type that was asked for.
+pub(super) fn warn_of_fallbacks(report: &QuantizeReport) {
     if let [(first, ty), rest @ ..] = &report.fallbacks[..] {
         log::warn(format_args!(
             "{} tensors got another type because blocks of the one wanted do not divide their \
@@ -48,30 +72,20 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
             rest.len() + 1,
         ));
     }
-    let types: Vec<String> = report
-        .types
-        .iter()
-        .map(|(ty, n)| format!("{n} {ty}"))
-        .collect();
-    writeln!(
-        io::stdout(),
-        "{}: {} -> {} ({:.2} bits per weight; tensors: {}) in {:.1} s",
-        args.output.display(),
-        bytes(report.bytes_before),
-        bytes(report.bytes_after),
-        report.bits_per_weight(),
-        types.join(", "),
-        start.elapsed().as_secs_f64(),
-    )?;
-    Ok(())
+}
+
+/// How many tensors of each type there are, for people.
+pub(super) fn types(report: &QuantizeReport) -> String {
+    let types = report.types.iter().map(|(ty, n)| format!("{n} {ty}"));
+    types.collect::<Vec<_>>().join(", ")
 }
 
 /// The source is read while the result is written: they cannot be one file.
-fn refuse_own_source(model: &ModelSource, args: &QuantizeArgs) -> Result<(), Usage> {
+pub(super) fn refuse_own_source(model: &ModelSource, output: &Path) -> Result<(), Usage> {
     let ModelSource::Path(path) = model else {
         return Ok(());
     };
-    match (path.canonicalize(), args.output.canonicalize()) {
+    match (path.canonicalize(), output.canonicalize()) {
         (Ok(from), Ok(to)) if from == to => Err(Usage(format!(
             "{} is both source and result; give another -o",
             path.display()

@@ -141,7 +141,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let is_file = path.extension().is_some_and(|e| e == "gguf") && path.is_file();
+        let is_file = path.extension().is_some_and(|e| e == "gguf" || e == "zse") && path.is_file();
         let is_model = is_file || path.join("config.json").is_file();
         let name = served_name(&ModelSource::Path(path.clone()));
         match part(&name) {

@@ -3,6 +3,7 @@
 
 mod chat;
 mod common;
+mod convert;
 mod measure;
 mod memory;
 mod model;

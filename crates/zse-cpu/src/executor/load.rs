@@ -1,5 +1,6 @@
 //! Brings a program's weights into the forms that its operations read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use zse_model::executor::{Budget, LoadError};
@@ -39,11 +40,13 @@ pub(super) struct Form {
 pub(super) enum Place {
     /// In memory, packed.
     Packed,
+    /// In the file, packed.
+    Tiles,
     /// In the file, as it is there.
     File,
 }
 
-/// The forms of all tensors of `model`: matrices packed (tables that are matrices too are looked up
+/// The forms of all tensors of `model`: what the file has packed is left there; other matrices packed (tables that are matrices too are looked up
 /// there), tables left in the file, vectors decoded.
 ///
 /// Matrices are left in the file, and packed anew as they are used, where `available` bytes do not
@@ -65,6 +68,11 @@ pub(super) fn forms(
     let is_made = |i: usize| model.weights.get(TensorId(i as u32)).data.is_made();
     let form = |(i, uses): (usize, &Uses)| Form {
         matrix: match uses {
+            Uses { product: true, .. } | Uses { table: true, .. }
+                if model.weights.tiles(TensorId(i as u32)).is_some() =>
+            {
+                Some(Place::Tiles)
+            }
             Uses { product: true, .. } if pack || is_made(i) => Some(Place::Packed),
             Uses { product: true, .. } | Uses { table: true, .. } => Some(Place::File),
             _ => None,
@@ -84,6 +92,10 @@ impl Weights {
         let ids = || (0..forms.len() as u32).map(TensorId).zip(forms);
         let matrices = ids().map(|(id, form)| match form.matrix {
             Some(Place::Packed) => Matrix::pack(model, id, step).map(Some),
+            Some(Place::Tiles) => {
+                let tiles = model.weights.tiles(id).expect("the form says so");
+                Matrix::mapped(model, id, tiles).map(Some)
+            }
             Some(Place::File) => Matrix::in_place(model, id).map(Some),
             None => Ok(None),
         });
@@ -135,6 +147,22 @@ impl Weights {
     }
 }
 
+/// The names of the tensors that an executor packs for itself where the file has not done it.
+pub fn tiled_tensors(model: &Model) -> HashSet<String> {
+    let (program, uses) = (&model.program, uses(&model.program));
+    let ids = || (0..program.tensors.len() as u32).map(TensorId);
+    let name = |id: TensorId| program.tensor(id).name.clone();
+    let mut tiled: HashSet<String> = ids()
+        .filter(|id| uses[id.index()].product)
+        .map(name)
+        .collect();
+    // A tensor that is cut within a tile would have to be unpacked again.
+    for id in ids().filter(|&id| !model.weights.is_whole_tiles(id)) {
+        tiled.remove(&program.tensor(id).name);
+    }
+    tiled
+}
+
 fn uses(program: &Program) -> Vec<Uses> {
     let mut uses = vec![Uses::default(); program.tensors.len()];
     for node in &program.nodes {
@@ -164,9 +192,10 @@ fn uses(program: &Program) -> Vec<Uses> {
 /// Whether packed matrices and caches fit into `available` bytes. The file's own pages do not
 /// count: they are let go of as they are packed.
 fn fits(model: &Model, budget: &Budget, uses: &[Uses], available: u64) -> Result<bool, LoadError> {
-    let products = (0..uses.len())
-        .filter(|&i| uses[i].product)
-        .map(|i| model.weights.get(TensorId(i as u32)));
+    let products = (0..uses.len() as u32)
+        .map(TensorId)
+        .filter(|id| uses[id.index()].product && model.weights.tiles(*id).is_none())
+        .map(|id| model.weights.get(id));
     let mut needed = budget.kv_bytes(&model.program).unwrap_or(u64::MAX);
     for view in products {
         needed = needed.saturating_add(packed_len(&view)? as u64);

@@ -23,6 +23,7 @@ use crate::ops::rope::Rotations;
 use crate::par::for_parts;
 use crate::pool::{Pool, available_threads};
 use load::Weights;
+pub use load::tiled_tensors;
 pub(crate) use plan::plan;
 use run::Run;
 

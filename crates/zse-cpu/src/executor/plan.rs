@@ -37,6 +37,7 @@ fn weights(model: &Model, forms: &[Form]) -> Result<(u64, u64), LoadError> {
         let view = model.weights.get(TensorId(i as u32));
         match form.matrix {
             Some(Place::Packed) => held += packed_len(&view)? as u64,
+            Some(Place::Tiles) => in_place += packed_len(&view)? as u64,
             Some(Place::File) => in_place += view.data.len() as u64,
             None => {}
         }

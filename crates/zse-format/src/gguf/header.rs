@@ -18,10 +18,10 @@ use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC};
 use crate::checkpoint::Tensor;
 use crate::metadata::{Entry, Metadata};
 use crate::source::Source;
-use crate::{FormatError, Problem, Value, ValueType};
+use crate::{FormatError, Layout, Problem, Value, ValueType};
 
 /// An entry's key length, one byte of key, type and one byte of value.
-const LEAST_ENTRY_BYTES: usize = 8 + 1 + 4 + 1;
+pub(crate) const LEAST_ENTRY_BYTES: usize = 8 + 1 + 4 + 1;
 /// A tensor's name length, one byte of name, number of dimensions, type and offset.
 const LEAST_TENSOR_BYTES: usize = 8 + 1 + 4 + 4 + 8;
 
@@ -51,6 +51,7 @@ pub(crate) enum Whole<'a> {
     Metadata(&'a str),
     TensorNumber(u64),
     Tensor(&'a str),
+    Group(&'a str),
 }
 
 impl fmt::Display for Whole<'_> {
@@ -61,6 +62,7 @@ impl fmt::Display for Whole<'_> {
             Self::Metadata(key) => write!(f, "metadata {key:?}"),
             Self::TensorNumber(i) => write!(f, "tensor {i}"),
             Self::Tensor(name) => write!(f, "tensor {name:?}"),
+            Self::Group(name) => write!(f, "group {name:?}"),
         }
     }
 }
@@ -74,10 +76,7 @@ impl Gguf {
         let (n_tensors, n_entries) =
             preamble(&mut cursor).map_err(|fault| fault.of(file, Whole::Header))?;
 
-        let mut entries = Vec::with_capacity(n_entries);
-        for i in 0..n_entries as u64 {
-            entries.push(entry(&mut cursor, file, i)?);
-        }
+        let entries = entries(&mut cursor, file, n_entries)?;
         let metadata = Metadata::new(Arc::clone(&source), entries)?;
         let alignment = alignment(&metadata)?;
 
@@ -107,7 +106,10 @@ fn preamble(cursor: &mut Cursor<'_>) -> Result<(usize, usize), Fault> {
         v if (1..=3).contains(&v.swap_bytes()) => {
             return Err(Fault::new("version", at, Problem::BigEndian));
         }
-        found => return Err(Fault::new("version", at, Problem::Version { found })),
+        found => {
+            let read = "versions 2 and 3 are";
+            return Err(Fault::new("version", at, Problem::Version { found, read }));
+        }
     }
     let tensors_at = cursor.offset();
     let n_tensors = cursor.count("tensor count", LEAST_TENSOR_BYTES)?;
@@ -123,6 +125,20 @@ fn preamble(cursor: &mut Cursor<'_>) -> Result<(usize, usize), Fault> {
     let n_entries = bounded("metadata count", entries_at, n_entries, MAX_METADATA)?;
     let n_tensors = bounded("tensor count", tensors_at, n_tensors, most_tensors)?;
     Ok((n_tensors, n_entries))
+}
+
+/// Reads and checks `n_entries` metadata entries, at most [`MAX_METADATA`], which have room in the
+/// file.
+pub(crate) fn entries(
+    cursor: &mut Cursor<'_>,
+    file: &str,
+    n_entries: usize,
+) -> Result<Vec<Entry>, FormatError> {
+    let mut entries = Vec::with_capacity(n_entries);
+    for i in 0..n_entries as u64 {
+        entries.push(entry(cursor, file, i)?);
+    }
+    Ok(entries)
 }
 
 fn entry(cursor: &mut Cursor<'_>, file: &str, i: u64) -> Result<Entry, FormatError> {
@@ -196,7 +212,9 @@ fn described(cursor: &mut Cursor<'_>, at: u64, name: &str) -> Result<Tensor, Fau
     let found = cursor.u32("type")?;
     let ty = GgmlType::from_id(found)
         .ok_or_else(|| Fault::new("type", ty_at, Problem::UnknownTensorType { found }))?;
-    let size = data_size(ty, dims).map_err(|problem| Fault::new("shape", dims_at, problem))?;
+    let size = Layout::Rows
+        .tensor_bytes(ty, &dims)
+        .map_err(|problem| Fault::new("shape", dims_at, problem))?;
     let start = cursor.u64("offset")?;
     Ok(Tensor {
         name: name.into(),
@@ -208,31 +226,8 @@ fn described(cursor: &mut Cursor<'_>, at: u64, name: &str) -> Result<Tensor, Fau
         start,
         at,
         made: None,
+        tiles: 0,
     })
-}
-
-/// Bytes of a tensor's data.
-pub(crate) fn data_size(ty: GgmlType, dims: [u64; MAX_DIMS as usize]) -> Result<usize, Problem> {
-    let [cols, rows @ ..] = dims;
-    let block_len = ty.block_len() as u64;
-    if !cols.is_multiple_of(block_len) {
-        return Err(Problem::PartialBlock {
-            cols,
-            ty: ty.name(),
-            block_len,
-        });
-    }
-    let row_bytes = usize::try_from(cols)
-        .ok()
-        .and_then(|cols| ty.row_bytes(cols));
-    row_bytes
-        .and_then(|row| {
-            rows.iter().try_fold(row, |size, &dim| {
-                size.checked_mul(usize::try_from(dim).ok()?)
-            })
-        })
-        .filter(|&size| size <= isize::MAX as usize)
-        .ok_or(Problem::Overflow)
 }
 
 /// Turns offsets from the start of the tensor data, which begins at the first aligned byte from

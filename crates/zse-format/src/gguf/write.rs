@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use zse_quant::GgmlType;
 
 use super::cursor::Cursor;
-use super::header::data_size;
 use super::limits::{MAX_DIMS, MAX_KEY_BYTES, MAX_METADATA, MAX_NAME_BYTES, MAX_TENSORS};
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC};
-use crate::{EncodedValue, FormatError, Metadata};
+use crate::{EncodedValue, FilePlan, FormatError, Layout, Metadata};
 
 /// What comes before the tensor data of a GGUF file: metadata and the tensors to follow.
 ///
@@ -162,7 +161,8 @@ impl GgufWriter {
             )));
         }
         dims[..shape.len()].copy_from_slice(shape);
-        let size = data_size(ty, dims)
+        let size = Layout::Rows
+            .tensor_bytes(ty, &dims)
             .map_err(|problem| refused(format!("shape {shape:?}: a dimension {problem}")))?;
         self.names.insert(name.to_owned());
         self.tensors.push(Declared {
@@ -225,25 +225,51 @@ impl GgufWriter {
         Ok(GgufFile { body, renames })
     }
 
-    fn header(&self) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        let put_u32 = |bytes: &mut Vec<u8>, v: u32| bytes.extend_from_slice(&v.to_le_bytes());
-        let put_u64 = |bytes: &mut Vec<u8>, v: u64| bytes.extend_from_slice(&v.to_le_bytes());
-        let put_name = |bytes: &mut Vec<u8>, name: &str| {
-            put_u64(bytes, name.len() as u64);
-            bytes.extend_from_slice(name.as_bytes());
-        };
+    /// The file, for who writes tensors by their places. Written so, or by
+    /// [`begin`](Self::begin), it is the same.
+    pub fn plan(&self) -> FilePlan {
+        let header = self.header();
+        let mut bytes = header.len() as u64;
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        for tensor in &self.tensors {
+            tensors.push(bytes..bytes + tensor.size);
+            bytes += tensor.size.next_multiple_of(self.alignment.into());
+        }
+        FilePlan {
+            header,
+            tensors,
+            bytes,
+        }
+    }
+
+    /// Name, type and shape of the tensors.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = (&str, GgmlType, &[u64])> {
+        let tensors = self.tensors.iter();
+        tensors.map(|t| (t.name.as_str(), t.ty, t.shape.as_slice()))
+    }
+
+    /// The metadata entries' number and bytes.
+    pub(crate) fn encoded_metadata(&self) -> (u32, Vec<u8>) {
+        let mut bytes = Vec::new();
         let own_alignment = self
             .own_alignment()
             .map(|alignment| (ALIGNMENT_KEY.to_owned(), EncodedValue::from(alignment)));
-        put_u32(&mut bytes, 3);
-        put_u64(&mut bytes, self.tensors.len() as u64);
-        put_u64(&mut bytes, self.entries());
         for (key, value) in self.metadata.iter().chain(&own_alignment) {
             put_name(&mut bytes, key);
             put_u32(&mut bytes, value.value_type().id());
             bytes.extend_from_slice(value.bytes());
         }
+        // At most MAX_METADATA.
+        (self.entries() as u32, bytes)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        put_u32(&mut bytes, 3);
+        put_u64(&mut bytes, self.tensors.len() as u64);
+        let (entries, metadata) = self.encoded_metadata();
+        put_u64(&mut bytes, entries.into());
+        bytes.extend_from_slice(&metadata);
         let mut offset = 0u64;
         for tensor in &self.tensors {
             put_name(&mut bytes, &tensor.name);
@@ -261,6 +287,19 @@ impl GgufWriter {
         }
         bytes
     }
+}
+
+fn put_u32(bytes: &mut Vec<u8>, v: u32) {
+    bytes.extend_from_slice(&v.to_le_bytes());
+}
+
+fn put_u64(bytes: &mut Vec<u8>, v: u64) {
+    bytes.extend_from_slice(&v.to_le_bytes());
+}
+
+fn put_name(bytes: &mut Vec<u8>, name: &str) {
+    put_u64(bytes, name.len() as u64);
+    bytes.extend_from_slice(name.as_bytes());
 }
 
 fn io_error(file: &str, action: &'static str, source: io::Error) -> FormatError {

@@ -7,9 +7,9 @@ use super::stored::Stored;
 use super::weights::{Matrix, Recipe};
 use super::{Config, Quantization, common};
 use crate::FormatError;
+use crate::Layout;
 use crate::checkpoint::Tensor;
 use crate::data::Made;
-use crate::gguf::header::data_size;
 
 /// Matrices that GGUF has in F32, as its vectors.
 const PRECISE: [&str; 3] = ["ffn_gate_inp", "position_embd", "token_types"];
@@ -202,7 +202,9 @@ fn tensor(name: &str, recipe: Recipe) -> Result<Tensor, String> {
         _ => 3,
     };
     let ty = recipe.to;
-    let size = data_size(ty, dims).map_err(|problem| format!("a dimension {problem}"))?;
+    let size = Layout::Rows
+        .tensor_bytes(ty, &dims)
+        .map_err(|problem| format!("a dimension {problem}"))?;
     let (source, start, made) = match recipe.in_place() {
         Some(raw) => (raw.number, raw.start as u64, None),
         None => (0, 0, Some(Box::new(Made::new(recipe)))),
@@ -217,5 +219,6 @@ fn tensor(name: &str, recipe: Recipe) -> Result<Tensor, String> {
         start,
         at: 0,
         made,
+        tiles: 0,
     })
 }

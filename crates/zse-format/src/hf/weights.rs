@@ -7,6 +7,7 @@ use zse_quant::GgmlType;
 use super::fp8::Fp8;
 use super::quant::Quantized;
 use super::rules::Change;
+use crate::data::Make;
 use crate::safetensors::{Dtype, SafetensorsView};
 use crate::source::Source;
 
@@ -152,19 +153,6 @@ impl Recipe {
         ty.row_bytes(self.cols).expect("rows are whole blocks")
     }
 
-    /// The bytes.
-    pub(crate) fn make(&self) -> Vec<u8> {
-        let part_bytes = self.part_bytes(self.to);
-        let mut out = vec![0; self.parts.len() * part_bytes];
-        for (part, out) in self.parts.iter().zip(out.chunks_exact_mut(part_bytes)) {
-            match self.is_unchanged() {
-                true => part.write(out),
-                false => self.write_changed(part, out),
-            }
-        }
-        out
-    }
-
     fn write_changed(&self, part: &Matrix, out: &mut [u8]) {
         let mut bytes = vec![0; self.part_bytes(self.from)];
         part.write(&mut bytes);
@@ -188,9 +176,22 @@ impl Recipe {
             }
         }
     }
+}
 
-    /// Lets go of the pages that it was made of.
-    pub(crate) fn release(&self) {
+impl Make for Recipe {
+    fn make(&self) -> Vec<u8> {
+        let part_bytes = self.part_bytes(self.to);
+        let mut out = vec![0; self.parts.len() * part_bytes];
+        for (part, out) in self.parts.iter().zip(out.chunks_exact_mut(part_bytes)) {
+            match self.is_unchanged() {
+                true => part.write(out),
+                false => self.write_changed(part, out),
+            }
+        }
+        out
+    }
+
+    fn release(&self) {
         let sources = self.parts.iter().flat_map(Matrix::sources);
         sources.for_each(Raw::release);
     }

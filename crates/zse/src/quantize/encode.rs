@@ -1,9 +1,12 @@
-//! Encoding one tensor's rows on several threads, a slab at a time.
+//! Bringing one tensor's rows into another type or layout on several threads, a slab at a time.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::thread;
 
-use zse_format::TensorView;
+use zse_format::{Layout, TensorView};
+use zse_quant::pack::{pack_rows, unpack_rows};
 use zse_quant::{GgmlType, QuantError};
 
 use super::QuantizeError;
@@ -13,72 +16,115 @@ const CHUNK: usize = 1 << 16;
 /// Chunks of a slab for each thread: enough that threads end together, few enough to stay small.
 const CHUNKS_PER_THREAD: usize = 8;
 
-/// Encodes `tensor` as `to`, giving `sink` the encoded rows in order, with the number of source
-/// bytes that went into them.
+/// How a tensor is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) ty: GgmlType,
+    pub(crate) layout: Layout,
+}
+
+/// Brings `tensor` into the form `to`, giving `sink` the bytes in order, with the bytes of the
+/// source that went into them.
 ///
 /// `importance` is `[experts, cols]`.
-pub(super) fn tensor(
+pub(crate) fn tensor<E: From<QuantizeError>>(
     tensor: &TensorView<'_>,
-    to: GgmlType,
+    to: Form,
     importance: Option<&[f32]>,
     threads: usize,
-    mut sink: impl FnMut(&[u8], usize) -> Result<(), QuantizeError>,
-) -> Result<(), QuantizeError> {
+    mut sink: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let failed = |source| QuantizeError::Encode {
         tensor: tensor.name.to_owned(),
         source,
     };
-    let cols = tensor.shape[0] as usize;
-    let (Some(from_row), Some(to_row)) = (tensor.ty.row_bytes(cols), to.row_bytes(cols)) else {
-        return Err(failed(QuantError::Cols { ty: to, cols }));
+    let bytes = tensor.stored();
+    let from = Form {
+        ty: tensor.ty,
+        layout: tensor.layout(),
     };
-    // One matrix at a time: each expert has an importance of its own.
+    let cols = tensor.shape[0] as usize;
     let rows = tensor.shape.get(1).map_or(1, |&rows| rows as usize);
-    let bytes = tensor.data.bytes();
-    let matrices = bytes.chunks_exact(rows * from_row).enumerate();
-    let chunk_rows = CHUNK.div_ceil(cols);
+    let sizes = |form: Form| {
+        let size = form.layout.matrix_bytes(form.ty, rows, cols);
+        size.ok_or_else(|| failed(QuantError::Cols { ty: form.ty, cols }))
+    };
+    let matrix_bytes = sizes(from)?;
+    sizes(to)?;
+    let conversion = Conversion { from, to, cols };
+    // Parts can be cut where both layouts can.
+    let step = from.layout.step().max(to.layout.step());
+    let chunk_rows = CHUNK.div_ceil(cols).next_multiple_of(step);
     let slab_rows = chunk_rows
         .saturating_mul(CHUNKS_PER_THREAD * threads)
         .min(rows);
-    let mut out = vec![0; to_row * slab_rows];
-    for (i, matrix) in matrices {
+    let mut out = vec![0; conversion.range(to, 0..slab_rows).len()];
+    // One matrix at a time: each expert has an importance of its own.
+    for (i, matrix) in bytes.chunks_exact(matrix_bytes).enumerate() {
         let weights = importance.map(|w| &w[i * cols..][..cols]);
-        for slab in matrix.chunks(slab_rows * from_row) {
-            let out = &mut out[..slab.len() / from_row * to_row];
+        for first in (0..rows).step_by(slab_rows) {
+            let n = slab_rows.min(rows - first);
+            let slab = &matrix[conversion.range(from, first..first + n)];
+            let out = &mut out[..conversion.range(to, 0..n).len()];
             let parts = slab
-                .chunks(chunk_rows * from_row)
-                .zip(out.chunks_mut(chunk_rows * to_row));
-            let conversion = Conversion {
-                from: tensor.ty,
-                to,
-                cols,
-                importance: weights,
-            };
-            spread(parts, threads, thread::Builder::new, |(src, dst)| {
-                conversion.apply(src, dst)
+                .chunks(conversion.range(from, 0..chunk_rows).len())
+                .zip(out.chunks_mut(conversion.range(to, 0..chunk_rows).len()))
+                .zip((0..n).step_by(chunk_rows));
+            spread(parts, threads, thread::Builder::new, |((src, dst), at)| {
+                conversion.apply(chunk_rows.min(n - at), src, weights, dst)
             })
             .map_err(failed)?;
-            sink(out, slab.len())?;
+            sink(out, slab)?;
         }
     }
     Ok(())
 }
 
-/// From one type to another, for rows of `cols`.
-struct Conversion<'a> {
-    from: GgmlType,
-    to: GgmlType,
+/// From one form to another, for rows of `cols`.
+struct Conversion {
+    from: Form,
+    to: Form,
     cols: usize,
-    /// `[cols]`.
-    importance: Option<&'a [f32]>,
 }
 
-impl Conversion<'_> {
-    fn apply(&self, src: &[u8], dst: &mut [u8]) -> Result<(), QuantError> {
-        let row = self.from.row_bytes(self.cols).unwrap_or(1);
-        let mut plain = vec![0.0; src.len() / row * self.cols];
-        zse_quant::decode(self.from, src, &mut plain)?;
-        zse_quant::encode(self.to, &plain, self.cols, self.importance, dst)
+impl Conversion {
+    /// Where rows are in a matrix of this form; `rows` begin at a multiple of the layout's step.
+    fn range(&self, form: Form, rows: Range<usize>) -> Range<usize> {
+        let bytes = |rows| {
+            let bytes = form.layout.matrix_bytes(form.ty, rows, self.cols);
+            bytes.expect("a matrix of at least as many rows has a size")
+        };
+        bytes(rows.start)..bytes(rows.end)
+    }
+
+    /// Converts `rows` rows; `importance` is `[cols]`.
+    fn apply(
+        &self,
+        rows: usize,
+        src: &[u8],
+        importance: Option<&[f32]>,
+        dst: &mut [u8],
+    ) -> Result<(), QuantError> {
+        let Self { from, to, cols } = *self;
+        let plain_bytes = |ty: GgmlType| ty.row_bytes(cols).unwrap_or(0) * rows;
+        let mut plain = Cow::from(src);
+        if from.layout == Layout::Tiles16 {
+            let mut unpacked = vec![0; plain_bytes(from.ty)];
+            unpack_rows(from.ty, rows, cols, src, &mut unpacked)?;
+            plain = unpacked.into();
+        }
+        if from.ty != to.ty {
+            let mut numbers = vec![0.0; rows * cols];
+            zse_quant::decode(from.ty, &plain, &mut numbers)?;
+            let mut encoded = vec![0; plain_bytes(to.ty)];
+            zse_quant::encode(to.ty, &numbers, cols, importance, &mut encoded)?;
+            plain = encoded.into();
+        }
+        match to.layout {
+            Layout::Rows => dst.copy_from_slice(&plain),
+            Layout::Tiles16 => pack_rows(to.ty, rows, cols, &plain, dst)?,
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use zse_format::{Checkpoint, TensorView};
+use zse_format::{Checkpoint, Checksummer, TensorView};
 use zse_quant::GgmlType;
 
 use super::QuantizeError;
@@ -64,8 +64,19 @@ impl Importance {
         self.columns.is_empty()
     }
 
+    /// Feeds all of it to `all`, in an order that does not change.
+    pub(crate) fn digest(&self, all: &mut Checksummer) {
+        let mut tensors: Vec<_> = self.columns.iter().collect();
+        tensors.sort_unstable_by_key(|(name, _)| *name);
+        for (name, columns) in tensors {
+            all.write(name.as_bytes());
+            all.write(&(columns.len() as u64).to_le_bytes());
+            columns.iter().for_each(|v| all.write(&v.to_le_bytes()));
+        }
+    }
+
     /// The weights of `tensor`'s columns, `[experts, cols]`, where they are known.
-    pub(super) fn of(&self, tensor: &TensorView<'_>) -> Result<Option<&[f32]>, QuantizeError> {
+    pub(crate) fn of(&self, tensor: &TensorView<'_>) -> Result<Option<&[f32]>, QuantizeError> {
         let Some(found) = self.columns.get(tensor.name) else {
             return Ok(None);
         };

@@ -3,10 +3,10 @@
 //! Tensors are read from the source in place, encoded row by row on several threads, and written
 //! as they come, so that memory stays small whatever the size of the model.
 
-mod encode;
+pub(crate) mod encode;
 mod importance;
 mod mixture;
-mod rules;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -15,13 +15,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use zse_format::{Checkpoint, FormatError, GgufFile, GgufWriter, TensorView};
+use zse_format::{Checkpoint, FormatError, GgufFile, GgufWriter, Layout, TensorView};
 use zse_model::executor::Budget;
 use zse_quant::{GgmlType, QuantError};
 
+use encode::Form;
 pub use importance::Importance;
 pub use mixture::Mixture;
-use rules::Chooser;
+use rules::{Choice, Chooser};
 
 /// How to quantize; [`QuantizeOptions::new`] gives what most want.
 #[derive(Clone, Debug)]
@@ -68,7 +69,7 @@ pub struct QuantizeProgress<'a> {
 }
 
 /// What a quantization wrote.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantizeReport {
     /// Bytes of all tensors before.
     pub bytes_before: u64,
@@ -86,6 +87,17 @@ impl QuantizeReport {
     /// Bits that a weight takes in the result.
     pub fn bits_per_weight(&self) -> f64 {
         8.0 * self.bytes_after as f64 / self.parameters.max(1) as f64
+    }
+
+    /// Counts a tensor of the source, and the type that it gets.
+    pub(crate) fn count(&mut self, tensor: &TensorView<'_>, choice: Choice) {
+        let Choice { ty, is_fallback } = choice;
+        if is_fallback {
+            self.fallbacks.push((tensor.name.to_owned(), ty));
+        }
+        self.bytes_before += tensor.data.len() as u64;
+        self.parameters += tensor.elements();
+        *self.types.entry(ty.name()).or_default() += 1;
     }
 }
 
@@ -186,41 +198,24 @@ pub fn quantize(
     options: &QuantizeOptions,
     mut progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
 ) -> Result<QuantizeReport, QuantizeError> {
-    let threads = threads(options)?;
+    let threads = thread_count(options.threads)?;
     let chooser = Chooser::new(
         source,
         options.mixture,
         options.pure,
         options.importance.is_some(),
     );
-    let mut report = QuantizeReport {
-        bytes_before: 0,
-        bytes_after: 0,
-        parameters: 0,
-        types: BTreeMap::new(),
-        fallbacks: Vec::new(),
-    };
+    let mut report = QuantizeReport::default();
     let mut writer = GgufWriter::new();
     writer.set_all(source.metadata())?;
-    writer.set("general.quantization_version", 2u32)?;
-    writer.set("general.file_type", options.mixture.file_type)?;
+    set_types(Some(options.mixture), |key, value| writer.set(key, value))?;
     let mut jobs = Vec::new();
     for tensor in source.tensors() {
         let choice = chooser.choose(&tensor);
         let to = choice.ty;
-        if tensor.ty.is_quantized() && tensor.ty != to && !options.allow_requantize {
-            return Err(QuantizeError::Requantize {
-                tensor: tensor.name.to_owned(),
-                ty: tensor.ty,
-            });
-        }
-        if choice.is_fallback {
-            report.fallbacks.push((tensor.name.to_owned(), to));
-        }
+        check_requantize(&tensor, to, options.allow_requantize)?;
+        report.count(&tensor, choice);
         writer.declare(tensor.name, to, tensor.shape)?;
-        report.bytes_before += tensor.data.len() as u64;
-        report.parameters += tensor.elements();
-        *report.types.entry(to.name()).or_default() += 1;
         jobs.push(Job { tensor, to });
     }
     let mut file = writer.create(out)?;
@@ -260,9 +255,33 @@ pub(crate) fn types<'a>(
     })
 }
 
-/// The threads that `options` ask for.
-fn threads(options: &QuantizeOptions) -> Result<usize, QuantizeError> {
-    match options.threads {
+/// Sets the metadata that say of which types a model is; `None`: of those of its source.
+pub(crate) fn set_types(
+    mixture: Option<&Mixture>,
+    mut set: impl FnMut(&str, u32) -> Result<(), FormatError>,
+) -> Result<(), FormatError> {
+    set("general.quantization_version", 2)?;
+    mixture.map_or(Ok(()), |m| set("general.file_type", m.file_type))
+}
+
+/// Refuses another type for a tensor that is quantized already, unless that is allowed.
+pub(crate) fn check_requantize(
+    tensor: &TensorView<'_>,
+    to: GgmlType,
+    is_allowed: bool,
+) -> Result<(), QuantizeError> {
+    match tensor.ty.is_quantized() && tensor.ty != to && !is_allowed {
+        true => Err(QuantizeError::Requantize {
+            tensor: tensor.name.to_owned(),
+            ty: tensor.ty,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// The number of threads that is asked for, or as many as the process may use.
+pub(crate) fn thread_count(asked: Option<usize>) -> Result<usize, QuantizeError> {
+    match asked {
         Some(threads) if threads > Budget::MAX_THREADS => {
             Err(QuantizeError::TooManyThreads { threads })
         }
@@ -292,10 +311,14 @@ fn write_tensor(
         None => None,
     };
     let mut written = 0;
-    encode::tensor(tensor, *to, importance, threads, |bytes, consumed| {
+    let to = Form {
+        ty: *to,
+        layout: Layout::Rows,
+    };
+    encode::tensor(tensor, to, importance, threads, |bytes, slab| {
         written += bytes.len() as u64;
         file.write(tensor.name, bytes)?;
-        tell(consumed)
+        tell(slab.len())
     })?;
     Ok(written)
 }

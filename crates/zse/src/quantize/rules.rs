@@ -52,15 +52,35 @@ const KEPT: [&str; 8] = [
 
 /// The type that a tensor gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
-    pub(super) ty: GgmlType,
+pub(crate) struct Choice {
+    pub(crate) ty: GgmlType,
     /// Whether blocks of the type that the mixture wants do not divide the tensor's rows.
-    pub(super) is_fallback: bool,
+    pub(crate) is_fallback: bool,
+}
+
+impl Choice {
+    /// The tensor's own type.
+    pub(crate) fn unchanged(tensor: &TensorView<'_>) -> Self {
+        Self {
+            ty: tensor.ty,
+            is_fallback: false,
+        }
+    }
+
+    /// `ty`, or what comes nearest to it, for a tensor that is encoded at all.
+    pub(crate) fn of_type(tensor: &TensorView<'_>, ty: GgmlType) -> Self {
+        let wanted = if is_encoded(tensor) { ty } else { tensor.ty };
+        let ty = fallback(wanted, tensor.shape[0] as usize);
+        Self {
+            ty,
+            is_fallback: ty != wanted,
+        }
+    }
 }
 
 /// What the choice depends on besides the tensor itself.
 #[derive(Debug)]
-pub(super) struct Chooser<'a> {
+pub(crate) struct Chooser<'a> {
     mixture: &'a Mixture,
     /// Every tensor that is encoded gets the base type.
     is_pure: bool,
@@ -77,7 +97,7 @@ pub(super) struct Chooser<'a> {
 }
 
 impl<'a> Chooser<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         checkpoint: &Checkpoint,
         mixture: &'a Mixture,
         is_pure: bool,
@@ -116,18 +136,13 @@ impl<'a> Chooser<'a> {
     }
 
     /// The type of `tensor` in the result; its own if it is to be copied.
-    pub(super) fn choose(&self, tensor: &TensorView<'_>) -> Choice {
+    pub(crate) fn choose(&self, tensor: &TensorView<'_>) -> Choice {
         let base = self.mixture.base;
-        let wanted = match is_encoded(tensor) {
-            false => tensor.ty,
-            true if self.is_pure || !base.is_quantized() => base,
-            true => self.mixed(tensor),
+        let wanted = match self.is_pure || !base.is_quantized() {
+            true => base,
+            false => self.mixed(tensor),
         };
-        let ty = fallback(wanted, tensor.shape[0] as usize);
-        Choice {
-            ty,
-            is_fallback: ty != wanted,
-        }
+        Choice::of_type(tensor, wanted)
     }
 
     fn mixed(&self, tensor: &TensorView<'_>) -> GgmlType {

@@ -1,0 +1,48 @@
+//! `zse convert`: a model as a `.zse` or GGUF file.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use zse::ModelSource;
+use zse::convert::{ConvertOptions, convert};
+use zse::quantize::Importance;
+
+use super::quantize::{refuse_own_source, types, warn_of_fallbacks, watched};
+use crate::args::{ConvertArgs, Global};
+use crate::interrupt;
+use crate::term::bytes;
+
+pub(crate) fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let model: ModelSource = args.source.parse()?;
+    refuse_own_source(&model, &args.output)?;
+    let source = model.open()?;
+    let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
+    let options = ConvertOptions {
+        target: args.target,
+        mixture: args.quant,
+        rules: args.tensor_type.clone(),
+        pure: args.pure,
+        allow_requantize: args.allow_requantize,
+        importance: importance.map(Arc::new),
+        threads: global.threads,
+    };
+    interrupt::catch()?;
+    let report = watched(|progress| convert(&source, &args.output, &options, progress))?;
+    warn_of_fallbacks(&report.quantized);
+    let mut out = io::stdout().lock();
+    if report.resumed > 0 {
+        writeln!(out, "{} tensors were finished before", report.resumed)?;
+    }
+    writeln!(
+        out,
+        "{}: {} ({:.2} bits per weight; tensors: {}) in {:.1} s",
+        args.output.display(),
+        bytes(report.file_bytes),
+        report.quantized.bits_per_weight(),
+        types(&report.quantized),
+        start.elapsed().as_secs_f64(),
+    )?;
+    Ok(())
+}

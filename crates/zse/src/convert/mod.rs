@@ -1,0 +1,342 @@
+//! Writing a model anew as a `.zse` or GGUF file: `zse convert`.
+//!
+//! Tensors are read from the source in place, brought into their new types and layouts on several
+//! threads, and written slab by slab, so that memory stays small whatever the size of the model.
+
+mod error;
+mod output;
+mod partial;
+mod space;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use regex::Regex;
+use zse_format::{Checkpoint, Checksum, Checksummer, Layout, TensorView};
+use zse_model::{Model, ModelOptions};
+use zse_quant::GgmlType;
+
+use crate::quantize::encode::{self, Form};
+use crate::quantize::rules::{Choice, Chooser};
+use crate::quantize::{
+    Importance, Mixture, QuantizeProgress, QuantizeReport, check_requantize, thread_count,
+};
+
+pub use error::ConvertError;
+use output::Output;
+use partial::{Finished, Partial};
+
+/// What the layouts of a `.zse` file are chosen for. Any device reads any file; on another one
+/// than its own it is unpacked while it is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// Matrices in the tiles that the CPU's kernels read: nothing is left to do at a start.
+    #[default]
+    Cpu,
+    /// Rows as in GGUF, which the GPU permutes as they arrive.
+    Cuda,
+    /// Rows as in GGUF.
+    Portable,
+}
+
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Cuda, Self::Portable];
+
+    /// The name on the command line and in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+/// A type for the tensors whose names a pattern is found in.
+#[derive(Clone, Debug)]
+pub struct TypeRule {
+    pattern: Regex,
+    ty: GgmlType,
+}
+
+impl TypeRule {
+    /// Reads `PATTERN=TYPE`: a regular expression that is looked for anywhere in a name, and the
+    /// name of a type that can be encoded.
+    ///
+    /// # Errors
+    /// [`ConvertError::TypeRule`], which says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, ConvertError> {
+        let refused = |why: String| ConvertError::TypeRule {
+            text: text.to_owned(),
+            why,
+        };
+        let (pattern, name) = text
+            .rsplit_once('=')
+            .ok_or_else(|| refused("it is not PATTERN=TYPE".to_owned()))?;
+        let ty = GgmlType::parse(name)
+            .filter(|&ty| zse_quant::can_encode(ty))
+            .ok_or_else(|| refused(format!("{name:?} is no type that can be encoded")))?;
+        let pattern = Regex::new(pattern).map_err(|error| refused(error.to_string()))?;
+        Ok(Self { pattern, ty })
+    }
+}
+
+/// How to convert; the default keeps all types, for the CPU.
+#[derive(Clone, Debug, Default)]
+pub struct ConvertOptions {
+    /// What a `.zse` file is for; a GGUF file has one layout.
+    pub target: Target,
+    /// Which types; `None`: those of the source.
+    pub mixture: Option<&'static Mixture>,
+    /// Types that go before the mixture's; the first that fits a name counts.
+    pub rules: Vec<TypeRule>,
+    /// Gives every matrix the mixture's base type.
+    pub pure: bool,
+    /// Allows other types for a source that is quantized already; the errors of both add up.
+    pub allow_requantize: bool,
+    /// How much columns matter.
+    pub importance: Option<Arc<Importance>>,
+    /// Threads; see [`QuantizeOptions::threads`](crate::quantize::QuantizeOptions::threads).
+    pub threads: Option<usize>,
+}
+
+/// What a conversion wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvertReport {
+    /// Sizes and types before and after.
+    pub quantized: QuantizeReport,
+    /// Bytes of the whole file.
+    pub file_bytes: u64,
+    /// Tensors that an interrupted conversion had finished.
+    pub resumed: usize,
+}
+
+/// A tensor of the source and the form it gets.
+struct Job<'a> {
+    tensor: TensorView<'a>,
+    to: Form,
+    importance: Option<&'a [f32]>,
+}
+
+/// Writes the model of `source` to `out`, whose extension, `.zse` or `.gguf`, says what it becomes.
+/// `progress` is told after each piece, and may end the work there.
+///
+/// The file grows under the name of `out` with `.partial` behind it. If the work ends before its
+/// time, that file stays, and the same call goes on with it; tensors that were finished are not
+/// encoded again.
+///
+/// # Errors
+/// If `out` has another extension; the source is quantized already (and that is not allowed) or of
+/// an architecture whose CPU layout is not known; a weight is not finite; there is not room enough;
+/// a file cannot be read or written; or `progress` ended the work.
+pub fn convert(
+    source: &Arc<Checkpoint>,
+    out: &Path,
+    options: &ConvertOptions,
+    mut progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
+) -> Result<ConvertReport, ConvertError> {
+    let threads = thread_count(options.threads)?;
+    let mut output = Output::new(out, source, options.target)?;
+    let (jobs, mut report) = jobs(source, &output, options)?;
+    output.declare(source, options.mixture, &jobs)?;
+    let plan = output.plan()?;
+    report.bytes_after = plan.tensors.iter().map(|t| t.end - t.start).sum();
+    let identity = identity(source, &plan.header, options);
+    let mut partial = Partial::open(out, plan, identity)?;
+    space::check(&partial)?;
+    let resumed = partial.count();
+
+    let total = jobs.iter().map(|job| job.tensor.stored_len() as u64).sum();
+    let mut done = 0;
+    for (i, job) in jobs.iter().enumerate() {
+        let tensor = &job.tensor;
+        let mut tell = |bytes: usize| {
+            done += bytes as u64;
+            progress(QuantizeProgress {
+                tensor: tensor.name,
+                from: tensor.ty,
+                to: job.to.ty,
+                done,
+                total,
+            })
+        };
+        let stopped = if partial.finished(i).is_some() {
+            tell(tensor.stored_len())
+        } else {
+            let (finished, stopped) = write_tensor(source, &partial, i, job, threads, &mut tell)?;
+            if let Some(finished) = finished {
+                partial.finish_tensor(i, finished)?;
+            }
+            stopped
+        };
+        source.release_pages(tensor);
+        if stopped.is_break() && i + 1 < jobs.len() {
+            return Err(ConvertError::Interrupted {
+                partial: partial.partial().to_owned(),
+                finished: partial.count(),
+                tensors: jobs.len(),
+            });
+        }
+    }
+    let finished: Vec<Finished> = (0..jobs.len())
+        .filter_map(|i| partial.finished(i))
+        .collect();
+    let file_bytes = partial.plan().bytes;
+    let header = output.finished_header(&finished)?;
+    partial.finish(&header)?;
+    Ok(ConvertReport {
+        quantized: report,
+        file_bytes,
+        resumed,
+    })
+}
+
+/// What is to be done for each tensor, in the order of the result, and the report as far as it can
+/// be told before.
+fn jobs<'a>(
+    source: &'a Arc<Checkpoint>,
+    output: &Output,
+    options: &'a ConvertOptions,
+) -> Result<(Vec<Job<'a>>, QuantizeReport), ConvertError> {
+    let tiled = match output.is_tiled() {
+        true => tiled(source)?,
+        false => HashSet::new(),
+    };
+    let importance = options.importance.as_deref();
+    let chooser = options
+        .mixture
+        .map(|mixture| Chooser::new(source, mixture, options.pure, importance.is_some()));
+    let mut report = QuantizeReport::default();
+    let mut jobs = Vec::new();
+    for tensor in source.tensors() {
+        let rule = options
+            .rules
+            .iter()
+            .find(|r| r.pattern.is_match(tensor.name));
+        let choice = match (rule, &chooser) {
+            (Some(rule), _) => Choice::of_type(&tensor, rule.ty),
+            (None, Some(chooser)) => chooser.choose(&tensor),
+            (None, None) => Choice::unchanged(&tensor),
+        };
+        let ty = choice.ty;
+        check_requantize(&tensor, ty, options.allow_requantize)?;
+        report.count(&tensor, choice);
+        let layout = match tiled.contains(tensor.name) && ty.is_weight() {
+            true => Layout::Tiles16,
+            false => Layout::Rows,
+        };
+        let importance = match importance {
+            Some(importance) if ty != tensor.ty => importance.of(&tensor)?,
+            _ => None,
+        };
+        jobs.push(Job {
+            tensor,
+            to: Form { ty, layout },
+            importance,
+        });
+    }
+    output.sort(&mut jobs);
+    Ok((jobs, report))
+}
+
+/// The names of the tensors that the CPU reads as tiles.
+fn tiled(source: &Arc<Checkpoint>) -> Result<HashSet<String>, ConvertError> {
+    let model = Model::load(Arc::clone(source), &ModelOptions::default())
+        .map_err(ConvertError::Architecture)?;
+    Ok(zse_cpu::tiled_tensors(&model))
+}
+
+/// Writes tensor `i`, and says what is known of it then: nothing if `tell` ended the work before
+/// its last slab.
+fn write_tensor(
+    source: &Checkpoint,
+    partial: &Partial,
+    i: usize,
+    job: &Job<'_>,
+    threads: usize,
+    tell: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<(Option<Finished>, ControlFlow<()>), ConvertError> {
+    let (mut written, mut read) = (Checksummer::default(), Checksummer::default());
+    let (mut at, mut left) = (0, job.tensor.stored_len());
+    let mut stopped = ControlFlow::Continue(());
+    let done = encode::tensor(
+        &job.tensor,
+        job.to,
+        job.importance,
+        threads,
+        |bytes, slab| {
+            partial.write(i, at, bytes)?;
+            written.write(bytes);
+            read.write(slab);
+            source.release_bytes(slab);
+            at += bytes.len() as u64;
+            left -= slab.len();
+            stopped = tell(slab.len());
+            match stopped.is_break() && left > 0 {
+                true => Err(Piece::Stopped),
+                false => Ok(()),
+            }
+        },
+    );
+    let finished = match done {
+        Ok(()) => Some(Finished {
+            written: written.finish(),
+            read: read.finish(),
+        }),
+        Err(Piece::Stopped) => None,
+        Err(Piece::Failed(error)) => return Err(error),
+    };
+    Ok((finished, stopped))
+}
+
+/// Why a tensor was not written to its end.
+enum Piece {
+    Stopped,
+    Failed(ConvertError),
+}
+
+impl<E: Into<ConvertError>> From<E> for Piece {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What two conversions have in common if one may go on where the other ended: the source's files
+/// as they are now, everything that the header says, and how weights are encoded.
+fn identity(source: &Checkpoint, header: &[u8], options: &ConvertOptions) -> Checksum {
+    let mut all = Checksummer::default();
+    let mut put = |part: &str| {
+        all.write(&(part.len() as u64).to_le_bytes());
+        all.write(part.as_bytes());
+    };
+    put(env!("CARGO_PKG_VERSION"));
+    for file in source.files() {
+        put(file);
+        let facts = fs::metadata(file).ok();
+        let modified = facts.as_ref().and_then(|facts| {
+            let time = facts.modified().ok()?;
+            time.duration_since(UNIX_EPOCH).ok()
+        });
+        put(&format!(
+            "{:?} {modified:?}",
+            facts.map(|facts| facts.len())
+        ));
+    }
+    all.write(header);
+    if let Some(importance) = &options.importance {
+        importance.digest(&mut all);
+    }
+    all.finish()
+}
+
+/// The name of a file for people, without its folders.
+fn file_name(path: &str) -> Cow<'_, str> {
+    let name = Path::new(path).file_name();
+    name.map_or(Cow::from(path), |name| name.to_string_lossy())
+}

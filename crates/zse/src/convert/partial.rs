@@ -1,0 +1,229 @@
+//! The file that a conversion writes: it keeps what is finished over an interruption, and gets its
+//! name when it is whole.
+//!
+//! Behind the place of the file's last byte stands a journal: a line for the conversion, and a line
+//! for each tensor that is finished. Whoever goes on reads the journal, and compares what it says
+//! with what the file holds: so nothing need be flushed in a certain order, and no crash can make
+//! a damaged tensor pass for a finished one.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use zse_format::{Checksum, Checksummer, FilePlan};
+
+use super::ConvertError;
+
+/// What is known of a finished tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// Of its bytes in this file.
+    pub(super) written: Checksum,
+    /// Of its bytes in the source.
+    pub(super) read: Checksum,
+}
+
+/// A file in the making.
+#[derive(Debug)]
+pub(super) struct Partial {
+    file: File,
+    path: PathBuf,
+    partial: PathBuf,
+    plan: FilePlan,
+    /// Of each tensor.
+    finished: Vec<Option<Finished>>,
+    /// Where the next line of the journal goes.
+    journal_end: u64,
+}
+
+/// Longest line of a journal, in bytes.
+const MAX_LINE: usize = 64;
+
+/// The name under which a file grows.
+pub(super) fn partial_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+impl Partial {
+    /// Begins the file `path`, or goes on with one that a conversion of the same `identity` left.
+    pub(super) fn open(
+        path: &Path,
+        plan: FilePlan,
+        identity: Checksum,
+    ) -> Result<Self, ConvertError> {
+        let partial = partial_path(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&partial)
+            .map_err(failed(&partial, "create"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ConvertError::InUse { partial }),
+            // Not every filesystem has locks; one conversion at a time works on those as well.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let mut this = Self {
+            file,
+            path: path.to_owned(),
+            partial,
+            finished: vec![None; plan.tensors.len()],
+            journal_end: plan.bytes,
+            plan,
+        };
+        this.resume(identity)
+            .map_err(failed(&this.partial, "read"))?;
+        Ok(this)
+    }
+
+    /// What is known of tensor `i` if it is finished.
+    pub(super) fn finished(&self, i: usize) -> Option<Finished> {
+        self.finished[i]
+    }
+
+    /// Number of finished tensors.
+    pub(super) fn count(&self) -> usize {
+        self.finished.iter().flatten().count()
+    }
+
+    pub(super) fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    pub(super) fn plan(&self) -> &FilePlan {
+        &self.plan
+    }
+
+    /// Bytes of the disk that the file has taken.
+    pub(super) fn taken(&self) -> u64 {
+        #[cfg(unix)]
+        let taken = {
+            use std::os::unix::fs::MetadataExt;
+            self.file.metadata().map(|m| m.blocks() * 512)
+        };
+        #[cfg(not(unix))]
+        let taken = self.file.metadata().map(|m| m.len());
+        taken.unwrap_or(0)
+    }
+
+    /// Writes bytes of tensor `i`, from byte `at` of it on.
+    pub(super) fn write(&self, i: usize, at: u64, bytes: &[u8]) -> Result<(), ConvertError> {
+        put(&self.file, self.plan.tensors[i].start + at, bytes)
+            .map_err(failed(&self.partial, "write"))
+    }
+
+    /// Remembers that all of tensor `i` is written.
+    pub(super) fn finish_tensor(&mut self, i: usize, what: Finished) -> Result<(), ConvertError> {
+        self.finished[i] = Some(what);
+        self.note(&line_of(i, what))
+            .map_err(failed(&self.partial, "write"))
+    }
+
+    /// Gives the file its first bytes, makes it durable, and gives it its name.
+    pub(super) fn finish(self, header: &[u8]) -> Result<(), ConvertError> {
+        put(&self.file, 0, header)
+            .and_then(|()| self.file.set_len(self.plan.bytes))
+            .and_then(|()| self.file.sync_all())
+            .map_err(failed(&self.partial, "write"))?;
+        fs::rename(&self.partial, &self.path)
+            .map_err(failed(&self.path, "rename the finished file to"))?;
+        sync_folder(&self.path).map_err(failed(&self.path, "make durable the name of"))
+    }
+
+    /// Finds what an earlier conversion finished; begins anew if it was another one.
+    fn resume(&mut self, identity: Checksum) -> io::Result<()> {
+        let journal = self.journal()?;
+        let first = format!("zse-convert {:016x}\n", identity.0);
+        match journal.strip_prefix(&first) {
+            Some(lines) => {
+                for (i, what) in lines.split_inclusive('\n').filter_map(parse) {
+                    if i < self.finished.len() && self.holds(i, what.written)? {
+                        self.finished[i] = Some(what);
+                    }
+                }
+            }
+            None => self.file.set_len(0)?,
+        }
+        self.file.set_len(self.plan.bytes)?;
+        self.note(&first)?;
+        for i in 0..self.finished.len() {
+            if let Some(what) = self.finished[i] {
+                self.note(&line_of(i, what))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of the journal; empty if there is none.
+    fn journal(&mut self) -> io::Result<String> {
+        let most = MAX_LINE * (self.finished.len() + 2);
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(self.plan.bytes))?;
+        (&self.file).take(most as u64).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8(bytes).unwrap_or_default())
+    }
+
+    /// Whether the file has bytes of this checksum at the place of tensor `i`.
+    fn holds(&mut self, i: usize, checksum: Checksum) -> io::Result<bool> {
+        let place = self.plan.tensors[i].clone();
+        self.file.seek(SeekFrom::Start(place.start))?;
+        let mut rest = (&self.file).take(place.end - place.start);
+        let mut found = Checksummer::default();
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            match rest.read(&mut piece)? {
+                0 => return Ok(found.finish() == checksum),
+                n => found.write(&piece[..n]),
+            }
+        }
+    }
+
+    fn note(&mut self, line: &str) -> io::Result<()> {
+        put(&self.file, self.journal_end, line.as_bytes())?;
+        self.journal_end += line.len() as u64;
+        Ok(())
+    }
+}
+
+fn put(mut file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(bytes)
+}
+
+fn line_of(i: usize, what: Finished) -> String {
+    format!("{i} {:016x} {:016x}\n", what.written.0, what.read.0)
+}
+
+/// The tensor's number and what is known of it; `None` for a line that was not written whole.
+fn parse(line: &str) -> Option<(usize, Finished)> {
+    let mut words = line.strip_suffix('\n')?.split(' ');
+    let i = words.next()?.parse().ok()?;
+    let mut checksum = || Some(Checksum(u64::from_str_radix(words.next()?, 16).ok()?));
+    let (written, read) = (checksum()?, checksum()?);
+    Some((i, Finished { written, read }))
+}
+
+fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> ConvertError {
+    let path = path.to_owned();
+    move |source| ConvertError::Io {
+        path,
+        action,
+        source,
+    }
+}
+
+/// Makes a new name in a folder survive a power cut.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    #[cfg(not(unix))]
+    let _ = path; // folders cannot be opened there
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! Models converted to `.zse` and back: the same bits, and nothing left to do when they are loaded.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zse::convert::{ConvertError, ConvertOptions, ConvertReport, Target, TypeRule, convert};
+use zse::format::{Checkpoint, Layout};
+use zse::quantize::{Mixture, QuantizeError};
+use zse::{Engine, LoadOptions, ModelSource};
+
+/// A folder of this test's own, and the models of each architecture.
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a temporary directory"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn files(&self) -> usize {
+        fs::read_dir(&self.dir).expect("it is there").count()
+    }
+}
+
+fn golden(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zse-model/tests/golden");
+    folder.join(name)
+}
+
+fn open(path: &Path) -> Arc<Checkpoint> {
+    Arc::new(Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn go_on<T>(_: T) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn converted(from: &Path, to: &Path, options: &ConvertOptions) -> ConvertReport {
+    convert(&open(from), to, options, go_on).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn rules(rules: &[&str]) -> Vec<TypeRule> {
+    let parsed = rules.iter().map(|rule| TypeRule::parse(rule));
+    parsed.collect::<Result<_, _>>().expect("good rules")
+}
+
+/// What a model makes of some tokens, and the memory that its weights take: held, and in the file.
+fn results(path: &Path) -> (Vec<u32>, (u64, u64)) {
+    let options = LoadOptions {
+        device: "cpu".parse().expect("a device"),
+        ..LoadOptions::default()
+    };
+    let engine = Engine::load(&ModelSource::Path(path.to_owned()), &options)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let tokens: Vec<u32> = (0..24).map(|i| 3 + i * 5 % 23).collect();
+    let numbers = if engine.is_embedder() {
+        engine.embed_tokens(tokens)
+    } else {
+        engine
+            .score(tokens.clone(), 1)
+            .or_else(|_| Ok(vec![engine.relevance(tokens, "")?]))
+    };
+    let numbers = numbers.unwrap_or_else(|error: zse::Error| panic!("{error}"));
+    let memory = engine.memory();
+    let bits = numbers.into_iter().map(f32::to_bits).collect();
+    (bits, (memory.weights, memory.mapped))
+}
+
+#[test]
+fn every_architecture_gives_the_same_bits_from_every_layout() {
+    let bench = Bench::new();
+    let mut tiles = 0;
+    let listing = fs::read_dir(golden("")).expect("the fixtures are committed");
+    for from in listing.map(|entry| entry.expect("listed").path()) {
+        if from.extension().is_none_or(|e| e != "gguf") {
+            continue;
+        }
+        let (expected, _) = results(&from);
+        for target in Target::ALL {
+            let to = bench.path("model.zse");
+            let options = ConvertOptions {
+                target,
+                ..ConvertOptions::default()
+            };
+            converted(&from, &to, &options);
+            let name = format!("{} for {}", from.display(), target.name());
+            assert_eq!(results(&to).0, expected, "{name}");
+            let file = open(&to);
+            assert!(file.verify(|_| ()).expect("undamaged"), "{name}");
+            let tiled = file.tensors().filter(|t| t.layout() == Layout::Tiles16);
+            let tiled = tiled.count();
+            assert_eq!(tiled > 0, target == Target::Cpu, "{name}");
+            tiles += tiled;
+        }
+    }
+    assert!(tiles > 100, "{tiles}");
+}
+
+#[test]
+fn a_file_for_the_cpu_is_mapped_and_nothing_else() {
+    let bench = Bench::new();
+    let (from, to) = (golden("llama3.gguf"), bench.path("model.zse"));
+    converted(&from, &to, &ConvertOptions::default());
+    let ((_, packed), (_, mapped)) = (results(&from), results(&to));
+    let file = open(&to);
+    let tiles: u64 = file
+        .tensors()
+        .filter_map(|t| t.tiles)
+        .map(|t| t.len() as u64)
+        .sum();
+    let vectors: u64 = file
+        .tensors()
+        .filter(|t| t.shape.len() == 1)
+        .map(|t| 4 * t.elements())
+        .sum();
+    assert!(packed.0 >= vectors + tiles, "{packed:?}");
+    // What is held is norms and the like; what is mapped, tiles and the table of embeddings.
+    assert_eq!(mapped.0, vectors, "held, with {tiles} bytes of tiles");
+    assert!(mapped.1 >= tiles, "{mapped:?}");
+}
+
+#[test]
+fn every_kind_of_type_gives_the_same_bits() {
+    let bench = Bench::new();
+    for name in ["qwen3.gguf", "mixtral.gguf", "bert-mean.gguf"] {
+        for ty in ["F16", "BF16", "Q4_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"] {
+            let options = |target| ConvertOptions {
+                target,
+                rules: rules(&[&format!("weight={ty}")]),
+                ..ConvertOptions::default()
+            };
+            let (plain, tiled) = (bench.path("plain.gguf"), bench.path("tiled.zse"));
+            let report = converted(&golden(name), &plain, &options(Target::Portable));
+            assert!(report.quantized.types.len() > 1, "{report:?}");
+            converted(&golden(name), &tiled, &options(Target::Cpu));
+            assert_eq!(results(&tiled).0, results(&plain).0, "{name} {ty}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_back_is_what_went_in() {
+    let bench = Bench::new();
+    for name in ["mixtral.gguf", "phi3.gguf", "gemma3.gguf"] {
+        let (zse, gguf) = (bench.path("model.zse"), bench.path("model.gguf"));
+        let (again, direct) = (bench.path("again.zse"), bench.path("direct.gguf"));
+        let from = golden(name);
+        converted(&from, &zse, &ConvertOptions::default());
+        converted(&zse, &gguf, &ConvertOptions::default());
+        let (before, after) = (open(&from), open(&gguf));
+        assert_eq!(before.tensors().count(), after.tensors().count());
+        for tensor in before.tensors() {
+            let found = after.tensor(tensor.name).expect("no tensor is lost");
+            assert_eq!((found.ty, found.shape), (tensor.ty, tensor.shape));
+            assert!(
+                found.data.bytes() == *tensor.data.bytes(),
+                "{}",
+                tensor.name
+            );
+        }
+        for (key, value) in before.metadata().iter() {
+            let found = after.metadata().get(key).map(|v| format!("{v:?}"));
+            assert_eq!(found, Some(format!("{value:?}")), "{key}");
+        }
+        // Files do not depend on the way, but for where they say they come from.
+        converted(&gguf, &again, &ConvertOptions::default());
+        let (one, other) = (open(&zse), open(&again));
+        assert!(
+            one.tensors()
+                .zip(other.tensors())
+                .all(|(a, b)| a.tiles == b.tiles)
+        );
+        converted(&gguf, &direct, &ConvertOptions::default());
+        assert!(fs::read(&gguf).expect("written") == fs::read(&direct).expect("written"));
+    }
+    assert_eq!(bench.files(), 4, "no partial file is left");
+}
+
+/// Ends a conversion after so many pieces; then its error.
+fn ended_after(pieces: usize, from: &Path, to: &Path, options: &ConvertOptions) -> ConvertError {
+    let mut left = pieces;
+    let ended = convert(&open(from), to, options, |_| {
+        left -= 1;
+        match left {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+    ended.expect_err("it was ended")
+}
+
+#[test]
+fn an_interrupted_conversion_goes_on_and_gives_the_same_file() {
+    let bench = Bench::new();
+    let (from, to) = (golden("qwen3.gguf"), bench.path("model.zse"));
+    let options = |threads| ConvertOptions {
+        mixture: Some(Mixture::parse("Q8_0").expect("it is known")),
+        threads: Some(threads),
+        ..ConvertOptions::default()
+    };
+    let whole = bench.path("whole.zse");
+    let report = converted(&from, &whole, &options(1));
+    assert_eq!(report.resumed, 0);
+    let expected = fs::read(&whole).expect("written");
+    assert_eq!(report.file_bytes, expected.len() as u64);
+
+    let partial = bench.path("model.zse.partial");
+    for pieces in [1, 3, 7] {
+        let error = ended_after(pieces, &from, &to, &options(2));
+        let ConvertError::Interrupted { finished, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(finished, pieces);
+        assert!(!to.exists() && partial.exists());
+    }
+    // A crash may lose bytes that the journal counts, and cut the journal itself.
+    let mut bytes = fs::read(&partial).expect("it is there");
+    let first = open(&whole).converted().expect("a .zse file").groups()[0].bytes;
+    let data_at = u64::from_le_bytes(expected[32..40].try_into().expect("eight bytes"));
+    let lost = data_at as usize..(data_at + first / 2) as usize;
+    assert!(bytes[lost.clone()].iter().any(|&b| b != 0));
+    bytes[lost].fill(0);
+    bytes.truncate(bytes.len() - 5);
+    fs::write(&partial, &bytes).expect("written");
+    let report = converted(&from, &to, &options(3));
+    assert!((1..=5).contains(&report.resumed), "{report:?}");
+    assert!(fs::read(&to).expect("written") == expected);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn a_partial_file_of_another_conversion_is_not_used() {
+    let bench = Bench::new();
+    let (from, to) = (golden("qwen3.gguf"), bench.path("model.zse"));
+    let eights = |pattern: &str| ConvertOptions {
+        rules: rules(&[&format!("{pattern}=Q8_0"), "=Q4_0"]),
+        ..ConvertOptions::default()
+    };
+    // The same sizes in another order of types: only the header tells them apart.
+    ended_after(6, &from, &to, &eights("attn_q"));
+    let report = converted(&from, &to, &eights("attn_k"));
+    assert_eq!(report.resumed, 0);
+    let fresh = bench.path("fresh.zse");
+    converted(&from, &fresh, &eights("attn_k"));
+    assert!(fs::read(&to).expect("written") == fs::read(&fresh).expect("written"));
+
+    // A source that was written anew meanwhile.
+    let moved = bench.path("source.gguf");
+    fs::copy(&from, &moved).expect("copied");
+    let options = ConvertOptions::default();
+    let other = bench.path("other.zse");
+    ended_after(4, &moved, &other, &options);
+    let file = fs::File::options()
+        .write(true)
+        .open(&moved)
+        .expect("it is there");
+    file.set_modified(std::time::UNIX_EPOCH).expect("set");
+    assert_eq!(converted(&moved, &other, &options).resumed, 0);
+}
+
+#[test]
+fn types_follow_rules_then_the_mixture() {
+    let bench = Bench::new();
+    let to = bench.path("model.zse");
+    let options = ConvertOptions {
+        mixture: Some(Mixture::parse("Q4_0").expect("it is known")),
+        rules: rules(&[r"blk\.0\.ffn_(up|gate)=Q8_0", "ffn=Q5_0"]),
+        ..ConvertOptions::default()
+    };
+    converted(&golden("llama3.gguf"), &to, &options);
+    let file = open(&to);
+    let ty = |name: &str| file.tensor(name).expect("it is there").ty.name();
+    assert_eq!(ty("blk.0.ffn_up.weight"), "q8_0");
+    assert_eq!(ty("blk.1.ffn_up.weight"), "q5_0");
+    assert_eq!(ty("blk.0.ffn_norm.weight"), "f32");
+    assert_eq!(ty("blk.1.attn_q.weight"), "q4_0");
+    let metadata = file.metadata();
+    assert_eq!(
+        metadata.u32("general.file_type").expect("a number"),
+        Some(2)
+    );
+    let converted = file.converted().expect("a .zse file");
+    let groups: Vec<_> = converted.groups().iter().map(|g| &*g.name).collect();
+    assert_eq!(groups[..2], ["input", "blk.0"]);
+    assert_eq!(groups.last(), Some(&"output"));
+    assert_eq!(converted.provenance().source.name, "llama3.gguf");
+    assert_eq!(converted.provenance().target, "cpu");
+
+    for bad in ["ffn", "ffn=Q9", "(=Q8_0", "ffn=I32"] {
+        let error = TypeRule::parse(bad).expect_err("a bad rule").to_string();
+        assert!(error.contains(bad), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_leaves_nothing() {
+    let bench = Bench::new();
+    let from = golden("llama3.gguf");
+    let error = |from: &Path, name: &str, options: &ConvertOptions| {
+        let done = convert(&open(from), &bench.path(name), options, go_on);
+        done.expect_err("it cannot be done")
+    };
+    let plain = ConvertOptions::default();
+    let extension = error(&from, "model.bin", &plain);
+    assert!(
+        matches!(extension, ConvertError::Extension { .. }),
+        "{extension}"
+    );
+
+    let q8 = ConvertOptions {
+        rules: rules(&["weight=Q8_0"]),
+        ..ConvertOptions::default()
+    };
+    let source = bench.path("q8.gguf");
+    converted(&from, &source, &q8);
+    let q4 = ConvertOptions {
+        rules: rules(&["weight=Q4_0"]),
+        ..ConvertOptions::default()
+    };
+    let twice = error(&source, "q4.zse", &q4);
+    let is_twice = matches!(
+        twice,
+        ConvertError::Quantize(QuantizeError::Requantize { .. })
+    );
+    assert!(is_twice, "{twice}");
+    assert_eq!(bench.files(), 1);
+    let allowed = ConvertOptions {
+        allow_requantize: true,
+        ..q4
+    };
+    converted(&source, &bench.path("q4.zse"), &allowed);
+}
