@@ -83,11 +83,7 @@ impl Cache {
         repos.sort();
         let mut models = Vec::new();
         for repo in repos {
-            let best = ModelRef {
-                repo,
-                revision: None,
-                choice: crate::Choice::Best,
-            };
+            let best = ModelRef::best_of(repo);
             let Some(first) = self.find(&best) else {
                 continue;
             };
@@ -97,9 +93,11 @@ impl Cache {
             let others = select::all_gguf(&paths);
             match others.is_empty() {
                 true => models.push(first),
-                false => models.extend(others.iter().map(|chosen| {
-                    local(&best.repo, &first.commit, &snapshot, &files, chosen)
-                })),
+                false => models.extend(
+                    others
+                        .iter()
+                        .map(|chosen| local(&best.repo, &first.commit, &snapshot, &files, chosen)),
+                ),
             }
         }
         Ok(models)
@@ -123,7 +121,11 @@ impl Cache {
         }
         let snapshots = fs::read_dir(folder.join("snapshots")).ok()?.flatten();
         let newest = snapshots.max_by_key(|s| s.metadata().and_then(|m| m.modified()).ok())?;
-        newest.file_name().into_string().ok().filter(|c| is_object_id(c))
+        newest
+            .file_name()
+            .into_string()
+            .ok()
+            .filter(|c| is_object_id(c))
     }
 
     /// The folder of a commit's files.
@@ -155,13 +157,21 @@ impl Cache {
                 file: file.to_owned(),
             }),
             // File systems without locks: two programs at a time are then the user's to avoid.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(lock),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(lock)
+            }
             Err(TryLockError::Error(error)) => Err(HubError::io("lock", &path)(error)),
         }
     }
 
     /// Puts a blob under its path in a snapshot.
-    pub(crate) fn link(&self, repo: &RepoId, commit: &str, path: &str, etag: &str) -> Result<(), HubError> {
+    pub(crate) fn link(
+        &self,
+        repo: &RepoId,
+        commit: &str,
+        path: &str,
+        etag: &str,
+    ) -> Result<(), HubError> {
         let pointer = self.snapshot(repo, commit).join(path);
         let folder = pointer.parent().expect("a file of a snapshot is below it");
         make_folder(folder)?;
@@ -181,7 +191,12 @@ impl Cache {
     }
 
     /// Notes which commit a revision stands for.
-    pub(crate) fn set_ref(&self, repo: &RepoId, revision: &str, commit: &str) -> Result<(), HubError> {
+    pub(crate) fn set_ref(
+        &self,
+        repo: &RepoId,
+        revision: &str,
+        commit: &str,
+    ) -> Result<(), HubError> {
         if revision == commit {
             return Ok(());
         }
@@ -208,7 +223,11 @@ impl Cache {
                 let first = model.path.strip_prefix(&snapshot).unwrap_or(&model.path);
                 let choice = crate::Choice::File(first.to_string_lossy().into_owned());
                 let chosen = select::select(model.repo.as_str(), &paths, &choice)?;
-                chosen.files.iter().map(|path| snapshot.join(path)).collect()
+                chosen
+                    .files
+                    .iter()
+                    .map(|path| snapshot.join(path))
+                    .collect()
             }
         };
         let blobs: Vec<PathBuf> = gone.iter().filter_map(|p| p.canonicalize().ok()).collect();
@@ -226,9 +245,16 @@ impl Cache {
                 fs::remove_file(&blob).map_err(HubError::io("remove", &blob))?;
             }
         }
-        let has_weights = |(path, _): &(String, u64)| path.ends_with(".gguf") || path.ends_with(".safetensors");
-        if !snapshots(&folder).iter().any(|s| files_of(s).iter().any(has_weights)) {
-            freed += files_of(&folder.join("blobs")).iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let has_weights =
+            |(path, _): &(String, u64)| path.ends_with(".gguf") || path.ends_with(".safetensors");
+        if !snapshots(&folder)
+            .iter()
+            .any(|s| files_of(s).iter().any(has_weights))
+        {
+            freed += files_of(&folder.join("blobs"))
+                .iter()
+                .map(|(_, bytes)| bytes)
+                .sum::<u64>();
             fs::remove_dir_all(&folder).map_err(HubError::io("remove", &folder))?;
         }
         Ok(freed)
@@ -247,7 +273,10 @@ fn local(
         true => snapshot.to_owned(),
         false => snapshot.join(&chosen.files[0]),
     };
-    let bytes = files.iter().filter(|(path, _)| chosen.files.contains(path)).map(|(_, bytes)| bytes);
+    let bytes = files
+        .iter()
+        .filter(|(path, _)| chosen.files.contains(path))
+        .map(|(_, bytes)| bytes);
     LocalModel {
         repo: repo.clone(),
         commit: commit.to_owned(),
@@ -270,7 +299,9 @@ fn files_of(folder: &Path) -> Vec<(String, u64)> {
             let path = entry.path();
             // Follows links: contents are behind them.
             match fs::metadata(&path) {
-                Ok(m) if m.is_file() && !name.starts_with('.') => found.push((format!("{prefix}{name}"), m.len())),
+                Ok(m) if m.is_file() && !name.starts_with('.') => {
+                    found.push((format!("{prefix}{name}"), m.len()))
+                }
                 Ok(m) if m.is_dir() && depth > 0 && !path.is_symlink() => {
                     walk(&path, &format!("{prefix}{name}/"), depth - 1, found);
                 }
@@ -285,7 +316,10 @@ fn files_of(folder: &Path) -> Vec<(String, u64)> {
 }
 
 fn snapshots(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("snapshots")).into_iter().flatten().flatten();
+    let entries = fs::read_dir(folder.join("snapshots"))
+        .into_iter()
+        .flatten()
+        .flatten();
     entries.map(|entry| entry.path()).collect()
 }
 
@@ -293,9 +327,14 @@ fn snapshots(folder: &Path) -> Vec<PathBuf> {
 fn linked_blobs(folder: &Path) -> Vec<PathBuf> {
     let of_snapshot = |snapshot: PathBuf| {
         let files = files_of(&snapshot);
-        files.into_iter().filter_map(move |(path, _)| snapshot.join(path).canonicalize().ok())
+        files
+            .into_iter()
+            .filter_map(move |(path, _)| snapshot.join(path).canonicalize().ok())
     };
-    snapshots(folder).into_iter().flat_map(of_snapshot).collect()
+    snapshots(folder)
+        .into_iter()
+        .flat_map(of_snapshot)
+        .collect()
 }
 
 /// Whether this is the name of a git commit or object, or of an LFS object, in hexadecimal.
@@ -312,8 +351,11 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
     let there = folder.ancestors().find(|f| f.exists())?;
     #[cfg(unix)]
     {
-        let stat = rustix::fs::statvfs(there).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let disk = nix::sys::statvfs::statvfs(there).ok()?;
+        // The types of both differ between systems.
+        let blocks: u64 = disk.blocks_available().try_into().ok()?;
+        let size: u64 = disk.fragment_size().try_into().ok()?;
+        Some(blocks.saturating_mul(size))
     }
     #[cfg(not(unix))]
     {

@@ -86,8 +86,16 @@ impl Runs {
 
 impl Catalogue {
     /// What an entry may be for.
-    pub const CATEGORIES: [&str; 8] =
-        ["chat", "code", "reasoning", "small", "large", "multilingual", "embedding", "rerank"];
+    pub const CATEGORIES: [&str; 8] = [
+        "chat",
+        "code",
+        "reasoning",
+        "small",
+        "large",
+        "multilingual",
+        "embedding",
+        "rerank",
+    ];
 
     /// The catalogue that is part of this program.
     pub fn builtin() -> &'static Self {
@@ -99,7 +107,9 @@ impl Catalogue {
 
     /// The entry of this id, in any case.
     pub fn find(&self, id: &str) -> Option<&Entry> {
-        self.models.iter().find(|entry| entry.id.eq_ignore_ascii_case(id))
+        self.models
+            .iter()
+            .find(|entry| entry.id.eq_ignore_ascii_case(id))
     }
 
     /// The model of the hub that `id` stands for; `id:QUANT` asks for that quant.
@@ -115,9 +125,8 @@ impl Catalogue {
         };
         let repo = entry.gguf.as_ref().unwrap_or(&entry.repo);
         Some(ModelRef {
-            repo: RepoId::new(repo).ok()?,
-            revision: None,
             choice,
+            ..ModelRef::best_of(RepoId::new(repo).ok()?)
         })
     }
 }
@@ -143,17 +152,30 @@ mod tests {
         for entry in &catalogue.models {
             let id = &entry.id;
             assert!(ids.insert(id.to_ascii_lowercase()), "{id} is there twice");
-            assert!(!id.contains(['/', ':', '@']) && !id.ends_with("gguf"), "{id}");
+            assert!(
+                !id.contains(['/', ':', '@']) && !id.ends_with("gguf"),
+                "{id}"
+            );
             for repo in entry.gguf.iter().chain([&entry.repo]) {
                 assert!(RepoId::new(repo).is_ok(), "{id}: {repo}");
             }
-            assert!(entry.source.starts_with("https://huggingface.co/"), "{id}: {}", entry.source);
+            assert!(
+                entry.source.starts_with("https://huggingface.co/"),
+                "{id}: {}",
+                entry.source
+            );
             assert!(!entry.categories.is_empty(), "{id}");
             for category in &entry.categories {
-                assert!(Catalogue::CATEGORIES.contains(&category.as_str()), "{id}: {category}");
+                assert!(
+                    Catalogue::CATEGORIES.contains(&category.as_str()),
+                    "{id}: {category}"
+                );
             }
             assert!(!entry.licence.is_empty() && entry.context > 0, "{id}");
-            assert!(entry.is_runnable() || !entry.recommended, "{id}: recommended, but not run");
+            assert!(
+                entry.is_runnable() || !entry.recommended,
+                "{id}: recommended, but not run"
+            );
         }
     }
 
@@ -167,11 +189,18 @@ mod tests {
 
     #[test]
     fn only_architectures_that_are_run_are_said_to_be() {
-        let known: Vec<&str> = zse_model::arch::ARCHITECTURES.iter().map(|a| a.name).collect();
+        let known: Vec<&str> = zse_model::arch::ARCHITECTURES
+            .iter()
+            .map(|a| a.name)
+            .collect();
         for (_, gguf) in ARCHITECTURES {
             assert!(known.contains(&gguf), "{gguf}");
         }
-        for entry in Catalogue::builtin().models.iter().filter(|e| e.is_runnable()) {
+        for entry in Catalogue::builtin()
+            .models
+            .iter()
+            .filter(|e| e.is_runnable())
+        {
             assert!(known.contains(&entry.architecture.as_str()), "{}", entry.id);
         }
     }
@@ -180,7 +209,10 @@ mod tests {
     fn an_id_stands_for_a_repository_and_takes_a_quant() {
         let catalogue = Catalogue::builtin();
         let model = catalogue.resolve("Llama-3.2-1B:q8_0").unwrap();
-        assert_eq!(model.to_string(), "bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0");
+        assert_eq!(
+            model.to_string(),
+            "bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0"
+        );
         assert_eq!(catalogue.resolve("llama-3.2-1b:banana"), None);
         assert_eq!(catalogue.resolve("no-such-model"), None);
     }

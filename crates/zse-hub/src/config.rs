@@ -122,14 +122,17 @@ impl Config {
         };
         let token = match text(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])? {
             Some((name, value)) => Some(Token::new(&value).map_err(|why| unusable(&name, why))?),
-            None => token_file(get("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from))?,
+            None => {
+                token_file(get("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from))?
+            }
         };
         let cache = get("HF_HUB_CACHE")
             .or_else(|| get("HUGGINGFACE_HUB_CACHE"))
             .map_or_else(|| home.join("hub"), PathBuf::from);
-        let offline = text(&["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])?.is_some_and(|(_, value)| {
-            ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
-        });
+        let offline =
+            text(&["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])?.is_some_and(|(_, value)| {
+                ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
+            });
         Ok(Self {
             endpoint,
             token,
@@ -184,9 +187,15 @@ mod tests {
     #[test]
     fn folders_are_those_of_huggingface_hub() {
         let cache = |variables: &[(&str, &str)]| config(variables).unwrap().cache;
-        assert_eq!(cache(&[("XDG_CACHE_HOME", "/c")]), PathBuf::from("/c/huggingface/hub"));
+        assert_eq!(
+            cache(&[("XDG_CACHE_HOME", "/c")]),
+            PathBuf::from("/c/huggingface/hub")
+        );
         let home = ("HF_HOME", "/h");
-        assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/c")]), PathBuf::from("/h/hub"));
+        assert_eq!(
+            cache(&[home, ("XDG_CACHE_HOME", "/c")]),
+            PathBuf::from("/h/hub")
+        );
         assert_eq!(cache(&[home, ("HF_HUB_CACHE", "/x")]), PathBuf::from("/x"));
     }
 
@@ -202,7 +211,10 @@ mod tests {
         assert_eq!(token(&both).secret(), "hf_env");
         let other = folder.path().join("other");
         fs::write(&other, "hf_other").unwrap();
-        let path = [("HF_HOME", home), ("HF_TOKEN_PATH", other.to_str().unwrap())];
+        let path = [
+            ("HF_HOME", home),
+            ("HF_TOKEN_PATH", other.to_str().unwrap()),
+        ];
         assert_eq!(token(&path).secret(), "hf_other");
     }
 
@@ -221,14 +233,20 @@ mod tests {
             ("HF_ENDPOINT", "hub"),
             ("HF_TOKEN", "two words"),
         ] {
-            let error = config(&[("HF_HOME", "/h"), (name, value)]).unwrap_err().to_string();
+            let error = config(&[("HF_HOME", "/h"), (name, value)])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(name), "{error}");
         }
     }
 
     #[test]
     fn offline_is_a_switch() {
-        let offline = |value| config(&[("HF_HOME", "/h"), ("HF_HUB_OFFLINE", value)]).unwrap().offline;
+        let offline = |value| {
+            config(&[("HF_HOME", "/h"), ("HF_HUB_OFFLINE", value)])
+                .unwrap()
+                .offline
+        };
         assert!(offline("1") && offline("TRUE"));
         assert!(!offline("0") && !offline("no"));
     }

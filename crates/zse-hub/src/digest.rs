@@ -28,6 +28,11 @@ impl Digest {
     }
 }
 
+/// The SHA-256 of a text, in hexadecimal.
+pub(crate) fn sha256(text: &str) -> String {
+    hex(ring::digest::digest(&SHA256, text.as_bytes()).as_ref())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -44,7 +49,10 @@ mod tests {
             digest.finish()
         };
         // `printf hello | git hash-object --stdin`, `printf hello | sha256sum`
-        assert_eq!(of(&"0".repeat(40), b"hello"), "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0");
+        assert_eq!(
+            of(&"0".repeat(40), b"hello"),
+            "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"
+        );
         assert_eq!(
             of(&"0".repeat(64), b"hello"),
             "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

@@ -15,10 +15,10 @@ use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::task::JoinSet;
 
+use crate::HubError;
 use crate::digest::Digest;
 use crate::http::{Attempts, Client, Failure};
 use crate::progress::Meter;
-use crate::HubError;
 
 /// Bytes hashed at a time of what is there already.
 const HASHED_AT_ONCE: usize = 1 << 20;
@@ -33,6 +33,8 @@ pub(crate) struct Contents {
     pub(crate) size: u64,
     /// What the hub calls the contents: their SHA-256 or git's object id.
     pub(crate) etag: String,
+    /// Whether it is that; otherwise it only names the version.
+    pub(crate) is_hashed: bool,
 }
 
 /// Where the contents of a file are, found by following the hub's redirect, and what is known of them
@@ -115,7 +117,9 @@ impl<'a> Target<'a> {
         let mut written = 0;
         let mut buffer = vec![0; HASHED_AT_ONCE];
         loop {
-            let n = file.read(&mut buffer).map_err(HubError::io("read", &path))?;
+            let n = file
+                .read(&mut buffer)
+                .map_err(HubError::io("read", &path))?;
             written += n as u64;
             if n == 0 || written > contents.size {
                 break;
@@ -142,7 +146,9 @@ impl<'a> Target<'a> {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
-        self.file.write_all(bytes).map_err(HubError::io("write", &self.path))?;
+        self.file
+            .write_all(bytes)
+            .map_err(HubError::io("write", &self.path))?;
         self.digest.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())
@@ -155,7 +161,7 @@ impl<'a> Target<'a> {
     /// Checks the contents and gives them their name.
     fn finish(self, blob: &Path) -> Result<(), HubError> {
         let found = self.digest.clone().finish();
-        if found != self.contents.etag {
+        if self.contents.is_hashed && found != self.contents.etag {
             let (file, expected) = (self.contents.path.clone(), self.contents.etag.clone());
             self.drop_all()?;
             return Err(HubError::Contents {
@@ -164,7 +170,9 @@ impl<'a> Target<'a> {
                 found,
             });
         }
-        self.file.sync_all().map_err(HubError::io("write", &self.path))?;
+        self.file
+            .sync_all()
+            .map_err(HubError::io("write", &self.path))?;
         fs::rename(&self.path, blob).map_err(HubError::io("rename", &self.path))?;
         sync_folder(blob)
     }
@@ -190,7 +198,11 @@ fn sync_folder(blob: &Path) -> Result<(), HubError> {
 }
 
 /// Fetches what is missing by ranges. At most twice as many parts as connections are in memory.
-async fn parallel(source: &Arc<Source>, target: &mut Target<'_>, connections: usize) -> Result<(), Broken> {
+async fn parallel(
+    source: &Arc<Source>,
+    target: &mut Target<'_>,
+    connections: usize,
+) -> Result<(), Broken> {
     let size = source.contents.size;
     let chunk = source.client.config().chunk.max(1);
     let window = 2 * connections.max(1) as u64 * chunk;
@@ -205,8 +217,12 @@ async fn parallel(source: &Arc<Source>, target: &mut Target<'_>, connections: us
             coming.spawn(async move { (range.start, source.part(range).await) });
             next = end;
         }
-        let joined = coming.join_next().await.expect("something is missing, so something is coming");
-        let (start, part) = joined.expect("a part that is fetched neither panics nor is aborted here");
+        let joined = coming
+            .join_next()
+            .await
+            .expect("something is missing, so something is coming");
+        let (start, part) =
+            joined.expect("a part that is fetched neither panics nor is aborted here");
         ready.insert(start, part?);
         while let Some(bytes) = ready.remove(&target.written) {
             target.append(&bytes)?;
@@ -264,7 +280,9 @@ impl Source {
             StatusCode::OK if range == (0..self.contents.size) => {}
             StatusCode::OK => return Ok(Came::WholeFile),
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(self.changed()),
-            _ => self.client.expect(&response, &self.contents.path, &self.contents.url)?,
+            _ => self
+                .client
+                .expect(&response, &self.contents.path, &self.contents.url)?,
         }
         let mut missing = range.end - range.start;
         while missing > 0 {
@@ -272,7 +290,9 @@ impl Source {
             let Some(came) = came else {
                 return Err(Failure::again("the answer ended too early"));
             };
-            let wanted = came.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
+            let wanted = came
+                .len()
+                .min(usize::try_from(missing).unwrap_or(usize::MAX));
             bytes.extend_from_slice(&came[..wanted]);
             self.meter.came(wanted as u64);
             missing -= wanted as u64;
@@ -282,7 +302,8 @@ impl Source {
 
     async fn whole(&self, target: &mut Target<'_>) -> Result<(), Failure> {
         let mut response = self.open(None).await?;
-        self.client.expect(&response, &self.contents.path, &self.contents.url)?;
+        self.client
+            .expect(&response, &self.contents.path, &self.contents.url)?;
         let mut skip = target.written;
         while target.written < self.contents.size {
             let came = response.chunk().await.map_err(Failure::of_connection)?;
@@ -309,7 +330,10 @@ impl Source {
             let (response, _) = self.client.send(&Method::GET, &place.url, bounds).await?;
             let is_closed = matches!(
                 response.status(),
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE
+                StatusCode::UNAUTHORIZED
+                    | StatusCode::FORBIDDEN
+                    | StatusCode::NOT_FOUND
+                    | StatusCode::GONE
             );
             if !is_closed {
                 self.check_etag(&place, &response)?;
@@ -317,11 +341,19 @@ impl Source {
             }
             *self.place() = None;
         }
-        let (response, url) = self.client.send(&Method::GET, &self.contents.url, bounds).await?;
+        let (response, url) = self
+            .client
+            .send(&Method::GET, &self.contents.url, bounds)
+            .await?;
         let etag = etag(response.headers());
         // Only the hub itself calls contents by the names that it lists.
-        let is_hub = url.origin() == self.contents.url.origin();
-        if is_hub && etag.as_ref().is_some_and(|etag| *etag != self.contents.etag) && response.status().is_success() {
+        let is_hub = self.contents.is_hashed && url.origin() == self.contents.url.origin();
+        if is_hub
+            && etag
+                .as_ref()
+                .is_some_and(|etag| *etag != self.contents.etag)
+            && response.status().is_success()
+        {
             return Err(self.changed());
         }
         if response.status().is_success() {
@@ -337,23 +369,31 @@ impl Source {
     /// Parts of two versions of a file make none.
     fn check_etag(&self, place: &Place, response: &Response) -> Result<(), Failure> {
         match (&place.etag, etag(response.headers())) {
-            (Some(first), Some(now)) if response.status().is_success() && *first != now => Err(self.changed()),
+            (Some(first), Some(now)) if response.status().is_success() && *first != now => {
+                Err(self.changed())
+            }
             _ => Ok(()),
         }
     }
 
     /// A `Content-Range` that is not what was asked for would put bytes in the wrong place.
     fn check_range(&self, headers: &HeaderMap, range: &Range<u64>) -> Result<(), Failure> {
-        let value = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let value = headers
+            .get(CONTENT_RANGE)
+            .and_then(|value| value.to_str().ok());
         let Some((start, total)) = value.and_then(content_range) else {
-            return Err(Failure::again("an answer with part of a file does not say which"));
+            return Err(Failure::again(
+                "an answer with part of a file does not say which",
+            ));
         };
         if total.is_some_and(|total| total != self.contents.size) {
             return Err(self.changed());
         }
         match start == range.start {
             true => Ok(()),
-            false => Err(Failure::again("another part of the file came than was asked for")),
+            false => Err(Failure::again(
+                "another part of the file came than was asked for",
+            )),
         }
     }
 
@@ -373,7 +413,14 @@ enum Came {
 /// The strong or weak tag of an answer, without its quotes.
 fn etag(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("x-linked-etag").or_else(|| headers.get(ETAG))?;
-    Some(value.to_str().ok()?.trim_start_matches("W/").trim_matches('"').to_owned())
+    Some(
+        value
+            .to_str()
+            .ok()?
+            .trim_start_matches("W/")
+            .trim_matches('"')
+            .to_owned(),
+    )
 }
 
 /// Start and total of `bytes 0-99/1000`; the total may be `*`.
@@ -394,7 +441,13 @@ mod tests {
     fn ranges_are_read() {
         assert_eq!(content_range("bytes 5-9/100"), Some((5, Some(100))));
         assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
-        for wrong in ["", "bytes */100", "items 5-9/100", "bytes 5/100", "bytes -9/100"] {
+        for wrong in [
+            "",
+            "bytes */100",
+            "items 5-9/100",
+            "bytes 5/100",
+            "bytes -9/100",
+        ] {
             assert_eq!(content_range(wrong), None, "{wrong}");
         }
     }

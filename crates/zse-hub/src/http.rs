@@ -8,8 +8,9 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 
-use crate::config::{Config, Patience};
 use crate::HubError;
+use crate::config::{Config, Patience};
+use crate::name::is_this_machine;
 
 /// Hosts that a request may be sent on to, one after the other.
 const MAX_REDIRECTS: usize = 8;
@@ -77,7 +78,7 @@ impl Client {
             .connect_timeout(config.patience.connect)
             .read_timeout(config.patience.idle);
         let host = config.endpoint.host_str().unwrap_or_default();
-        if matches!(host, "localhost" | "127.0.0.1" | "[::1]") {
+        if is_this_machine(host) {
             // A proxy cannot reach what is on this machine.
             http = http.no_proxy();
         }
@@ -104,7 +105,12 @@ impl Client {
 
     /// Sends a request and follows redirects; the answer, and the address that gave it. The token
     /// goes to the endpoint alone, whatever host a redirect names.
-    pub(crate) async fn send(&self, method: &Method, url: &Url, range: Option<(u64, u64)>) -> Result<(Response, Url), Failure> {
+    pub(crate) async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        range: Option<(u64, u64)>,
+    ) -> Result<(Response, Url), Failure> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send_once(method, &url, range).await?;
@@ -120,7 +126,12 @@ impl Client {
     }
 
     /// Sends a request to one address, with the token if that is the endpoint's.
-    pub(crate) async fn send_once(&self, method: &Method, url: &Url, range: Option<(u64, u64)>) -> Result<Response, Failure> {
+    pub(crate) async fn send_once(
+        &self,
+        method: &Method,
+        url: &Url,
+        range: Option<(u64, u64)>,
+    ) -> Result<Response, Failure> {
         let mut request = self.http.request(method.clone(), url.clone());
         if let Some((first, last)) = range {
             request = request.header(RANGE, format!("bytes={first}-{last}"));
@@ -141,7 +152,11 @@ impl Client {
     }
 
     /// The answer of the hub's API to a GET, as JSON. `what` is what is asked for, for messages.
-    pub(crate) async fn json<T: DeserializeOwned>(&self, url: &Url, what: &str) -> Result<T, HubError> {
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        url: &Url,
+        what: &str,
+    ) -> Result<T, HubError> {
         self.refuse_offline(what)?;
         let mut attempts = Attempts::new(&self.config.patience, url);
         loop {
@@ -175,7 +190,12 @@ impl Client {
     }
 
     /// An error where the answer is not a success.
-    pub(crate) fn expect(&self, response: &Response, what: &str, url: &Url) -> Result<(), HubError> {
+    pub(crate) fn expect(
+        &self,
+        response: &Response,
+        what: &str,
+        url: &Url,
+    ) -> Result<(), HubError> {
         let with_token = self.config.token.is_some();
         match response.status() {
             status if status.is_success() => Ok(()),
@@ -185,9 +205,14 @@ impl Client {
                 Err(self.not_found(what))
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let code = response.headers().get("x-error-code").and_then(|v| v.to_str().ok());
+                let code = response
+                    .headers()
+                    .get("x-error-code")
+                    .and_then(|v| v.to_str().ok());
                 match code {
-                    Some("RepoNotFound" | "RevisionNotFound" | "EntryNotFound") => Err(self.not_found(what)),
+                    Some("RepoNotFound" | "RevisionNotFound" | "EntryNotFound") => {
+                        Err(self.not_found(what))
+                    }
                     _ => Err(HubError::Denied {
                         what: what.to_owned(),
                         with_token,
@@ -250,7 +275,10 @@ fn next_address(url: &Url, headers: &HeaderMap) -> Result<Url, Failure> {
 
 /// A server that asks to come again later.
 fn setback(response: &Response) -> Failure {
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.trim().parse().ok());
+    let seconds = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|v| v.to_str().ok()?.trim().parse().ok());
     Failure::Again(Setback {
         why: format!("status {}", response.status()),
         wait: seconds.map(Duration::from_secs),
@@ -303,7 +331,10 @@ impl<'a> Attempts<'a> {
         if let Some(asked) = asked {
             return asked.min(longest);
         }
-        let doubled = self.patience.first_wait.saturating_mul(1 << (self.failed - 1).min(16));
+        let doubled = self
+            .patience
+            .first_wait
+            .saturating_mul(1 << (self.failed - 1).min(16));
         let share = 0.5 + (random % 1000) as f64 / 2000.0;
         doubled.min(longest).mul_f64(share)
     }
@@ -326,7 +357,10 @@ mod tests {
 
     #[test]
     fn redirects_stay_with_https() {
-        assert_eq!(redirect("https://a/b/c", "/d").unwrap().as_str(), "https://a/d");
+        assert_eq!(
+            redirect("https://a/b/c", "/d").unwrap().as_str(),
+            "https://a/d"
+        );
         assert!(redirect("http://a/b", "https://b/").is_ok());
         assert!(redirect("https://a/b", "http://b/").is_err());
         assert!(redirect("https://a/b", "file:///etc/passwd").is_err());
@@ -347,7 +381,10 @@ mod tests {
         };
         let url = Url::parse("http://a/").unwrap();
         let pause = |failed, asked, random| {
-            let attempts = Attempts { failed, ..Attempts::new(&patience, &url) };
+            let attempts = Attempts {
+                failed,
+                ..Attempts::new(&patience, &url)
+            };
             attempts.pause(asked, random).as_millis()
         };
         assert_eq!(pause(1, None, 0), 50);

@@ -13,7 +13,9 @@ use crate::fetch::{Contents, fetch, incomplete};
 use crate::http::{Attempts, Client, Failure};
 use crate::progress::{Meter, Progress};
 use crate::select::select;
-use crate::{Cache, Config, Found, HubError, LocalModel, ModelRef, RepoFile, RepoId, RepoInfo, Selection};
+use crate::{
+    Cache, Config, Found, HubError, LocalModel, ModelRef, RepoFile, RepoId, RepoInfo, Selection,
+};
 
 /// How often the caller is told how far a download is, and asked whether to go on.
 const TICK: Duration = Duration::from_millis(100);
@@ -76,21 +78,27 @@ impl Hub {
         &self.cache
     }
 
-    /// What a repository holds at a revision.
+    /// What the repository of `model` holds at its revision.
     ///
     /// # Errors
     /// [`HubError::NotFound`], [`HubError::Denied`], [`HubError::Network`], [`HubError::Answer`],
     /// [`HubError::Offline`].
-    pub fn info(&self, repo: &RepoId, revision: &str) -> Result<RepoInfo, HubError> {
-        self.runtime.block_on(self.client.repo(repo, revision))
+    pub fn info(&self, model: &ModelRef) -> Result<RepoInfo, HubError> {
+        self.runtime.block_on(self.client.info(model))
     }
 
     /// Repositories whose names hold `text`, those most downloaded first.
     ///
     /// # Errors
     /// As [`Hub::info`].
-    pub fn search(&self, text: &str, gguf_only: bool, limit: usize) -> Result<Vec<Found>, HubError> {
-        self.runtime.block_on(self.client.search(text, gguf_only, limit))
+    pub fn search(
+        &self,
+        text: &str,
+        gguf_only: bool,
+        limit: usize,
+    ) -> Result<Vec<Found>, HubError> {
+        self.runtime
+            .block_on(self.client.search(text, gguf_only, limit))
     }
 
     /// The files of a repository that `model` asks for.
@@ -107,9 +115,14 @@ impl Hub {
     /// # Errors
     /// As [`Hub::info`]; [`HubError::Answer`] where more than 64 MiB are asked for, or the server
     /// sends another range.
-    pub fn read(&self, info: &RepoInfo, path: &str, range: Range<u64>) -> Result<Vec<u8>, HubError> {
+    pub fn read(
+        &self,
+        info: &RepoInfo,
+        path: &str,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, HubError> {
         self.client.refuse_offline(path)?;
-        let url = self.client.file_url(&info.repo, &info.commit, path);
+        let url = self.client.contents_url(info, path);
         let range = range.start..range.end.min(range.start.saturating_add(MAX_READ));
         self.runtime.block_on(async {
             let patience = self.client.config().patience;
@@ -123,7 +136,12 @@ impl Hub {
         })
     }
 
-    async fn read_once(&self, url: &reqwest::Url, path: &str, range: Range<u64>) -> Result<Vec<u8>, Failure> {
+    async fn read_once(
+        &self,
+        url: &reqwest::Url,
+        path: &str,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, Failure> {
         let bounds = Some((range.start, range.end.saturating_sub(1)));
         let (mut response, last) = self.client.send(&Method::GET, url, bounds).await?;
         self.client.expect(&response, path, &last)?;
@@ -188,9 +206,14 @@ impl Hub {
         })
     }
 
-    async fn pull_files(&self, model: &ModelRef, connections: usize, meter: &Arc<Meter>) -> Result<Pulled, HubError> {
+    async fn pull_files(
+        &self,
+        model: &ModelRef,
+        connections: usize,
+        meter: &Arc<Meter>,
+    ) -> Result<Pulled, HubError> {
         let repo = &model.repo;
-        let info = self.client.repo(repo, model.revision()).await?;
+        let info = self.client.info(model).await?;
         let chosen = self.select(&info, model)?;
         let mut contents = Vec::new();
         for path in &chosen.files {
@@ -224,15 +247,22 @@ impl Hub {
     }
 
     async fn contents(&self, info: &RepoInfo, file: &RepoFile) -> Result<Contents, HubError> {
-        let (size, etag) = match (file.size, &file.etag) {
-            (Some(size), Some(etag)) => (size, etag.clone()),
-            _ => self.client.file(&info.repo, &info.commit, &file.path).await?,
+        let (size, etag) = match (file.size, &file.etag, &info.address) {
+            (Some(size), Some(etag), _) => (size, etag.clone()),
+            // Nobody says what the contents must be: they are called by the version.
+            (Some(size), None, Some(_)) => (size, info.commit.clone()),
+            _ => {
+                self.client
+                    .file(&info.repo, &info.commit, &file.path)
+                    .await?
+            }
         };
         Ok(Contents {
             path: file.path.clone(),
-            url: self.client.file_url(&info.repo, &info.commit, &file.path),
+            url: self.client.contents_url(info, &file.path),
             size,
             etag,
+            is_hashed: info.address.is_none(),
         })
     }
 

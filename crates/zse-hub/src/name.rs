@@ -6,6 +6,7 @@ use std::str::FromStr;
 use reqwest::Url;
 
 use crate::HubError;
+use crate::digest::sha256;
 
 /// Hosts whose addresses name repositories of the hub, whatever the endpoint is.
 const HUB_HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
@@ -74,7 +75,8 @@ pub enum Choice {
 }
 
 /// A model of the hub. Parses from `org/name`, `org/name:Q4_K_M`, `org/name:file.gguf`, each perhaps
-/// with `@revision`, and from the addresses of the hub's pages and files.
+/// with `@revision`, from the addresses of the hub's pages and files, and from the address of a GGUF file
+/// elsewhere.
 ///
 /// ```
 /// use zse_hub::{Choice, ModelRef};
@@ -91,6 +93,8 @@ pub struct ModelRef {
     pub revision: Option<String>,
     /// Which of its files.
     pub choice: Choice,
+    /// Where the file is, if that is not the hub: it is kept as if it were of a repository of its own.
+    pub(crate) address: Option<Url>,
 }
 
 impl ModelRef {
@@ -102,7 +106,12 @@ impl ModelRef {
         self.revision.as_deref().unwrap_or(Self::MAIN)
     }
 
-    fn new(name: &str, repo: &str, revision: Option<&str>, choice: Choice) -> Result<Self, HubError> {
+    fn new(
+        name: &str,
+        repo: &str,
+        revision: Option<&str>,
+        choice: Choice,
+    ) -> Result<Self, HubError> {
         let wrong = |why| HubError::Name {
             name: name.to_owned(),
             why,
@@ -125,6 +134,60 @@ impl ModelRef {
             repo: RepoId::new(repo)?,
             revision: revision.map(str::to_owned),
             choice,
+            address: None,
+        })
+    }
+
+    /// What suits most people of a repository.
+    pub fn best_of(repo: RepoId) -> Self {
+        Self {
+            repo,
+            revision: None,
+            choice: Choice::Best,
+            address: None,
+        }
+    }
+
+    /// A GGUF file anywhere else.
+    fn elsewhere(text: &str, url: Url) -> Result<Self, HubError> {
+        let wrong = |why| HubError::Name {
+            name: text.to_owned(),
+            why,
+        };
+        let host = url.host_str().unwrap_or_default();
+        // Without the hub's hash, only the connection can be trusted.
+        if url.scheme() != "https" && !is_this_machine(host) {
+            return Err(wrong(
+                "the address of a file outside the hub begins with https",
+            ));
+        }
+        let file = url
+            .path_segments()
+            .and_then(Iterator::last)
+            .unwrap_or_default()
+            .to_owned();
+        if !file.ends_with(".gguf") || !is_relative_path(&file) {
+            return Err(wrong("the address of a file outside the hub ends in .gguf"));
+        }
+        if crate::select::is_part(&file) {
+            return Err(wrong(
+                "a model that is split over several files is pulled from the hub",
+            ));
+        }
+        let words: String = host
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { ' ' })
+            .collect();
+        let host = words.split_whitespace().collect::<Vec<_>>().join("-");
+        let repo = format!(
+            "url/{}-{}",
+            &host[..host.len().min(64)],
+            &sha256(url.as_str())[..16]
+        );
+        Ok(Self {
+            choice: Choice::File(file),
+            address: Some(url),
+            ..Self::best_of(RepoId::new(&repo)?)
         })
     }
 
@@ -135,7 +198,7 @@ impl ModelRef {
         };
         let url = Url::parse(text).map_err(|_| wrong("it is not an address"))?;
         if !url.host_str().is_some_and(|host| HUB_HOSTS.contains(&host)) {
-            return Err(wrong("only addresses of the hub name its models"));
+            return Self::elsewhere(text, url);
         }
         let parts: Vec<&str> = url.path().trim_matches('/').split('/').collect();
         match parts[..] {
@@ -182,6 +245,9 @@ impl FromStr for ModelRef {
 
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(address) = &self.address {
+            return f.write_str(address.as_str());
+        }
         self.repo.fmt(f)?;
         match &self.choice {
             Choice::Best => {}
@@ -192,6 +258,11 @@ impl fmt::Display for ModelRef {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a host is this machine itself.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
 }
 
 /// Whether a text from outside is a path that stays below the folder it is joined to: no `..`, no
@@ -214,20 +285,33 @@ mod tests {
     #[test]
     fn names_have_a_choice_and_a_revision() {
         let plain = parse("org/name");
-        assert_eq!((plain.repo.as_str(), plain.revision()), ("org/name", "main"));
+        assert_eq!(
+            (plain.repo.as_str(), plain.revision()),
+            ("org/name", "main")
+        );
         assert_eq!(plain.choice, Choice::Best);
-        for text in ["org/name:Q4_K_M@v1", "org/name@v1:Q4_K_M", "hf.co/org/name:Q4_K_M@v1"] {
+        for text in [
+            "org/name:Q4_K_M@v1",
+            "org/name@v1:Q4_K_M",
+            "hf.co/org/name:Q4_K_M@v1",
+        ] {
             let model = parse(text);
             assert_eq!(model.choice, Choice::Quant("Q4_K_M".to_owned()), "{text}");
             assert_eq!(model.to_string(), "org/name:Q4_K_M@v1", "{text}");
         }
         let file = parse("org/name:sub/a-00001-of-00002.gguf");
-        assert_eq!(file.choice, Choice::File("sub/a-00001-of-00002.gguf".to_owned()));
+        assert_eq!(
+            file.choice,
+            Choice::File("sub/a-00001-of-00002.gguf".to_owned())
+        );
     }
 
     #[test]
     fn addresses_of_the_hub_are_names() {
-        assert_eq!(parse("https://huggingface.co/org/name").to_string(), "org/name");
+        assert_eq!(
+            parse("https://huggingface.co/org/name").to_string(),
+            "org/name"
+        );
         let file = "https://huggingface.co/org/name/resolve/main/a/b.gguf?download=true";
         assert_eq!(parse(file).to_string(), "org/name:a/b.gguf@main");
     }
@@ -235,12 +319,48 @@ mod tests {
     #[test]
     fn what_could_leave_the_cache_is_refused() {
         for text in [
-            "name", "a/b/c", "../b", "a/..", "a/b:../c.gguf", "a/b:/c.gguf", "a/b:c\\d.gguf",
-            "a/b@../../x", "a/b@", "a/-b", "a/b--c", "a/b:banana", "a/b:x/./y.gguf", "a b/c", "",
+            "name",
+            "a/b/c",
+            "../b",
+            "a/..",
+            "a/b:../c.gguf",
+            "a/b:/c.gguf",
+            "a/b:c\\d.gguf",
+            "a/b@../../x",
+            "a/b@",
+            "a/-b",
+            "a/b--c",
+            "a/b:banana",
+            "a/b:x/./y.gguf",
+            "a b/c",
+            "",
             "https://other.example/org/name",
         ] {
             let error = text.parse::<ModelRef>().expect_err(text);
             assert!(matches!(error, HubError::Name { .. }), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn files_elsewhere_have_a_folder_of_their_own() {
+        let address = "https://models.example/a/m.gguf?key=1";
+        let model = parse(address);
+        assert!(
+            model.repo.as_str().starts_with("url/models-example-"),
+            "{}",
+            model.repo
+        );
+        assert_eq!(model.choice, Choice::File("m.gguf".to_owned()));
+        assert_eq!(model.to_string(), address);
+        assert_ne!(model.repo, parse("https://models.example/b/m.gguf").repo);
+        assert!("http://127.0.0.1:80/m.gguf".parse::<ModelRef>().is_ok());
+        for wrong in [
+            "http://models.example/m.gguf",
+            "https://models.example/m.bin",
+            "https://models.example/",
+            "https://models.example/m-00001-of-00002.gguf",
+        ] {
+            assert!(wrong.parse::<ModelRef>().is_err(), "{wrong}");
         }
     }
 

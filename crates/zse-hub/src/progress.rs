@@ -31,7 +31,11 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn now(&self) -> Progress {
         Progress {
-            file: self.file.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            file: self
+                .file
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             done: self.before.load(Relaxed) + self.of_file.load(Relaxed),
             total: self.total.load(Relaxed),
             fetched: self.fetched.load(Relaxed),

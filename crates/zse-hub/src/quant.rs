@@ -3,8 +3,22 @@
 /// Those that most people are served best with, first: quality near the original at about half a
 /// byte a weight, then those next to it.
 const PREFERRED: [&str; 16] = [
-    "Q4_K_M", "Q4_K_XL", "Q4_K_S", "MXFP4", "MXFP4_MOE", "Q4_0", "IQ4_XS", "IQ4_NL", "Q5_K_M", "Q5_K_S",
-    "Q5_0", "Q6_K", "Q8_0", "Q3_K_M", "BF16", "F16",
+    "Q4_K_M",
+    "Q4_K_XL",
+    "Q4_K_S",
+    "MXFP4",
+    "MXFP4_MOE",
+    "Q4_0",
+    "IQ4_XS",
+    "IQ4_NL",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q5_0",
+    "Q6_K",
+    "Q8_0",
+    "Q3_K_M",
+    "BF16",
+    "F16",
 ];
 
 /// A quant's name in capitals, where `text` is one: `q4_k_m` is `Q4_K_M`; `Q4_K` stands for itself.
@@ -15,15 +29,25 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
         "FP32" => "F32".to_owned(),
         _ => name,
     };
-    let is_float = matches!(name.as_str(), "F16" | "F32" | "BF16" | "MXFP4" | "MXFP4_MOE");
-    let bits = ["IQ", "TQ", "Q"].iter().find_map(|kind| name.strip_prefix(kind));
+    let is_float = matches!(
+        name.as_str(),
+        "F16" | "F32" | "BF16" | "MXFP4" | "MXFP4_MOE"
+    );
+    let bits = ["IQ", "TQ", "Q"]
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind));
     let is_blocks = bits.is_some_and(|rest| {
         let mut parts = rest.split('_');
         let bits = parts.next().unwrap_or_default();
         let mut more = parts.peekable();
         matches!(bits, "1" | "2" | "3" | "4" | "5" | "6" | "8")
             && more.peek().is_some()
-            && more.all(|part| matches!(part, "0" | "1" | "4" | "8" | "K" | "S" | "M" | "L" | "XL" | "XS" | "XXS" | "NL"))
+            && more.all(|part| {
+                matches!(
+                    part,
+                    "0" | "1" | "4" | "8" | "K" | "S" | "M" | "L" | "XL" | "XS" | "XXS" | "NL"
+                )
+            })
     });
     (is_float || is_blocks).then_some(name)
 }
@@ -78,7 +102,9 @@ mod tests {
 
     #[test]
     fn a_short_name_asks_for_the_medium_mixture() {
-        assert!(matches("q4_k", "Q4_K_M") && matches("q4_k_m", "Q4_K_M") && matches("Q6_K", "Q6_K"));
+        assert!(
+            matches("q4_k", "Q4_K_M") && matches("q4_k_m", "Q4_K_M") && matches("Q6_K", "Q6_K")
+        );
         assert!(!matches("q4_k", "Q4_K_S") && !matches("nothing", "Q4_K_M"));
     }
 }

@@ -90,7 +90,9 @@ pub(crate) fn select(repo: &str, paths: &[&str], choice: &Choice) -> Result<Sele
         }
         Choice::Best => match models.iter().find(|m| m.is_whole()) {
             Some(model) => of_model(model),
-            None => safetensors(paths).ok_or_else(|| nothing("GGUF or safetensors files".to_owned())),
+            None => {
+                safetensors(paths).ok_or_else(|| nothing("GGUF or safetensors files".to_owned()))
+            }
         },
     }
 }
@@ -130,14 +132,20 @@ fn gguf_models(paths: &[&str]) -> Vec<Model> {
             continue;
         };
         let name = stem.rsplit('/').next().unwrap_or(stem).to_ascii_lowercase();
-        if ["mmproj", "imatrix", "lora"].iter().any(|word| name.contains(word)) {
+        if ["mmproj", "imatrix", "lora"]
+            .iter()
+            .any(|word| name.contains(word))
+        {
             continue;
         }
         let (key, part) = match part_of(stem) {
             Some((prefix, part, of)) => ((prefix.to_owned(), of), part),
             None => ((stem.to_owned(), 1), 1),
         };
-        models.entry(key).or_default().insert(part, (*path).to_owned());
+        models
+            .entry(key)
+            .or_default()
+            .insert(part, (*path).to_owned());
     }
     let mut models: Vec<Model> = models
         .into_iter()
@@ -152,18 +160,33 @@ fn gguf_models(paths: &[&str]) -> Vec<Model> {
     models
 }
 
+/// Whether a GGUF file is a part of a split model, by its name.
+pub(crate) fn is_part(file: &str) -> bool {
+    file.strip_suffix(".gguf")
+        .and_then(part_of)
+        .is_some_and(|(_, _, of)| of > 1)
+}
+
 /// `name-00002-of-00005` is part 2 of 5 of `name`.
 fn part_of(stem: &str) -> Option<(&str, u32, u32)> {
     let (rest, of) = stem.rsplit_once("-of-")?;
     let (prefix, part) = rest.rsplit_once('-')?;
-    let number = |text: &str| (text.len() == 5).then(|| text.parse::<u32>().ok()).flatten();
+    let number = |text: &str| {
+        (text.len() == 5)
+            .then(|| text.parse::<u32>().ok())
+            .flatten()
+    };
     let (part, of) = (number(part)?, number(of)?);
     (1 <= part && part <= of).then_some((prefix, part, of))
 }
 
 fn quants(models: &[Model]) -> Vec<String> {
     let mut quants: Vec<String> = Vec::new();
-    for quant in models.iter().filter(|m| m.is_whole()).filter_map(|m| m.quant.clone()) {
+    for quant in models
+        .iter()
+        .filter(|m| m.is_whole())
+        .filter_map(|m| m.quant.clone())
+    {
         if !quants.contains(&quant) {
             quants.push(quant);
         }
@@ -181,22 +204,32 @@ fn safetensors(paths: &[&str]) -> Option<Selection> {
         .filter(|p| p.ends_with(".safetensors"))
         .copied()
         .collect();
-    let usual: Vec<&str> = all.iter().copied().filter(|p| p.starts_with("model")).collect();
+    let usual: Vec<&str> = all
+        .iter()
+        .copied()
+        .filter(|p| p.starts_with("model"))
+        .collect();
     let weights = if usual.is_empty() { all } else { usual };
-    let is_sharded_whole = weights.iter().all(|path| {
-        match path.strip_suffix(".safetensors").and_then(part_of) {
-            None => true,
-            Some((prefix, _, of)) => (1..=of).all(|part| {
-                weights.contains(&format!("{prefix}-{part:05}-of-{of:05}.safetensors").as_str())
-            }),
-        }
-    });
-    let has_config = ["config.json", "adapter_config.json"].iter().any(|c| paths.contains(c));
+    let is_sharded_whole =
+        weights.iter().all(
+            |path| match path.strip_suffix(".safetensors").and_then(part_of) {
+                None => true,
+                Some((prefix, _, of)) => (1..=of).all(|part| {
+                    weights.contains(&format!("{prefix}-{part:05}-of-{of:05}.safetensors").as_str())
+                }),
+            },
+        );
+    let has_config = ["config.json", "adapter_config.json"]
+        .iter()
+        .any(|c| paths.contains(c));
     if weights.is_empty() || !is_sharded_whole || !has_config {
         return None;
     }
     let beside = BESIDE.iter().filter(|name| paths.contains(name)).copied();
-    let indexes = paths.iter().filter(at_top).filter(|p| p.ends_with(".safetensors.index.json"));
+    let indexes = paths
+        .iter()
+        .filter(at_top)
+        .filter(|p| p.ends_with(".safetensors.index.json"));
     let files = beside.chain(indexes.copied()).chain(weights);
     Some(Selection {
         files: files.map(str::to_owned).collect(),
@@ -251,14 +284,21 @@ mod tests {
         assert_eq!(select("a/b", &GGUF, &quant("bf16")).unwrap().files, parts);
         let second = Choice::File(parts[1].to_owned());
         assert_eq!(select("a/b", &GGUF, &second).unwrap().files, parts);
-        let error = select("a/b", &GGUF, &quant("q6_k")).unwrap_err().to_string();
+        let error = select("a/b", &GGUF, &quant("q6_k"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("complete"), "{error}");
     }
 
     #[test]
     fn what_is_missing_is_told_with_what_there_is() {
-        let error = select("a/b", &GGUF, &quant("q5_k_m")).unwrap_err().to_string();
-        assert!(error.contains("q5_k_m") && error.contains("Q4_K_M, Q8_0"), "{error}");
+        let error = select("a/b", &GGUF, &quant("q5_k_m"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("q5_k_m") && error.contains("Q4_K_M, Q8_0"),
+            "{error}"
+        );
         assert!(select("a/b", &["README.md"], &Choice::Best).is_err());
         assert!(select("a/b", &["m.safetensors", "config.json"], &quant("q8_0")).is_err());
     }
@@ -266,20 +306,32 @@ mod tests {
     #[test]
     fn safetensors_come_with_what_they_need() {
         let paths = [
-            "config.json", "consolidated.safetensors", "model-00001-of-00002.safetensors",
-            "model-00002-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.json",
-            "original/model.safetensors", "pytorch_model.bin",
+            "config.json",
+            "consolidated.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+            "original/model.safetensors",
+            "pytorch_model.bin",
         ];
         let chosen = select("a/b", &paths, &Choice::Best).unwrap();
         assert!(chosen.is_folder());
         assert_eq!(
             chosen.files,
             [
-                "config.json", "tokenizer.json", "model.safetensors.index.json",
-                "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                "config.json",
+                "tokenizer.json",
+                "model.safetensors.index.json",
+                "model-00001-of-00002.safetensors",
+                "model-00002-of-00002.safetensors",
             ]
         );
-        let missing: Vec<&str> = paths.iter().copied().filter(|p| !p.contains("00002-of")).collect();
+        let missing: Vec<&str> = paths
+            .iter()
+            .copied()
+            .filter(|p| !p.contains("00002-of"))
+            .collect();
         assert!(select("a/b", &missing, &Choice::Best).is_err());
     }
 }

@@ -100,7 +100,12 @@ impl QuantPlan {
         Self::new("F16", F16, (F16, 0), F16),
     ];
 
-    const fn new(name: &'static str, base: GgmlType, more: (GgmlType, u64), output: GgmlType) -> Self {
+    const fn new(
+        name: &'static str,
+        base: GgmlType,
+        more: (GgmlType, u64),
+        output: GgmlType,
+    ) -> Self {
         Self {
             name,
             base,
@@ -127,13 +132,19 @@ impl Shape {
     /// # Errors
     /// [`ShapeError`] names the field.
     pub fn from_config(config: &Value) -> Result<(Self, String), ShapeError> {
-        let kind = config["model_type"].as_str().ok_or(ShapeError::NoConfig)?.to_owned();
+        let kind = config["model_type"]
+            .as_str()
+            .ok_or(ShapeError::NoConfig)?
+            .to_owned();
         let text = match &config["text_config"] {
             text @ Value::Object(_) => text,
             _ => config,
         };
         let optional = |field: &str| {
-            let limit = LIMITS.iter().find(|(name, _)| *name == field).map_or(LIMIT, |(_, limit)| *limit);
+            let limit = LIMITS
+                .iter()
+                .find(|(name, _)| *name == field)
+                .map_or(LIMIT, |(_, limit)| *limit);
             text[field].as_u64().filter(|n| *n <= limit)
         };
         let required = |field: &'static str| {
@@ -150,8 +161,13 @@ impl Shape {
             _ => required("intermediate_size")?,
         };
         // Tables of defaults are transformers'.
-        let tied_by_default = matches!(kind.as_str(), "gemma" | "gemma2" | "gemma3" | "gemma3_text" | "starcoder2");
-        let tied = text["tie_word_embeddings"].as_bool().or(config["tie_word_embeddings"].as_bool());
+        let tied_by_default = matches!(
+            kind.as_str(),
+            "gemma" | "gemma2" | "gemma3" | "gemma3_text" | "starcoder2"
+        );
+        let tied = text["tie_word_embeddings"]
+            .as_bool()
+            .or(config["tie_word_embeddings"].as_bool());
         let windows = match kind.as_str() {
             "gemma2" => 2,
             "gemma3" | "gemma3_text" => optional("sliding_window_pattern").unwrap_or(6),
@@ -163,15 +179,27 @@ impl Shape {
                 width,
                 ff,
                 heads,
-                kv_heads: optional("num_key_value_heads").filter(|n| *n > 0).unwrap_or(heads),
-                head_dim: optional("head_dim").filter(|n| *n > 0).unwrap_or((width / heads).min(LIMIT)),
+                kv_heads: optional("num_key_value_heads")
+                    .filter(|n| *n > 0)
+                    .unwrap_or(heads),
+                head_dim: optional("head_dim")
+                    .filter(|n| *n > 0)
+                    .unwrap_or((width / heads).min(LIMIT)),
                 vocab: required("vocab_size")?,
-                positions: if is_bert { optional("max_position_embeddings").unwrap_or(0) } else { 0 },
+                positions: if is_bert {
+                    optional("max_position_embeddings").unwrap_or(0)
+                } else {
+                    0
+                },
                 tied: is_bert || tied.unwrap_or(tied_by_default),
                 plain_mlp: is_bert || kind == "starcoder2",
                 experts,
                 experts_used: optional("num_experts_per_tok").unwrap_or(0).min(experts),
-                window: if windows > 0 { optional("sliding_window").unwrap_or(0) } else { 0 },
+                window: if windows > 0 {
+                    optional("sliding_window").unwrap_or(0)
+                } else {
+                    0
+                },
                 window_period: windows,
             },
             kind,
@@ -202,7 +230,11 @@ impl Shape {
         let (attention, values) = self.attention();
         let (inwards, outwards) = self.mlp();
         let layers = self.layers * (attention + values + inwards + outwards);
-        let output = if self.tied { 0 } else { self.vocab * self.width };
+        let output = if self.tied {
+            0
+        } else {
+            self.vocab * self.width
+        };
         layers + self.embedding() + output
     }
 
@@ -212,11 +244,14 @@ impl Shape {
         let (inwards, outwards) = self.mlp();
         let plain = bytes(quant.base, attention + inwards);
         let (more, of_8) = quant.more;
-        let mixed = bytes(more, values + outwards) * of_8 as f64 + bytes(quant.base, values + outwards) * (8 - of_8) as f64;
+        let mixed = bytes(more, values + outwards) * of_8 as f64
+            + bytes(quant.base, values + outwards) * (8 - of_8) as f64;
         let layers = self.layers as f64 * (plain + mixed / 8.0);
         let embedding = match self.tied {
             true => bytes(quant.output, self.embedding()),
-            false => bytes(quant.base, self.embedding()) + bytes(quant.output, self.vocab * self.width),
+            false => {
+                bytes(quant.base, self.embedding()) + bytes(quant.output, self.vocab * self.width)
+            }
         };
         (layers + embedding) as u64
     }
@@ -236,15 +271,20 @@ impl Shape {
         token * (all * context + near * context.min(self.window))
     }
 
-    /// Bytes that running the model takes, with `context` tokens: weights, keys and values,
-    /// intermediate results of 512 tokens, and the program with its tokenizer.
+    /// Bytes that running the model in a quant takes, with `context` tokens.
     pub fn memory(&self, quant: &QuantPlan, context: u64) -> u64 {
+        self.weight_bytes(quant) + self.memory_beside_weights(context)
+    }
+
+    /// Bytes that running the model takes beside its weights: keys and values of `context` tokens,
+    /// intermediate results of up to 512, and the program with its tokenizer.
+    pub fn memory_beside_weights(&self, context: u64) -> u64 {
         const BATCH: u64 = 512;
         const PROGRAM: u64 = 48 << 20;
         let ff = self.ff * self.experts_used.max(1);
         let row = 4 * self.width + 3 * ff + 2 * self.heads * self.head_dim;
         let activations = 4 * (BATCH.min(context) * row + self.vocab);
-        self.weight_bytes(quant) + self.kv_bytes(context) + activations + PROGRAM
+        self.kv_bytes(context) + activations + PROGRAM
     }
 }
 
@@ -283,7 +323,10 @@ mod tests {
             ("F16", 16.07e9),
         ] {
             let computed = LLAMA_8B.weight_bytes(QuantPlan::parse(quant).unwrap()) as f64;
-            assert!((computed / published - 1.0).abs() < 0.015, "{quant}: {computed}");
+            assert!(
+                (computed / published - 1.0).abs() < 0.015,
+                "{quant}: {computed}"
+            );
         }
     }
 
@@ -294,7 +337,10 @@ mod tests {
             "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
             "tie_word_embeddings": false, "vocab_size": 128_256, "max_position_embeddings": 131_072,
         });
-        assert_eq!(Shape::from_config(&config).unwrap(), (LLAMA_8B, "llama".to_owned()));
+        assert_eq!(
+            Shape::from_config(&config).unwrap(),
+            (LLAMA_8B, "llama".to_owned())
+        );
     }
 
     #[test]
@@ -304,7 +350,10 @@ mod tests {
             "num_key_value_heads": 4, "num_hidden_layers": 34, "vocab_size": 262_208,
             "sliding_window": 1024 } });
         let (shape, kind) = Shape::from_config(&config).unwrap();
-        assert_eq!((kind.as_str(), shape.window, shape.window_period, shape.tied), ("gemma3", 1024, 6, true));
+        assert_eq!(
+            (kind.as_str(), shape.window, shape.window_period, shape.tied),
+            ("gemma3", 1024, 6, true)
+        );
         // Five layers see everything, 29 keep 1024 tokens each.
         assert_eq!(shape.kv_bytes(8192), 4 * 4 * 256 * (5 * 8192 + 29 * 1024));
     }
@@ -331,14 +380,28 @@ mod tests {
 
     #[test]
     fn hostile_configs_are_refused() {
-        assert!(matches!(Shape::from_config(&json!([])), Err(ShapeError::NoConfig)));
+        assert!(matches!(
+            Shape::from_config(&json!([])),
+            Err(ShapeError::NoConfig)
+        ));
         let whole = json!({
             "model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "vocab_size": 64,
             "num_attention_heads": 4, "num_hidden_layers": 2,
         });
         assert!(Shape::from_config(&whole).is_ok());
-        for field in ["hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"] {
-            for wrong in [json!(0), json!(-1), json!("64"), json!(u64::MAX), json!(null)] {
+        for field in [
+            "hidden_size",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "vocab_size",
+        ] {
+            for wrong in [
+                json!(0),
+                json!(-1),
+                json!("64"),
+                json!(u64::MAX),
+                json!(null),
+            ] {
                 let mut config = whole.clone();
                 config[field] = wrong;
                 let error = Shape::from_config(&config).unwrap_err().to_string();

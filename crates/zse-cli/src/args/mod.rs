@@ -1,6 +1,7 @@
 //! What can be given on the command line.
 
 mod load;
+mod models;
 mod sampling;
 mod serve;
 
@@ -9,7 +10,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zse::quantize::Mixture;
 
-pub(crate) use load::{Global, ModelArg};
+pub(crate) use load::{Global, ModelArg, ModelId};
+pub(crate) use models::{
+    AboutArgs, CheckArgs, Form, FormArg, ListArgs, ModelsArgs, ModelsCommand, PathArgs, PullArgs,
+    RemoveArgs, SearchArgs,
+};
 pub(crate) use serve::ServeArgs;
 
 pub(crate) use sampling::{GenerateArgs, SamplingArgs, random_seed, settings};
@@ -56,6 +61,10 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Write a GGUF file with weights of other types
     Quantize(QuantizeArgs),
+    /// Fetch a model from the Hugging Face hub
+    Pull(PullArgs),
+    /// List, search, check and remove models
+    Models(ModelsArgs),
     /// Show this machine and which models fit it
     Hardware(HardwareArgs),
     /// Check that ZSE works on this machine
@@ -233,7 +242,7 @@ pub(crate) struct PerplexityArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct QuantizeArgs {
-    /// Model to read: a GGUF file or `builtin`
+    /// Model to read: a GGUF file, a model that was pulled, or `builtin`
     #[arg(value_name = "SRC")]
     pub(crate) source: String,
     /// File to write

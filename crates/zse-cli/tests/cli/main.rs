@@ -6,6 +6,7 @@ mod common;
 mod measure;
 mod memory;
 mod model;
+mod models;
 mod run;
 mod serve;
 mod terminal;

@@ -15,7 +15,10 @@ fn errors_say_what_to_do() {
     assert!(matches!(error, HubError::NotFound { .. }), "{error}");
     assert!(error.to_string().contains("HF_TOKEN"), "{error}");
     let error = client.pull("org/name:Q4_K_M", 1).unwrap_err().to_string();
-    assert!(error.contains("Q4_K_M") && error.contains("Q8_0"), "{error}");
+    assert!(
+        error.contains("Q4_K_M") && error.contains("Q8_0"),
+        "{error}"
+    );
     server.set(|s| s.gated = true);
     let error = client.pull("org/name", 1).unwrap_err();
     assert!(matches!(error, HubError::Denied { .. }), "{error}");
@@ -27,9 +30,12 @@ fn a_busy_hub_is_asked_again() {
     let server = Server::start(&[("config.json", b"{\"a\": 1}")]);
     let client = Client::of(&server);
     let hub = client.hub();
-    let info = hub.info(&parse("org/name").repo, "main").unwrap();
+    let info = hub.info(&parse("org/name")).unwrap();
     server.set(|s| s.faults = [Fault::Status(429), Fault::Status(502), Fault::Cut(0)].into());
-    assert_eq!(hub.read(&info, "config.json", 0..100).unwrap(), b"{\"a\": 1}");
+    assert_eq!(
+        hub.read(&info, "config.json", 0..100).unwrap(),
+        b"{\"a\": 1}"
+    );
 }
 
 #[test]
@@ -38,7 +44,7 @@ fn some_bytes_of_a_file_are_read_with_and_without_ranges() {
     let server = Server::start(&[("a.gguf", &bytes)]);
     let client = Client::of(&server);
     let hub = client.hub();
-    let info = hub.info(&parse("org/name").repo, "main").unwrap();
+    let info = hub.info(&parse("org/name")).unwrap();
     for no_ranges in [false, true] {
         server.set(|s| s.no_ranges = no_ranges);
         assert_eq!(hub.read(&info, "a.gguf", 10..500).unwrap(), bytes[10..500]);
@@ -50,7 +56,10 @@ fn searches_give_only_sound_names() {
     let server = Server::start(&[]);
     let found = Client::of(&server).hub().search("good", true, 10).unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].id.as_str(), found[0].gguf, found[0].gated), ("org/good", true, true));
+    assert_eq!(
+        (found[0].id.as_str(), found[0].gguf, found[0].gated),
+        ("org/good", true, true)
+    );
 }
 
 #[test]
@@ -78,7 +87,14 @@ fn models_are_listed_and_removed_one_by_one() {
     client.pull("org/name:Q8_0", 1).unwrap();
     let hub = client.hub();
     let cache = hub.cache();
-    let quants = || -> Vec<_> { cache.list().unwrap().into_iter().filter_map(|m| m.quant).collect() };
+    let quants = || -> Vec<_> {
+        cache
+            .list()
+            .unwrap()
+            .into_iter()
+            .filter_map(|m| m.quant)
+            .collect()
+    };
     assert_eq!(quants(), ["Q4_K_M", "Q8_0"]);
     let small = cache.find(&parse("org/name:q4_k_m")).unwrap();
     assert_eq!(cache.remove(&small).unwrap(), a.len() as u64);

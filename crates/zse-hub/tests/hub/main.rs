@@ -53,7 +53,8 @@ impl Client {
     }
 
     fn pull(&self, model: &str, connections: usize) -> Result<Pulled, HubError> {
-        self.hub().pull(&parse(model), connections, |_| ControlFlow::Continue(()))
+        self.hub()
+            .pull(&parse(model), connections, |_| ControlFlow::Continue(()))
     }
 
     fn repo(&self) -> PathBuf {
@@ -74,7 +75,9 @@ impl Client {
     /// What is kept of a file that is not whole.
     fn incomplete(&self) -> Option<Vec<u8>> {
         let entries = fs::read_dir(self.repo().join("blobs")).ok()?.flatten();
-        let path = entries.map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "incomplete"))?;
+        let path = entries
+            .map(|e| e.path())
+            .find(|p| p.extension().is_some_and(|e| e == "incomplete"))?;
         fs::read(path).ok()
     }
 }

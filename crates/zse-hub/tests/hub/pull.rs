@@ -13,8 +13,15 @@ const FILE: &str = "m-Q4_K_M.gguf";
 
 #[track_caller]
 fn assert_whole(client: &Client, bytes: &[u8]) {
-    let found = client.hub().cache().find(&parse("org/name")).expect("it is here");
-    assert!(fs::read(&found.path).unwrap() == bytes, "the contents are the server's");
+    let found = client
+        .hub()
+        .cache()
+        .find(&parse("org/name"))
+        .expect("it is here");
+    assert!(
+        fs::read(&found.path).unwrap() == bytes,
+        "the contents are the server's"
+    );
     assert_eq!(client.incomplete(), None);
 }
 
@@ -36,7 +43,10 @@ fn files_lie_as_huggingface_hub_lays_them() {
     assert_whole(&client, &bytes);
     let pointer = client.repo().join("snapshots").join(COMMIT).join(FILE);
     assert_eq!(pulled.model.path, pointer);
-    assert_eq!(fs::read_to_string(client.repo().join("refs/main")).unwrap(), COMMIT);
+    assert_eq!(
+        fs::read_to_string(client.repo().join("refs/main")).unwrap(),
+        COMMIT
+    );
     let blob = client.repo().join("blobs").join(sha256(&bytes));
     assert_eq!(fs::read(&blob).unwrap(), bytes);
     #[cfg(unix)]
@@ -71,7 +81,10 @@ fn a_beginning_that_another_program_left_is_gone_on_with() {
     fs::create_dir_all(&blobs).unwrap();
     let name = format!("{}.incomplete", sha256(&bytes));
     fs::write(blobs.join(name), &bytes[..1234]).unwrap();
-    assert_eq!(client.pull("org/name", 3).unwrap().fetched, (bytes.len() - 1234) as u64);
+    assert_eq!(
+        client.pull("org/name", 3).unwrap().fetched,
+        (bytes.len() - 1234) as u64
+    );
     assert_whole(&client, &bytes);
 }
 
@@ -107,11 +120,19 @@ fn a_stalled_connection_is_given_up() {
 #[test]
 fn refusals_and_wrong_answers_are_tried_again() {
     let bytes = contents(6 * CHUNK);
-    for fault in [Fault::Status(429), Fault::Status(503), Fault::Status(500), Fault::TooShort, Fault::OtherRange] {
+    for fault in [
+        Fault::Status(429),
+        Fault::Status(503),
+        Fault::Status(500),
+        Fault::TooShort,
+        Fault::OtherRange,
+    ] {
         let server = Server::start(&[(FILE, &bytes)]);
         server.set(|s| s.faults = [fault; 3].into());
         let client = Client::of(&server);
-        client.pull("org/name", 2).unwrap_or_else(|e| panic!("{fault:?}: {e}"));
+        client
+            .pull("org/name", 2)
+            .unwrap_or_else(|e| panic!("{fault:?}: {e}"));
         assert_whole(&client, &bytes);
     }
 }
@@ -130,7 +151,10 @@ fn a_server_that_never_answers_well_is_given_up_and_what_came_is_kept() {
     assert_nothing(&client);
     assert_eq!(client.incomplete().as_deref(), Some(&bytes[..2 * CHUNK]));
     server.set(|s| s.faults.clear());
-    assert_eq!(client.pull("org/name", 1).unwrap().fetched, 4 * CHUNK as u64);
+    assert_eq!(
+        client.pull("org/name", 1).unwrap().fetched,
+        4 * CHUNK as u64
+    );
     assert_whole(&client, &bytes);
 }
 
@@ -180,7 +204,15 @@ fn a_server_without_ranges_is_read_from_the_start() {
     server.set(|s| s.no_ranges = true);
     let client = Client::of(&server);
     // Parallel requests meet no fault; those of the whole file do.
-    server.set(|s| s.faults = [Fault::Cut(0), Fault::Cut(0), Fault::Cut(5 * CHUNK), Fault::Cut(CHUNK)].into());
+    server.set(|s| {
+        s.faults = [
+            Fault::Cut(0),
+            Fault::Cut(0),
+            Fault::Cut(5 * CHUNK),
+            Fault::Cut(CHUNK),
+        ]
+        .into()
+    });
     client.pull("org/name", 2).unwrap();
     assert_whole(&client, &bytes);
 }
@@ -218,7 +250,10 @@ fn an_interrupted_pull_keeps_what_came_and_goes_on() {
     assert_nothing(&client);
     let kept = client.incomplete().expect("it is kept");
     assert_eq!(kept, bytes[..2 * CHUNK]);
-    assert_eq!(client.pull("org/name", 1).unwrap().fetched, 4 * CHUNK as u64);
+    assert_eq!(
+        client.pull("org/name", 1).unwrap().fetched,
+        4 * CHUNK as u64
+    );
     assert_whole(&client, &bytes);
 }
 
@@ -257,7 +292,12 @@ fn safetensors_and_split_files_come_whole() {
     names.sort();
     assert_eq!(
         names,
-        ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "tokenizer.json"]
+        [
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "tokenizer.json"
+        ]
     );
     assert_eq!(pulled.model.bytes, (a.len() + b.len() + 2) as u64);
 }
@@ -274,18 +314,53 @@ fn a_list_without_hashes_is_completed_file_by_file() {
     let client = Client::of(&server);
     client.pull("org/name", 2).unwrap();
     assert_whole(&client, &bytes);
-    assert!(server.seen().iter().any(|seen| seen.method == "HEAD" && seen.path.ends_with(FILE)));
+    assert!(
+        server
+            .seen()
+            .iter()
+            .any(|seen| seen.method == "HEAD" && seen.path.ends_with(FILE))
+    );
 }
 
 #[test]
 fn paths_that_lead_out_of_the_cache_are_never_written() {
     let bytes = contents(10);
     let server = Server::start(&[(FILE, &bytes)]);
-    let outside = ["../../../evil-Q4_K_M.gguf", "/tmp/evil.gguf", "a\\..\\evil.gguf"];
+    let outside = [
+        "../../../evil-Q4_K_M.gguf",
+        "/tmp/evil.gguf",
+        "a\\..\\evil.gguf",
+    ];
     server.set(|s| s.also_listed = outside.map(str::to_owned).to_vec());
     let client = Client::of(&server);
-    let info = client.hub().info(&parse("org/name").repo, "main").unwrap();
+    let info = client.hub().info(&parse("org/name")).unwrap();
     assert_eq!(info.files.len(), 1);
     client.pull("org/name", 1).unwrap();
     assert_whole(&client, &bytes);
+}
+
+#[test]
+fn a_file_elsewhere_is_pulled_by_its_address_and_never_mixed_with_its_successor() {
+    let bytes = contents(4 * CHUNK);
+    let server = Server::start(&[(FILE, &bytes)]);
+    let other = Server::start(&[]);
+    let client = Client::of(&other).with_token();
+    let address = format!("{}/cdn/{FILE}", server.address);
+    server.set(|s| s.faults = [Fault::Cut(CHUNK)].into());
+    server.set(|s| s.faults.extend([Fault::Status(503); 50]));
+    client.pull(&address, 1).unwrap_err();
+    server.set(|s| s.faults.clear());
+    let first = client.pull(&address, 1).unwrap();
+    assert_eq!(first.fetched, 3 * CHUNK as u64);
+    assert_eq!(fs::read(&first.model.path).unwrap(), bytes);
+    assert_eq!(client.pull(&address, 1).unwrap().fetched, 0);
+    assert!(server.seen().iter().all(|seen| !seen.has_token));
+    let newer = contents(3 * CHUNK);
+    server.set(|s| {
+        s.files.insert(FILE.to_owned(), newer.clone());
+    });
+    let second = client.pull(&address, 1).unwrap();
+    assert_eq!(fs::read(&second.model.path).unwrap(), newer);
+    let here = client.hub().cache().find(&parse(&address)).unwrap();
+    assert_eq!(here.path, second.model.path);
 }

@@ -70,7 +70,9 @@ impl Server {
     pub(crate) fn start(files: &[(&str, &[u8])]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let files = files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec()));
+        let files = files
+            .iter()
+            .map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec()));
         let state = Arc::new(Mutex::new(State {
             files: files.collect(),
             ..State::default()
@@ -92,7 +94,13 @@ impl Server {
 
     /// The requests that came, and forgets them.
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        std::mem::take(&mut self.state.lock().expect("no test has panicked with it").seen)
+        std::mem::take(
+            &mut self
+                .state
+                .lock()
+                .expect("no test has panicked with it")
+                .seen,
+        )
     }
 
     /// Bytes of contents that requests asked for by range.
@@ -163,7 +171,11 @@ impl Answer {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 fn answer(
@@ -175,7 +187,9 @@ fn answer(
 ) -> (Answer, Option<Fault>) {
     if state.gated && !has_token {
         let mut denied = Answer::of(401);
-        denied.headers.push(("x-error-code", "GatedRepo".to_owned()));
+        denied
+            .headers
+            .push(("x-error-code", "GatedRepo".to_owned()));
         return (denied, None);
     }
     if path == "/api/models" {
@@ -197,19 +211,30 @@ fn answer(
     let Some(contents) = state.files.get(file).cloned() else {
         return (Answer::of(404), None);
     };
-    if method == "GET" && let Some(fault) = state.faults.pop_front() {
+    if method == "GET"
+        && let Some(fault) = state.faults.pop_front()
+    {
         if let Fault::Status(status) = fault {
             let mut busy = Answer::of(status);
             busy.headers.push(("Retry-After", "0".to_owned()));
             return (busy, None);
         }
-        return (contents_of(state, &contents, range, Some(fault)), Some(fault));
+        return (
+            contents_of(state, &contents, range, Some(fault)),
+            Some(fault),
+        );
     }
     if let (Some(cdn), false) = (&state.cdn, is_cdn) {
         let mut redirect = Answer::of(302);
-        redirect.headers.push(("Location", format!("{cdn}/cdn/{file}?Signature=secret")));
-        redirect.headers.push(("X-Linked-Etag", format!("\"{}\"", sha256(&contents))));
-        redirect.headers.push(("X-Linked-Size", contents.len().to_string()));
+        redirect
+            .headers
+            .push(("Location", format!("{cdn}/cdn/{file}?Signature=secret")));
+        redirect
+            .headers
+            .push(("X-Linked-Etag", format!("\"{}\"", sha256(&contents))));
+        redirect
+            .headers
+            .push(("X-Linked-Size", contents.len().to_string()));
         return (redirect, None);
     }
     (contents_of(state, &contents, range, None), None)
@@ -221,15 +246,29 @@ fn list(state: &State) -> Value {
         if state.bare_list {
             return json!({ "rfilename": path });
         }
-        let hash = if state.wrong_hash { sha256(b"other") } else { sha256(contents) };
+        let hash = if state.wrong_hash {
+            sha256(b"other")
+        } else {
+            sha256(contents)
+        };
         json!({ "rfilename": path, "size": contents.len(), "lfs": { "sha256": hash, "size": contents.len() } })
     };
     let mut siblings: Vec<Value> = state.files.iter().map(of_file).collect();
-    siblings.extend(state.also_listed.iter().map(|path| json!({ "rfilename": path, "size": 1 })));
+    siblings.extend(
+        state
+            .also_listed
+            .iter()
+            .map(|path| json!({ "rfilename": path, "size": 1 })),
+    );
     json!({ "id": "org/name", "sha": COMMIT, "siblings": siblings, "pipeline_tag": "text-generation", "tags": [] })
 }
 
-fn contents_of(state: &mut State, contents: &[u8], range: Option<(usize, usize)>, fault: Option<Fault>) -> Answer {
+fn contents_of(
+    state: &mut State,
+    contents: &[u8],
+    range: Option<(usize, usize)>,
+    fault: Option<Fault>,
+) -> Answer {
     state.answers += 1;
     let tag = match state.changes_after {
         Some(n) if state.answers > n => sha256(b"a new version"),
@@ -237,10 +276,17 @@ fn contents_of(state: &mut State, contents: &[u8], range: Option<(usize, usize)>
     };
     let mut answer = match range.filter(|_| !state.no_ranges) {
         Some((first, last)) => {
-            let shift = if matches!(fault, Some(Fault::OtherRange)) { 1 } else { 0 };
+            let shift = if matches!(fault, Some(Fault::OtherRange)) {
+                1
+            } else {
+                0
+            };
             let (first, last) = (first + shift, (last + shift).min(contents.len() - 1));
             let mut answer = Answer::of(206);
-            answer.headers.push(("Content-Range", format!("bytes {first}-{last}/{}", contents.len())));
+            answer.headers.push((
+                "Content-Range",
+                format!("bytes {first}-{last}/{}", contents.len()),
+            ));
             answer.body = contents[first..=last].to_vec();
             answer
         }
@@ -253,8 +299,17 @@ fn contents_of(state: &mut State, contents: &[u8], range: Option<(usize, usize)>
     answer
 }
 
-fn send(mut stream: &TcpStream, answer: &Answer, fault: Option<Fault>, head_only: bool) -> Option<bool> {
-    let Answer { status, headers, body } = answer;
+fn send(
+    mut stream: &TcpStream,
+    answer: &Answer,
+    fault: Option<Fault>,
+    head_only: bool,
+) -> Option<bool> {
+    let Answer {
+        status,
+        headers,
+        body,
+    } = answer;
     let length = body.len() + usize::from(matches!(fault, Some(Fault::TooShort)));
     let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
     for (name, value) in headers {
