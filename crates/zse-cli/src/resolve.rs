@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use zse::ModelSource;
-use zse_hub::{Cache, Catalogue, Choice, Config, HubError, ModelRef};
+use zse_hub::{Cache, Catalogue, Choice, Config, Hub, HubError, ModelRef};
 
 use crate::{Usage, commands, term};
 
@@ -27,11 +27,8 @@ pub(crate) fn source(name: &str) -> anyhow::Result<ModelSource> {
     if config.offline || !term::is_interactive() || !wants_pull(name)? {
         return Err(Usage(missing).into());
     }
-    Ok(ModelSource::Path(
-        commands::pull::pull(config, &model, usize::from(zse_hub::Hub::CONNECTIONS))?
-            .model
-            .path,
-    ))
+    let pulled = commands::pull::pull(config, &model, Hub::CONNECTIONS)?;
+    Ok(ModelSource::Path(pulled.model.path))
 }
 
 /// Whether this cannot be a name of the hub, or is there as a file.

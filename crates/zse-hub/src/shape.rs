@@ -85,6 +85,8 @@ pub struct QuantPlan {
     base: GgmlType,
     /// Attention's values and the MLP's second matrix: this type in so many of 8 layers.
     more: (GgmlType, u64),
+    /// Attention's output.
+    attn_output: GgmlType,
     /// The output, or the token embedding that stands for it.
     output: GgmlType,
 }
@@ -92,7 +94,10 @@ pub struct QuantPlan {
 impl QuantPlan {
     /// Those that most people choose among, the smallest first.
     pub const ALL: [Self; 6] = [
-        Self::new("Q3_K_M", Q3K, (Q4K, 8), Q6K),
+        Self {
+            attn_output: Q4K,
+            ..Self::new("Q3_K_M", Q3K, (Q4K, 8), Q6K)
+        },
         Self::new("Q4_K_M", Q4K, (Q6K, 4), Q6K),
         Self::new("Q5_K_M", Q5K, (Q6K, 4), Q6K),
         Self::new("Q6_K", Q6K, (Q6K, 0), Q6K),
@@ -110,6 +115,7 @@ impl QuantPlan {
             name,
             base,
             more,
+            attn_output: base,
             output,
         }
     }
@@ -206,11 +212,10 @@ impl Shape {
         ))
     }
 
-    /// Weights of one layer's attention: queries and output; keys; values.
+    /// Weights of one layer's attention: queries, or the output; keys, or values.
     fn attention(&self) -> (u64, u64) {
-        let queries = self.width * self.heads * self.head_dim;
-        let values = self.width * self.kv_heads * self.head_dim;
-        (2 * queries + values, values)
+        let width = self.width * self.head_dim;
+        (width * self.heads, width * self.kv_heads)
     }
 
     /// Weights of one layer's MLP, of all experts: the matrices into it; the one out of it.
@@ -227,9 +232,9 @@ impl Shape {
 
     /// Parameters, without norms and biases (in most models less than a thousandth).
     pub fn parameters(&self) -> u64 {
-        let (attention, values) = self.attention();
+        let (queries, keys) = self.attention();
         let (inwards, outwards) = self.mlp();
-        let layers = self.layers * (attention + values + inwards + outwards);
+        let layers = self.layers * (2 * (queries + keys) + inwards + outwards);
         let output = if self.tied {
             0
         } else {
@@ -240,9 +245,10 @@ impl Shape {
 
     /// Bytes of the weights in a quant.
     pub fn weight_bytes(&self, quant: &QuantPlan) -> u64 {
-        let (attention, values) = self.attention();
+        let (queries, values) = self.attention();
         let (inwards, outwards) = self.mlp();
-        let plain = bytes(quant.base, attention + inwards);
+        let plain =
+            bytes(quant.base, queries + values + inwards) + bytes(quant.attn_output, queries);
         let (more, of_8) = quant.more;
         let mixed = bytes(more, values + outwards) * of_8 as f64
             + bytes(quant.base, values + outwards) * (8 - of_8) as f64;

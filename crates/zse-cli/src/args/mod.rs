@@ -12,8 +12,8 @@ use zse::quantize::Mixture;
 
 pub(crate) use load::{Global, ModelArg, ModelId};
 pub(crate) use models::{
-    AboutArgs, CheckArgs, Form, FormArg, ListArgs, ModelsArgs, ModelsCommand, PathArgs, PullArgs,
-    RemoveArgs, SearchArgs,
+    AboutArgs, CheckArgs, Form, ListArgs, ModelsArgs, ModelsCommand, PullArgs, RemoveArgs,
+    SearchArgs,
 };
 pub(crate) use serve::ServeArgs;
 

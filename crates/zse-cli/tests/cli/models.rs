@@ -237,7 +237,7 @@ fn a_model_in_the_shared_cache_is_used_by_its_name() {
 fn the_catalogue_is_filtered() {
     let hub = Hub::with("unused.gguf", b"hello".to_vec(), HELLO);
     let list = |args: &[&str]| {
-        let args = [&["models", "list", "-o", "json"], args].concat();
+        let args = [&["models", "list", "-o", "json"][..], args].concat();
         hub.zse(&args).json()["catalogue"]
             .as_array()
             .unwrap()

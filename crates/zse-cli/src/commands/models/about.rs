@@ -60,32 +60,40 @@ pub(super) fn run(args: &AboutArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     writeln!(out, "{}", entry.name)?;
-    let runs = match entry.not_run.as_str() {
-        "" => "yes",
-        why => &format!("no: {why}"),
-    };
-    for (what, value) in [
-        ("id", entry.id.as_str()),
-        ("made at", &entry.repo),
-        ("GGUF files", entry.gguf.as_deref().unwrap_or("none known")),
-        ("architecture", &entry.architecture),
-        ("parameters", &count(entry.parameters)),
+    let shape = &entry.shape;
+    let lines = [
+        ("id", entry.id.clone()),
+        ("made at", entry.repo.clone()),
         (
-            "layers",
-            &format!("{}, width {}", entry.shape.layers, entry.shape.width),
+            "GGUF files",
+            entry
+                .gguf
+                .clone()
+                .unwrap_or_else(|| "none known".to_owned()),
         ),
-        ("context", &format!("{} tokens", entry.context)),
-        ("licence", &entry.licence),
-        ("for", &entry.categories.join(", ")),
-        ("runs here", runs),
+        ("architecture", entry.architecture.clone()),
+        ("parameters", count(entry.parameters)),
+        ("layers", format!("{}, width {}", shape.layers, shape.width)),
+        ("context", format!("{} tokens", entry.context)),
+        ("licence", entry.licence.clone()),
+        ("for", entry.categories.join(", ")),
+        (
+            "runs here",
+            match entry.not_run.as_str() {
+                "" => "yes".to_owned(),
+                why => format!("no: {why}"),
+            },
+        ),
         (
             "on this disk",
-            &here.map_or("no".to_owned(), |h| {
-                format!("{} ({})", h.path.display(), bytes(h.bytes))
-            }),
+            match here {
+                Some(here) => format!("{} ({})", here.path.display(), bytes(here.bytes)),
+                None => "no".to_owned(),
+            },
         ),
-        ("source", &entry.source),
-    ] {
+        ("source", entry.source.clone()),
+    ];
+    for (what, value) in lines {
         writeln!(out, "  {what:<12} {value}")?;
     }
     let mut table = Table::new(["quant", "weights", &format!("with {context} tokens")]);
