@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on, Ctrl-C sets a flag and does not end the process.
+/// From now on, Ctrl-C sets a flag and does not end the process. May be called again.
 pub(crate) fn catch() -> anyhow::Result<()> {
-    Ok(ctrlc::set_handler(|| {
-        INTERRUPTED.store(true, Ordering::SeqCst)
-    })?)
+    match ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst)) {
+        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether Ctrl-C was pressed since the last time that this was asked.

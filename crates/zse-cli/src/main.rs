@@ -7,6 +7,7 @@ mod interrupt;
 mod log;
 mod machine;
 mod report;
+mod resolve;
 mod term;
 
 use std::io;
@@ -42,6 +43,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Perplexity(args) => commands::perplexity::run(&args, global),
         Command::Convert(args) => commands::convert::run(&args, global),
         Command::Quantize(args) => commands::quantize::run(&args, global),
+        Command::Pull(args) => commands::pull::run(&args),
+        Command::Models(args) => commands::models::run(&args, global),
         Command::Hardware(args) => commands::hardware::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args, global),
     }
@@ -71,6 +74,7 @@ fn explain(error: &anyhow::Error) -> ExitCode {
         said = cause;
     }
     let is_usage = error.is::<Usage>()
+        || matches!(error.downcast_ref(), Some(zse_hub::HubError::Name { .. }))
         || matches!(
             error.downcast_ref::<zse::Error>(),
             Some(zse::Error::UnknownModel { .. })

@@ -20,8 +20,8 @@ use crate::quantize::QuantizeError;
 pub enum Error {
     /// A name that is neither a file nor the built-in model.
     #[error(
-        "there is no model '{name}': MODEL is the path of a GGUF file or of a directory with \
-         safetensors files, or `builtin`. Pulling models by name is not in this version"
+        "there is no model '{name}': MODEL is the path of a GGUF or .zse file or of a directory with \
+         safetensors files, or `builtin`; `zse models list` shows what can be pulled"
     )]
     UnknownModel {
         /// What was asked for.

@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zse-cuda", &["zse-quant", "zse-format", "zse-model"]),
     ("zse-engine", &["zse-text", "zse-model"]),
     ("zse-store", &[]),
+    ("zse-hub", &["zse-quant"]),
     // The facade: it puts the parts together for everyone else.
     (
         "zse",
@@ -31,8 +32,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "zse-engine",
         ],
     ),
-    ("zse-server", &["zse", "zse-store"]),
-    ("zse-cli", &["zse", "zse-server"]),
+    ("zse-server", &["zse", "zse-hub", "zse-store"]),
+    ("zse-cli", &["zse", "zse-hub", "zse-server"]),
     ("xtask", &[]),
 ];
 

@@ -2,6 +2,9 @@
 
 use clap::Args;
 use zse::{Device, KvType, LoadOptions, ModelSource};
+use zse_hub::{Choice, ModelRef};
+
+use crate::{Usage, resolve};
 
 /// Heading of the options of every command.
 pub(super) const GLOBAL: &str = "Options of every command";
@@ -46,8 +49,9 @@ impl Global {
 /// The model that a command works on.
 #[derive(Args, Debug, Default)]
 pub(crate) struct ModelArg {
-    /// Model: the path of a GGUF file or of a directory with safetensors files, or `builtin`
-    /// [default: builtin]
+    /// Model: the path of a GGUF or .zse file or of a directory with safetensors files, a model that
+    /// was pulled (`org/name:QUANT` of the Hugging Face hub, or an id of `zse models list`), or
+    /// `builtin` [default: builtin]
     #[arg(value_name = "MODEL")]
     positional: Option<String>,
     /// The same as MODEL
@@ -62,8 +66,38 @@ pub(crate) struct ModelArg {
 
 impl ModelArg {
     /// Where the model comes from.
-    pub(crate) fn source(&self) -> Result<ModelSource, zse::Error> {
+    pub(crate) fn source(&self) -> anyhow::Result<ModelSource> {
         let name = self.positional.as_ref().or(self.named.as_ref());
-        name.map_or("builtin", String::as_str).parse()
+        resolve::source(name.map_or("builtin", String::as_str))
+    }
+}
+
+/// A model of the hub.
+#[derive(Args, Debug)]
+pub(crate) struct ModelId {
+    /// Model: `org/name`, `org/name:QUANT`, `org/name:FILE.gguf`, the address of its page or file, or
+    /// an id of `zse models list`
+    #[arg(value_name = "ID")]
+    id: String,
+    /// The quant, such as Q4_K_M [default: the one that suits most people]
+    #[arg(short, long, value_name = "QUANT")]
+    quant: Option<String>,
+}
+
+impl ModelId {
+    /// The model that is meant.
+    pub(crate) fn model(&self) -> anyhow::Result<ModelRef> {
+        let Some(quant) = &self.quant else {
+            return resolve::model(&self.id);
+        };
+        if resolve::model(&self.id)?.choice != Choice::Best {
+            return Err(Usage(format!("{} and --quant {quant}: give one of them", self.id)).into());
+        }
+        resolve::with_quant(&self.id, quant)
+    }
+
+    /// What was given.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 }

@@ -2,6 +2,7 @@
 
 mod convert;
 mod load;
+mod models;
 mod sampling;
 mod serve;
 mod units;
@@ -13,7 +14,11 @@ use zse::plan::Mode;
 use zse::quantize::Mixture;
 
 pub(crate) use convert::ConvertArgs;
-pub(crate) use load::{Global, ModelArg};
+pub(crate) use load::{Global, ModelArg, ModelId};
+pub(crate) use models::{
+    AboutArgs, CheckArgs, Form, ListArgs, ModelsArgs, ModelsCommand, PullArgs, RemoveArgs,
+    SearchArgs,
+};
 pub(crate) use serve::ServeArgs;
 
 pub(crate) use sampling::{GenerateArgs, SamplingArgs, random_seed, settings};
@@ -62,6 +67,10 @@ pub(crate) enum Command {
     Convert(ConvertArgs),
     /// Write a GGUF file with weights of other types
     Quantize(QuantizeArgs),
+    /// Fetch a model from the Hugging Face hub
+    Pull(PullArgs),
+    /// List, search, check and remove models
+    Models(ModelsArgs),
     /// Show this machine and which models fit it
     Hardware(HardwareArgs),
     /// Check that ZSE works on this machine
@@ -265,7 +274,8 @@ pub(crate) struct PerplexityArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct QuantizeArgs {
-    /// Model to read: a GGUF file, a directory with safetensors files, or `builtin`
+    /// Model to read: a GGUF or .zse file, a directory with safetensors files, a model that was
+    /// pulled, or `builtin`
     #[arg(value_name = "SRC")]
     pub(crate) source: String,
     /// File to write

@@ -11,11 +11,11 @@ use zse::quantize::{Importance, QuantizeOptions, QuantizeProgress, QuantizeRepor
 
 use crate::args::{Global, QuantizeArgs};
 use crate::term::{bytes, progress};
-use crate::{Usage, interrupt, log};
+use crate::{Usage, interrupt, log, resolve};
 
 pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
     let start = Instant::now();
-    let model: ModelSource = args.source.parse()?;
+    let model = resolve::source(&args.source)?;
     refuse_own_source(&model, &args.output)?;
     let source = model.open()?;
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;

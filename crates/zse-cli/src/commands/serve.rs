@@ -13,7 +13,7 @@ use zse::{LoadOptions, ModelSource, SwapConfig, SwapDisk};
 use zse_server::{Config, ServeError, Served, Server};
 
 use crate::args::{Global, ServeArgs};
-use crate::{Usage, log};
+use crate::{Usage, log, resolve};
 
 /// The variable that may hold a key.
 const KEY_VARIABLE: &str = "ZSE_API_KEY";
@@ -66,9 +66,9 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
         // What is there under the whole text is a file whose name has a `=`.
         let named = model.split_once('=').filter(|_| !Path::new(model).exists());
         sources.push(match named {
-            Some((name, model)) => (name.to_owned(), model.parse()?),
+            Some((name, model)) => (name.to_owned(), resolve::source(model)?),
             None => {
-                let source: ModelSource = model.parse()?;
+                let source = resolve::source(model)?;
                 (served_name(&source), source)
             }
         });

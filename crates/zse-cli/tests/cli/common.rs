@@ -13,7 +13,8 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn new(output: Output) -> Self {
+    /// Of a command that has ended.
+    pub(crate) fn new(output: Output) -> Self {
         Self {
             code: output.status.code().expect("not ended by a signal"),
             out: String::from_utf8(output.stdout).expect("plain text"),

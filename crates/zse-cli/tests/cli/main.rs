@@ -7,6 +7,7 @@ mod convert;
 mod measure;
 mod memory;
 mod model;
+mod models;
 mod run;
 mod serve;
 mod terminal;

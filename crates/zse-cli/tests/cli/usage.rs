@@ -109,6 +109,8 @@ fn help_lists_every_command() {
         "tokenize",
         "perplexity",
         "quantize",
+        "pull",
+        "models",
         "hardware",
         "doctor",
     ] {

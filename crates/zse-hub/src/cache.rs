@@ -1,0 +1,365 @@
+//! The cache on disk, laid out as `huggingface_hub` does, so that both find each other's files:
+//!
+//! ```text
+//! models--org--name/
+//!   blobs/<etag>                     contents; `<etag>.incomplete` while they come
+//!   refs/<revision>                  the commit that a branch or tag stands for
+//!   snapshots/<commit>/<path>        a link to ../../blobs/<etag>
+//! .locks/models--org--name/<etag>.lock
+//! ```
+//!
+//! <https://huggingface.co/docs/huggingface_hub/guides/manage-cache>
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{HubError, ModelRef, RepoId, Selection, select};
+
+/// Folders below a snapshot that are looked into.
+const DEPTH: usize = 4;
+
+/// The shared cache.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// A model that is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalModel {
+    /// The repository.
+    pub repo: RepoId,
+    /// Its commit.
+    pub commit: String,
+    /// What to open: a GGUF file (of a split model the first), or the folder of safetensors.
+    pub path: PathBuf,
+    /// The quant, where the file's name says it.
+    pub quant: Option<String>,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+impl Cache {
+    /// The cache in this folder, which need not exist.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of a repository, whether it exists or not.
+    pub fn folder(&self, repo: &RepoId) -> PathBuf {
+        self.root.join(repo.folder())
+    }
+
+    /// The model, if all its files are here.
+    pub fn find(&self, model: &ModelRef) -> Option<LocalModel> {
+        let commit = self.commit(model)?;
+        let snapshot = self.snapshot(&model.repo, &commit);
+        let files = files_of(&snapshot);
+        let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+        let chosen = select::select(model.repo.as_str(), &paths, &model.choice).ok()?;
+        Some(local(&model.repo, &commit, &snapshot, &files, &chosen))
+    }
+
+    /// Every model that is whole, by repository and quant.
+    ///
+    /// # Errors
+    /// If the cache is there and cannot be read.
+    pub fn list(&self) -> Result<Vec<LocalModel>, HubError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(HubError::io("read", &self.root)(error)),
+        };
+        let mut repos: Vec<RepoId> = entries
+            .flatten()
+            .filter_map(|entry| RepoId::of_folder(entry.file_name().to_str()?))
+            .collect();
+        repos.sort();
+        let mut models = Vec::new();
+        for repo in repos {
+            let best = ModelRef::best_of(repo);
+            let Some(first) = self.find(&best) else {
+                continue;
+            };
+            let snapshot = self.snapshot(&best.repo, &first.commit);
+            let files = files_of(&snapshot);
+            let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+            let others = select::all_gguf(&paths);
+            match others.is_empty() {
+                true => models.push(first),
+                false => models.extend(
+                    others
+                        .iter()
+                        .map(|chosen| local(&best.repo, &first.commit, &snapshot, &files, chosen)),
+                ),
+            }
+        }
+        Ok(models)
+    }
+
+    /// The commit that a revision stands for here. A repository that was fetched by commit has no
+    /// `main`: its newest snapshot stands for it.
+    fn commit(&self, model: &ModelRef) -> Option<String> {
+        let folder = self.folder(&model.repo);
+        let revision = model.revision();
+        if let Ok(text) = fs::read_to_string(folder.join("refs").join(revision))
+            && is_object_id(text.trim())
+        {
+            return Some(text.trim().to_owned());
+        }
+        if is_object_id(revision) && folder.join("snapshots").join(revision).is_dir() {
+            return Some(revision.to_owned());
+        }
+        if model.revision.is_some() {
+            return None;
+        }
+        let snapshots = fs::read_dir(folder.join("snapshots")).ok()?.flatten();
+        let newest = snapshots.max_by_key(|s| s.metadata().and_then(|m| m.modified()).ok())?;
+        newest
+            .file_name()
+            .into_string()
+            .ok()
+            .filter(|c| is_object_id(c))
+    }
+
+    /// The folder of a commit's files.
+    pub(crate) fn snapshot(&self, repo: &RepoId, commit: &str) -> PathBuf {
+        self.folder(repo).join("snapshots").join(commit)
+    }
+
+    /// Where contents lie that the hub calls `etag`.
+    pub(crate) fn blob(&self, repo: &RepoId, etag: &str) -> PathBuf {
+        self.folder(repo).join("blobs").join(etag)
+    }
+
+    /// The lock that `huggingface_hub` takes as well while it fetches a blob; held until dropped.
+    ///
+    /// # Errors
+    /// [`HubError::Busy`] if another program holds it.
+    pub(crate) fn lock(&self, repo: &RepoId, etag: &str, file: &str) -> Result<File, HubError> {
+        let folder = self.root.join(".locks").join(repo.folder());
+        make_folder(&folder)?;
+        let path = folder.join(format!("{etag}.lock"));
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(HubError::io("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(HubError::Busy {
+                file: file.to_owned(),
+            }),
+            // File systems without locks: two programs at a time are then the user's to avoid.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(lock)
+            }
+            Err(TryLockError::Error(error)) => Err(HubError::io("lock", &path)(error)),
+        }
+    }
+
+    /// Puts a blob under its path in a snapshot.
+    pub(crate) fn link(
+        &self,
+        repo: &RepoId,
+        commit: &str,
+        path: &str,
+        etag: &str,
+    ) -> Result<(), HubError> {
+        let pointer = self.snapshot(repo, commit).join(path);
+        let folder = pointer.parent().expect("a file of a snapshot is below it");
+        make_folder(folder)?;
+        // The link is made beside its place and renamed into it: nobody sees half of it.
+        let fresh = folder.join(format!(".{etag}.link"));
+        let _ = fs::remove_file(&fresh);
+        #[cfg(unix)]
+        {
+            let up = "../".repeat(2 + path.matches('/').count());
+            std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &fresh)
+                .map_err(HubError::io("link", &fresh))?;
+        }
+        // Links need a privilege on Windows. A second name for the file does not.
+        #[cfg(not(unix))]
+        fs::hard_link(self.blob(repo, etag), &fresh).map_err(HubError::io("link", &fresh))?;
+        fs::rename(&fresh, &pointer).map_err(HubError::io("rename", &fresh))
+    }
+
+    /// Notes which commit a revision stands for.
+    pub(crate) fn set_ref(
+        &self,
+        repo: &RepoId,
+        revision: &str,
+        commit: &str,
+    ) -> Result<(), HubError> {
+        if revision == commit {
+            return Ok(());
+        }
+        let path = self.folder(repo).join("refs").join(revision);
+        if fs::read_to_string(&path).is_ok_and(|there| there.trim() == commit) {
+            return Ok(());
+        }
+        make_folder(path.parent().expect("a ref is below refs"))?;
+        fs::write(&path, commit).map_err(HubError::io("write", &path))
+    }
+
+    /// Removes a model: the links of its files, the blobs that nothing else links to, and with the
+    /// last snapshot the whole repository. Returns the bytes that are free now.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn remove(&self, model: &LocalModel) -> Result<u64, HubError> {
+        let snapshot = self.snapshot(&model.repo, &model.commit);
+        let files = files_of(&snapshot);
+        let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+        let gone: Vec<PathBuf> = match model.path == snapshot {
+            true => files.iter().map(|(path, _)| snapshot.join(path)).collect(),
+            false => {
+                let first = model.path.strip_prefix(&snapshot).unwrap_or(&model.path);
+                let choice = crate::Choice::File(first.to_string_lossy().into_owned());
+                let chosen = select::select(model.repo.as_str(), &paths, &choice)?;
+                chosen
+                    .files
+                    .iter()
+                    .map(|path| snapshot.join(path))
+                    .collect()
+            }
+        };
+        let blobs: Vec<PathBuf> = gone.iter().filter_map(|p| p.canonicalize().ok()).collect();
+        for path in &gone {
+            fs::remove_file(path).map_err(HubError::io("remove", path))?;
+        }
+        let folder = self.folder(&model.repo);
+        let own = folder.join("blobs").canonicalize().ok();
+        let mut freed = 0;
+        let kept = linked_blobs(&folder);
+        for blob in blobs {
+            // Links may have been made by anyone: only blobs of this repository are removed.
+            if blob.parent() == own.as_deref() && !kept.contains(&blob) {
+                freed += fs::metadata(&blob).map_or(0, |m| m.len());
+                fs::remove_file(&blob).map_err(HubError::io("remove", &blob))?;
+            }
+        }
+        let has_weights =
+            |(path, _): &(String, u64)| path.ends_with(".gguf") || path.ends_with(".safetensors");
+        if !snapshots(&folder)
+            .iter()
+            .any(|s| files_of(s).iter().any(has_weights))
+        {
+            freed += files_of(&folder.join("blobs"))
+                .iter()
+                .map(|(_, bytes)| bytes)
+                .sum::<u64>();
+            fs::remove_dir_all(&folder).map_err(HubError::io("remove", &folder))?;
+        }
+        Ok(freed)
+    }
+}
+
+/// The model of `chosen` files.
+fn local(
+    repo: &RepoId,
+    commit: &str,
+    snapshot: &Path,
+    files: &[(String, u64)],
+    chosen: &Selection,
+) -> LocalModel {
+    let path = match chosen.is_folder() {
+        true => snapshot.to_owned(),
+        false => snapshot.join(&chosen.files[0]),
+    };
+    let bytes = files
+        .iter()
+        .filter(|(path, _)| chosen.files.contains(path))
+        .map(|(_, bytes)| bytes);
+    LocalModel {
+        repo: repo.clone(),
+        commit: commit.to_owned(),
+        path,
+        quant: chosen.quant.clone(),
+        bytes: bytes.sum(),
+    }
+}
+
+/// Files below a folder with their sizes, by path with `/`; links that lead nowhere are left out.
+fn files_of(folder: &Path) -> Vec<(String, u64)> {
+    fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<(String, u64)>) {
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let path = entry.path();
+            // Follows links: contents are behind them.
+            match fs::metadata(&path) {
+                Ok(m) if m.is_file() && !name.starts_with('.') => {
+                    found.push((format!("{prefix}{name}"), m.len()))
+                }
+                Ok(m) if m.is_dir() && depth > 0 && !path.is_symlink() => {
+                    walk(&path, &format!("{prefix}{name}/"), depth - 1, found);
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, "", DEPTH, &mut found);
+    found.sort();
+    found
+}
+
+fn snapshots(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("snapshots"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The blobs that some snapshot of a repository links to.
+fn linked_blobs(folder: &Path) -> Vec<PathBuf> {
+    let of_snapshot = |snapshot: PathBuf| {
+        let files = files_of(&snapshot);
+        files
+            .into_iter()
+            .filter_map(move |(path, _)| snapshot.join(path).canonicalize().ok())
+    };
+    snapshots(folder)
+        .into_iter()
+        .flat_map(of_snapshot)
+        .collect()
+}
+
+/// Whether this is the name of a git commit or object, or of an LFS object, in hexadecimal.
+pub(crate) fn is_object_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+pub(crate) fn make_folder(folder: &Path) -> Result<(), HubError> {
+    fs::create_dir_all(folder).map_err(HubError::io("make", folder))
+}
+
+/// Bytes free for this user where `folder` is or will be; `None` where the system does not say.
+pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|f| f.exists())?;
+    #[cfg(unix)]
+    {
+        let disk = nix::sys::statvfs::statvfs(there).ok()?;
+        // The types of both differ between systems.
+        let blocks: u64 = disk.blocks_available().try_into().ok()?;
+        let size: u64 = disk.fragment_size().try_into().ok()?;
+        Some(blocks.saturating_mul(size))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = there;
+        None
+    }
+}

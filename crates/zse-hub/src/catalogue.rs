@@ -1,0 +1,219 @@
+//! The catalogue: models that many people run, described in `catalogue.toml`.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Choice, ModelRef, RepoId, Shape};
+
+/// The curated list of models, part of the program.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalogue {
+    /// The models, by family and size.
+    #[serde(rename = "model")]
+    pub models: Vec<Entry>,
+}
+
+/// A model of the catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What it is called on the command line, such as `llama-3.2-1b`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Repository of the weights that its makers published (safetensors).
+    pub repo: String,
+    /// Repository with GGUF files, where there is a usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gguf: Option<String>,
+    /// Architecture, as GGUF files name it.
+    pub architecture: String,
+    /// Parameters, as its makers count them.
+    pub parameters: u64,
+    /// Tokens of context that it was made for.
+    pub context: u64,
+    /// Licence, by SPDX or as the hub names it.
+    pub licence: String,
+    /// What it is for.
+    pub categories: Vec<String>,
+    /// Whether it is among the best of its size and kind.
+    #[serde(default)]
+    pub recommended: bool,
+    /// Why it cannot be run here; empty: it can.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub not_run: String,
+    /// Page with its dimensions.
+    pub source: String,
+    /// Its dimensions.
+    pub shape: Shape,
+}
+
+/// Whether a model of an architecture can be run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// It can; with the name that GGUF files give the architecture.
+    Yes(&'static str),
+    /// It cannot.
+    No,
+}
+
+/// Architectures that are run, as `config.json` (`model_type`) and as GGUF files name them.
+const ARCHITECTURES: [(&str, &str); 13] = [
+    ("llama", "llama"),
+    ("mistral", "llama"),
+    ("mixtral", "llama"),
+    ("qwen2", "qwen2"),
+    ("qwen3", "qwen3"),
+    ("qwen3_moe", "qwen3moe"),
+    ("gemma2", "gemma2"),
+    ("gemma3", "gemma3"),
+    ("gemma3_text", "gemma3"),
+    ("phi3", "phi3"),
+    ("starcoder2", "starcoder2"),
+    ("bert", "bert"),
+    ("qwen3moe", "qwen3moe"),
+];
+
+impl Runs {
+    /// Whether models of this `model_type`, or GGUF architecture, are run.
+    pub fn architecture(name: &str) -> Self {
+        let known = ARCHITECTURES.iter().find(|(kind, _)| *kind == name);
+        known.map_or(Self::No, |(_, gguf)| Self::Yes(gguf))
+    }
+}
+
+impl Catalogue {
+    /// What an entry may be for.
+    pub const CATEGORIES: [&str; 8] = [
+        "chat",
+        "code",
+        "reasoning",
+        "small",
+        "large",
+        "multilingual",
+        "embedding",
+        "rerank",
+    ];
+
+    /// The catalogue that is part of this program.
+    pub fn builtin() -> &'static Self {
+        static BUILTIN: LazyLock<Catalogue> = LazyLock::new(|| {
+            toml::from_str(include_str!("catalogue.toml")).expect("a test reads the same text")
+        });
+        &BUILTIN
+    }
+
+    /// The entry of this id, in any case.
+    pub fn find(&self, id: &str) -> Option<&Entry> {
+        self.models
+            .iter()
+            .find(|entry| entry.id.eq_ignore_ascii_case(id))
+    }
+
+    /// The model of the hub that `id` stands for; `id:QUANT` asks for that quant.
+    pub fn resolve(&self, id: &str) -> Option<ModelRef> {
+        let (id, quant) = match id.split_once(':') {
+            Some((id, quant)) => (id, Some(quant)),
+            None => (id, None),
+        };
+        let entry = self.find(id)?;
+        let choice = match quant {
+            None => Choice::Best,
+            Some(quant) => Choice::Quant(crate::quant::canonical(quant)?),
+        };
+        let repo = entry.gguf.as_ref().unwrap_or(&entry.repo);
+        Some(ModelRef {
+            choice,
+            ..ModelRef::best_of(RepoId::new(repo).ok()?)
+        })
+    }
+}
+
+impl Entry {
+    /// Whether it can be run here.
+    pub fn is_runnable(&self) -> bool {
+        self.not_run.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_catalogue_holds_what_it_must() {
+        let catalogue = Catalogue::builtin();
+        assert!(catalogue.models.iter().filter(|e| e.is_runnable()).count() >= 40);
+        let mut ids = HashSet::new();
+        for entry in &catalogue.models {
+            let id = &entry.id;
+            assert!(ids.insert(id.to_ascii_lowercase()), "{id} is there twice");
+            assert!(
+                !id.contains(['/', ':', '@']) && !id.ends_with("gguf"),
+                "{id}"
+            );
+            for repo in entry.gguf.iter().chain([&entry.repo]) {
+                assert!(RepoId::new(repo).is_ok(), "{id}: {repo}");
+            }
+            assert!(
+                entry.source.starts_with("https://huggingface.co/"),
+                "{id}: {}",
+                entry.source
+            );
+            assert!(!entry.categories.is_empty(), "{id}");
+            for category in &entry.categories {
+                assert!(
+                    Catalogue::CATEGORIES.contains(&category.as_str()),
+                    "{id}: {category}"
+                );
+            }
+            assert!(!entry.licence.is_empty() && entry.context > 0, "{id}");
+            assert!(
+                entry.is_runnable() || !entry.recommended,
+                "{id}: recommended, but not run"
+            );
+        }
+    }
+
+    #[test]
+    fn dimensions_give_the_parameters() {
+        for entry in &Catalogue::builtin().models {
+            let ratio = entry.shape.parameters() as f64 / entry.parameters as f64;
+            assert!((ratio - 1.0).abs() < 0.02, "{}: {ratio}", entry.id);
+        }
+    }
+
+    #[test]
+    fn only_architectures_that_are_run_are_said_to_be() {
+        let known: Vec<&str> = zse_model::arch::ARCHITECTURES
+            .iter()
+            .map(|a| a.name)
+            .collect();
+        for (_, gguf) in ARCHITECTURES {
+            assert!(known.contains(&gguf), "{gguf}");
+        }
+        for entry in Catalogue::builtin()
+            .models
+            .iter()
+            .filter(|e| e.is_runnable())
+        {
+            assert!(known.contains(&entry.architecture.as_str()), "{}", entry.id);
+        }
+    }
+
+    #[test]
+    fn an_id_stands_for_a_repository_and_takes_a_quant() {
+        let catalogue = Catalogue::builtin();
+        let model = catalogue.resolve("Llama-3.2-1B:q8_0").unwrap();
+        assert_eq!(
+            model.to_string(),
+            "bartowski/Llama-3.2-1B-Instruct-GGUF:Q8_0"
+        );
+        assert_eq!(catalogue.resolve("llama-3.2-1b:banana"), None);
+        assert_eq!(catalogue.resolve("no-such-model"), None);
+    }
+}

@@ -1,0 +1,454 @@
+//! One file from the hub to the disk.
+//!
+//! Ranges are fetched by several connections and written in order, so that `<etag>.incomplete` always
+//! holds the beginning of the file and nothing else: its length says all that is needed to go on,
+//! for us as for `huggingface_hub`, which appends to the same file. The hash is computed on the way.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::task::JoinSet;
+
+use crate::HubError;
+use crate::digest::Digest;
+use crate::http::{Attempts, Client, Failure};
+use crate::progress::Meter;
+
+/// Bytes hashed at a time of what is there already.
+const HASHED_AT_ONCE: usize = 1 << 20;
+
+/// Contents that are to be fetched.
+#[derive(Clone, Debug)]
+pub(crate) struct Contents {
+    /// The file's path in its repository, for messages.
+    pub(crate) path: String,
+    /// Where the hub gives it.
+    pub(crate) url: Url,
+    pub(crate) size: u64,
+    /// What the hub calls the contents: their SHA-256 or git's object id.
+    pub(crate) etag: String,
+    /// Whether it is that; otherwise it only names the version.
+    pub(crate) is_hashed: bool,
+}
+
+/// Where the contents of a file are, found by following the hub's redirect, and what is known of them
+/// there.
+#[derive(Clone, Debug)]
+struct Place {
+    url: Url,
+    etag: Option<String>,
+}
+
+/// What all connections to a file share.
+struct Source {
+    client: Client,
+    contents: Contents,
+    meter: Arc<Meter>,
+    place: Mutex<Option<Place>>,
+}
+
+/// Why a part did not come.
+enum Broken {
+    /// The server sends whole files only.
+    NoRanges,
+    Failed(HubError),
+}
+
+impl From<HubError> for Broken {
+    fn from(error: HubError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Fetches contents to `blob`, going on where an earlier attempt has stopped. Under the name `blob`
+/// they appear when they are whole, as the hub names them, and on the disk.
+pub(crate) async fn fetch(
+    client: &Client,
+    contents: &Contents,
+    blob: &Path,
+    connections: usize,
+    meter: &Arc<Meter>,
+) -> Result<(), HubError> {
+    let source = Arc::new(Source {
+        client: client.clone(),
+        contents: contents.clone(),
+        meter: Arc::clone(meter),
+        place: Mutex::new(None),
+    });
+    let mut target = Target::open(blob, contents, meter).await?;
+    match parallel(&source, &mut target, connections).await {
+        Ok(()) => {}
+        Err(Broken::NoRanges) => in_one(&source, &mut target).await?,
+        Err(Broken::Failed(error @ HubError::Changed { .. })) => {
+            target.drop_all()?;
+            return Err(error);
+        }
+        Err(Broken::Failed(error)) => return Err(error),
+    }
+    target.finish(blob)
+}
+
+/// The file that grows from its beginning.
+struct Target<'a> {
+    contents: &'a Contents,
+    path: PathBuf,
+    file: File,
+    written: u64,
+    digest: Digest,
+}
+
+impl<'a> Target<'a> {
+    /// Opens what an earlier attempt has left, or a new file.
+    async fn open(blob: &Path, contents: &'a Contents, meter: &Meter) -> Result<Self, HubError> {
+        let path = incomplete(blob);
+        let mut file = File::options()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&path)
+            .map_err(HubError::io("open", &path))?;
+        let mut digest = Digest::new(&contents.etag, contents.size);
+        let mut written = 0;
+        let mut buffer = vec![0; HASHED_AT_ONCE];
+        loop {
+            let n = file
+                .read(&mut buffer)
+                .map_err(HubError::io("read", &path))?;
+            written += n as u64;
+            if n == 0 || written > contents.size {
+                break;
+            }
+            digest.update(&buffer[..n]);
+            meter.set_of_file(written);
+            // Long files take long: let the caller look whether this is still wanted.
+            tokio::task::yield_now().await;
+        }
+        if written > contents.size {
+            // Not the beginning of these contents.
+            file.set_len(0).map_err(HubError::io("empty", &path))?;
+            digest = Digest::new(&contents.etag, contents.size);
+            meter.set_of_file(0);
+            written = 0;
+        }
+        Ok(Self {
+            contents,
+            path,
+            file,
+            written,
+            digest,
+        })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+        self.file
+            .write_all(bytes)
+            .map_err(HubError::io("write", &self.path))?;
+        self.digest.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn drop_all(self) -> Result<(), HubError> {
+        fs::remove_file(&self.path).map_err(HubError::io("remove", &self.path))
+    }
+
+    /// Checks the contents and gives them their name.
+    fn finish(self, blob: &Path) -> Result<(), HubError> {
+        let found = self.digest.clone().finish();
+        if self.contents.is_hashed && found != self.contents.etag {
+            let (file, expected) = (self.contents.path.clone(), self.contents.etag.clone());
+            self.drop_all()?;
+            return Err(HubError::Contents {
+                file,
+                expected,
+                found,
+            });
+        }
+        self.file
+            .sync_all()
+            .map_err(HubError::io("write", &self.path))?;
+        fs::rename(&self.path, blob).map_err(HubError::io("rename", &self.path))?;
+        sync_folder(blob)
+    }
+}
+
+/// The name of a blob that is not whole yet.
+pub(crate) fn incomplete(blob: &Path) -> PathBuf {
+    let mut name = blob.as_os_str().to_owned();
+    name.push(".incomplete");
+    PathBuf::from(name)
+}
+
+/// Makes a rename last: the folder's entry is on the disk before anyone is told of it.
+fn sync_folder(blob: &Path) -> Result<(), HubError> {
+    #[cfg(unix)]
+    if let Some(folder) = blob.parent() {
+        let opened = File::open(folder).map_err(HubError::io("open", folder))?;
+        opened.sync_all().map_err(HubError::io("write", folder))?;
+    }
+    #[cfg(not(unix))]
+    let _ = blob;
+    Ok(())
+}
+
+/// Fetches what is missing by ranges. At most twice as many parts as connections are in memory.
+async fn parallel(
+    source: &Arc<Source>,
+    target: &mut Target<'_>,
+    connections: usize,
+) -> Result<(), Broken> {
+    let size = source.contents.size;
+    let chunk = source.client.config().chunk.max(1);
+    let window = 2 * connections.max(1) as u64 * chunk;
+    let mut next = target.written;
+    let mut ready = BTreeMap::new();
+    // Parts that are on their way are given up when this is dropped.
+    let mut coming = JoinSet::new();
+    while target.written < size {
+        while next < size && coming.len() < connections.max(1) && next < target.written + window {
+            let end = size.min(next + chunk);
+            let (source, range) = (Arc::clone(source), next..end);
+            coming.spawn(async move { (range.start, source.part(range).await) });
+            next = end;
+        }
+        let joined = coming
+            .join_next()
+            .await
+            .expect("something is missing, so something is coming");
+        let (start, part) =
+            joined.expect("a part that is fetched neither panics nor is aborted here");
+        ready.insert(start, part?);
+        while let Some(bytes) = ready.remove(&target.written) {
+            target.append(&bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fetches the whole file in one answer, from a server that gives no ranges. What is there already
+/// is skipped.
+async fn in_one(source: &Arc<Source>, target: &mut Target<'_>) -> Result<(), HubError> {
+    let config = source.client.config();
+    let mut attempts = Attempts::new(&config.patience, &source.contents.url);
+    loop {
+        let before = target.written;
+        source.meter.set_of_file(before);
+        let failure = match source.whole(target).await {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        if target.written > before {
+            attempts.reset();
+        }
+        attempts.wait(failure).await?;
+    }
+}
+
+impl Source {
+    /// The bytes of a range. What came before a connection broke is kept, and the next goes on
+    /// behind it.
+    async fn part(&self, range: Range<u64>) -> Result<Vec<u8>, Broken> {
+        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+        let patience = self.client.config().patience;
+        let mut attempts = Attempts::new(&patience, &self.contents.url);
+        loop {
+            let before = bytes.len();
+            let missing = range.start + before as u64..range.end;
+            match self.part_once(missing, &mut bytes).await {
+                Ok(Came::All) => return Ok(bytes),
+                Ok(Came::WholeFile) => return Err(Broken::NoRanges),
+                Err(failure) => {
+                    if bytes.len() > before {
+                        attempts.reset();
+                    }
+                    attempts.wait(failure).await?;
+                }
+            }
+        }
+    }
+
+    async fn part_once(&self, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<Came, Failure> {
+        let mut response = self.open(Some(&range)).await?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => self.check_range(response.headers(), &range)?,
+            StatusCode::OK if range == (0..self.contents.size) => {}
+            StatusCode::OK => return Ok(Came::WholeFile),
+            StatusCode::RANGE_NOT_SATISFIABLE => return Err(self.changed()),
+            _ => self
+                .client
+                .expect(&response, &self.contents.path, &self.contents.url)?,
+        }
+        let mut missing = range.end - range.start;
+        while missing > 0 {
+            let came = response.chunk().await.map_err(Failure::of_connection)?;
+            let Some(came) = came else {
+                return Err(Failure::again("the answer ended too early"));
+            };
+            let wanted = came
+                .len()
+                .min(usize::try_from(missing).unwrap_or(usize::MAX));
+            bytes.extend_from_slice(&came[..wanted]);
+            self.meter.came(wanted as u64);
+            missing -= wanted as u64;
+        }
+        Ok(Came::All)
+    }
+
+    async fn whole(&self, target: &mut Target<'_>) -> Result<(), Failure> {
+        let mut response = self.open(None).await?;
+        self.client
+            .expect(&response, &self.contents.path, &self.contents.url)?;
+        let mut skip = target.written;
+        while target.written < self.contents.size {
+            let came = response.chunk().await.map_err(Failure::of_connection)?;
+            let Some(came) = came else {
+                return Err(Failure::again("the answer ended too early"));
+            };
+            let known = skip.min(came.len() as u64);
+            skip -= known;
+            let new = &came[known as usize..];
+            let room = usize::try_from(self.contents.size - target.written).unwrap_or(usize::MAX);
+            let new = &new[..new.len().min(room)];
+            target.append(new)?;
+            self.meter.came(new.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// An answer with contents: from where the last one came, or, where that is no longer open to
+    /// us (signed addresses run out), from where the hub now says.
+    async fn open(&self, range: Option<&Range<u64>>) -> Result<Response, Failure> {
+        let bounds = range.map(|r| (r.start, r.end - 1));
+        let known = self.place().clone();
+        if let Some(place) = known {
+            let (response, _) = self.client.send(&Method::GET, &place.url, bounds).await?;
+            let is_closed = matches!(
+                response.status(),
+                StatusCode::UNAUTHORIZED
+                    | StatusCode::FORBIDDEN
+                    | StatusCode::NOT_FOUND
+                    | StatusCode::GONE
+            );
+            if !is_closed {
+                self.check_etag(&place, &response)?;
+                return Ok(response);
+            }
+            *self.place() = None;
+        }
+        let (response, url) = self
+            .client
+            .send(&Method::GET, &self.contents.url, bounds)
+            .await?;
+        let etag = etag(response.headers());
+        // Only the hub itself calls contents by the names that it lists.
+        let is_hub = self.contents.is_hashed && url.origin() == self.contents.url.origin();
+        if is_hub
+            && etag
+                .as_ref()
+                .is_some_and(|etag| *etag != self.contents.etag)
+            && response.status().is_success()
+        {
+            return Err(self.changed());
+        }
+        if response.status().is_success() {
+            self.place().get_or_insert(Place { url, etag });
+        }
+        Ok(response)
+    }
+
+    fn place(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Parts of two versions of a file make none.
+    fn check_etag(&self, place: &Place, response: &Response) -> Result<(), Failure> {
+        match (&place.etag, etag(response.headers())) {
+            (Some(first), Some(now)) if response.status().is_success() && *first != now => {
+                Err(self.changed())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A `Content-Range` that is not what was asked for would put bytes in the wrong place.
+    fn check_range(&self, headers: &HeaderMap, range: &Range<u64>) -> Result<(), Failure> {
+        let value = headers
+            .get(CONTENT_RANGE)
+            .and_then(|value| value.to_str().ok());
+        let Some((start, total)) = value.and_then(content_range) else {
+            return Err(Failure::again(
+                "an answer with part of a file does not say which",
+            ));
+        };
+        if total.is_some_and(|total| total != self.contents.size) {
+            return Err(self.changed());
+        }
+        match start == range.start {
+            true => Ok(()),
+            false => Err(Failure::again(
+                "another part of the file came than was asked for",
+            )),
+        }
+    }
+
+    fn changed(&self) -> Failure {
+        Failure::Final(HubError::Changed {
+            file: self.contents.path.clone(),
+        })
+    }
+}
+
+/// What an answer held.
+enum Came {
+    All,
+    WholeFile,
+}
+
+/// The strong or weak tag of an answer, without its quotes.
+fn etag(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("x-linked-etag").or_else(|| headers.get(ETAG))?;
+    Some(
+        value
+            .to_str()
+            .ok()?
+            .trim_start_matches("W/")
+            .trim_matches('"')
+            .to_owned(),
+    )
+}
+
+/// Start and total of `bytes 0-99/1000`; the total may be `*`.
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let start = range.split_once('-')?.0.parse().ok()?;
+    match total {
+        "*" => Some((start, None)),
+        total => Some((start, Some(total.parse().ok()?))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read() {
+        assert_eq!(content_range("bytes 5-9/100"), Some((5, Some(100))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        for wrong in [
+            "",
+            "bytes */100",
+            "items 5-9/100",
+            "bytes 5/100",
+            "bytes -9/100",
+        ] {
+            assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+}

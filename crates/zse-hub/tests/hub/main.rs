@@ -1,0 +1,106 @@
+//! Pulling from a hub that misbehaves.
+
+mod api;
+mod pull;
+mod server;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use zse_hub::{Config, Hub, HubError, ModelRef, Patience, Pulled, Token};
+
+use crate::server::Server;
+
+/// Bytes of a chunk in these tests.
+const CHUNK: usize = 1000;
+
+/// A folder for a cache, and a hub that keeps its files there.
+struct Client {
+    folder: TempDir,
+    config: Config,
+}
+
+impl Client {
+    fn of(server: &Server) -> Self {
+        let folder = tempfile::tempdir().expect("there is room");
+        let config = Config {
+            endpoint: server.address.parse().expect("an address"),
+            token: None,
+            cache: folder.path().to_owned(),
+            offline: false,
+            patience: Patience {
+                first_wait: Duration::from_millis(1),
+                longest_wait: Duration::from_millis(10),
+                connect: Duration::from_secs(60),
+                idle: Duration::from_secs(60),
+                ..Patience::default()
+            },
+            chunk: CHUNK as u64,
+        };
+        Self { folder, config }
+    }
+
+    fn with_token(mut self) -> Self {
+        self.config.token = Some(Token::new("hf_secret").expect("a word"));
+        self
+    }
+
+    fn hub(&self) -> Hub {
+        Hub::new(self.config.clone()).expect("a client")
+    }
+
+    fn pull(&self, model: &str, connections: usize) -> Result<Pulled, HubError> {
+        self.hub()
+            .pull(&parse(model), connections, |_| ControlFlow::Continue(()))
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.folder.path().join("models--org--name")
+    }
+
+    /// Names below the repository's folder of the cache that are final: what is not under them is
+    /// not taken for a file of the hub by anyone.
+    fn final_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for folder in ["blobs", "refs", "snapshots"] {
+            walk(&self.repo().join(folder), &mut names);
+        }
+        names.retain(|name| !name.ends_with(".incomplete"));
+        names
+    }
+
+    /// What is kept of a file that is not whole.
+    fn incomplete(&self) -> Option<Vec<u8>> {
+        let entries = fs::read_dir(self.repo().join("blobs")).ok()?.flatten();
+        let path = entries
+            .map(|e| e.path())
+            .find(|p| p.extension().is_some_and(|e| e == "incomplete"))?;
+        fs::read(path).ok()
+    }
+}
+
+fn walk(folder: &Path, names: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.path().is_dir() {
+            true => walk(&entry.path(), names),
+            false => names.push(entry.path().display().to_string()),
+        }
+    }
+}
+
+fn parse(model: &str) -> ModelRef {
+    model.parse().expect("a model's name")
+}
+
+/// Bytes without a pattern that a wrong offset could hide in.
+fn contents(n: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(n).collect()
+}
