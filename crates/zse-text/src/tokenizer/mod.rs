@@ -3,6 +3,7 @@
 mod bpe;
 mod decode;
 mod sentencepiece;
+mod within;
 mod wordpiece;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use hashbrown::hash_map::Entry;
 use zse_format::Metadata;
 
 pub use decode::DecodeStream;
+pub use within::TooManyTokens;
 
 use crate::TextError;
 use crate::merge::MAX_WORD;
@@ -254,6 +256,11 @@ impl ByteTokens {
                 .or_else(|| tokens.find(&[byte]));
         }
         Self(ids)
+    }
+
+    /// Whether every symbol has tokens.
+    fn have_all(&self, unknown: Option<u32>) -> bool {
+        unknown.is_some() || self.0.iter().all(Option::is_some)
     }
 
     /// Appends the tokens of the bytes of a symbol that has none of its own, or one unknown token
