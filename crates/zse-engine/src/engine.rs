@@ -590,7 +590,10 @@ impl Engine {
         }
         // Whoever hears of an end finds it counted.
         self.publish();
-        self.requests
-            .retain(|_, open| !open.sink.flush() || open.live > 0);
+        // What is dropped hands over what is left.
+        self.requests.retain(|_, open| open.live > 0);
+        for open in self.requests.values_mut() {
+            open.sink.flush();
+        }
     }
 }
