@@ -209,12 +209,12 @@ impl Engine {
     }
 
     /// The natural log-probability of each of `tokens` from index `from` (at least 1) on, given
-    /// those before it.
+    /// those before it. `salt` as in [`Generate::salt`].
     ///
     /// # Errors
     /// If there is nothing to score, or the tokens do not fit the context.
-    pub fn score(&self, tokens: Vec<u32>, from: usize) -> Result<Vec<f32>, Error> {
-        Ok(self.shared.handle.score(tokens, from)?)
+    pub fn score(&self, tokens: Vec<u32>, from: usize, salt: &str) -> Result<Vec<f32>, Error> {
+        Ok(self.shared.handle.score(tokens, from, salt)?)
     }
 
     /// What the engine counted and measured so far, and what was in use after its last step.

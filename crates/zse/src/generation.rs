@@ -252,6 +252,7 @@ mod tests {
             kv_groups: 0,
             causal: true,
             pools: false,
+            ranks: false,
         };
         let config = EngineConfig {
             max_sequences: 1,

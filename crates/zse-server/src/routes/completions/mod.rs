@@ -217,7 +217,10 @@ impl Job {
             fits(&self.model, tokens.len())?;
             let echo = match self.echo {
                 false => None,
-                true => Some(Echo::new(engine, text, &tokens, self.logprobs.is_some())?),
+                true => {
+                    let (has_logprobs, salt) = (self.logprobs.is_some(), &self.settings.salt);
+                    Some(Echo::new(engine, text, &tokens, has_logprobs, salt)?)
+                }
             };
             choices.extend((0..n).map(|_| Choice::new(self.logprobs, echo.as_ref())));
             prompts.push(tokens);
