@@ -150,9 +150,9 @@ impl Engine {
     /// Lets keys and values of earlier requests be swapped when their blocks are needed.
     ///
     /// # Errors
-    /// If the file for them cannot be made.
+    /// If the file for them cannot be made, or they cannot be compacted as asked for.
     pub fn with_swap(mut self, config: &SwapConfig) -> io::Result<Self> {
-        self.swap = SwapStore::new(config, self.block_bytes)?;
+        self.swap = SwapStore::new(config, self.block_bytes, self.executor.swapped_type())?;
         let (slots, at_once) = (self.swap.slots(), self.swap.at_once());
         self.scheduler.set_slots(slots, at_once);
         Ok(self)
