@@ -188,7 +188,7 @@ impl Question {
             tools: body.tools,
             calls: Calls::of(body.tool_choice.as_ref())?,
             parallel: body.parallel_tool_calls,
-            form: chat::of_response(body.response_format.as_ref())?,
+            form: chat::of_response(body.response_format)?,
             sampling,
             max_tokens,
             top_logprobs,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use zse::Generate;
 
 use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
-use crate::chat::{self, check_choices, fits};
+use crate::chat::{self, check_choices, fits, prompt_tokens};
 use crate::error::ApiError;
 use crate::gap;
 use crate::job::{self, Piece, Running};
@@ -102,12 +102,12 @@ pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
-    let body: Body = fields.take()?;
+    let mut body: Body = fields.take()?;
     let mut sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let mut slot = app.admit(1)?;
     let model = app.model(body.model.as_deref()).await?;
-    let constraint = chat::of_response(body.response_format.as_ref())?;
+    let constraint = chat::of_response(body.response_format.take())?;
     let (logprobs, top) = body.logprobs()?;
     let is_stream = is_stream(body.stream, body.stream_options)?;
     let given = sampling.n();
@@ -208,13 +208,13 @@ impl Job {
                 (prompt, Some(suffix)) => {
                     (gap::prompt(&self.model, &prompt, suffix)?, String::new())
                 }
-                (Prompt::Text(text), None) => (engine.open_tokens(&text, true), text),
+                (Prompt::Text(text), None) => (prompt_tokens(&self.model, &text)?, text),
                 (Prompt::Tokens(tokens), None) => {
+                    fits(&self.model, tokens.len())?;
                     let text = engine.tokenizer().decode(&tokens, false);
                     (tokens, text)
                 }
             };
-            fits(&self.model, tokens.len())?;
             let echo = match self.echo {
                 false => None,
                 true => {
