@@ -154,15 +154,12 @@ pub(super) async fn post(
     if is_stream {
         let start = move || job.start();
         job::streaming(&app, Wire::Events, start, |(running, answer), events| {
-            answer.stream(running, events);
+            answer.stream(running, events)
         })
         .await
     } else {
-        job::blocking(move |is_gone| {
-            let (running, answer) = job.start()?;
-            Ok(super::json(&answer.whole(running, is_gone)?))
-        })
-        .await
+        let (running, answer) = job::blocking(move |_| job.start()).await?;
+        Ok(super::json(&answer.whole(running).await?))
     }
 }
 
@@ -258,13 +255,9 @@ struct Answer {
 }
 
 impl Answer {
-    /// Waits for all of it. What it gives once the client is gone does not matter.
-    fn whole(
-        mut self,
-        mut running: Running,
-        is_gone: &dyn Fn() -> bool,
-    ) -> Result<Completion, ApiError> {
-        while let Some(piece) = running.next(is_gone) {
+    /// Waits for all of it.
+    async fn whole(mut self, mut running: Running) -> Result<Completion, ApiError> {
+        while let Some(piece) = running.next().await {
             self.take(piece?);
         }
         let mut choices = std::mem::take(&mut self.choices);
@@ -284,9 +277,8 @@ impl Answer {
     }
 
     /// Sends every piece as soon as it is certain. Ends with OpenAI's mark, after an error too.
-    fn stream(mut self, mut running: Running, events: &Events) {
-        let is_gone = || events.is_gone();
-        while let Some(piece) = running.next(&is_gone) {
+    async fn stream(mut self, mut running: Running, events: Events) {
+        while let Some(piece) = running.next().await {
             let index = match piece {
                 Ok(piece) => self.take(piece),
                 Err(error) => {
