@@ -118,6 +118,11 @@ impl KvStore {
         })
     }
 
+    /// What keys and values are stored as.
+    pub(crate) fn ty(&self) -> KvType {
+        self.ty
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         self.states

@@ -11,11 +11,11 @@ use zse_model::Model;
 use zse_model::executor::{
     Backend, Budget, ExecError, Executor, KvOp, LoadError, Masks, MemoryReport, Outputs, Ticket,
 };
-use zse_model::program::ProgramOutput;
 use zse_text::{GrammarState, Tokenizer};
 
 use crate::batch;
 use crate::channel::{EventStream, Sink, channel};
+use crate::config::{EngineConfig, ModelShape};
 use crate::constraint::Constraints;
 use crate::event::{Event, FinishReason, Timings};
 use crate::generation::Generation;
@@ -29,56 +29,6 @@ use crate::sequence::{Goal, SeqId, Sequence};
 
 /// Most continuations of one request: each is set up at once, even if it waits.
 const MAX_CHOICES: u32 = 128;
-
-/// What an engine has to know about its model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ModelShape {
-    /// Entries of the vocabulary.
-    pub vocab: usize,
-    /// Tokens that a sequence may have.
-    pub context: usize,
-    /// KV groups of the program.
-    pub kv_groups: usize,
-    /// Whether tokens see only what is before them.
-    pub causal: bool,
-    /// Whether the program gives embeddings, not logits.
-    pub pools: bool,
-}
-
-impl ModelShape {
-    /// The shape of `model`.
-    pub fn of(model: &Model) -> Self {
-        Self {
-            vocab: model.info.vocab,
-            context: model.info.context,
-            kv_groups: model.program.kv_groups().len(),
-            causal: model.program.is_causal(),
-            pools: matches!(model.program.output, ProgramOutput::Pooled(_)),
-        }
-    }
-}
-
-/// Settings of an engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// Most sequences that run at the same time; more wait.
-    pub max_sequences: usize,
-    /// Most requests that may wait for their first step; an [`EngineHandle`](crate::EngineHandle)
-    /// refuses more. An engine on the caller's own thread takes any number.
-    pub max_waiting: usize,
-    /// Events that a request's channel holds; when it is full, the request pauses.
-    pub channel_capacity: usize,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            max_sequences: 64,
-            max_waiting: 1024,
-            channel_capacity: 64,
-        }
-    }
-}
 
 /// A model that serves requests. See the crate's documentation.
 pub struct Engine {
@@ -164,6 +114,7 @@ impl Engine {
             batch_tokens: budget.max_tokens,
             whole_prompts: !shape.causal || shape.pools,
             pools: shape.pools,
+            ranks: shape.ranks,
             choices: MAX_CHOICES,
         };
         let step = StepBudget {
@@ -199,9 +150,9 @@ impl Engine {
     /// Lets keys and values of earlier requests be swapped when their blocks are needed.
     ///
     /// # Errors
-    /// If the file for them cannot be made.
+    /// If the file for them cannot be made, or they cannot be compacted as asked for.
     pub fn with_swap(mut self, config: &SwapConfig) -> io::Result<Self> {
-        self.swap = SwapStore::new(config, self.block_bytes)?;
+        self.swap = SwapStore::new(config, self.block_bytes, self.executor.swapped_type())?;
         let (slots, at_once) = (self.swap.slots(), self.swap.at_once());
         self.scheduler.set_slots(slots, at_once);
         Ok(self)
@@ -346,7 +297,7 @@ impl Engine {
                     self.limits.sequence(),
                     grammar.clone(),
                 ))),
-                Task::Score { from } => Goal::Score {
+                Task::Score { from, .. } => Goal::Score {
                     from: *from,
                     done: 0,
                 },
@@ -590,7 +541,10 @@ impl Engine {
         }
         // Whoever hears of an end finds it counted.
         self.publish();
-        self.requests
-            .retain(|_, open| !open.sink.flush() || open.live > 0);
+        // What is dropped hands over what is left.
+        self.requests.retain(|_, open| open.live > 0);
+        for open in self.requests.values_mut() {
+            open.sink.flush();
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::event::{Event, FinishReason};
 use crate::metrics::Metrics;
 use crate::queue::{Full, Place, Queue};
-use crate::request::{Limits, Request, RequestError};
+use crate::request::{Limits, Request, RequestError, Task};
 
 enum Command {
     Open(Box<Opening>),
@@ -178,12 +178,19 @@ impl EngineHandle {
     }
 
     /// The log-probabilities of the tokens of `prompt` from index `from` on, each given those
-    /// before it: `prompt.len() - from` of them.
+    /// before it: `prompt.len() - from` of them. `salt` as [`Generate::salt`](crate::Generate::salt).
     ///
     /// # Errors
     /// Those of [`submit`](Self::submit), and if the engine fails on the way.
-    pub fn score(&self, prompt: Vec<u32>, from: usize) -> Result<Vec<f32>, EngineError> {
-        self.values(Request::score(prompt, from))
+    pub fn score(
+        &self,
+        prompt: Vec<u32>,
+        from: usize,
+        salt: &str,
+    ) -> Result<Vec<f32>, EngineError> {
+        let salt = salt.to_owned();
+        let task = Task::Score { from, salt };
+        self.values(Request { prompt, task })
     }
 
     /// What happened so far and what was in use after the last step. Those that wait are counted as

@@ -34,7 +34,7 @@
 //!     assert_eq!(completion.tokens.len(), 5);
 //!     assert_eq!(completion.finished.reason, FinishReason::Length);
 //! }
-//! assert_eq!(engine.score(vec![1, 2, 3], 1)?.len(), 2);
+//! assert_eq!(engine.score(vec![1, 2, 3], 1, "")?.len(), 2);
 //! # Ok(())
 //! # }
 //! ```
@@ -42,6 +42,7 @@
 
 mod batch;
 mod channel;
+mod config;
 mod constraint;
 mod ended;
 mod engine;
@@ -57,8 +58,9 @@ mod sequence;
 mod text;
 
 pub use channel::EventStream;
+pub use config::{EngineConfig, ModelShape};
 pub use ended::Ended;
-pub use engine::{Engine, EngineConfig, ModelShape};
+pub use engine::Engine;
 pub use event::{Completion, Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 pub use handle::{EngineError, EngineHandle};
 pub use kv::swap::{SwapConfig, SwapDisk};

@@ -24,6 +24,8 @@ pub enum Task {
     Score {
         /// Index of the first token to score.
         from: usize,
+        /// As [`Generate::salt`].
+        salt: String,
     },
     /// Give its embedding, for a model that pools.
     Embed,
@@ -91,11 +93,14 @@ impl Request {
         }
     }
 
-    /// Scores the tokens of `prompt` from index `from` on.
+    /// Scores the tokens of `prompt` from index `from` on, with an empty salt.
     pub fn score(prompt: Vec<u32>, from: usize) -> Self {
         Self {
             prompt,
-            task: Task::Score { from },
+            task: Task::Score {
+                from,
+                salt: String::new(),
+            },
         }
     }
 
@@ -111,7 +116,7 @@ impl Request {
     pub(crate) fn salt(&self) -> Option<Arc<str>> {
         match &self.task {
             Task::Generate(g) => g.cache.then(|| g.salt.as_str().into()),
-            Task::Score { .. } => Some("".into()),
+            Task::Score { salt, .. } => Some(salt.as_str().into()),
             Task::Embed => None,
         }
     }
@@ -146,8 +151,10 @@ pub struct Limits {
     pub batch_tokens: usize,
     /// Whether a prompt must be computed in one batch: the model sees tokens ahead, or pools.
     pub whole_prompts: bool,
-    /// Whether the model gives embeddings, not logits.
+    /// Whether the model gives one row a text, not logits.
     pub pools: bool,
+    /// Whether that row is a score, not an embedding.
+    pub ranks: bool,
     /// Most continuations of a prompt.
     pub choices: u32,
 }
@@ -169,6 +176,7 @@ impl Limits {
         }
         self.check_tokens("prompt", prompt)?;
         let (served, model) = match (self.pools, self.whole_prompts) {
+            (true, _) if self.ranks => (request.task == Task::Embed, "scores of pairs of texts"),
             (true, _) => (request.task == Task::Embed, "embeddings"),
             (false, false) => (request.task != Task::Embed, "next tokens"),
             (false, true) => (false, "logits that see the tokens ahead"),
@@ -201,7 +209,7 @@ impl Limits {
         }
         match &request.task {
             Task::Generate(g) => self.check_generate(g),
-            Task::Score { from } if !(1..prompt.len()).contains(from) => {
+            Task::Score { from, .. } if !(1..prompt.len()).contains(from) => {
                 Err(RequestError::NothingToScore {
                     from: *from,
                     tokens: prompt.len(),
@@ -321,6 +329,7 @@ mod tests {
         batch_tokens: 16,
         whole_prompts: false,
         pools: false,
+        ranks: false,
         choices: 8,
     };
 

@@ -1,6 +1,7 @@
 //! The connection that a request came on, for those that outlive their response.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -9,6 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     stop: watch::Receiver<bool>,
+    /// Bytes that came on it.
+    received: Arc<AtomicU64>,
     _place: Arc<OwnedSemaphorePermit>,
 }
 
@@ -16,8 +19,14 @@ impl Connection {
     pub(crate) fn new(stop: watch::Receiver<bool>, place: OwnedSemaphorePermit) -> Self {
         Self {
             stop,
+            received: Arc::default(),
             _place: Arc::new(place),
         }
+    }
+
+    /// Counts the bytes that come on it.
+    pub(crate) fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
     }
 
     /// Ready once the server is told to stop.

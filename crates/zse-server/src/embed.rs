@@ -85,8 +85,12 @@ impl Embedder {
             if is_gone() {
                 break;
             }
+            let tokenizer = engine.tokenizer();
             let mut tokens = match input {
-                Prompt::Text(text) => engine.tokenizer().encode(&text, true, false),
+                Prompt::Text(text) if self.truncate => tokenizer.encode(&text, true, false),
+                Prompt::Text(text) => tokenizer
+                    .encode_within(&text, true, false, longest)
+                    .map_err(|tokens| ApiError::too_long(tokens, longest))?,
                 Prompt::Tokens(tokens) => tokens,
             };
             if tokens.len() > longest {

@@ -1,5 +1,7 @@
 //! The one error of the API, in OpenAI's shape.
 
+use std::fmt::Display;
+
 use crate::routes::{anthropic, ollama, responses};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
@@ -82,7 +84,7 @@ impl ApiError {
     }
 
     /// A prompt that can never fit.
-    pub(crate) fn too_long(tokens: usize, limit: usize) -> Self {
+    pub(crate) fn too_long(tokens: impl Display, limit: usize) -> Self {
         Self {
             code: Some("context_length_exceeded"),
             ..Self::invalid(format!(

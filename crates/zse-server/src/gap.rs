@@ -1,5 +1,6 @@
 //! Prompts for what is missing between two texts.
 
+use crate::chat::fits;
 use crate::error::ApiError;
 use crate::models::Model;
 use crate::request::Prompt;
@@ -8,18 +9,25 @@ use crate::request::Prompt;
 /// they are somebody's files.
 ///
 /// # Errors
-/// If the model has no tokens for that.
+/// If the model has no tokens for that, or there are too many.
 pub(crate) fn prompt(model: &Model, before: &Prompt, after: &str) -> Result<Vec<u32>, ApiError> {
-    let tokenizer = model.engine.tokenizer();
+    let limit = model.engine.limits().sequence();
+    let tokens = |text: &str| {
+        let tokens = model.engine.tokenizer();
+        let tokens = tokens.encode_within(text, false, false, limit);
+        tokens.map_err(|tokens| ApiError::too_long(tokens, limit))
+    };
     let before = match before {
-        Prompt::Text(text) => &tokenizer.encode(text, false, false),
+        Prompt::Text(text) => &tokens(text)?,
         Prompt::Tokens(tokens) => tokens,
     };
-    let after = tokenizer.encode(after, false, false);
-    model.engine.gap_tokens(before, &after).ok_or_else(|| {
+    let prompt = model.engine.gap_tokens(before, &tokens(after)?);
+    let prompt = prompt.ok_or_else(|| {
         let why = format!("the model '{}' has no tokens to fill gaps with", model.name);
         ApiError::unsupported("suffix", &why)
-    })
+    })?;
+    fits(model, prompt.len())?;
+    Ok(prompt)
 }
 
 /// Whether the model can fill gaps.

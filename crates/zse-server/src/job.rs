@@ -1,22 +1,19 @@
-//! Generations on threads that may block, stopped when nobody listens any more.
+//! Generations, stopped when nobody listens any more, and work on threads that may block.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use axum::response::Response;
 use tokio::sync::oneshot;
-use zse::{Chunk, Engine, Finished, Generate, Generation, Progress};
+use tokio::task::coop::consume_budget;
+use zse::{Chunk, Engine, Finished, Generate, Generation};
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::sse::{self, Events, Wire};
+use crate::sse::{Events, Frames, Wire};
 use crate::state::{App, Slot};
-
-/// How long it may take until a client's going away is noticed while no token comes.
-const NOTICE: Duration = Duration::from_millis(100);
-/// How long to wait for one of several generations before looking at all of them again.
-const TURN: Duration = Duration::from_millis(2);
 
 /// Something that one of a request's generations gave.
 #[derive(Debug)]
@@ -34,9 +31,9 @@ pub(crate) enum Piece {
 /// The generations of a request while they run. Dropping it cancels them.
 pub(crate) struct Running {
     parts: Vec<Part>,
-    ready: VecDeque<Piece>,
-    /// Which one to wait for next.
-    turn: usize,
+    ready: VecDeque<Result<Piece, ApiError>>,
+    /// Whether it came to an end, or failed.
+    is_over: bool,
     metrics: Arc<Metrics>,
     _slot: Slot,
 }
@@ -71,70 +68,64 @@ impl Running {
         Ok(Self {
             parts: parts.collect::<Result<_, ApiError>>()?,
             ready: VecDeque::new(),
-            turn: 0,
+            is_over: false,
             metrics: Arc::clone(&app.metrics),
             _slot: slot,
         })
     }
 
-    /// Waits for the next piece; `None` at the end, or once `is_gone` says that nobody wants it.
-    pub(crate) fn next(&mut self, is_gone: &dyn Fn() -> bool) -> Option<Result<Piece, ApiError>> {
-        loop {
-            if is_gone() {
-                self.metrics.abandoned();
-                return None;
-            }
-            if let Some(piece) = self.ready.pop_front() {
-                return Some(Ok(piece));
-            }
-            if let Err(error) = self.gather()? {
-                return Some(Err(error));
-            }
+    /// Waits for the next piece; `None` at the end. After an error there is nothing to wait for.
+    pub(crate) async fn next(&mut self) -> Option<Result<Piece, ApiError>> {
+        // Others have their turn, however fast pieces come.
+        consume_budget().await;
+        let next = poll_fn(|cx| self.poll_next(cx)).await;
+        self.is_over |= !matches!(next, Some(Ok(_)));
+        next
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, ApiError>>> {
+        if self.ready.is_empty() {
+            self.gather(cx);
+        }
+        match self.ready.pop_front() {
+            Some(piece) => Poll::Ready(Some(piece)),
+            None if self.parts.iter().all(|part| part.is_over) => Poll::Ready(None),
+            None => Poll::Pending,
         }
     }
 
-    /// Collects what is there, or else waits a while; `None` if all are over.
-    fn gather(&mut self) -> Option<Result<(), ApiError>> {
-        let live = |part: &Part| !part.is_over;
-        let first = self.parts.iter().position(live)?;
-        if self.parts.iter().filter(|part| live(part)).count() == 1 {
-            return Some(self.wait(first, NOTICE));
-        }
-        // Those that wait for a place must not hold up those that run.
-        for i in first..self.parts.len() {
-            if let Err(error) = self.wait(i, Duration::ZERO) {
-                return Some(Err(error));
+    /// Collects the next piece of each generation that has one.
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        for (prompt, part) in self.parts.iter_mut().enumerate() {
+            if part.is_over {
+                continue;
+            }
+            let next = part.generation.poll_next(cx);
+            let finished = &part.generation.finished()[part.reported..];
+            let pieces = finished.iter().cloned();
+            let pieces = pieces.map(|finished| Ok(Piece::Finished { prompt, finished }));
+            self.ready.extend(pieces);
+            part.reported = part.generation.finished().len();
+            match next {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.ready.push_back(Ok(Piece::Chunk { prompt, chunk }));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    part.is_over = true;
+                    self.ready.push_back(Err(error.into()));
+                }
+                Poll::Ready(None) => part.is_over = true,
+                Poll::Pending => {}
             }
         }
-        if !self.ready.is_empty() {
-            return Some(Ok(()));
-        }
-        self.turn = (self.turn + 1) % self.parts.len();
-        Some(self.wait(self.turn, TURN))
     }
+}
 
-    /// Waits for a piece of a generation, and collects it.
-    fn wait(&mut self, prompt: usize, patience: Duration) -> Result<(), ApiError> {
-        let part = &mut self.parts[prompt];
-        if part.is_over {
-            return Ok(());
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.metrics.abandoned();
         }
-        let progress = part.generation.wait(patience);
-        for finished in &part.generation.finished()[part.reported..] {
-            let finished = finished.clone();
-            self.ready.push_back(Piece::Finished { prompt, finished });
-        }
-        part.reported = part.generation.finished().len();
-        match progress {
-            Ok(Progress::Chunk(chunk)) => self.ready.push_back(Piece::Chunk { prompt, chunk }),
-            Ok(Progress::Waiting) => {}
-            Ok(Progress::End) => part.is_over = true,
-            Err(error) => {
-                part.is_over = true;
-                return Err(error.into());
-            }
-        }
-        Ok(())
     }
 }
 
@@ -153,38 +144,27 @@ pub(crate) async fn blocking<T: Send + 'static>(
     receiver.await.unwrap_or_else(|_| lost())
 }
 
-/// Answers with a stream: `start` decides whether there is one, `write` fills it.
-pub(crate) async fn streaming<T>(
+/// Answers with a stream: `start` decides whether there is one, on a thread that may block, and
+/// `write` fills it.
+pub(crate) async fn streaming<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
     app: &App,
     wire: Wire,
     start: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-    write: impl FnOnce(T, &Events) + Send + 'static,
+    write: impl FnOnce(T, Events) -> W,
 ) -> Result<Response, ApiError> {
-    let (events, response) = sse::channel(wire, app.config.keep_alive);
-    fill(app, events, start, write).await?;
-    Ok(response)
+    let frames = frames(app, wire, start, write).await?;
+    Ok(frames.response(app.config.keep_alive))
 }
 
-/// Fills a stream: `start` decides whether there is one, `write` goes on once that is known.
-pub(crate) async fn fill<T>(
+/// The frames of a stream: `start` decides whether there is one, on a thread that may block, and
+/// `write` fills it.
+pub(crate) async fn frames<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
     app: &App,
-    events: Events,
+    wire: Wire,
     start: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-    write: impl FnOnce(T, &Events) + Send + 'static,
-) -> Result<(), ApiError> {
+    write: impl FnOnce(T, Events) -> W,
+) -> Result<Frames, ApiError> {
+    let started = blocking(move |_| start()).await?;
     let report = Arc::clone(&app.config.report);
-    let (sender, receiver) = oneshot::channel();
-    tokio::task::spawn_blocking(move || match start() {
-        Err(error) => _ = sender.send(Err(error)),
-        Ok(started) => {
-            if sender.send(Ok(())).is_ok() {
-                write(started, &events);
-                if let Some(why) = events.failure() {
-                    report(&why);
-                }
-            }
-        }
-    });
-    let lost = || Err(ApiError::internal("the thread of a request has panicked"));
-    receiver.await.unwrap_or_else(|_| lost())
+    Ok(Frames::new(wire, report, |events| write(started, events)))
 }

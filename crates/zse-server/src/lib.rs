@@ -30,6 +30,7 @@ mod error;
 mod gap;
 mod guard;
 mod job;
+mod json;
 mod logprobs;
 mod metrics;
 mod models;

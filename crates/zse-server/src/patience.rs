@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,15 +19,19 @@ pub(crate) struct Patient<T> {
     patience: Duration,
     timer: Pin<Box<Sleep>>,
     is_waiting: bool,
+    /// Bytes that were read.
+    received: Arc<AtomicU64>,
 }
 
 impl<T> Patient<T> {
-    pub(crate) fn new(inner: T, patience: Duration) -> Self {
+    /// A connection that adds the bytes that it reads to `received`.
+    pub(crate) fn new(inner: T, patience: Duration, received: Arc<AtomicU64>) -> Self {
         Self {
             inner,
             patience,
             timer: Box::pin(tokio::time::sleep(patience)),
             is_waiting: false,
+            received,
         }
     }
 
@@ -50,7 +56,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        self.received.fetch_add(read as u64, Relaxed);
+        poll
     }
 }
 

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::error::ApiError;
 use crate::guard::Tenant;
 use crate::job;
+use crate::json;
 use crate::sampling::Sampling;
 use crate::state::App;
 
@@ -52,9 +53,7 @@ impl FromRequest<Arc<App>> for Fields {
 /// # Errors
 /// If it is none.
 pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|e| ApiError::invalid(format!("the body is not valid JSON: {e}")))?;
-    match value {
+    match json::read(body)? {
         Value::Object(fields) => Ok(fields),
         _ => Err(ApiError::invalid("the body must be a JSON object")),
     }

@@ -15,8 +15,8 @@ use crate::request::Texts;
 const MAX_STRINGS: usize = 32;
 /// Most bytes of one of them.
 const MAX_STRING: usize = 1024;
-/// Most entries of `logit_bias`.
-const MAX_BIASES: usize = 1024;
+/// Most entries of `logit_bias`, and of `stop_token_ids`.
+const MAX_TOKENS: usize = 1024;
 /// Most log-probabilities beside a token's own.
 const MAX_TOP: u32 = 20;
 
@@ -95,6 +95,7 @@ impl Sampling {
         let d = SampleParams::default();
         let stop = self.stop.map_or_else(Vec::new, |many| many.0);
         limit_strings("stop", &stop)?;
+        limit_tokens("stop_token_ids", self.stop_token_ids.len())?;
         let breakers = self
             .dry_sequence_breakers
             .unwrap_or_else(|| ["\n", ":", "\"", "*"].map(str::to_owned).into());
@@ -198,13 +199,20 @@ fn limit_strings(name: &str, strings: &[String]) -> Result<(), ApiError> {
     }
 }
 
+fn limit_tokens(name: &str, tokens: usize) -> Result<(), ApiError> {
+    match tokens <= MAX_TOKENS {
+        true => Ok(()),
+        false => {
+            let most = format!("{name} may have {MAX_TOKENS} entries at most");
+            Err(ApiError::param(name, most))
+        }
+    }
+}
+
 /// OpenAI's map from token ids, which JSON has as text, to biases.
 fn biases(map: &BTreeMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
     let wrong = |what: String| ApiError::param("logit_bias", what);
-    if map.len() > MAX_BIASES {
-        let most = format!("logit_bias may have {MAX_BIASES} entries at most");
-        return Err(wrong(most));
-    }
+    limit_tokens("logit_bias", map.len())?;
     let one = |(token, &bias): (&String, &f32)| match token.parse() {
         Ok(token) => Ok((token, bias)),
         Err(_) => Err(wrong(format!("logit_bias: '{token}' is no token id"))),
@@ -306,6 +314,7 @@ mod tests {
             (json!({ "mirostat": 2, "mirostat_tau": -1 }), "mirostat_tau"),
             (json!({ "logit_bias": { "x": 1 } }), "logit_bias"),
             (json!({ "stop": vec!["a"; 33] }), "stop"),
+            (json!({ "stop_token_ids": vec![1; 1025] }), "stop_token_ids"),
             (json!({ "stop": "a".repeat(1025) }), "stop"),
         ] {
             let error = settings(body).unwrap_err();

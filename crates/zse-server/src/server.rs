@@ -22,7 +22,7 @@ use crate::patience::Patient;
 use crate::routes;
 use crate::state::App;
 
-/// Threads that serve sockets. They only pass on what others compute, whose cores they must not
+/// Threads that serve sockets. They only write what others compute, whose cores they must not
 /// take.
 const THREADS: usize = 2;
 /// Bytes that the system holds for a client that reads slowly (Linux doubles it).
@@ -49,7 +49,7 @@ impl Server {
         config.check()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
-            // Each request that generates has one, and some more are short.
+            // Each request has one until its tokens come, and some more are short.
             .max_blocking_threads(config.max_requests.saturating_add(64).min(4096))
             .thread_name("zse-http")
             .enable_all()
@@ -195,7 +195,8 @@ async fn connection(
 ) {
     // Tokens are small, and none should wait for the next.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Patient::new(stream, app.config.write_timeout));
+    let io = Patient::new(stream, app.config.write_timeout, place.received());
+    let io = TokioIo::new(io);
     let service = TowerToHyperService::new(service);
     let extension = place.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {

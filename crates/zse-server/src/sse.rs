@@ -1,11 +1,15 @@
-//! Streams: a bounded channel of frames, server-sent events or lines of JSON, that becomes a
-//! response, or the messages of a WebSocket.
+//! Streams: frames, server-sent events or lines of JSON, that become a response, or the messages of a
+//! WebSocket.
+//!
+//! What writes a stream runs only while its connection asks for more, on the connection's own task: a
+//! client that is behind is not written for. Frames that are there at the same time are sent together.
 
-use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,14 +18,13 @@ use bytes::Bytes;
 use http_body::Frame;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use serde::Serialize;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use crate::config::Report;
 use crate::error::ApiError;
 
-/// Frames that wait for a client; when there are so many, the generation waits too. A frame is some
-/// hundred bytes.
-const CAPACITY: usize = 64;
+/// Bytes of a frame, mostly.
+const FRAME: usize = 384;
 
 /// How a stream is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +35,15 @@ pub(crate) enum Wire {
     PingedEvents,
     /// Objects, one a line, as Ollama has it; nothing keeps them open.
     Lines,
+    /// The data of events, each a message of a WebSocket.
+    Messages,
 }
 
 impl Wire {
     fn content_type(self) -> &'static str {
         match self {
             Self::Events | Self::PingedEvents => "text/event-stream",
-            Self::Lines => "application/x-ndjson",
+            Self::Lines | Self::Messages => "application/x-ndjson",
         }
     }
 
@@ -48,72 +53,53 @@ impl Wire {
             // A line that begins with a colon is a comment.
             Self::Events => Some(b": keep-alive\n\n"),
             Self::PingedEvents => Some(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
-            Self::Lines => None,
+            Self::Lines | Self::Messages => None,
+        }
+    }
+
+    /// What stands around the data of an event.
+    fn around_data(self) -> [&'static str; 2] {
+        match self {
+            Self::Messages => ["", ""],
+            _ => ["data: ", "\n\n"],
         }
     }
 }
 
-/// The end that is written to, on a thread that may block.
+/// The end that is written to.
 pub(crate) struct Events {
-    frames: mpsc::Sender<Bytes>,
-    /// Whether a frame is an event's data and nothing more.
-    is_bare: bool,
+    written: Arc<Mutex<Written>>,
+    wire: Wire,
+}
+
+/// What is written and not sent.
+#[derive(Default)]
+struct Written {
+    frames: VecDeque<Bytes>,
     /// What went wrong inside, where the client was told in general words.
-    failure: RefCell<Option<String>>,
+    failure: Option<String>,
 }
 
-/// A stream of events, and the data of each as a message of a WebSocket.
-pub(crate) fn messages() -> (Events, mpsc::Receiver<Bytes>) {
-    frames(true)
-}
-
-fn frames(is_bare: bool) -> (Events, mpsc::Receiver<Bytes>) {
-    let (sender, receiver) = mpsc::channel(CAPACITY);
-    let events = Events {
-        frames: sender,
-        is_bare,
-        failure: RefCell::default(),
-    };
-    (events, receiver)
-}
-
-/// A stream of events, and the response that carries it.
-pub(crate) fn channel(wire: Wire, keep_alive: Duration) -> (Events, Response) {
-    let (events, receiver) = frames(false);
-    let body = EventBody {
-        frames: receiver,
-        wire,
-        keep_alive,
-        timer: Box::pin(tokio::time::sleep(keep_alive)),
-    };
-    let headers = [
-        (CONTENT_TYPE, wire.content_type()),
-        (CACHE_CONTROL, "no-cache"),
-        // nginx would collect the events otherwise.
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    (events, (headers, Body::new(body)).into_response())
+fn lock(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
+    // Every change of it is one of a field.
+    written.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Events {
-    /// Whether the client is gone.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.frames.is_closed()
-    }
-
-    /// Sends an object, and waits while the client is behind.
+    /// Sends an object.
     pub(crate) fn send(&self, data: &impl Serialize) {
-        self.data(&text(data));
+        let [before, behind] = self.wire.around_data();
+        self.frame(before, data, behind);
     }
 
     /// Sends an object as an event of this type.
     pub(crate) fn named(&self, name: &str, data: &impl Serialize) {
-        self.frame(format!("event: {name}\ndata: {}\n\n", text(data)));
+        self.frame(&format!("event: {name}\ndata: "), data, "\n\n");
     }
 
     /// Sends an object as a line.
     pub(crate) fn line(&self, data: &impl Serialize) {
-        self.frame(text(data) + "\n");
+        self.frame("", data, "\n");
     }
 
     /// Sends an error in the place where the next event would be.
@@ -124,46 +110,119 @@ impl Events {
 
     /// Remembers why the stream failed, whose client was told.
     pub(crate) fn failed(&self, error: &ApiError) {
-        *self.failure.borrow_mut() = error.internal.clone();
+        lock(&self.written).failure = error.internal.clone();
     }
 
     /// Sends the mark that OpenAI's streams end with.
     pub(crate) fn done(&self) {
-        self.data("[DONE]");
+        let [before, behind] = self.wire.around_data();
+        self.push([before, "[DONE]", behind].concat().into());
     }
 
-    /// Why the stream failed, if it is not for clients to know.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.borrow().clone()
+    fn frame(&self, before: &str, data: &impl Serialize, behind: &str) {
+        let mut frame = Vec::with_capacity(FRAME);
+        frame.extend_from_slice(before.as_bytes());
+        serde_json::to_writer(&mut frame, data).expect(SERIALIZABLE);
+        frame.extend_from_slice(behind.as_bytes());
+        self.push(frame.into());
     }
 
-    fn data(&self, data: &str) {
-        self.frame(match self.is_bare {
-            true => data.to_owned(),
-            false => format!("data: {data}\n\n"),
-        });
-    }
-
-    fn frame(&self, text: String) {
-        // A client that is gone is noticed before the next piece is waited for.
-        let _ = self.frames.blocking_send(text.into());
+    fn push(&self, frame: Bytes) {
+        lock(&self.written).frames.push_back(frame);
     }
 }
 
 /// An object as it is sent.
 pub(crate) fn text(data: &impl Serialize) -> String {
-    serde_json::to_string(data).expect("keys are texts, and nothing else can fail")
+    serde_json::to_string(data).expect(SERIALIZABLE)
 }
 
-/// The end that the connection reads. Once the connection drops it, the writer sees that.
-struct EventBody {
-    frames: mpsc::Receiver<Bytes>,
+const SERIALIZABLE: &str = "keys are texts, and nothing else can fail";
+
+/// The end that is read from. Dropping it ends the writing.
+pub(crate) struct Frames {
+    written: Arc<Mutex<Written>>,
+    /// Until it is done.
+    writer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     wire: Wire,
+    report: Report,
+}
+
+impl Frames {
+    /// What `write` writes; failures that are not for clients are told to `report`.
+    pub(crate) fn new<W: Future<Output = ()> + Send + 'static>(
+        wire: Wire,
+        report: Report,
+        write: impl FnOnce(Events) -> W,
+    ) -> Self {
+        let written = Arc::<Mutex<Written>>::default();
+        let events = Events {
+            written: Arc::clone(&written),
+            wire,
+        };
+        Self {
+            written,
+            writer: Some(Box::pin(write(events))),
+            wire,
+            report,
+        }
+    }
+
+    /// The response that carries them.
+    pub(crate) fn response(self, keep_alive: Duration) -> Response {
+        let headers = [
+            (CONTENT_TYPE, self.wire.content_type()),
+            (CACHE_CONTROL, "no-cache"),
+            // nginx would collect the events otherwise.
+            (HeaderName::from_static("x-accel-buffering"), "no"),
+        ];
+        let body = FrameBody {
+            frames: self,
+            keep_alive,
+            timer: Box::pin(tokio::time::sleep(keep_alive)),
+        };
+        (headers, Body::new(body)).into_response()
+    }
+
+    /// Waits for the next frame.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        poll_fn(|cx| {
+            ready!(self.poll_written(cx));
+            Poll::Ready(lock(&self.written).frames.pop_front())
+        })
+        .await
+    }
+
+    /// Ready once there are frames, or there will be none.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !lock(&self.written).frames.is_empty() {
+            return Poll::Ready(());
+        }
+        let Some(writer) = &mut self.writer else {
+            return Poll::Ready(());
+        };
+        if writer.as_mut().poll(cx).is_ready() {
+            self.writer = None;
+            if let Some(why) = lock(&self.written).failure.take() {
+                (self.report)(&why);
+            }
+            return Poll::Ready(());
+        }
+        match lock(&self.written).frames.is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+}
+
+/// Frames as the body of a response.
+struct FrameBody {
+    frames: Frames,
     keep_alive: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
-impl http_body::Body for EventBody {
+impl http_body::Body for FrameBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -171,18 +230,32 @@ impl http_body::Body for EventBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = match self.frames.poll_recv(cx) {
-            Poll::Ready(frame) => frame,
+        let next = match self.frames.poll_written(cx) {
+            Poll::Ready(()) => together(&mut lock(&self.frames.written).frames),
             Poll::Pending => {
-                let Some(keep_alive) = self.wire.keep_alive() else {
+                let Some(keep_alive) = self.frames.wire.keep_alive() else {
                     return Poll::Pending;
                 };
-                std::task::ready!(self.timer.as_mut().poll(cx));
+                ready!(self.timer.as_mut().poll(cx));
                 Some(Bytes::from_static(keep_alive))
             }
         };
         let later = Instant::now() + self.keep_alive;
         self.timer.as_mut().reset(later);
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+/// All frames as one; `None` if there are none.
+fn together(frames: &mut VecDeque<Bytes>) -> Option<Bytes> {
+    match frames.len() {
+        0 | 1 => frames.pop_front(),
+        _ => {
+            let mut all = Vec::with_capacity(frames.iter().map(Bytes::len).sum());
+            frames
+                .drain(..)
+                .for_each(|frame| all.extend_from_slice(&frame));
+            Some(all.into())
+        }
     }
 }

@@ -57,6 +57,6 @@ pub use grammar::{
 pub use special::SpecialIds;
 pub use stop::StopMatcher;
 pub use string_table::StringTable;
-pub use tokenizer::{DecodeStream, Tokenizer};
+pub use tokenizer::{DecodeStream, Tokenizer, TooManyTokens};
 pub use tools::{TOOL_CALL_CLOSE, TOOL_CALL_OPEN, parse_tool_calls};
 pub use vocab::{TokenKind, TokenizerModel, Vocab, VocabFlags};

@@ -82,6 +82,12 @@ impl SpecialTokens {
         }
     }
 
+    /// Whether any of them swallows spaces.
+    pub(crate) fn strip_spaces(&self) -> bool {
+        let strips = |special: &Special| special.strip != Strip::default();
+        self.by_length.iter().any(strips)
+    }
+
     /// Cuts `text` at its special tokens; hidden ones only if `hidden`.
     ///
     /// Each token in turn, longest first, is cut out of what text is left, from left to right.

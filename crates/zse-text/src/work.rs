@@ -23,7 +23,7 @@ pub(crate) fn steps() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::cell::Cell;
 
     use crate::families;
@@ -40,7 +40,7 @@ mod tests {
 
     /// A vocabulary of all bytes and of runs of some: "aa", "aaaa", "▁▁", ...; and special tokens
     /// that are runs too.
-    fn tokenizer(model: TokenizerModel, pre: &str) -> Tokenizer {
+    pub(crate) fn tokenizer(model: TokenizerModel, pre: &str) -> Tokenizer {
         let mut tokens: Vec<String> = (0..=255).map(|byte| format!("<0x{byte:02X}>")).collect();
         tokens.extend(ALPHABET.map(String::from));
         let mut merges = Vec::new();

@@ -7,7 +7,7 @@ use zse_engine::{
 };
 use zse_model::Model;
 use zse_model::program::ProgramOutput;
-use zse_text::{AnswerFormat, ChatTemplate, Tokenizer};
+use zse_text::{AnswerFormat, ChatTemplate, Tokenizer, TooManyTokens};
 
 use crate::chat::ChatRequest;
 use crate::generation::Generation;
@@ -149,8 +149,36 @@ impl Engine {
     /// The tokens of a text that goes on: behind BOS if the model asks for it, once even where the
     /// text spells it (many chat templates do), and without EOS.
     pub fn open_tokens(&self, text: &str, parse_special: bool) -> Vec<u32> {
+        self.opened(self.tokenizer().encode(text, false, parse_special))
+    }
+
+    /// The tokens of a text that goes on, as [`open_tokens`](Self::open_tokens) gives them, if it is
+    /// not too long for the context: one that is much too long takes little time.
+    ///
+    /// # Errors
+    /// If it leaves no room for another token.
+    pub fn prompt_tokens(
+        &self,
+        text: &str,
+        parse_special: bool,
+    ) -> Result<Vec<u32>, TooManyTokens> {
+        let most = self.limits().sequence().saturating_sub(1);
+        let tokens = self
+            .tokenizer()
+            .encode_within(text, false, parse_special, most)?;
+        let tokens = self.opened(tokens);
+        match tokens.len() > most {
+            true => Err(TooManyTokens {
+                tokens: tokens.len(),
+                is_exact: true,
+            }),
+            false => Ok(tokens),
+        }
+    }
+
+    /// Tokens with BOS before them, if the model asks for it.
+    fn opened(&self, mut tokens: Vec<u32>) -> Vec<u32> {
         let tokenizer = self.tokenizer();
-        let mut tokens = tokenizer.encode(text, false, parse_special);
         if let Some(bos) = tokenizer.bos().filter(|_| tokenizer.adds_bos())
             && tokens.first() != Some(&bos)
         {
@@ -209,12 +237,12 @@ impl Engine {
     }
 
     /// The natural log-probability of each of `tokens` from index `from` (at least 1) on, given
-    /// those before it.
+    /// those before it. `salt` as in [`Generate::salt`].
     ///
     /// # Errors
     /// If there is nothing to score, or the tokens do not fit the context.
-    pub fn score(&self, tokens: Vec<u32>, from: usize) -> Result<Vec<f32>, Error> {
-        Ok(self.shared.handle.score(tokens, from)?)
+    pub fn score(&self, tokens: Vec<u32>, from: usize, salt: &str) -> Result<Vec<f32>, Error> {
+        Ok(self.shared.handle.score(tokens, from, salt)?)
     }
 
     /// What the engine counted and measured so far, and what was in use after its last step.

@@ -89,8 +89,10 @@ pub enum Error {
     /// The system has no thread for the engine.
     #[error("cannot start the engine's thread")]
     Thread(#[source] std::io::Error),
-    /// There is no file for swapped keys and values.
-    #[error("cannot make a file for swapped keys and values: give a folder that can be written to")]
+    /// There is no file for swapped keys and values, or they cannot be compacted.
+    #[error(
+        "keys and values cannot be swapped as asked for; a folder must be one that can be written to"
+    )]
     Swap(#[source] std::io::Error),
     /// The engine refused the request, failed, or has stopped.
     #[error(transparent)]

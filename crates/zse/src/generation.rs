@@ -1,6 +1,7 @@
 //! A text while it is written.
 
 use std::sync::mpsc::RecvTimeoutError;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use zse_engine::{Completion, Event, EventStream, FinishReason, Finished, TokenInfo};
@@ -38,6 +39,8 @@ pub struct Generation {
     /// How many continuations there are to be.
     n: u32,
     finished: Vec<Finished>,
+    /// No event will come any more.
+    is_over: bool,
 }
 
 impl Generation {
@@ -46,6 +49,7 @@ impl Generation {
             stream,
             n,
             finished: Vec::new(),
+            is_over: false,
         }
     }
 
@@ -65,31 +69,53 @@ impl Generation {
     /// If the request failed.
     pub fn wait(&mut self, timeout: Duration) -> Result<Progress, Error> {
         loop {
-            match self.stream.recv_timeout(timeout) {
-                Ok(Event::Tokens {
-                    choice,
-                    text,
-                    tokens,
-                }) => {
-                    return Ok(Progress::Chunk(Chunk {
-                        choice,
-                        text,
-                        tokens,
-                    }));
-                }
-                Ok(Event::Finished(finished)) => {
-                    let result = check(&finished);
-                    self.finished.push(finished);
-                    result?;
-                }
-                Ok(Event::Scores(_) | Event::Embedding(_)) => {}
+            let event = match self.stream.recv_timeout(timeout) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Disconnected) => None,
                 Err(RecvTimeoutError::Timeout) => return Ok(Progress::Waiting),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return match self.mark_gone() {
-                        true => Err(stopped()),
-                        false => Ok(Progress::End),
-                    };
-                }
+            };
+            match self.take(event) {
+                Some(Ok(chunk)) => return Ok(Progress::Chunk(chunk)),
+                Some(Err(error)) => return Err(error),
+                None if self.is_over => return Ok(Progress::End),
+                None => {}
+            }
+        }
+    }
+
+    /// The next piece, or `None` at the end; where none is there yet, the task of `cx` is woken for
+    /// it.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, Error>>> {
+        loop {
+            let event = ready!(self.stream.poll_recv(cx));
+            let piece = self.take(event);
+            if piece.is_some() || self.is_over {
+                return Poll::Ready(piece);
+            }
+        }
+    }
+
+    /// The piece that the next event brings, if it is one; behind the last comes `None`.
+    fn take(&mut self, event: Option<Event>) -> Option<Result<Chunk, Error>> {
+        match event {
+            Some(Event::Tokens {
+                choice,
+                text,
+                tokens,
+            }) => Some(Ok(Chunk {
+                choice,
+                text,
+                tokens,
+            })),
+            Some(Event::Finished(finished)) => {
+                let result = check(&finished);
+                self.finished.push(finished);
+                result.err().map(Err)
+            }
+            Some(Event::Scores(_) | Event::Embedding(_)) => None,
+            None => {
+                self.is_over = true;
+                self.mark_gone().then(|| Err(stopped()))
             }
         }
     }
@@ -226,6 +252,7 @@ mod tests {
             kv_groups: 0,
             causal: true,
             pools: false,
+            ranks: false,
         };
         let config = EngineConfig {
             max_sequences: 1,
@@ -262,6 +289,32 @@ mod tests {
             );
             let why = streamed.complete().unwrap_err().to_string();
             assert!(why.contains(STOPPED), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_task_gets_what_a_thread_gets() {
+        struct Thread(std::thread::Thread);
+        impl std::task::Wake for Thread {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = std::sync::Arc::new(Thread(std::thread::current())).into();
+        let mut cx = Context::from_waker(&waker);
+        for tokens in [6, 3] {
+            let mut generation = generation(tokens);
+            let mut results = Vec::new();
+            loop {
+                match generation.poll_next(&mut cx) {
+                    Poll::Ready(Some(result)) => results.push(result),
+                    Poll::Ready(None) => break,
+                    Poll::Pending => std::thread::park(),
+                }
+            }
+            assert_eq!(results.iter().filter(|r| r.is_ok()).count(), tokens);
+            assert_eq!(results.len() - tokens, usize::from(tokens < 6));
+            assert_eq!(generation.finished().len(), 3);
         }
     }
 

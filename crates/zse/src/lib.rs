@@ -67,5 +67,5 @@ pub use zse_model::{Model, ModelInfo, Program};
 pub use zse_text::{
     AnswerFormat, AnswerPiece, AnswerReader, CHATML, ChatTemplate, Constraint, Content, Grammar,
     GrammarError, Message, Role, StopMatcher, TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TextError,
-    Tokenizer, ToolCall, parse_tool_calls,
+    Tokenizer, TooManyTokens, ToolCall, parse_tool_calls,
 };

@@ -105,7 +105,7 @@ impl Engine {
             if let Some(bos) = bos {
                 part[0] = bos;
             }
-            sums.add(&self.score(part, chunk / 2 + 1)?);
+            sums.add(&self.score(part, chunk / 2 + 1, "")?);
             if progress(PerplexityProgress {
                 so_far: sums.result(),
                 chunks,

@@ -279,7 +279,7 @@ mod tests {
         let of = |word: &str| {
             let token = engine.tokenizer().encode(word, false, false)[0];
             let all = [&tokens[..], &[token]].concat();
-            engine.score(all, tokens.len()).unwrap()[0]
+            engine.score(all, tokens.len(), "").unwrap()[0]
         };
         let expected = sigmoid(of("yes") - of("no"));
         assert!((score - expected).abs() < 1e-6, "{score} is not {expected}");

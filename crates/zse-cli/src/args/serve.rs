@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use zse::KvType;
 use zse::plan::Mode;
 
 use super::units::bytes;
@@ -76,6 +77,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "16G",
           requires = "kv_swap_dir")]
     pub(crate) kv_swap_disk: u64,
+    /// Type that idle conversations are rounded to, q8_0 or q4_0: twice or four times as many have room,
+    /// but what goes on then is not exact [default: they come back bit by bit]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) kv_compact: Option<KvType>,
     /// How many answers may run or wait at the same time; more are refused with status 429
     #[arg(long, value_name = "N", default_value_t = 256,
           value_parser = clap::value_parser!(u16).range(1..))]

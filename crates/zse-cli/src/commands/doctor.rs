@@ -90,8 +90,8 @@ fn difference(engine: &Engine, reference: &Engine) -> anyhow::Result<String> {
     } else {
         let tokens = engine.tokenizer().encode(TEXT, true, false);
         let mean = |x: &[f32]| x.iter().map(|v| f64::from(*v)).sum::<f64>() / x.len() as f64;
-        let given = mean(&engine.score(tokens.clone(), 1)?);
-        let expected = mean(&reference.score(tokens, 1)?);
+        let given = mean(&engine.score(tokens.clone(), 1, "")?);
+        let expected = mean(&reference.score(tokens, 1, "")?);
         ((given - expected).abs(), 0.1, "nats a token")
     };
     // Rounding activations to int8 moves either by far less than its limit.

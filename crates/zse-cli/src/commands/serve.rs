@@ -86,6 +86,11 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
     {
         return Err(Usage(format!("--pin {name}: there is no model of this name")).into());
     }
+    if args.kv_compact.is_some() && args.kv_swap_memory == 0 && args.kv_swap_dir.is_none() {
+        let why = "--kv-compact needs --kv-swap-memory or --kv-swap-dir: it is what is there that it \
+                   makes smaller";
+        return Err(Usage(why.to_owned()).into());
+    }
     let serve = |(name, source): (String, ModelSource)| {
         let options = LoadOptions {
             sequences: usize::from(args.parallel),
@@ -95,6 +100,7 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
                     folder: folder.clone(),
                     bytes: args.kv_swap_disk,
                 }),
+                compact: args.kv_compact,
             },
             ..global.options(&source)?
         };

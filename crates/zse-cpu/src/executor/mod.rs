@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use zse_model::Model;
 use zse_model::executor::{
-    Batch, Budget, ExecError, Executor, Flight, Fuse, LoadError, Masks, MemoryReport, Output,
-    Outputs, Profile, Ticket, Work, finish,
+    Batch, Budget, ExecError, Executor, Flight, Fuse, KvType, LoadError, Masks, MemoryReport,
+    Output, Outputs, Profile, Ticket, Work, finish,
 };
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
 use zse_model::program::ProgramOutput;
@@ -172,6 +172,10 @@ impl Executor for CpuExecutor {
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
         self.flight.take(ticket)
+    }
+
+    fn swapped_type(&self) -> Option<KvType> {
+        Some(self.kv.ty())
     }
 
     fn memory(&self) -> MemoryReport {

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use zse_model::Model;
 use zse_model::executor::{
-    Batch, Budget, ExecError, Executor, Flight, LoadError, Masks, MemoryReport, Output, Outputs,
-    SampleJob, Sampled, Ticket, Want, finish,
+    Batch, Budget, ExecError, Executor, Flight, KvType, LoadError, Masks, MemoryReport, Output,
+    Outputs, SampleJob, Sampled, Ticket, Want, finish,
 };
 use zse_model::program::{EmbedIndex, Op, Program, ProgramOutput};
 use zse_model::sampler::SampleError;
@@ -255,6 +255,10 @@ impl Executor for CudaExecutor {
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {
         self.flight.take(ticket)
+    }
+
+    fn swapped_type(&self) -> Option<KvType> {
+        Some(self.kv.ty)
     }
 
     fn memory(&self) -> MemoryReport {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 
-use zse_model::executor::{BlockBytes, KvOp};
+use zse_model::executor::{BlockBytes, KvOp, KvType};
 
+use super::compact::Compaction;
 use super::swap_file::SwapFile;
 use super::{BlockOp, Slot};
 
@@ -17,6 +18,9 @@ pub struct SwapConfig {
     pub memory: u64,
     /// A file for those that memory has no room for.
     pub disk: Option<SwapDisk>,
+    /// What they are rounded to, so that more have room: then what comes back is not exact, and a
+    /// request's tokens may depend on what else was asked.
+    pub compact: Option<KvType>,
 }
 
 /// A file for keys and values. On Unix it has no name and is gone with the process, however that
@@ -40,14 +44,16 @@ impl SwapConfig {
     }
 
     /// Most bytes of memory in use while a step runs: what is kept, what is on its way out and what
-    /// is on its way in. (A block may be longer than all that; it is swapped nevertheless.)
+    /// is on its way in. (A block may be longer than all that; it is swapped nevertheless.) Blocks on
+    /// their way are not compacted.
     pub fn peak_memory(&self) -> u64 {
         let each = match self.disk {
             Some(_) => self.at_once(),
             // There is no more than this.
             None => self.memory,
         };
-        each.saturating_mul(2)
+        // What leaves takes the room of what is kept, unless it is larger.
+        each.saturating_mul(if self.compact.is_some() { 3 } else { 2 })
     }
 }
 
@@ -59,39 +65,49 @@ pub(crate) struct SwapStore {
     memory_blocks: usize,
     /// Blocks that a step may copy out, and as many in.
     at_once: usize,
-    /// Most bytes of a block.
+    /// Most bytes of a block on its way.
     block_bytes: usize,
+    compaction: Option<Compaction>,
+    /// What is on its way out, to be compacted.
+    leaving: Vec<Slot>,
     file: Option<SwapFile>,
     /// Since a failure: what was lost by it.
     lost: Option<Vec<Slot>>,
 }
 
 impl SwapStore {
-    /// Room for blocks of at most `block_bytes`.
+    /// Room for blocks of at most `block_bytes`, which are numbers of type `ty` if that is known.
     ///
     /// # Errors
-    /// If the file cannot be made.
-    pub(crate) fn new(config: &SwapConfig, block_bytes: usize) -> io::Result<Self> {
-        let file = config.disk.as_ref().map(SwapFile::new).transpose()?;
+    /// If the file cannot be made, or blocks cannot be compacted as asked for.
+    pub(crate) fn new(
+        config: &SwapConfig,
+        block_bytes: usize,
+        ty: Option<KvType>,
+    ) -> io::Result<Self> {
+        let compaction = config.compact.map(|kept| Compaction::new(ty, kept));
         let mut store = Self {
             block_bytes,
-            file,
+            compaction: compaction.transpose()?,
+            file: config.disk.as_ref().map(SwapFile::new).transpose()?,
             ..Self::default()
         };
-        store.memory_blocks = store.blocks(config.memory);
-        store.at_once = store.blocks(config.at_once()).max(1);
+        store.memory_blocks = blocks(config.memory, store.kept_bytes());
+        store.at_once = blocks(config.at_once(), block_bytes).max(1);
         Ok(store)
     }
 
-    fn blocks(&self, bytes: u64) -> usize {
-        let blocks = bytes.checked_div(self.block_bytes as u64).unwrap_or(0);
-        usize::try_from(blocks).unwrap_or(usize::MAX)
+    /// Most bytes of a block that is kept.
+    fn kept_bytes(&self) -> usize {
+        let compaction = self.compaction;
+        compaction.map_or(self.block_bytes, |c| c.kept_bytes(self.block_bytes))
     }
 
     /// Blocks that it has room for.
     pub(crate) fn slots(&self) -> usize {
         let file = self.file.as_ref().map_or(0, SwapFile::bytes);
-        self.memory_blocks.saturating_add(self.blocks(file))
+        let in_file = blocks(file, self.kept_bytes());
+        self.memory_blocks.saturating_add(in_file)
     }
 
     /// Blocks that a step may copy out, and as many in.
@@ -129,6 +145,7 @@ impl SwapStore {
                     if bytes.try_reserve_exact(self.block_bytes).is_ok() {
                         let to = BlockBytes::new(bytes);
                         self.memory.insert(slot, to.clone());
+                        self.leaving.push(slot);
                         kv_ops.push(KvOp::SwapOut { from, to });
                     } else {
                         self.lost.get_or_insert_default().push(slot);
@@ -144,12 +161,22 @@ impl SwapStore {
     }
 
     fn take(&mut self, slot: Slot) -> io::Result<BlockBytes> {
-        if let Some(bytes) = self.memory.remove(&slot) {
-            return Ok(bytes);
-        }
         let lost = || io::Error::new(io::ErrorKind::NotFound, "a swapped block is lost");
-        let bytes = self.file.as_mut().ok_or_else(lost)?.read(slot);
-        bytes.map(BlockBytes::new).inspect_err(|_| self.give_up())
+        let bytes = match (self.memory.remove(&slot), &mut self.file) {
+            (Some(bytes), _) => bytes,
+            (None, Some(file)) => {
+                let bytes = file.read(slot).map(BlockBytes::new);
+                bytes.inspect_err(|_| self.give_up())?
+            }
+            (None, None) => return Err(lost()),
+        };
+        match self.compaction {
+            None => Ok(bytes),
+            Some(compaction) => {
+                let block = compaction.expand(&bytes.lock());
+                block.map(BlockBytes::new).ok_or_else(lost)
+            }
+        }
     }
 
     fn remove(&mut self, slot: Slot) {
@@ -167,9 +194,26 @@ impl SwapStore {
         }
     }
 
-    /// Moves what is too much for the memory to the file, once the executor has filled the bytes.
+    /// Compacts what came, and moves what is too much for the memory to the file, once the executor
+    /// has filled the bytes.
     pub(crate) fn settle(&mut self) {
+        let leaving = std::mem::take(&mut self.leaving);
+        if let Some(compaction) = self.compaction {
+            for slot in leaving {
+                self.compact(compaction, slot);
+            }
+        }
         self.keep(self.memory_blocks);
+    }
+
+    /// Compacts what is in `slot`, or loses it if that cannot be: it is no keys and values.
+    fn compact(&mut self, compaction: Compaction, slot: Slot) {
+        if let Some(bytes) = self.memory.remove(&slot) {
+            match compaction.compact(&bytes.lock()) {
+                Some(kept) => _ = self.memory.insert(slot, BlockBytes::new(kept)),
+                None => self.lost.get_or_insert_default().push(slot),
+            }
+        }
     }
 
     /// Moves all but the newest `blocks` to the file.
@@ -213,6 +257,12 @@ impl SwapStore {
     }
 }
 
+/// Whole blocks of `each` bytes among so many.
+fn blocks(bytes: u64, each: usize) -> usize {
+    let blocks = bytes.checked_div(each as u64).unwrap_or(0);
+    usize::try_from(blocks).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,8 +276,9 @@ mod tests {
                 folder: std::env::temp_dir(),
                 bytes: (disk * LEN) as u64,
             }),
+            compact: None,
         };
-        SwapStore::new(&config, LEN).unwrap()
+        SwapStore::new(&config, LEN, None).unwrap()
     }
 
     fn block(n: u64) -> Vec<u8> {
@@ -374,8 +425,47 @@ mod tests {
         assert_eq!(config.peak_memory(), 2 * LEAST_AT_ONCE);
         config.memory = 1 << 30;
         assert_eq!(config.peak_memory(), 2 << 30);
-        let blocks = |len| SwapStore::new(&config, len).unwrap().at_once();
+        let blocks = |len| SwapStore::new(&config, len, None).unwrap().at_once();
         assert_eq!(blocks(1 << 20), 1 << 10);
         assert_eq!(blocks(1 << 31), 1);
+        config.compact = Some(KvType::Q8_0);
+        assert_eq!(config.peak_memory(), 3 << 30);
+    }
+
+    #[test]
+    fn compacted_blocks_have_room_for_nearly_twice_as_many() {
+        let config = SwapConfig {
+            memory: 10 * 64,
+            disk: Some(SwapDisk {
+                folder: std::env::temp_dir(),
+                bytes: 10 * 64,
+            }),
+            compact: Some(KvType::Q8_0),
+        };
+        let mut store = SwapStore::new(&config, 64, Some(KvType::F16)).unwrap();
+        assert_eq!(store.slots(), 2 * (640 / 34));
+        // Numbers that are not rounded: 127 is the largest.
+        let block = |n: u8| {
+            let numbers = (0..32).map(|i| if i == n { 127.0 } else { f32::from(i) });
+            let numbers: Vec<u8> = numbers.flat_map(f32::to_le_bytes).collect();
+            KvType::F32.recode(KvType::F16, &numbers).unwrap()
+        };
+        for n in 0..32 {
+            let op = BlockOp::SwapOut {
+                from: 0,
+                to: Slot(n.into()),
+            };
+            match &store.kv_ops(&[op], 1).unwrap()[..] {
+                [KvOp::SwapOut { to, .. }] => *to.lock() = block(n),
+                other => panic!("{other:?}"),
+            }
+            store.settle();
+        }
+        let kept = store.memory.values().map(|bytes| bytes.lock().len());
+        assert_eq!(kept.collect::<Vec<_>>(), [34; 640 / 34]);
+        for n in 0..32 {
+            assert_eq!(take(&mut store, n.into()).unwrap(), block(n));
+        }
+        assert_eq!(store.take_lost(), None);
     }
 }

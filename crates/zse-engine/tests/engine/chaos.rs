@@ -142,6 +142,7 @@ proptest! {
                 folder: std::env::temp_dir(),
                 bytes: (disk * BLOCK_BYTES) as u64,
             }),
+            compact: None,
         };
         let mut engine = engine.with_swap(&swap).unwrap();
         let limit = engine.limits().sequence();

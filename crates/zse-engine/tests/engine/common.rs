@@ -28,6 +28,7 @@ pub(crate) const SHAPE: ModelShape = ModelShape {
     kv_groups: GROUPS,
     causal: true,
     pools: false,
+    ranks: false,
 };
 
 pub(crate) fn budget(blocks: usize, max_tokens: usize) -> Budget {

@@ -168,13 +168,13 @@ fn scores_are_the_same_from_the_cache() {
     let fresh = engine(100, 64).start().unwrap();
     let handle = engine(100, 64).start().unwrap();
     for from in [40, 1, 20, 49, 33] {
-        let scores = handle.score(text.clone(), from).unwrap();
+        let scores = handle.score(text.clone(), from, "").unwrap();
         assert_eq!(scores.len(), 50 - from);
-        assert_eq!(scores, fresh.score(text.clone(), from).unwrap());
+        assert_eq!(scores, fresh.score(text.clone(), from, "").unwrap());
         // Another text evicts nothing, but begins alike.
         let mut other = text[..30].to_vec();
         other.extend(prompt(from as u64, 10));
-        handle.score(other, 35).unwrap();
+        handle.score(other, 35, "").unwrap();
     }
 }
 

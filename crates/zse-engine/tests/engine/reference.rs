@@ -199,7 +199,7 @@ fn greedy_tokens_and_scores_are_those_of_whole_sequence_logits() {
     let scores = engine(32, 7)
         .start()
         .unwrap()
-        .score(all.clone(), 1)
+        .score(all.clone(), 1, "")
         .unwrap();
     assert_eq!(scores.len(), all.len() - 1);
     for (i, score) in (1..).zip(&scores) {

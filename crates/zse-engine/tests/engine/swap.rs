@@ -13,6 +13,7 @@ fn room(memory: usize, disk: usize) -> SwapConfig {
             folder: std::env::temp_dir(),
             bytes: (disk * BLOCK_BYTES) as u64,
         }),
+        compact: None,
     }
 }
 
@@ -137,6 +138,7 @@ fn a_folder_that_is_not_there_is_named_at_once() {
             folder: "/nowhere".into(),
             bytes: 1 << 20,
         }),
+        compact: None,
     };
     assert!(engine(20, 64).with_swap(&config).is_err());
 }
@@ -202,6 +204,7 @@ fn on_disk(name: &str) -> (std::path::PathBuf, SwapConfig) {
             folder: folder.clone(),
             bytes: 1 << 20,
         }),
+        compact: None,
     };
     (folder, config)
 }

@@ -54,6 +54,27 @@ impl KvType {
     pub fn head_bytes(self, dim: usize) -> Option<usize> {
         self.ggml().row_bytes(dim)
     }
+
+    /// Numbers of this type as numbers of type `to`, rounded to it; `None` where they are no whole
+    /// number of blocks, or not finite and `to` has no such.
+    ///
+    /// ```
+    /// use zse_model::executor::KvType;
+    ///
+    /// let f16 = [[0x00, 0x3c]; 64].concat();
+    /// let q8_0 = KvType::F16.recode(KvType::Q8_0, &f16).unwrap();
+    /// assert_eq!(q8_0.len(), 2 * 34);
+    /// assert_eq!(KvType::Q8_0.recode(KvType::F16, &q8_0), Some(f16));
+    /// ```
+    pub fn recode(self, to: Self, bytes: &[u8]) -> Option<Vec<u8>> {
+        const BLOCK: usize = 32;
+        let blocks = bytes.len() / self.head_bytes(BLOCK)?;
+        let mut numbers = vec![0.0; blocks * BLOCK];
+        let mut recoded = vec![0; to.head_bytes(numbers.len())?];
+        zse_quant::decode(self.ggml(), bytes, &mut numbers).ok()?;
+        zse_quant::encode(to.ggml(), &numbers, BLOCK, None, &mut recoded).ok()?;
+        Some(recoded)
+    }
 }
 
 impl fmt::Display for KvType {

@@ -108,6 +108,12 @@ pub trait Executor: Send {
     /// Bytes in use.
     fn memory(&self) -> MemoryReport;
 
+    /// What the bytes of a block that was swapped out are: numbers of this type and nothing else, so
+    /// that they may be rounded to another; `None` where only the executor knows.
+    fn swapped_type(&self) -> Option<KvType> {
+        None
+    }
+
     /// Takes the time of the parts of each pass from here on; false where it cannot.
     fn start_profile(&mut self) -> bool {
         false

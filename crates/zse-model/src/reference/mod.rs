@@ -141,6 +141,10 @@ impl Executor for ReferenceExecutor {
             activations: 4 * self.values as u64,
         }
     }
+
+    fn swapped_type(&self) -> Option<KvType> {
+        Some(KvType::F32)
+    }
 }
 
 impl ReferenceExecutor {

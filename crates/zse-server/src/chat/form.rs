@@ -9,16 +9,16 @@ use crate::error::ApiError;
 ///
 /// # Errors
 /// Names the parameter, if it is none of OpenAI's formats.
-pub(crate) fn of_response(format: Option<&Value>) -> Result<Option<Constraint>, ApiError> {
+pub(crate) fn of_response(format: Option<Value>) -> Result<Option<Constraint>, ApiError> {
     let wrong = |what: &str| Err(ApiError::param("response_format", what));
-    let Some(format) = format else {
+    let Some(mut format) = format else {
         return Ok(None);
     };
     let schema = match format["type"].as_str() {
         Some("text") => return Ok(None),
         Some("json_object") => json!({ "type": "object" }),
-        Some("json_schema") => match &format["json_schema"]["schema"] {
-            schema @ Value::Object(_) => schema.clone(),
+        Some("json_schema") => match format.pointer_mut("/json_schema/schema") {
+            Some(schema @ Value::Object(_)) => schema.take(),
             _ => return wrong("response_format.json_schema.schema must be an object"),
         },
         _ => return wrong("response_format.type must be text, json_object or json_schema"),

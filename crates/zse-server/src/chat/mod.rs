@@ -115,9 +115,8 @@ impl Ready {
         let text = self.text()?;
         let prompt = match &self.suffix {
             Some(suffix) => gap::prompt(&self.model, &Prompt::Text(text.clone()), suffix)?,
-            None => self.model.engine.open_tokens(&text, true),
+            None => prompt_tokens(&self.model, &text)?,
         };
-        fits(&self.model, prompt.len())?;
         let mut settings = self.settings;
         let format = self.model.engine.answer_format();
         let reader = self.raw.is_none().then(|| {
@@ -161,7 +160,19 @@ fn begin(format: AnswerFormat, prompt: String, answer: Option<&str>) -> String {
     }
 }
 
+/// The tokens of a prompt, if they leave room for one more.
+///
+/// # Errors
+/// Says how many there are, or that there are so many at least, and how many there may be.
+pub(crate) fn prompt_tokens(model: &Model, text: &str) -> Result<Vec<u32>, ApiError> {
+    let tokens = model.engine.prompt_tokens(text, true);
+    tokens.map_err(|tokens| ApiError::too_long(tokens, model.engine.limits().sequence()))
+}
+
 /// Whether a prompt of so many tokens leaves room for one more.
+///
+/// # Errors
+/// As [`prompt_tokens`].
 pub(crate) fn fits(model: &Model, tokens: usize) -> Result<(), ApiError> {
     let limit = model.engine.limits().sequence();
     match tokens < limit {

@@ -73,7 +73,7 @@ pub(crate) struct Reply {
     pub(crate) reasoning: String,
     pub(crate) calls: Vec<ToolCall>,
     pub(crate) tokens: Vec<TokenInfo>,
-    /// Absent where its client went away.
+    /// There once it has ended.
     pub(crate) finished: Option<Finished>,
 }
 
@@ -107,9 +107,10 @@ impl Talk {
         self.n
     }
 
-    /// Waits for what comes next; `None` at the end, or once `is_gone` says that nobody wants it.
-    pub(crate) fn next(&mut self, is_gone: &dyn Fn() -> bool) -> Option<Result<Event, ApiError>> {
-        Some(self.running.next(is_gone)?.map(|piece| self.read(piece)))
+    /// Waits for what comes next; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Event, ApiError>> {
+        let piece = self.running.next().await?;
+        Some(piece.map(|piece| self.read(piece)))
     }
 
     fn read(&mut self, piece: Piece) -> Event {
@@ -154,13 +155,13 @@ impl Talk {
         }
     }
 
-    /// Waits for all of it. What it gives once the client is gone does not matter.
+    /// Waits for all of it.
     ///
     /// # Errors
     /// If the generation failed.
-    pub(crate) fn whole(&mut self, is_gone: &dyn Fn() -> bool) -> Result<Vec<Reply>, ApiError> {
+    pub(crate) async fn whole(&mut self) -> Result<Vec<Reply>, ApiError> {
         let mut replies = vec![Reply::default(); self.n()];
-        while let Some(event) = self.next(is_gone) {
+        while let Some(event) = self.next().await {
             match event? {
                 Event::Parts {
                     choice,

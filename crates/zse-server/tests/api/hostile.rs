@@ -50,6 +50,60 @@ fn hostile_bodies_are_refused() {
 }
 
 #[test]
+fn what_is_long_is_refused_for_what_it_is() {
+    let server = serve(|_| {});
+    let most = 3 << 20;
+    let text = "all work and no play ".repeat(most / 21);
+    let schema = json!({ "enum": vec!["a"; most / 8] });
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    for (path, body, why) in [
+        ("/v1/completions", json!({ "prompt": text }), "at least"),
+        (
+            "/v1/completions",
+            json!({ "prompt": "a".repeat(most) }),
+            "at least",
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": " ".repeat(most) }),
+            "at least",
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": vec![1; 300_000] }),
+            "300000 tokens",
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": vec![0; most / 2] }),
+            "524288 values",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": [{ "role": "user", "content": text }] }),
+            "at least",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "stop": vec!["a"; most / 8] }),
+            "stop may have 32 strings",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "response_format": {
+                "type": "json_schema", "json_schema": { "name": "a", "schema": schema },
+            }}),
+            "the size in bytes",
+        ),
+    ] {
+        let error = server.post(path, &body).error(400);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(why), "{message}");
+    }
+    assert!(server.reports.lock().unwrap().is_empty());
+}
+
+#[test]
 fn large_bodies_are_refused_before_they_are_read() {
     let server = serve(|config| config.max_body = 1000);
     let mut stream = server.connect();

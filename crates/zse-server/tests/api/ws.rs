@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::error::Error;
 use tungstenite::http::HeaderValue;
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
 use crate::common::{Running, serve};
@@ -248,6 +249,32 @@ fn a_reader_that_stalls_is_cut_off() {
         read += 1;
     }
     assert!(read < 1500, "{read} messages");
+}
+
+#[test]
+fn a_message_that_never_ends_is_cut_off() {
+    let server = serve(|config| {
+        config.keep_alive = Duration::from_millis(50);
+        config.read_timeout = Duration::from_millis(200);
+    });
+    let fragment = |is_last| {
+        let kind = if is_last { Data::Continue } else { Data::Text };
+        Message::Frame(Frame::message("{ ", OpCode::Data(kind), is_last))
+    };
+    // One that comes in pieces is a message like any other, and one that is silent may be so.
+    let mut client = open(&server, "/ws/chat", &[]).unwrap();
+    for _ in 0..10 {
+        assert!(matches!(client.read(), Ok(Message::Ping(_))));
+    }
+    client.send(fragment(false)).unwrap();
+    client.send(fragment(true)).unwrap();
+    assert_eq!(
+        answer(&mut client)[0]["error"]["type"],
+        "invalid_request_error"
+    );
+    // Pings are answered as they are read.
+    client.send(fragment(false)).unwrap();
+    assert_eq!(closed(&mut client), CloseCode::Policy);
 }
 
 #[test]

@@ -58,9 +58,7 @@ impl Form for QwenCoder {
         cursor.expect(PARAMETER)?;
         let name = cursor.until(">")?.trim();
         let value = &text[cursor.at..];
-        let length = value
-            .find(PARAMETER_END)
-            .ok_or(Miss::Until(&[PARAMETER_END]))?;
+        let length = end_of(value).ok_or(Miss::Until(&[PARAMETER_END]))?;
         let at = cursor.at + length + PARAMETER_END.len();
         let value = &value[..length];
         let value = value.strip_prefix('\n').unwrap_or(value);
@@ -83,5 +81,29 @@ impl Form for QwenCoder {
             true => Ok(Tail::Text { at: cursor.at }),
             false => Ok(Tail::Text { at: 0 }),
         }
+    }
+}
+
+/// Where the mark is that ends a value: not within a string of a value that is JSON. Strings have no line
+/// breaks, so one that seems to is none.
+fn end_of(value: &str) -> Option<usize> {
+    let is_json = value.trim_start().starts_with(['{', '[']);
+    let (mut in_string, mut is_escaped) = (false, false);
+    let mut from = 0;
+    loop {
+        let at = from + value[from..].find(PARAMETER_END)?;
+        for byte in value[from..at].bytes() {
+            match byte {
+                b'\n' => in_string = false,
+                _ if is_escaped => {}
+                b'"' => in_string = !in_string,
+                _ => {}
+            }
+            is_escaped = byte == b'\\' && !is_escaped;
+        }
+        if !(is_json && in_string) {
+            return Some(at);
+        }
+        from = at + PARAMETER_END.len();
     }
 }

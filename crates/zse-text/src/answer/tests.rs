@@ -246,6 +246,16 @@ fn answers() -> Vec<Sample> {
         ),
         (
             QwenCoder,
+            "<function=f><parameter=a>\n[\"</parameter>\\\"\", 1]\n</parameter><parameter=b>[a \" b\n</parameter></function>",
+            "",
+            "",
+            &[(
+                "f",
+                "{\"a\": [\"</parameter>\\\"\", 1], \"b\": \"[a \\\" b\"}",
+            )],
+        ),
+        (
+            QwenCoder,
             "<tool_call>\n<function=f>\n<parameter=a>\nnever ends",
             "",
             "",

@@ -1,6 +1,7 @@
 //! From a form to the library's grammar, within limits.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
@@ -188,8 +189,7 @@ pub(super) fn literal(mark: &str, tokenizer: &Tokenizer) -> String {
 fn check_schema(schema: &Value) -> Result<usize, GrammarError> {
     // First, because nothing else here is safe for a value of any depth.
     check_depth(schema, MAX_DEPTH)?;
-    let size = schema.to_string().len();
-    check_bytes(size)?;
+    let size = size(schema)?;
     let mut multiples = BTreeSet::new();
     let mut open = vec![schema];
     while let Some(value) = open.pop() {
@@ -215,6 +215,32 @@ fn check_schema(schema: &Value) -> Result<usize, GrammarError> {
         MAX_MULTIPLE_DIGITS,
     )?;
     Ok(size)
+}
+
+/// Bytes of a value as JSON, which is written no further than it may be.
+fn size(value: &Value) -> Result<usize, GrammarError> {
+    /// Counts what is written.
+    struct Counter(usize);
+
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            match self.0 > MAX_BYTES {
+                true => Err(io::ErrorKind::FileTooLarge.into()),
+                false => Ok(bytes.len()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    // It fails only where it is too large, which is checked.
+    let _ = serde_json::to_writer(&mut counter, value);
+    check_bytes(counter.0)?;
+    Ok(counter.0)
 }
 
 /// How many digits a number has, written without an exponent.

@@ -46,6 +46,17 @@ impl Bpe {
         self.pre.raw
     }
 
+    /// Most bytes of a text that are one token, unless some may be none at all.
+    pub(super) fn most_bytes(&self, tokens: &StringTable) -> Option<usize> {
+        let has_token = |c: &char| tokens.find(c.encode_utf8(&mut [0; 4]).as_bytes()).is_some();
+        let has_all = match self.raw() {
+            true => self.bytes.have_all(self.unknown),
+            false => ALPHABET.iter().all(has_token),
+        };
+        // A merge need not be a token.
+        has_all.then(|| tokens.longest().max(self.merges.longest()))
+    }
+
     /// Appends the tokens of `text`.
     pub(super) fn encode(&self, tokens: &StringTable, text: &str, out: &mut Vec<u32>) {
         let escaped;

@@ -3,6 +3,7 @@
 mod bpe;
 mod decode;
 mod sentencepiece;
+mod within;
 mod wordpiece;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zse_format::Metadata;
 
 pub use decode::DecodeStream;
+pub use within::TooManyTokens;
 
 use crate::TextError;
 use crate::families::PreTokenizer;
@@ -278,6 +280,11 @@ impl ByteTokens {
                 .or_else(|| tokens.find(&[byte]));
         }
         Self(ids)
+    }
+
+    /// Whether every symbol has tokens.
+    fn have_all(&self, unknown: Option<u32>) -> bool {
+        unknown.is_some() || self.0.iter().all(Option::is_some)
     }
 
     /// Appends the tokens of the bytes of a symbol that has none of its own, or one unknown token

@@ -44,6 +44,13 @@ impl SentencePiece {
         }
     }
 
+    /// Most bytes of a text that are one token, unless some may be none at all.
+    pub(super) fn most_bytes(&self, tokens: &StringTable) -> Option<usize> {
+        // A character that is no token may be the unknown one.
+        let has_all = self.bytes.have_all(self.unknown);
+        has_all.then(|| tokens.longest().max(char::MAX.len_utf8()))
+    }
+
     /// Appends the tokens of `text`; `prefix` puts a space before it.
     pub(super) fn encode(
         &self,

@@ -23,9 +23,9 @@ impl Answer {
         }
     }
 
-    /// Waits for all of it. What it gives once the client is gone does not matter.
-    pub(super) fn whole(mut self, is_gone: &dyn Fn() -> bool) -> Result<Message, ApiError> {
-        let reply = self.talk.whole(is_gone)?.swap_remove(0);
+    /// Waits for all of it.
+    pub(super) async fn whole(mut self) -> Result<Message, ApiError> {
+        let reply = self.talk.whole().await?.swap_remove(0);
         let mut message = self.message(blocks(&reply));
         if let Some(reason) = reply.reason() {
             let (reason, sequence) = stop(reason, reply.calls.len());

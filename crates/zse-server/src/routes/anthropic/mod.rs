@@ -77,11 +77,12 @@ async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Respo
     if body.stream.unwrap_or(false) {
         let start = move || ready.start();
         job::streaming(&app, Wire::PingedEvents, start, |talk, events| {
-            stream::write(&mut Answer::new(talk), events);
+            stream::write(Answer::new(talk), events)
         })
         .await
     } else {
-        job::blocking(move |is_gone| Ok(json(&Answer::new(ready.start()?).whole(is_gone)?))).await
+        let talk = job::blocking(move |_| ready.start()).await?;
+        Ok(json(&Answer::new(talk).whole().await?))
     }
 }
 

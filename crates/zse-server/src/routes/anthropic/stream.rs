@@ -7,8 +7,8 @@ use crate::chat::{Event, Part};
 use crate::sse::Events;
 
 /// Writes blocks one after the other: a block is closed when another begins.
-struct Blocks<'a> {
-    events: &'a Events,
+struct Blocks {
+    events: Events,
     /// The block that is open, and its number.
     open: Option<Kind>,
     index: usize,
@@ -22,7 +22,7 @@ enum Kind {
     Call(usize),
 }
 
-impl Blocks<'_> {
+impl Blocks {
     fn send(&self, data: &Value) {
         self.events
             .named(data["type"].as_str().unwrap_or_default(), data);
@@ -80,7 +80,7 @@ impl Blocks<'_> {
 }
 
 /// Sends every piece as soon as it is certain.
-pub(super) fn write(answer: &mut Answer, events: &Events) {
+pub(super) async fn write(mut answer: Answer, events: Events) {
     let mut blocks = Blocks {
         events,
         open: None,
@@ -89,8 +89,7 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
     let message = answer.message(Vec::new());
     blocks.send(&json!({ "type": "message_start", "message": message }));
     blocks.send(&json!({ "type": "ping" }));
-    let is_gone = || events.is_gone();
-    while let Some(event) = answer.talk.next(&is_gone) {
+    while let Some(event) = answer.talk.next().await {
         match event {
             Ok(Event::Parts { parts, .. }) => parts.into_iter().for_each(|p| blocks.part(p)),
             Ok(Event::Finished {
@@ -111,7 +110,7 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
             }
             Err(error) => {
                 blocks.send(&error.anthropic());
-                events.failed(&error);
+                blocks.events.failed(&error);
                 return;
             }
         }

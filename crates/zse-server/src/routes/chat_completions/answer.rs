@@ -114,9 +114,9 @@ impl Answer {
         }
     }
 
-    /// Waits for all of it. What it gives once the client is gone does not matter.
-    pub(super) fn whole(&mut self, is_gone: &dyn Fn() -> bool) -> Result<ChatCompletion, ApiError> {
-        let replies = self.talk.whole(is_gone)?.into_iter().enumerate();
+    /// Waits for all of it.
+    pub(super) async fn whole(&mut self) -> Result<ChatCompletion, ApiError> {
+        let replies = self.talk.whole().await?.into_iter().enumerate();
         Ok(ChatCompletion {
             id: self.id.clone(),
             object: "chat.completion",

@@ -18,7 +18,7 @@ use crate::job;
 use crate::openapi::All;
 use crate::request::{Fields, Unsupported, if_false, never, unsupported};
 use crate::sampling::{Sampling, check_top};
-use crate::sse::{self, Events, Wire};
+use crate::sse::{Frames, Wire};
 use crate::state::App;
 use crate::usage::{Usage, UsageObject};
 use answer::{Answer, ChatCompletion};
@@ -147,16 +147,12 @@ pub(super) async fn post(
 ) -> Result<Response, ApiError> {
     let question = Question::read(&app, fields).await?;
     if question.is_stream {
-        let (events, response) = sse::channel(Wire::Events, app.config.keep_alive);
-        question.stream(&app, events).await?;
-        Ok(response)
+        let frames = question.stream(&app, Wire::Events).await?;
+        Ok(frames.response(app.config.keep_alive))
     } else {
         let Question { ready, shape, .. } = question;
-        job::blocking(move |is_gone| {
-            let mut answer = Answer::new(ready.start()?, shape);
-            Ok(json(&answer.whole(is_gone)?))
-        })
-        .await
+        let talk = job::blocking(move |_| ready.start()).await?;
+        Ok(json(&Answer::new(talk, shape).whole().await?))
     }
 }
 
@@ -188,7 +184,7 @@ impl Question {
             tools: body.tools,
             calls: Calls::of(body.tool_choice.as_ref())?,
             parallel: body.parallel_tool_calls,
-            form: chat::of_response(body.response_format.as_ref())?,
+            form: chat::of_response(body.response_format)?,
             sampling,
             max_tokens,
             top_logprobs,
@@ -204,21 +200,14 @@ impl Question {
         })
     }
 
-    /// Writes the answer as a stream, once it is known that there is one.
+    /// The answer as a stream, once it is known that there is one.
     ///
     /// # Errors
     /// If the conversation cannot be rendered, or does not fit.
-    pub(super) async fn stream(self, app: &App, events: Events) -> Result<(), ApiError> {
+    pub(super) async fn stream(self, app: &App, wire: Wire) -> Result<Frames, ApiError> {
         let Self { ready, shape, .. } = self;
-        job::fill(
-            app,
-            events,
-            move || ready.start(),
-            move |talk, events| {
-                stream::write(&mut Answer::new(talk, shape), events);
-            },
-        )
-        .await
+        let write = move |talk, events| stream::write(Answer::new(talk, shape), events);
+        job::frames(app, wire, move || ready.start(), write).await
     }
 }
 

@@ -124,12 +124,11 @@ impl Delta {
 }
 
 /// Sends every piece as soon as it is certain. Ends with OpenAI's mark, after an error too.
-pub(super) fn write(answer: &mut Answer, events: &Events) {
+pub(super) async fn write(mut answer: Answer, events: Events) {
     for index in 0..answer.talk.n() {
-        answer.send(events, index, Delta::first(), None, None);
+        answer.send(&events, index, Delta::first(), None, None);
     }
-    let is_gone = || events.is_gone();
-    while let Some(event) = answer.talk.next(&is_gone) {
+    while let Some(event) = answer.talk.next().await {
         match event {
             Ok(Event::Parts {
                 choice,
@@ -140,7 +139,7 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
                     let tokenizer = answer.talk.model.engine.tokenizer();
                     logprobs::content(&tokens, tokenizer)
                 });
-                answer.parts(events, choice, parts, logprobs);
+                answer.parts(&events, choice, parts, logprobs);
             }
             Ok(Event::Finished {
                 choice,
@@ -148,9 +147,9 @@ pub(super) fn write(answer: &mut Answer, events: &Events) {
                 calls,
                 finished,
             }) => {
-                answer.parts(events, choice, parts, None);
+                answer.parts(&events, choice, parts, None);
                 let reason = usage::reason(&finished.reason, calls);
-                answer.send(events, choice, Delta::default(), None, Some(reason));
+                answer.send(&events, choice, Delta::default(), None, Some(reason));
             }
             Err(error) => {
                 events.error(&error);

@@ -18,7 +18,8 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// Computes the log-probabilities of a prompt if they are wanted.
+    /// Computes the log-probabilities of a prompt if they are wanted. `salt` as in
+    /// [`Generate::salt`](zse::Generate::salt).
     ///
     /// # Errors
     /// If the model cannot give them.
@@ -27,9 +28,10 @@ impl Echo {
         text: String,
         tokens: &[u32],
         wants_logprobs: bool,
+        salt: &str,
     ) -> Result<Self, ApiError> {
         let scores = match wants_logprobs && tokens.len() > 1 {
-            true => engine.score(tokens.to_vec(), 1)?,
+            true => engine.score(tokens.to_vec(), 1, salt)?,
             false => Vec::new(),
         };
         let known = [None].into_iter().chain(scores.into_iter().map(Some));

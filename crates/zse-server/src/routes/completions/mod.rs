@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use zse::Generate;
 
 use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
-use crate::chat::{self, check_choices, fits};
+use crate::chat::{self, check_choices, fits, prompt_tokens};
 use crate::error::ApiError;
 use crate::gap;
 use crate::job::{self, Piece, Running};
@@ -102,12 +102,12 @@ pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
-    let body: Body = fields.take()?;
+    let mut body: Body = fields.take()?;
     let mut sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let mut slot = app.admit(1)?;
     let model = app.model(body.model.as_deref()).await?;
-    let constraint = chat::of_response(body.response_format.as_ref())?;
+    let constraint = chat::of_response(body.response_format.take())?;
     let (logprobs, top) = body.logprobs()?;
     let is_stream = is_stream(body.stream, body.stream_options)?;
     let given = sampling.n();
@@ -154,15 +154,12 @@ pub(super) async fn post(
     if is_stream {
         let start = move || job.start();
         job::streaming(&app, Wire::Events, start, |(running, answer), events| {
-            answer.stream(running, events);
+            answer.stream(running, events)
         })
         .await
     } else {
-        job::blocking(move |is_gone| {
-            let (running, answer) = job.start()?;
-            Ok(super::json(&answer.whole(running, is_gone)?))
-        })
-        .await
+        let (running, answer) = job::blocking(move |_| job.start()).await?;
+        Ok(super::json(&answer.whole(running).await?))
     }
 }
 
@@ -208,16 +205,19 @@ impl Job {
                 (prompt, Some(suffix)) => {
                     (gap::prompt(&self.model, &prompt, suffix)?, String::new())
                 }
-                (Prompt::Text(text), None) => (engine.open_tokens(&text, true), text),
+                (Prompt::Text(text), None) => (prompt_tokens(&self.model, &text)?, text),
                 (Prompt::Tokens(tokens), None) => {
+                    fits(&self.model, tokens.len())?;
                     let text = engine.tokenizer().decode(&tokens, false);
                     (tokens, text)
                 }
             };
-            fits(&self.model, tokens.len())?;
             let echo = match self.echo {
                 false => None,
-                true => Some(Echo::new(engine, text, &tokens, self.logprobs.is_some())?),
+                true => {
+                    let (has_logprobs, salt) = (self.logprobs.is_some(), &self.settings.salt);
+                    Some(Echo::new(engine, text, &tokens, has_logprobs, salt)?)
+                }
             };
             choices.extend((0..n).map(|_| Choice::new(self.logprobs, echo.as_ref())));
             prompts.push(tokens);
@@ -255,13 +255,9 @@ struct Answer {
 }
 
 impl Answer {
-    /// Waits for all of it. What it gives once the client is gone does not matter.
-    fn whole(
-        mut self,
-        mut running: Running,
-        is_gone: &dyn Fn() -> bool,
-    ) -> Result<Completion, ApiError> {
-        while let Some(piece) = running.next(is_gone) {
+    /// Waits for all of it.
+    async fn whole(mut self, mut running: Running) -> Result<Completion, ApiError> {
+        while let Some(piece) = running.next().await {
             self.take(piece?);
         }
         let mut choices = std::mem::take(&mut self.choices);
@@ -281,9 +277,8 @@ impl Answer {
     }
 
     /// Sends every piece as soon as it is certain. Ends with OpenAI's mark, after an error too.
-    fn stream(mut self, mut running: Running, events: &Events) {
-        let is_gone = || events.is_gone();
-        while let Some(piece) = running.next(&is_gone) {
+    async fn stream(mut self, mut running: Running, events: Events) {
+        while let Some(piece) = running.next().await {
             let index = match piece {
                 Ok(piece) => self.take(piece),
                 Err(error) => {

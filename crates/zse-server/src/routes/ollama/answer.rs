@@ -44,9 +44,9 @@ impl Piece {
 }
 
 impl Answer {
-    /// All of it in one object. What it gives once the client is gone does not matter.
-    pub(super) fn whole(mut self, is_gone: &dyn Fn() -> bool) -> Result<OllamaAnswer, ApiError> {
-        let reply = self.talk.whole(is_gone)?.swap_remove(0);
+    /// All of it in one object.
+    pub(super) async fn whole(mut self) -> Result<OllamaAnswer, ApiError> {
+        let reply = self.talk.whole().await?.swap_remove(0);
         let calls = reply.calls.into_iter();
         let piece = Piece {
             text: reply.text,
@@ -64,10 +64,9 @@ impl Answer {
     }
 
     /// A line for each piece. Calls are given whole, as Ollama does.
-    pub(super) fn stream(mut self, events: &Events) {
-        let is_gone = || events.is_gone();
+    pub(super) async fn stream(mut self, events: Events) {
         let mut open: Option<(String, String)> = None;
-        while let Some(event) = self.talk.next(&is_gone) {
+        while let Some(event) = self.talk.next().await {
             let (parts, tokens, finished) = match event {
                 Ok(Event::Parts { parts, tokens, .. }) => (parts, tokens, None),
                 Ok(Event::Finished {

@@ -123,11 +123,12 @@ impl Common {
         if self.stream.unwrap_or(true) {
             let start = move || ready.start();
             job::streaming(app, Wire::Lines, start, |talk, events| {
-                open(talk).stream(events);
+                open(talk).stream(events)
             })
             .await
         } else {
-            job::blocking(move |is_gone| Ok(json(&open(ready.start()?).whole(is_gone)?))).await
+            let talk = job::blocking(move |_| ready.start()).await?;
+            Ok(json(&open(talk).whole().await?))
         }
     }
 }

@@ -76,24 +76,17 @@ async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Respo
     let (chat, echo) = question.chat(fields, &app.responses)?;
     let ready = chat.ready(&app).await?;
     let keeper = Arc::clone(&app);
-    let is_stream = body.stream.unwrap_or(false);
-    if is_stream {
-        let start = move || ready.start();
-        job::streaming(&app, Wire::Events, start, move |talk, events| {
-            let writer = Writer::new(talk, echo, Some(events));
-            let keep = |done| keeper.responses.keep(&tenant, done);
-            if let Err(error) = writer.run(&|| events.is_gone(), keep) {
-                events.failed(&error);
-            }
+    let keep = move |done| keeper.responses.keep(&tenant, done);
+    let start = move || ready.start();
+    if body.stream.unwrap_or(false) {
+        job::streaming(&app, Wire::Events, start, |talk, events| async move {
+            // The stream itself tells of a failure.
+            let _ = Writer::new(talk, echo, Some(events)).run(keep).await;
         })
         .await
     } else {
-        job::blocking(move |is_gone| {
-            let keep = |done| keeper.responses.keep(&tenant, done);
-            let writer = Writer::new(ready.start()?, echo, None);
-            Ok(json(&writer.run(is_gone, keep)?))
-        })
-        .await
+        let talk = job::blocking(move |_| start()).await?;
+        Ok(json(&Writer::new(talk, echo, None).run(keep).await?))
     }
 }
 

@@ -15,10 +15,10 @@ use crate::state::now;
 use crate::usage;
 
 /// Puts an answer together; tells of every step where there is a stream.
-pub(super) struct Writer<'a> {
+pub(super) struct Writer {
     talk: Talk,
     echo: Echo,
-    events: Option<&'a Events>,
+    events: Option<Events>,
     id: String,
     created: u64,
     sequence: u64,
@@ -46,8 +46,8 @@ enum Kind {
     Call { id: String, name: String },
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn new(talk: Talk, echo: Echo, events: Option<&'a Events>) -> Self {
+impl Writer {
+    pub(super) fn new(talk: Talk, echo: Echo, events: Option<Events>) -> Self {
         Self {
             talk,
             echo,
@@ -64,16 +64,15 @@ impl<'a> Writer<'a> {
 
     /// Writes all of it, and has it kept before its client is told of its end: from then on it may
     /// be gone on from.
-    pub(super) fn run(
-        mut self,
-        is_gone: &dyn Fn() -> bool,
-        keep: impl FnOnce(Done),
-    ) -> Result<Value, ApiError> {
+    ///
+    /// # Errors
+    /// If the generation failed, of which a stream has told.
+    pub(super) async fn run(mut self, keep: impl FnOnce(Done)) -> Result<Value, ApiError> {
         for kind in ["response.created", "response.in_progress"] {
             self.send(kind, json!({ "response": self.response("in_progress") }));
         }
         let mut reason = FinishReason::Cancelled;
-        while let Some(event) = self.talk.next(is_gone) {
+        while let Some(event) = self.talk.next().await {
             match event {
                 Ok(Event::Parts { parts, tokens, .. }) => self.take(parts, &tokens),
                 Ok(Event::Finished {
@@ -89,6 +88,9 @@ impl<'a> Writer<'a> {
                         message: error.message().to_owned(),
                     });
                     self.send("response.failed", json!({ "response": response }));
+                    if let Some(events) = &self.events {
+                        events.failed(&error);
+                    }
                     return Err(error);
                 }
             }
@@ -262,7 +264,7 @@ impl<'a> Writer<'a> {
     }
 
     fn send(&mut self, kind: &str, mut data: Value) {
-        if let Some(events) = self.events {
+        if let Some(events) = &self.events {
             data["type"] = kind.into();
             data["sequence_number"] = self.sequence.into();
             self.sequence += 1;

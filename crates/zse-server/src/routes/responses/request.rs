@@ -167,7 +167,7 @@ impl Question {
             tools: tools(self.tools)?,
             calls,
             parallel: self.parallel_tool_calls,
-            form: of_response(format.as_ref().map(nested).as_ref())?,
+            form: of_response(format.as_ref().map(nested))?,
             sampling,
             max_tokens: self.max_output_tokens,
             effort,

@@ -1,6 +1,7 @@
 //! `GET /ws/chat`: chat completions over a WebSocket.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::error::ApiError;
 use crate::guard::Tenant;
 use crate::request::{Fields, parse};
 use crate::routes::chat_completions::Question;
-use crate::sse;
+use crate::sse::{Frames, Wire};
 use crate::state::App;
 
 /// What ends every answer.
@@ -87,7 +88,6 @@ impl Chat {
 
     /// Answers a request, all but for the end.
     async fn answer(&mut self, text: Utf8Bytes) -> Result<Result<(), ApiError>, End> {
-        let (events, mut frames) = sse::messages();
         let (app, tenant) = (Arc::clone(&self.app), self.tenant.clone());
         let begin = async move {
             let mut fields = Fields::read(text.into(), tenant).await?;
@@ -96,22 +96,20 @@ impl Chat {
             }
             fields.set("stream", true.into());
             let question = Question::read(&app, fields).await?;
-            question.stream(&app, events).await
+            question.stream(&app, Wire::Messages).await
         };
         let mut begin = pin!(begin);
-        let mut has_begun = false;
+        let mut frames = None;
         loop {
             tokio::select! {
-                begun = begin.as_mut(), if !has_begun => match begun {
-                    Ok(()) => has_begun = true,
+                begun = begin.as_mut(), if frames.is_none() => match begun {
+                    Ok(begun) => frames = Some(begun),
                     Err(error) => return Ok(Err(error)),
                 },
-                // One that never begins drops its end of the frames, and says itself why.
-                frame = frames.recv(), if has_begun => match frame {
-                    Some(frame) if frame == DONE => return Ok(Ok(())),
-                    Some(frame) => self.socket.send(text_of(&frame)).await?,
-                    // Its thread has failed, of which the server's log tells.
-                    None => return Ok(Err(ApiError::internal("an answer has no end"))),
+                frame = next_of(&mut frames) => match frame {
+                    Some(frame) if frame != DONE => self.socket.send(text_of(&frame)).await?,
+                    // The last is the mark of the end.
+                    _ => return Ok(Ok(())),
                 },
                 text = self.socket.next() => {
                     let text = text?;
@@ -125,6 +123,14 @@ impl Chat {
                 }
             }
         }
+    }
+}
+
+/// The next frame, once there are any.
+async fn next_of(frames: &mut Option<Frames>) -> Option<Bytes> {
+    match frames {
+        None => pending().await,
+        Some(frames) => frames.next().await,
     }
 }
 

@@ -4,6 +4,7 @@
 //! `patience`); so no more is held for a client than one message and the frames of its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -64,12 +65,18 @@ impl Upgrade {
     ) -> Response {
         let pace = app.config.keep_alive.max(Duration::from_millis(1));
         let patience = pace + app.config.write_timeout;
+        let message_time = app.config.read_timeout;
         self.upgrade.on_upgrade(move |inner| {
+            let received = self.connection.received();
             let socket = Socket {
                 inner,
                 pings: interval(pace),
                 patience,
                 heard: Instant::now(),
+                message_time,
+                accounted: received.load(Relaxed),
+                received,
+                begun: None,
             };
             serve(socket, self.connection)
         })
@@ -119,7 +126,18 @@ pub(super) struct Socket {
     /// How long a client may be silent, pings unanswered.
     patience: Duration,
     heard: Instant,
+    /// How long a message may come in pieces.
+    message_time: Duration,
+    /// Bytes that came.
+    received: Arc<AtomicU64>,
+    /// Those of messages that are complete.
+    accounted: u64,
+    /// Since when there are more than those.
+    begun: Option<Instant>,
 }
+
+/// Bytes of a control frame from a client beside its payload (RFC 6455, section 5.2).
+const CONTROL_FRAME: u64 = 6;
 
 impl Socket {
     /// Waits for the next text. May be dropped and called again.
@@ -129,18 +147,28 @@ impl Socket {
     pub(super) async fn next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
             tokio::select! {
+                // What has come is heard before it is missed.
+                biased;
                 message = self.inner.recv() => {
                     self.heard = Instant::now();
                     match message.ok_or(End::Gone)?? {
-                        Message::Text(text) => return Ok(text),
+                        Message::Text(text) => {
+                            self.accounted = self.received.load(Relaxed);
+                            self.begun = None;
+                            return Ok(text);
+                        }
                         Message::Binary(_) => {
                             return Err(End::Closed(close_code::UNSUPPORTED, "messages are text"));
                         }
-                        // After the answer to a close, which is sent by itself, nothing comes.
-                        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+                        Message::Ping(bytes) | Message::Pong(bytes) => {
+                            self.accounted += CONTROL_FRAME + bytes.len() as u64;
+                        }
+                        // After the answer to it, which is sent by itself, nothing comes.
+                        Message::Close(_) => {}
                     }
                 }
                 _ = self.pings.tick() => {
+                    self.check_time()?;
                     if self.heard.elapsed() > self.patience {
                         return Err(End::Gone);
                     }
@@ -149,6 +177,19 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// Gives up on a message that is not complete long after it began, however often its client
+    /// answers in between.
+    fn check_time(&mut self) -> Result<(), End> {
+        let is_complete = self.received.load(Relaxed) <= self.accounted;
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        if is_complete {
+            self.begun = None;
+        } else if begun.elapsed() >= self.message_time {
+            return Err(End::Closed(close_code::POLICY, "a message takes too long"));
+        }
+        Ok(())
     }
 
     /// Sends a text, and waits while the client is behind.
