@@ -4,18 +4,17 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use zse::ModelSource;
 use zse::convert::{ConvertOptions, convert};
 use zse::quantize::Importance;
 
 use super::quantize::{refuse_own_source, types, warn_of_fallbacks, watched};
 use crate::args::{ConvertArgs, Global};
-use crate::interrupt;
 use crate::term::bytes;
+use crate::{interrupt, resolve};
 
 pub(crate) fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
     let start = Instant::now();
-    let model: ModelSource = args.source.parse()?;
+    let model = resolve::source(&args.source)?;
     refuse_own_source(&model, &args.output)?;
     let source = model.open()?;
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
