@@ -347,12 +347,15 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), HubError> {
 }
 
 /// Bytes free for this user where `folder` is or will be; `None` where the system does not say.
+#[allow(
+    clippy::useless_conversion,
+    reason = "the types of a disk's blocks differ between systems"
+)]
 pub(crate) fn free_space(folder: &Path) -> Option<u64> {
     let there = folder.ancestors().find(|f| f.exists())?;
     #[cfg(unix)]
     {
         let disk = nix::sys::statvfs::statvfs(there).ok()?;
-        // The types of both differ between systems.
         let blocks: u64 = disk.blocks_available().try_into().ok()?;
         let size: u64 = disk.fragment_size().try_into().ok()?;
         Some(blocks.saturating_mul(size))
