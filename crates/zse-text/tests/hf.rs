@@ -176,3 +176,45 @@ fn tokenizer_json(metadata: &Metadata, stages: &[&str]) -> serde_json::Value {
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
     })
 }
+
+/// Whatever becomes of a byte of a file, it is refused or a tokenizer that works.
+#[test]
+fn damaged_files_are_refused_or_work() {
+    let read = |file: &str| std::fs::read(folder().join(file)).unwrap();
+    let (json, model) = (
+        read("llama-bpe/tokenizer.json"),
+        read("sentencepiece/tokenizer.model"),
+    );
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % below
+    };
+    let mut accepted = 0;
+    for round in 0..600 {
+        let is_json = round % 2 == 0;
+        let mut bytes = if is_json { json.clone() } else { model.clone() };
+        for _ in 0..=random(3) {
+            let at = random(bytes.len());
+            bytes[at] = random(256) as u8;
+        }
+        if round % 10 < 2 {
+            bytes.truncate(random(bytes.len()) + 1);
+        }
+        let files = TokenizerFiles {
+            directory: "damaged",
+            tokenizer: is_json.then_some(&bytes[..]),
+            sentence_piece: (!is_json).then_some(&bytes[..]),
+            ..TokenizerFiles::default()
+        };
+        match metadata(&files) {
+            Err(error) => assert!(error.to_string().starts_with("damaged: ")),
+            Ok(_) => {
+                let tokenizer = Tokenizer::from_metadata(checkpoint(&files).metadata()).unwrap();
+                tokenizer.decode(&tokenizer.encode("Hello, 世界 <s>\n", true, true), false);
+                accepted += 1;
+            }
+        }
+    }
+    assert!((1..600).contains(&accepted), "{accepted} accepted");
+}

@@ -3,7 +3,7 @@
 //! that llama.cpp's converter writes; weights stay in the files and change their form, where they
 //! must, when they are asked for.
 //!
-//! An architecture is a [`Family`] in a file of its own: what `config.json` says in GGUF's keys,
+//! An architecture is a `Family` in a file of its own: what `config.json` says in GGUF's keys,
 //! and a table of tensors. What a model has beyond that is refused, not ignored.
 
 mod bert;
