@@ -54,7 +54,8 @@ fuzz_target!(|bytes: &[u8]| {
     // A copy is a valid file with the same contents.
     let mut body = writer.begin(Vec::new(), "copy").expect("memory takes all");
     for tensor in file.tensors() {
-        body.write(tensor.name, &tensor.data.bytes()).expect("as declared");
+        body.write(tensor.name, &tensor.data.bytes())
+            .expect("as declared");
     }
     let copy = body.finish().expect("all is written");
     let copy = Checkpoint::from_bytes(copy, "copy").expect("what was written can be read");

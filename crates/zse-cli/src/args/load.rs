@@ -46,7 +46,7 @@ impl Global {
 /// The model that a command works on.
 #[derive(Args, Debug, Default)]
 pub(crate) struct ModelArg {
-    /// Model: the path of a GGUF file or of a directory with safetensors files, or `builtin`
+    /// Model: the path of a GGUF or .zse file, of a directory with safetensors files, or `builtin`
     /// [default: builtin]
     #[arg(value_name = "MODEL")]
     positional: Option<String>,

@@ -52,13 +52,20 @@ fn a_converted_model_says_what_it_said() {
     fs::write(file, bytes).expect("written");
     let damaged = zse(&["info", "--verify", file]);
     assert_eq!(damaged.code, 1);
-    assert!(damaged.err.contains("the file is damaged"), "{}", damaged.err);
+    assert!(
+        damaged.err.contains("the file is damaged"),
+        "{}",
+        damaged.err
+    );
 }
 
 #[test]
 fn a_killed_conversion_goes_on_and_gives_the_same_file() {
     let (dir, file) = place("model.zse");
-    let (again, partial) = (dir.path().join("again.zse"), dir.path().join("model.zse.partial"));
+    let (again, partial) = (
+        dir.path().join("again.zse"),
+        dir.path().join("model.zse.partial"),
+    );
     let convert = |to: &Path| {
         let mut args = vec!["convert", "builtin", "-o", text(to)];
         args.extend(["--quant", "Q5_1", "--allow-requantize", "--threads", "1"]);
@@ -89,7 +96,11 @@ fn mistakes_are_named() {
     let (_dir, file) = place("model.onnx");
     let wrong = zse(&["convert", &golden("llama3.gguf"), "-o", text(&file)]);
     assert_eq!(wrong.code, 1);
-    assert!(wrong.err.contains("ends neither in .zse nor in .gguf"), "{}", wrong.err);
+    assert!(
+        wrong.err.contains("ends neither in .zse nor in .gguf"),
+        "{}",
+        wrong.err
+    );
     let (_dir, file) = place("model.zse");
     for args in [
         &["--tensor-type", "ffn"][..],
@@ -104,5 +115,9 @@ fn mistakes_are_named() {
     let own = golden("llama3.gguf");
     assert_eq!(zse(&["convert", &own, "-o", &own]).code, 2);
     let gguf = zse(&["info", "--verify", &own]);
-    assert!(gguf.code == 1 && gguf.err.contains("no checksums"), "{}", gguf.err);
+    assert!(
+        gguf.code == 1 && gguf.err.contains("no checksums"),
+        "{}",
+        gguf.err
+    );
 }
