@@ -46,10 +46,11 @@ pub(crate) struct Tensor {
     pub(crate) start: u64,
     /// Where the tensor's description stands in that file.
     pub(crate) at: u64,
-    /// For data that no file has: how they are made. `start` then says nothing, unless of tiles.
+    /// For data that no file has: how they are made. `start` then says nothing, unless it
+    /// is that of tiles.
     pub(crate) made: Option<Box<Made>>,
-    /// Bytes of the tensor's tiles, where the file has these, from `start` on; else 0.
-    pub(crate) tiles: usize,
+    /// In which order the file has the data, from `start` on.
+    pub(crate) layout: Layout,
 }
 
 impl Tensor {
@@ -61,8 +62,11 @@ impl Tensor {
 
     /// Where the tensor's tiles are in the file, if it has them.
     fn tiles(&self) -> Option<Range<usize>> {
-        let start = self.start as usize;
-        (self.tiles > 0).then(|| start..start + self.tiles)
+        if self.layout == Layout::Rows {
+            return None;
+        }
+        let size = self.layout.tensor_bytes(self.ty, &self.dims).ok()?;
+        Some(self.start as usize..self.start as usize + size)
     }
 
     /// The dimensions, fastest first; a scalar has one of 1.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use zse::convert::{ConvertError, ConvertOptions, ConvertReport, Target, TypeRule, convert};
 use zse::format::{Checkpoint, Layout};
-use zse::quantize::{Mixture, QuantizeError};
+use zse::quantize::{Mixture, QuantizeError, QuantizeProgress};
 use zse::{Engine, LoadOptions, ModelSource};
 
 /// A folder of this test's own, and the models of each architecture.
@@ -40,7 +40,7 @@ fn open(path: &Path) -> Arc<Checkpoint> {
     Arc::new(Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}")))
 }
 
-fn go_on<T>(_: T) -> ControlFlow<()> {
+fn go_on(_: QuantizeProgress<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 

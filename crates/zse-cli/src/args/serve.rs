@@ -16,12 +16,12 @@ use super::units::bytes;
 /// asked for.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// Models: paths of GGUF files or of directories with safetensors files, or `builtin`, each
-    /// perhaps with a name: NAME=MODEL [default: builtin]
+    /// Models: paths of GGUF or .zse files, of directories with safetensors files, or `builtin`,
+    /// each perhaps with a name: NAME=MODEL [default: builtin]
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
-    /// Folder whose GGUF files and directories of safetensors are served, each loaded when it is
-    /// first asked for; may be given several times
+    /// Folder whose GGUF and .zse files and directories of safetensors are served, each loaded when
+    /// it is first asked for; may be given several times
     #[arg(long, value_name = "DIR")]
     pub(crate) models_dir: Vec<PathBuf>,
     /// Another name for a model; may be given several times

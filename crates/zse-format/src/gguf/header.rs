@@ -226,7 +226,7 @@ fn described(cursor: &mut Cursor<'_>, at: u64, name: &str) -> Result<Tensor, Fau
         start,
         at,
         made: None,
-        tiles: 0,
+        layout: Layout::Rows,
     })
 }
 

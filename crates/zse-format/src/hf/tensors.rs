@@ -219,6 +219,6 @@ fn tensor(name: &str, recipe: Recipe) -> Result<Tensor, String> {
         start,
         at: 0,
         made,
-        tiles: 0,
+        layout: Layout::Rows,
     })
 }

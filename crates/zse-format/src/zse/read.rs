@@ -214,7 +214,7 @@ fn described(entry: Entry, data_at: u64, at: u64, source: &Arc<Source>) -> Tenso
         Some(_) => Layout::Rows.tensor_bytes(ty, &dims).unwrap_or(0),
         None => entry.bytes as usize,
     };
-    let made = tiles.clone().map(|tiles| {
+    let made = tiles.map(|tiles| {
         let tiles = FileBytes::new(Arc::clone(source), tiles);
         Box::new(Made::new(Unpack {
             ty,
@@ -233,7 +233,7 @@ fn described(entry: Entry, data_at: u64, at: u64, source: &Arc<Source>) -> Tenso
         start,
         at,
         made,
-        tiles: tiles.map_or(0, |tiles| tiles.len()),
+        layout: entry.layout,
     }
 }
 

@@ -18,9 +18,12 @@ pub(super) fn check(partial: &Partial) -> Result<(), ConvertError> {
 
 /// Bytes that this process may still write to the disk of the file.
 #[cfg(unix)]
+#[allow(
+    clippy::useless_conversion,
+    reason = "the types differ between systems"
+)]
 fn free_bytes(partial: &Partial) -> Option<u64> {
     let disk = nix::sys::statvfs::statvfs(partial.partial()).ok()?;
-    // The types of both differ between systems.
     let blocks: u64 = disk.blocks_available().try_into().ok()?;
     let size: u64 = disk.fragment_size().try_into().ok()?;
     blocks.checked_mul(size)

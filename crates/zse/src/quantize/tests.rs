@@ -444,7 +444,11 @@ fn each_expert_has_an_importance_of_its_own() {
     let encoded = |importance: Option<&[f32]>| {
         let mut values = vec![0.0; tensor.elements() as usize];
         let mut bytes = Vec::new();
-        encode::tensor(&tensor, Q4_0, importance, 1, |part, _| {
+        let to = encode::Form {
+            ty: Q4_0,
+            layout: zse_format::Layout::Rows,
+        };
+        encode::tensor::<QuantizeError>(&tensor, to, importance, 1, |part, _| {
             bytes.extend_from_slice(part);
             Ok(())
         })
