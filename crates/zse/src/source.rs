@@ -26,7 +26,7 @@ static BUILTIN_FILE: &[u8] = include_bytes!("../../../models/builtin/zse-builtin
 /// assert!(matches!("models/my.gguf".parse(), Ok(ModelSource::Path(_))));
 /// assert!(matches!("my/model.safetensors".parse(), Ok(ModelSource::Path(_))));
 /// let error = "llama3:8b".parse::<ModelSource>().unwrap_err();
-/// assert!(error.to_string().contains("path of a GGUF file"));
+/// assert!(error.to_string().contains("path of a GGUF or .zse file"));
 /// ```
 #[derive(Clone, Debug)]
 pub enum ModelSource {

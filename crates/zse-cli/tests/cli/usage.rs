@@ -11,7 +11,7 @@ fn wrong_use_is_exit_code_2_with_a_hint() {
         (&["sing"][..], "unrecognized subcommand"),
         (&["run", "--temp", "warm"], "--temp"),
         (&["run", "-p", "a", "--file", "b"], "cannot be used with"),
-        (&["info", "llama3:8b"], "path of a GGUF file"),
+        (&["info", "llama3:8b"], "path of a GGUF"),
         (&["info", "--device", "gpu"], "known are `auto`"),
         (&["info", "--kv-type", "q3_0"], "known are f32"),
         (
