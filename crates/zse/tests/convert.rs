@@ -66,7 +66,7 @@ fn results(path: &Path) -> (Vec<u32>, (u64, u64)) {
         engine.embed_tokens(tokens)
     } else {
         engine
-            .score(tokens.clone(), 1)
+            .score(tokens.clone(), 1, "")
             .or_else(|_| Ok(vec![engine.relevance(tokens, "")?]))
     };
     let numbers = numbers.unwrap_or_else(|error: zse::Error| panic!("{error}"));
