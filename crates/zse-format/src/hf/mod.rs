@@ -182,6 +182,10 @@ fn additional_chat_templates(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Fo
         ) else {
             continue;
         };
+        // One more than is allowed suffices to be refused.
+        if templates.len() > tokenizer::MAX_TEMPLATES {
+            break;
+        }
         if let Some(text) = read_file(&path)? {
             templates.push((name.to_owned(), text));
         }

@@ -189,6 +189,34 @@ fn a_template_of_its_own_wins_over_the_configuration() {
 }
 
 #[test]
+fn templates_without_end_are_refused() {
+    let many: Vec<_> = (0..65)
+        .map(|i| json!({"name": format!("t{i}"), "template": "T"}))
+        .collect();
+    let listed = json!({"chat_template": many}).to_string();
+    for file in ["tokenizer_config.json", "chat_template.json"] {
+        let mut model = Model::llama();
+        model.files.push(("tokenizer.json", bpe(QWEN2).to_string()));
+        model.files.push((file, listed.clone()));
+        let error = model.refused();
+        let expected = format!("{file} has more than 64 chat templates");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let mut model = Model::llama();
+    model.files.push(("tokenizer.json", bpe(QWEN2).to_string()));
+    model.files.push(("chat_template.jinja", "D".to_owned()));
+    let directory = model.write();
+    let folder = directory.path("additional_chat_templates");
+    std::fs::create_dir(&folder).unwrap();
+    for i in 0..70 {
+        std::fs::write(folder.join(format!("t{i}.jinja")), "T").unwrap();
+    }
+    let error = directory.open().unwrap_err().to_string();
+    let expected = "additional_chat_templates has more than 64 chat templates";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
 fn rules_that_are_not_known_are_printed() {
     let error = refused(&bpe(r"\p{L}{7}|."));
     assert!(error.contains(r"\p{L}{7}|."), "{error}");

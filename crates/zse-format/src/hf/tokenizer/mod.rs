@@ -54,6 +54,9 @@ pub const MAX_FILE: usize = 256 << 20;
 /// Most tokens of a vocabulary; the largest known has 262,400.
 pub const MAX_TOKENS: usize = 1 << 21;
 
+/// Most chat templates of a model; the most known have three.
+pub(super) const MAX_TEMPLATES: usize = 64;
+
 /// The files of a directory that have a say in its tokenizer, where they exist.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenizerFiles<'a> {
