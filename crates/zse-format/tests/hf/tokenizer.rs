@@ -226,6 +226,14 @@ fn rules_that_are_not_known_are_printed() {
     let mut prefixed = bpe(QWEN2);
     prefixed["pre_tokenizer"] = json!({"type": "ByteLevel"});
     assert!(refused(&prefixed).contains("ByteLevel"));
+    for split in [json!(true), Value::Null] {
+        let mut words = bpe(QWEN2);
+        words["pre_tokenizer"] =
+            json!({"type": "Metaspace", "prepend_scheme": "first", "split": split});
+        assert!(refused(&words).contains("Metaspace"));
+        words["pre_tokenizer"]["split"] = json!(false);
+        entries(&words, &json!({}), &json!({}));
+    }
     let mut unigram = bpe(QWEN2);
     unigram["model"] = json!({"type": "Unigram", "vocab": [["a", -1.0]]});
     assert!(refused(&unigram).contains("\"Unigram\""));
