@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 use crate::FormatError;
 use crate::safetensors::index::{parse, read_file};
 
+/// Most bytes of the file: its values take many times the room of their text.
+pub(crate) const MAX_CONFIG: usize = 4 << 20;
+
 /// A JSON object of a file; `null` is as good as absent.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -19,7 +22,7 @@ pub(crate) struct Config {
 impl Config {
     /// Reads a file; `None` where there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, FormatError> {
-        let Some(text) = read_file(path)? else {
+        let Some(text) = read_file(path, MAX_CONFIG)? else {
             return Ok(None);
         };
         let file = path.display().to_string();

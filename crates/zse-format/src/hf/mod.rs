@@ -140,7 +140,7 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
 
 /// The tokenizer's keys; none where there is no tokenizer at all.
 fn directory_tokenizer(directory: &Path, name: &str) -> Result<tokenizer::Entries, FormatError> {
-    let read = |file: &str| read_file(&directory.join(file));
+    let read = |file: &str| read_file(&directory.join(file), tokenizer::most_bytes(file));
     let [tokenizer, sentence_piece] = [read("tokenizer.json")?, read("tokenizer.model")?];
     if tokenizer.is_none() && sentence_piece.is_none() {
         return Ok(Vec::new());
@@ -186,7 +186,7 @@ fn additional_chat_templates(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Fo
         if templates.len() > tokenizer::MAX_TEMPLATES {
             break;
         }
-        if let Some(text) = read_file(&path)? {
+        if let Some(text) = read_file(&path, config::MAX_CONFIG)? {
             templates.push((name.to_owned(), text));
         }
     }

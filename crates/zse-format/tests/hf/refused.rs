@@ -198,6 +198,22 @@ fn a_directory_without_a_model_is_refused() {
 }
 
 #[test]
+fn files_that_are_too_long_are_refused() {
+    let spaces = |len: usize| " ".repeat(len << 20);
+    let directory = Model::llama().write();
+    directory.add("tokenizer.model", "");
+    for (file, len, said) in [
+        ("tokenizer_config.json", 17, "more than 16777216 bytes"),
+        ("generation_config.json", 5, "more than 4194304 bytes"),
+        ("config.json", 5, "more than 4194304 bytes"),
+    ] {
+        directory.add(file, spaces(len));
+        let error = directory.open().unwrap_err().to_string();
+        assert!(error.contains(file) && error.contains(said), "{error}");
+    }
+}
+
+#[test]
 fn mixtures_have_all_experts_alike() {
     let mixtral = |change: &dyn Fn(&mut Model)| {
         let entries =
