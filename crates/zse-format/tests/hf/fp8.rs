@@ -80,6 +80,8 @@ fn scales_that_do_not_fit_are_refused() {
         wrong.contains(UP) && wrong.contains("do not cover"),
         "{wrong}"
     );
+    let rows = model(block.clone(), scales("scale_inv", &[8, 2], &[1.0; 16])).refused();
+    assert!(rows.contains("do not cover"), "{rows}");
     let other = json!({"quant_method": "fp8", "weight_block_size": [4, 0]});
     let wrong = model(other, scales("scale_inv", &[4, 1], &[1.0; 4])).refused();
     assert!(
