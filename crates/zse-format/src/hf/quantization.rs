@@ -47,21 +47,30 @@ impl Quantization {
                 Ok(Self::Fp8 { block })
             }
             "fbgemm_fp8" => Ok(Self::Fp8 { block: None }),
-            "compressed-tensors" => match q.require_str("format")? {
-                "float-quantized" => Ok(Self::Fp8 { block: None }),
-                "pack-quantized" => Ok(Self::Quantized(Method::PackQuantized)),
-                "int-quantized" | "naive-quantized" => Ok(Self::Quantized(Method::IntQuantized)),
-                _ => Err(q.not_implemented(
-                    "format",
-                    "float-quantized, pack-quantized and int-quantized are",
-                )),
-            },
+            "compressed-tensors" => Self::compressed_tensors(&q),
             "gptq" => Ok(Self::Quantized(Method::gptq(&q)?)),
             "awq" => Ok(Self::Quantized(Method::awq(&q)?)),
             "bitsandbytes" => Ok(Self::Quantized(Method::BitsAndBytes)),
             _ => Err(q.not_implemented(
                 "quant_method",
                 "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, bitsandbytes and MLX's are",
+            )),
+        }
+    }
+
+    fn compressed_tensors(q: &Config) -> Result<Self, FormatError> {
+        // Rotations that activations go through, too (QuIP, SpinQuant).
+        let transforms = q.object("transform_config")?;
+        if transforms.is_some_and(|transforms| transforms.keys().next().is_some()) {
+            return Err(q.not_implemented("transform_config", "weights without transforms are"));
+        }
+        match q.require_str("format")? {
+            "float-quantized" => Ok(Self::Fp8 { block: None }),
+            "pack-quantized" => Ok(Self::Quantized(Method::PackQuantized)),
+            "int-quantized" | "naive-quantized" => Ok(Self::Quantized(Method::IntQuantized)),
+            _ => Err(q.not_implemented(
+                "format",
+                "float-quantized, pack-quantized and int-quantized are",
             )),
         }
     }

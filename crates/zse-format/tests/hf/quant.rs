@@ -104,6 +104,9 @@ fn methods_and_widths_that_are_not_known_are_refused() {
     assert!(of(awq).contains("version is \"gemv\""));
     let compressed = json!({"quant_method": "compressed-tensors", "format": "marlin-24"});
     assert!(of(compressed).contains("format is \"marlin-24\""));
+    let rotated = json!({"quant_method": "compressed-tensors", "format": "pack-quantized",
+        "transform_config": {"config_groups": {"R1": {"type": "hadamard"}}}});
+    assert!(of(rotated).contains("transform_config is {\"config_groups\""));
     assert!(of(json!({"quant_method": "aqlm"})).contains("quant_method is \"aqlm\""));
     let mlx = json!({"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}});
     assert!(
