@@ -7,7 +7,7 @@
 //! - `scales` and `biases` `[rows, cols / group_size]`; a weight is `scale * code + bias`.
 
 use super::Quantized;
-use super::affine::{Affine, Codes, Description, Groups};
+use super::affine::{Affine, Codes, Description, GroupOf, Groups};
 use super::numbers::{check_dtype, check_floats, floats, matrix, unpack};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
@@ -50,7 +50,8 @@ impl Mlx {
         };
         let description = Description {
             rows,
-            group_of: Description::even(cols, group_size),
+            cols,
+            group_of: GroupOf::Even(group_size),
             groups,
             bits,
             middle: None,
