@@ -32,18 +32,7 @@ impl Quantization {
         };
         match q.require_str("quant_method")? {
             "fp8" => {
-                let block = match q.u32s("weight_block_size")? {
-                    None => None,
-                    Some(sizes) => match sizes[..] {
-                        [rows, cols] if rows > 0 && cols > 0 => {
-                            Some([rows as usize, cols as usize])
-                        }
-                        _ => {
-                            let problem = "must be two sizes of at least 1".to_owned();
-                            return Err(q.unusable("weight_block_size", problem));
-                        }
-                    },
-                };
+                let block = block(&q, "weight_block_size")?;
                 Ok(Self::Fp8 { block })
             }
             "fbgemm_fp8" => Ok(Self::Fp8 { block: None }),
@@ -65,7 +54,9 @@ impl Quantization {
             return Err(q.not_implemented("transform_config", "weights without transforms are"));
         }
         match q.require_str("format")? {
-            "float-quantized" => Ok(Self::Fp8 { block: None }),
+            "float-quantized" => Ok(Self::Fp8 {
+                block: block_of_groups(q)?,
+            }),
             "pack-quantized" => Ok(Self::Quantized(Method::PackQuantized)),
             "int-quantized" | "naive-quantized" => Ok(Self::Quantized(Method::IntQuantized)),
             _ => Err(q.not_implemented(
@@ -116,4 +107,37 @@ impl Quantization {
             }
         }
     }
+}
+
+/// The rows and columns of a block.
+fn block(c: &Config, key: &str) -> Result<Option<[usize; 2]>, FormatError> {
+    let Some(sizes) = c.u32s(key)? else {
+        return Ok(None);
+    };
+    match sizes[..] {
+        [rows, cols] if rows > 0 && cols > 0 => Ok(Some([rows as usize, cols as usize])),
+        _ => Err(c.unusable(key, "must be two sizes of at least 1".to_owned())),
+    }
+}
+
+/// The block of compressed-tensors' `config_groups`, which must agree in it.
+fn block_of_groups(q: &Config) -> Result<Option<[usize; 2]>, FormatError> {
+    let Some(groups) = q.object("config_groups")? else {
+        return Ok(None);
+    };
+    let mut common = None;
+    for name in groups.keys() {
+        let group = groups.object(name)?;
+        let weights = match group {
+            Some(group) => group.object("weights")?,
+            None => None,
+        };
+        let Some(weights) = weights else { continue };
+        let found = block(&weights, "block_structure")?;
+        if *common.get_or_insert(found) != found {
+            let what = "the same for all config_groups is";
+            return Err(weights.not_implemented("block_structure", what));
+        }
+    }
+    Ok(common.flatten())
 }

@@ -36,11 +36,17 @@ fn scales(name: &str, shape: &[u64], values: &[f32]) -> Tensor {
 fn blocks_of_rows_and_columns_have_scales() {
     let quantization = json!({"quant_method": "fp8", "weight_block_size": [12, 5]});
     let scale = scales("scale_inv", &[2, 2], &[1.0, 2.0, 4.0, 8.0]);
-    let numbers = up(&model(quantization, scale).write().open().unwrap());
-    for (i, x) in numbers.iter().enumerate() {
-        let (row, col) = (i / 8, i % 8);
-        let scale = [[1.0, 2.0], [4.0, 8.0]][usize::from(row >= 12)][usize::from(col >= 5)];
-        assert_eq!(*x, scale * (1 + row % 2) as f32, "row {row}, column {col}");
+    let group = json!({"weights": {"strategy": "block", "block_structure": [12, 5]}});
+    let compressed = json!({"quant_method": "compressed-tensors", "format": "float-quantized",
+        "config_groups": {"group_0": group}});
+    let compressed = model(compressed, scales("scale", &[2, 2], &[1.0, 2.0, 4.0, 8.0]));
+    for model in [model(quantization, scale), compressed] {
+        let numbers = up(&model.write().open().unwrap());
+        for (i, x) in numbers.iter().enumerate() {
+            let (row, col) = (i / 8, i % 8);
+            let scale = [[1.0, 2.0], [4.0, 8.0]][usize::from(row >= 12)][usize::from(col >= 5)];
+            assert_eq!(*x, scale * (1 + row % 2) as f32, "row {row}, column {col}");
+        }
     }
 }
 
