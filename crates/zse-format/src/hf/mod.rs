@@ -100,7 +100,7 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
         problem: "is missing; beside a model's safetensors files it says what they are".to_owned(),
     })?;
     let family = family(&config)?;
-    let quantization = Quantization::read(&config)?;
+    let quantization = Quantization::read(&config, family.renames)?;
     // Of a model that also sees, the part that reads and writes text.
     let config = config.object("text_config")?.unwrap_or(config);
     let defaults = serde_json::from_str(family.defaults).expect("written in this crate");

@@ -21,11 +21,12 @@ pub(super) enum Quantization {
 }
 
 impl Quantization {
-    /// Reads `quantization_config`, or `quantization` as MLX calls it.
-    pub(super) fn read(c: &Config) -> Result<Self, FormatError> {
+    /// Reads `quantization_config`, or `quantization` as MLX calls it; `renames` are those of
+    /// tensors.
+    pub(super) fn read(c: &Config, renames: &[(&str, &str)]) -> Result<Self, FormatError> {
         // MLX writes both, the former without a method.
         if let Some(q) = c.object("quantization")? {
-            return Ok(Self::Quantized(Method::mlx(&q)?));
+            return Ok(Self::Quantized(Method::mlx(&q, renames)?));
         }
         let Some(q) = c.object("quantization_config")? else {
             return Ok(Self::None);

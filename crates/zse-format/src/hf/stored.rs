@@ -6,6 +6,15 @@ use super::weights::Raw;
 use crate::FormatError;
 use crate::safetensors::Safetensors;
 
+/// `name` with the first of `renames` (from, to) applied that begins it.
+pub(super) fn renamed(name: &str, renames: &[(&str, &str)]) -> String {
+    let renamed = renames.iter().find_map(|(from, to)| {
+        let rest = name.strip_prefix(from)?;
+        Some(format!("{to}{rest}"))
+    });
+    renamed.unwrap_or_else(|| name.to_owned())
+}
+
 /// The tensors, and which of them were taken.
 pub(super) struct Stored<'a> {
     directory: &'a str,
@@ -13,7 +22,7 @@ pub(super) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// The tensors of `files`, the first of `renames` (from, to) applied that begins a name.
+    /// The tensors of `files`, [`renamed`].
     pub(super) fn new(
         directory: &'a str,
         files: &[Safetensors],
@@ -25,11 +34,7 @@ impl<'a> Stored<'a> {
         };
         for (number, file) in (0..).zip(files) {
             for view in file.tensors() {
-                let renamed = renames.iter().find_map(|(from, to)| {
-                    let rest = view.name.strip_prefix(from)?;
-                    Some(format!("{to}{rest}"))
-                });
-                let name = renamed.unwrap_or_else(|| view.name.to_owned());
+                let name = renamed(view.name, renames);
                 let raw = Raw::new(file.source(), number, &view);
                 if stored.by_name.insert(name, (raw, false)).is_some() {
                     let problem = "occurs twice; the files are not of one model".to_owned();

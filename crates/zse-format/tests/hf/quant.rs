@@ -91,6 +91,21 @@ fn tensors_of_another_shape_are_refused() {
 }
 
 #[test]
+fn widths_of_modules_are_found_under_the_names_that_files_give_them() {
+    let widths = |bits: u32| json!({"group_size": 8, "bits": bits});
+    let mut quantization = widths(4);
+    quantization[format!("language_model.{UP}")] = widths(8);
+    let mut model = Model::gemma3().with(json!({"quantization": quantization}));
+    model.remove(&format!("{UP}.weight"));
+    model.tensors.extend([
+        filled("weight", "U32", 4, &[16, 2], 1),
+        filled("scales", "F16", 2, &[16, 1], 0x3c),
+        filled("biases", "F16", 2, &[16, 1], 0),
+    ]);
+    assert_eq!(model.refused(), "");
+}
+
+#[test]
 fn methods_and_widths_that_are_not_known_are_refused() {
     let of = |config: Value| model(json!({"quantization_config": config}), Vec::new()).refused();
     let found = model(gptq(5, 32), gptq_tensors()).refused();

@@ -14,7 +14,7 @@ use super::int8::Int8;
 use super::mlx::Mlx;
 use crate::FormatError;
 use crate::hf::Config;
-use crate::hf::stored::Stored;
+use crate::hf::stored::{Stored, renamed};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
 
@@ -72,8 +72,8 @@ impl Method {
         Ok(Self::Awq { group_size })
     }
 
-    /// MLX, from `quantization`.
-    pub(crate) fn mlx(q: &Config) -> Result<Self, FormatError> {
+    /// MLX, from `quantization`, which calls modules as they were before `renames`.
+    pub(crate) fn mlx(q: &Config, renames: &[(&str, &str)]) -> Result<Self, FormatError> {
         q.expect("mode", &[json!("affine")])?;
         let mut modules = HashMap::new();
         for name in q.keys() {
@@ -83,7 +83,7 @@ impl Method {
             }
             if let Some(module) = q.object(name)? {
                 module.expect("mode", &[json!("affine")])?;
-                modules.insert(name.to_owned(), widths(&module)?);
+                modules.insert(renamed(name, renames), widths(&module)?);
             }
         }
         Ok(Self::Mlx {
