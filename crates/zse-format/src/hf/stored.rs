@@ -63,8 +63,11 @@ impl<'a> Stored<'a> {
     }
 
     pub(super) fn missing(&self, name: &str) -> FormatError {
-        let problem =
-            "is missing; files of the model were not downloaded, or it is of another kind";
+        let stacked = |other: &String| other.contains(".switch_mlp.");
+        let problem = match name.contains(".experts.") && self.by_name.keys().any(stacked) {
+            true => "is missing; experts in one tensor (switch_mlp of MLX) are not implemented",
+            false => "is missing; files of the model were not downloaded, or it is of another kind",
+        };
         self.unusable(name, problem.to_owned())
     }
 

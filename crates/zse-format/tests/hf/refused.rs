@@ -245,6 +245,13 @@ fn mixtures_have_all_experts_alike() {
         error.contains("experts.2.w2.weight\" is missing"),
         "{error}"
     );
+    let stacked = "model.layers.0.block_sparse_moe.switch_mlp.down_proj.weight";
+    let error = mixtral(&|m| {
+        m.remove(one);
+        m.tensors.push(floats(stacked, &[3, 8, 16]));
+    });
+    let error = error.refused();
+    assert!(error.contains("switch_mlp of MLX"), "{error}");
     let error = mixtral(&|m| m.replace(floats(one, &[8, 15]))).refused();
     assert!(
         error.contains("differs among experts: f32 [8, 16] and f32 [8, 15]"),
