@@ -106,6 +106,16 @@ fn widths_of_modules_are_found_under_the_names_that_files_give_them() {
 }
 
 #[test]
+fn modules_may_be_left_out_of_gptq() {
+    let mut config = gptq(4, -1);
+    config["quantization_config"]["dynamic"] = json!({"-:.*down": {}});
+    assert_eq!(model(config.clone(), gptq_tensors()).refused(), "");
+    config["quantization_config"]["dynamic"] = json!({"-:.*down": {}, "+:.*up": {"bits": 8}});
+    let found = model(config, gptq_tensors()).refused();
+    assert!(found.contains("quantization_config.dynamic is"), "{found}");
+}
+
+#[test]
 fn methods_and_widths_that_are_not_known_are_refused() {
     let of = |config: Value| model(json!({"quantization_config": config}), Vec::new()).refused();
     let found = model(gptq(5, 32), gptq_tensors()).refused();

@@ -49,8 +49,9 @@ const MLX_BITS: [u32; 6] = [2, 3, 4, 5, 6, 8];
 impl Method {
     /// GPTQ, from `quantization_config`.
     pub(crate) fn gptq(q: &Config) -> Result<Self, FormatError> {
+        // `-:` begins patterns of modules that are not quantized: they have no codes.
         if q.object("dynamic")?
-            .is_some_and(|dynamic| dynamic.keys().next().is_some())
+            .is_some_and(|dynamic| dynamic.keys().any(|pattern| !pattern.starts_with("-:")))
         {
             return Err(q.not_implemented("dynamic", "all layers must have the same bits"));
         }
