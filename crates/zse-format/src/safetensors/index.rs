@@ -29,9 +29,14 @@ struct Index {
 
 /// Opens the safetensors files of `dir`; no two have a tensor in common.
 pub(crate) fn open(dir: &Path) -> Result<Vec<Safetensors>, FormatError> {
-    let path = dir.join(INDEX);
-    let Some(text) = read_file(&path, MAX_INDEX_BYTES)? else {
-        return Ok(vec![Safetensors::open(&dir.join(SINGLE))?]);
+    let (single, path) = (dir.join(SINGLE), dir.join(INDEX));
+    // Beside a file with everything a list is a leftover, as transformers takes it.
+    let text = match single.is_file() {
+        true => None,
+        false => read_file(&path, MAX_INDEX_BYTES)?,
+    };
+    let Some(text) = text else {
+        return Ok(vec![Safetensors::open(&single)?]);
     };
     let file = path.display().to_string();
     let unusable = |field: String, problem: String| FormatError::Unusable {
