@@ -6,6 +6,10 @@ use super::weights::Raw;
 use crate::FormatError;
 use crate::safetensors::Safetensors;
 
+/// What the names of tensors end with that are computed anew, or that say how to round keys and
+/// values to FP8, which is not done here.
+const UNUSED: [&str; 3] = ["rotary_emb.inv_freq", ".k_scale", ".v_scale"];
+
 /// `name` with the first of `renames` (from, to) applied that begins it.
 pub(super) fn renamed(name: &str, renames: &[(&str, &str)]) -> String {
     let renamed = renames.iter().find_map(|(from, to)| {
@@ -75,7 +79,7 @@ impl<'a> Stored<'a> {
     /// are the beginnings of names that a model has and no computation needs.
     pub(super) fn expect_all_taken(&self, unused: &[&str]) -> Result<(), FormatError> {
         let is_unused = |name: &str| {
-            name.ends_with("rotary_emb.inv_freq")
+            UNUSED.iter().any(|suffix| name.ends_with(suffix))
                 || unused.iter().any(|prefix| name.starts_with(prefix))
         };
         let left = self

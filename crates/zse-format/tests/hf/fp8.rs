@@ -62,8 +62,14 @@ fn rows_or_the_whole_have_scales() {
     }
     // A scale of activations says nothing of the weights.
     let mut model = model(json!({"quant_method": "fp8"}), scales("scale", &[], &[0.5]));
-    let unused = "model.layers.0.mlp.up_proj.input_scale".to_owned();
-    model.tensors.push((unused, "F32", vec![], vec![0; 4]));
+    for unused in [
+        "mlp.up_proj.input_scale",
+        "self_attn.k_proj.k_scale",
+        "self_attn.v_scale",
+    ] {
+        let name = format!("model.layers.0.{unused}");
+        model.tensors.push((name, "F32", vec![], vec![0; 4]));
+    }
     let numbers = up(&model.write().open().unwrap());
     assert!((0..128).map(|i| 0.5 * (1 + i / 8 % 2) as f32).eq(numbers));
 }
