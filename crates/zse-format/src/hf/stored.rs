@@ -10,13 +10,22 @@ use crate::safetensors::Safetensors;
 /// values to FP8, which is not done here.
 const UNUSED: [&str; 3] = ["rotary_emb.inv_freq", ".k_scale", ".v_scale"];
 
-/// `name` with the first of `renames` (from, to) applied that begins it.
+/// `name` with the first of `renames` (from, to) applied that begins it, and as PyTorch ends it.
 pub(super) fn renamed(name: &str, renames: &[(&str, &str)]) -> String {
     let renamed = renames.iter().find_map(|(from, to)| {
         let rest = name.strip_prefix(from)?;
         Some(format!("{to}{rest}"))
     });
-    renamed.unwrap_or_else(|| name.to_owned())
+    let name = renamed.unwrap_or_else(|| name.to_owned());
+    // TensorFlow's names, which the first BERTs have.
+    match (
+        name.strip_suffix("LayerNorm.gamma"),
+        name.strip_suffix("LayerNorm.beta"),
+    ) {
+        (Some(module), _) => format!("{module}LayerNorm.weight"),
+        (_, Some(module)) => format!("{module}LayerNorm.bias"),
+        _ => name,
+    }
 }
 
 /// The tensors, and which of them were taken.
