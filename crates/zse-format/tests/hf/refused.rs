@@ -92,7 +92,7 @@ fn values_that_are_not_implemented_are_named() {
             "use_sliding_window is true",
         ),
         (
-            json!({"model_type": "qwen3_moe", "norm_topk_prob": false}),
+            json!({"model_type": "qwen3_moe"}),
             "norm_topk_prob is false",
         ),
         (
