@@ -129,9 +129,12 @@ impl Config {
     pub(crate) fn expect(&self, key: &str, known: &[Value]) -> Result<(), FormatError> {
         match self.get(key) {
             Some(found) if !known.contains(found) => {
-                let known: Vec<_> = known.iter().map(Value::to_string).collect();
-                let known = known.join(" or ");
-                Err(self.not_implemented(key, &format!("only {known} is")))
+                let values: Vec<_> = known.iter().map(Value::to_string).collect();
+                let what = match known {
+                    [] => "only configurations without it are".to_owned(),
+                    _ => format!("only {} is", values.join(" or ")),
+                };
+                Err(self.not_implemented(key, &what))
             }
             _ => Ok(()),
         }

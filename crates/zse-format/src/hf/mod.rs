@@ -97,7 +97,10 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
     let config = Config::open(&directory.join(CONFIG))?.ok_or_else(|| FormatError::Unusable {
         file: name.clone(),
         field: CONFIG.to_owned(),
-        problem: "is missing; beside a model's safetensors files it says what they are".to_owned(),
+        problem:
+            "is missing; beside a model's safetensors files it says what they are (of a folder of \
+                  GGUF files give one of the files)"
+                .to_owned(),
     })?;
     let family = family(&config)?;
     let quantization = Quantization::read(&config, family.renames)?;

@@ -70,7 +70,7 @@ fn values_that_are_not_implemented_are_named() {
         ),
         (
             rope(json!({"type": "yarn", "factor": 2, "mscale": 1})),
-            "rope_scaling.mscale is 1",
+            "rope_scaling.mscale is 1, which is not implemented; only configurations without it",
         ),
         (
             rope(json!({"mrope_section": [1, 1, 2]})),
@@ -189,6 +189,7 @@ fn a_directory_without_a_model_is_refused() {
     std::fs::remove_file(directory.path("config.json")).unwrap();
     let error = directory.open().unwrap_err().to_string();
     assert!(error.contains("config.json is missing"), "{error}");
+    assert!(error.contains("give one of the files"), "{error}");
     directory.add("config.json", "{\"model_type\": ");
     let error = directory.open().unwrap_err().to_string();
     assert!(error.contains("is not what it should be"), "{error}");
