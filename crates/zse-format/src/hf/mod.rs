@@ -39,8 +39,7 @@ use tokenizer::TokenizerFiles;
 
 use crate::checkpoint::Checkpoint;
 use crate::gguf::header::Gguf;
-use crate::safetensors::index;
-use crate::safetensors::index::read_file;
+use crate::safetensors::index::{self, read_file};
 use crate::source::Source;
 use crate::{EncodedValue, FormatError, GgufWriter, Metadata};
 

@@ -21,16 +21,18 @@ pub(super) enum Quantization {
 }
 
 impl Quantization {
-    /// Reads `quantization_config`, or `quantization` as MLX calls it; `renames` are those of
-    /// tensors.
+    /// Reads `quantization_config`, or `quantization` as MLX calls it, or `compression_config` as
+    /// compressed-tensors did first; `renames` are those of tensors.
     pub(super) fn read(c: &Config, renames: &[(&str, &str)]) -> Result<Self, FormatError> {
         // MLX writes both, the former without a method.
         if let Some(q) = c.object("quantization")? {
             return Ok(Self::Quantized(Method::mlx(&q, renames)?));
         }
-        let Some(q) = c.object("quantization_config")? else {
+        let keys = ["quantization_config", "compression_config"];
+        let Some(key) = keys.into_iter().find(|key| c.get(key).is_some()) else {
             return Ok(Self::None);
         };
+        let q = c.object(key)?.unwrap_or_else(|| c.empty(key));
         match q.require_str("quant_method")? {
             "fp8" => {
                 let block = block(&q, "weight_block_size")?;

@@ -40,7 +40,9 @@ fn blocks_of_rows_and_columns_have_scales() {
     let compressed = json!({"quant_method": "compressed-tensors", "format": "float-quantized",
         "config_groups": {"group_0": group}});
     let compressed = model(compressed, scales("scale", &[2, 2], &[1.0, 2.0, 4.0, 8.0]));
-    for model in [model(quantization, scale), compressed] {
+    let mut first = model(Value::Null, compressed.tensors.last().unwrap().clone());
+    first.config["compression_config"] = compressed.config["quantization_config"].clone();
+    for model in [model(quantization, scale), compressed, first] {
         let numbers = up(&model.write().open().unwrap());
         for (i, x) in numbers.iter().enumerate() {
             let (row, col) = (i / 8, i % 8);
