@@ -116,6 +116,7 @@ fn golden_fixtures_notice_hyperparameters_that_no_shape_shows() {
             "phi3.rope.scaling.original_context_length",
             integer(256),
         ),
+        ("phi3-window", "phi3.attention.sliding_window", integer(0)),
         (
             "starcoder2",
             "starcoder2.attention.layer_norm_epsilon",

@@ -40,10 +40,10 @@ pub struct SpecialIds {
     pub fim_sep: Option<u32>,
     /// Tokens that end a generation, beside those above that do.
     pub ends: Vec<u32>,
-    /// Special tokens that swallow the spaces before them.
-    pub lstrip: Vec<u32>,
-    /// Special tokens that swallow the spaces behind them.
-    pub rstrip: Vec<u32>,
+    /// Special tokens that swallow the spaces before them; `None` where the file does not say.
+    pub lstrip: Option<Vec<u32>>,
+    /// Special tokens that swallow the spaces behind them; `None` where the file does not say.
+    pub rstrip: Option<Vec<u32>>,
 }
 
 impl SpecialIds {
@@ -64,9 +64,11 @@ impl SpecialIds {
             }
             Ok(default.filter(known))
         };
-        let ids = |key| -> Result<Vec<u32>, TextError> {
-            let mut ids = metadata.u32s(key)?.unwrap_or_default();
-            ids.retain(known);
+        let ids = |key| -> Result<Option<Vec<u32>>, TextError> {
+            let mut ids = metadata.u32s(key)?;
+            if let Some(ids) = &mut ids {
+                ids.retain(known);
+            }
             Ok(ids)
         };
         // Files written before the keys existed rely on these: LLaMA's and BERT's numbers.
@@ -92,7 +94,7 @@ impl SpecialIds {
             fim_pad: id(&["fim_pad"], None)?,
             fim_rep: id(&["fim_rep"], None)?,
             fim_sep: id(&["fim_sep"], None)?,
-            ends: ids(keys::END_TOKEN_IDS)?,
+            ends: ids(keys::END_TOKEN_IDS)?.unwrap_or_default(),
             lstrip: ids(keys::LSTRIP_TOKEN_IDS)?,
             rstrip: ids(keys::RSTRIP_TOKEN_IDS)?,
         })

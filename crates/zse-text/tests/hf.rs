@@ -15,9 +15,10 @@ fn json(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The directory's metadata as a checkpoint without tensors.
-fn checkpoint(files: &TokenizerFiles<'_>) -> Checkpoint {
+/// The directory's metadata as a checkpoint without tensors, under the model's `name`.
+fn checkpoint(files: &TokenizerFiles<'_>, name: &str) -> Checkpoint {
     let mut writer = GgufWriter::new();
+    writer.set("general.name", name).unwrap();
     for (key, value) in metadata(files).unwrap() {
         writer.set(&key, value).unwrap();
     }
@@ -26,6 +27,10 @@ fn checkpoint(files: &TokenizerFiles<'_>) -> Checkpoint {
 }
 
 fn load(kind: &str) -> Tokenizer {
+    load_as(kind, "test")
+}
+
+fn load_as(kind: &str, name: &str) -> Tokenizer {
     let read = |file: &str| std::fs::read(folder().join(kind).join(file)).ok();
     let (tokenizer, model) = (read("tokenizer.json"), read("tokenizer.model"));
     let config = read("tokenizer_config.json");
@@ -36,7 +41,7 @@ fn load(kind: &str) -> Tokenizer {
         tokenizer_config: config.as_deref(),
         ..TokenizerFiles::default()
     };
-    Tokenizer::from_metadata(checkpoint(&files).metadata()).unwrap()
+    Tokenizer::from_metadata(checkpoint(&files, name).metadata()).unwrap()
 }
 
 /// Every text's ids are those in `KIND/golden.json`, where it has them.
@@ -102,6 +107,18 @@ fn roles_of_special_tokens_are_read() {
     assert_eq!(pieces, ["[CLS]", "[SEP]", "[UNK]", "[PAD]"]);
 }
 
+/// GGUF files of Phi-3 are told by their name to swallow spaces; a tokenizer.json says who does.
+#[test]
+fn the_name_of_a_directory_decides_no_token() {
+    let encode = |tokenizer: Tokenizer, text| tokenizer.encode(text, false, true);
+    let ids = encode(load("llama-bpe"), "<extra>  a");
+    assert_ne!(ids, encode(load("llama-bpe"), "<extra>a"));
+    assert_eq!(
+        encode(load_as("llama-bpe", "my-phi-3-clone"), "<extra>  a"),
+        ids
+    );
+}
+
 /// A tokenizer.json (or tokenizer.model) that says what a GGUF vocabulary says gives that
 /// vocabulary's ids; the vocabularies are those of `shared/vocab`, as in `vocab.rs`.
 #[test]
@@ -124,7 +141,7 @@ fn real_vocabularies_give_the_ids_of_their_gguf() {
             tokenizer: Some(json.as_bytes()),
             ..TokenizerFiles::default()
         };
-        let found = checkpoint(&files);
+        let found = checkpoint(&files, name);
         for key in ["tokens", "token_type", "merges"] {
             let key = format!("tokenizer.ggml.{key}");
             let [a, b] = [&found, &gguf].map(|c| c.metadata().get(&key).map(EncodedValue::from));
@@ -210,7 +227,8 @@ fn damaged_files_are_refused_or_work() {
         match metadata(&files) {
             Err(error) => assert!(error.to_string().starts_with("damaged: ")),
             Ok(_) => {
-                let tokenizer = Tokenizer::from_metadata(checkpoint(&files).metadata()).unwrap();
+                let tokenizer =
+                    Tokenizer::from_metadata(checkpoint(&files, "test").metadata()).unwrap();
                 tokenizer.decode(&tokenizer.encode("Hello, 世界 <s>\n", true, true), false);
                 accepted += 1;
             }

@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 use crate::FormatError;
 use crate::safetensors::index::{parse, read_file};
 
+/// Most bytes of the file: its values take many times the room of their text.
+pub(crate) const MAX_CONFIG: usize = 4 << 20;
+
 /// A JSON object of a file; `null` is as good as absent.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -19,7 +22,7 @@ pub(crate) struct Config {
 impl Config {
     /// Reads a file; `None` where there is none.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, FormatError> {
-        let Some(text) = read_file(path)? else {
+        let Some(text) = read_file(path, MAX_CONFIG)? else {
             return Ok(None);
         };
         let file = path.display().to_string();
@@ -126,9 +129,12 @@ impl Config {
     pub(crate) fn expect(&self, key: &str, known: &[Value]) -> Result<(), FormatError> {
         match self.get(key) {
             Some(found) if !known.contains(found) => {
-                let known: Vec<_> = known.iter().map(Value::to_string).collect();
-                let known = known.join(" or ");
-                Err(self.not_implemented(key, &format!("only {known} is")))
+                let values: Vec<_> = known.iter().map(Value::to_string).collect();
+                let what = match known {
+                    [] => "only configurations without it are".to_owned(),
+                    _ => format!("only {} is", values.join(" or ")),
+                };
+                Err(self.not_implemented(key, &what))
             }
             _ => Ok(()),
         }

@@ -49,7 +49,8 @@ impl Fp8 {
                 [r.min(rows), c.min(cols)]
             }
             _ if count == 1 => [rows, cols],
-            _ if count == rows => [1, cols],
+            // Where blocks are announced, as many scales as rows are those of other blocks.
+            None if count == rows => [1, cols],
             _ => {
                 return Err(format!(
                     "has shape {:?}, which its scales of shape {:?} do not cover",

@@ -39,8 +39,7 @@ use tokenizer::TokenizerFiles;
 
 use crate::checkpoint::Checkpoint;
 use crate::gguf::header::Gguf;
-use crate::safetensors::index;
-use crate::safetensors::index::read_file;
+use crate::safetensors::index::{self, read_file};
 use crate::source::Source;
 use crate::{EncodedValue, FormatError, GgufWriter, Metadata};
 
@@ -97,10 +96,13 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
     let config = Config::open(&directory.join(CONFIG))?.ok_or_else(|| FormatError::Unusable {
         file: name.clone(),
         field: CONFIG.to_owned(),
-        problem: "is missing; beside a model's safetensors files it says what they are".to_owned(),
+        problem:
+            "is missing; beside a model's safetensors files it says what they are (of a folder of \
+                  GGUF files give one of the files)"
+                .to_owned(),
     })?;
     let family = family(&config)?;
-    let quantization = Quantization::read(&config)?;
+    let quantization = Quantization::read(&config, family.renames)?;
     // Of a model that also sees, the part that reads and writes text.
     let config = config.object("text_config")?.unwrap_or(config);
     let defaults = serde_json::from_str(family.defaults).expect("written in this crate");
@@ -140,7 +142,7 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
 
 /// The tokenizer's keys; none where there is no tokenizer at all.
 fn directory_tokenizer(directory: &Path, name: &str) -> Result<tokenizer::Entries, FormatError> {
-    let read = |file: &str| read_file(&directory.join(file));
+    let read = |file: &str| read_file(&directory.join(file), tokenizer::most_bytes(file));
     let [tokenizer, sentence_piece] = [read("tokenizer.json")?, read("tokenizer.model")?];
     if tokenizer.is_none() && sentence_piece.is_none() {
         return Ok(Vec::new());
@@ -182,7 +184,11 @@ fn additional_chat_templates(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Fo
         ) else {
             continue;
         };
-        if let Some(text) = read_file(&path)? {
+        // One more than is allowed suffices to be refused.
+        if templates.len() > tokenizer::MAX_TEMPLATES {
+            break;
+        }
+        if let Some(text) = read_file(&path, config::MAX_CONFIG)? {
             templates.push((name.to_owned(), text));
         }
     }

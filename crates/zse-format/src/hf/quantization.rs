@@ -21,47 +21,50 @@ pub(super) enum Quantization {
 }
 
 impl Quantization {
-    /// Reads `quantization_config`, or `quantization` as MLX calls it.
-    pub(super) fn read(c: &Config) -> Result<Self, FormatError> {
+    /// Reads `quantization_config`, or `quantization` as MLX calls it, or `compression_config` as
+    /// compressed-tensors did first; `renames` are those of tensors.
+    pub(super) fn read(c: &Config, renames: &[(&str, &str)]) -> Result<Self, FormatError> {
         // MLX writes both, the former without a method.
         if let Some(q) = c.object("quantization")? {
-            return Ok(Self::Quantized(Method::mlx(&q)?));
+            return Ok(Self::Quantized(Method::mlx(&q, renames)?));
         }
-        let Some(q) = c.object("quantization_config")? else {
+        let keys = ["quantization_config", "compression_config"];
+        let Some(key) = keys.into_iter().find(|key| c.get(key).is_some()) else {
             return Ok(Self::None);
         };
+        let q = c.object(key)?.unwrap_or_else(|| c.empty(key));
         match q.require_str("quant_method")? {
             "fp8" => {
-                let block = match q.u32s("weight_block_size")? {
-                    None => None,
-                    Some(sizes) => match sizes[..] {
-                        [rows, cols] if rows > 0 && cols > 0 => {
-                            Some([rows as usize, cols as usize])
-                        }
-                        _ => {
-                            let problem = "must be two sizes of at least 1".to_owned();
-                            return Err(q.unusable("weight_block_size", problem));
-                        }
-                    },
-                };
+                let block = block(&q, "weight_block_size")?;
                 Ok(Self::Fp8 { block })
             }
             "fbgemm_fp8" => Ok(Self::Fp8 { block: None }),
-            "compressed-tensors" => match q.require_str("format")? {
-                "float-quantized" => Ok(Self::Fp8 { block: None }),
-                "pack-quantized" => Ok(Self::Quantized(Method::PackQuantized)),
-                "int-quantized" | "naive-quantized" => Ok(Self::Quantized(Method::IntQuantized)),
-                _ => Err(q.not_implemented(
-                    "format",
-                    "float-quantized, pack-quantized and int-quantized are",
-                )),
-            },
+            "compressed-tensors" => Self::compressed_tensors(&q),
             "gptq" => Ok(Self::Quantized(Method::gptq(&q)?)),
             "awq" => Ok(Self::Quantized(Method::awq(&q)?)),
             "bitsandbytes" => Ok(Self::Quantized(Method::BitsAndBytes)),
             _ => Err(q.not_implemented(
                 "quant_method",
                 "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, bitsandbytes and MLX's are",
+            )),
+        }
+    }
+
+    fn compressed_tensors(q: &Config) -> Result<Self, FormatError> {
+        // Rotations that activations go through, too (QuIP, SpinQuant).
+        let transforms = q.object("transform_config")?;
+        if transforms.is_some_and(|transforms| transforms.keys().next().is_some()) {
+            return Err(q.not_implemented("transform_config", "weights without transforms are"));
+        }
+        match q.require_str("format")? {
+            "float-quantized" => Ok(Self::Fp8 {
+                block: block_of_groups(q)?,
+            }),
+            "pack-quantized" => Ok(Self::Quantized(Method::PackQuantized)),
+            "int-quantized" | "naive-quantized" => Ok(Self::Quantized(Method::IntQuantized)),
+            _ => Err(q.not_implemented(
+                "format",
+                "float-quantized, pack-quantized and int-quantized are",
             )),
         }
     }
@@ -107,4 +110,37 @@ impl Quantization {
             }
         }
     }
+}
+
+/// The rows and columns of a block.
+fn block(c: &Config, key: &str) -> Result<Option<[usize; 2]>, FormatError> {
+    let Some(sizes) = c.u32s(key)? else {
+        return Ok(None);
+    };
+    match sizes[..] {
+        [rows, cols] if rows > 0 && cols > 0 => Ok(Some([rows as usize, cols as usize])),
+        _ => Err(c.unusable(key, "must be two sizes of at least 1".to_owned())),
+    }
+}
+
+/// The block of compressed-tensors' `config_groups`, which must agree in it.
+fn block_of_groups(q: &Config) -> Result<Option<[usize; 2]>, FormatError> {
+    let Some(groups) = q.object("config_groups")? else {
+        return Ok(None);
+    };
+    let mut common = None;
+    for name in groups.keys() {
+        let group = groups.object(name)?;
+        let weights = match group {
+            Some(group) => group.object("weights")?,
+            None => None,
+        };
+        let Some(weights) = weights else { continue };
+        let found = block(&weights, "block_structure")?;
+        if *common.get_or_insert(found) != found {
+            let what = "the same for all config_groups is";
+            return Err(weights.not_implemented("block_structure", what));
+        }
+    }
+    Ok(common.flatten())
 }

@@ -11,7 +11,7 @@ pub(super) const FAMILY: Family = Family {
     model_types: &["qwen3_moe"],
     describe,
     rules: RULES,
-    defaults: "{}",
+    defaults: r#"{"norm_topk_prob": false}"#,
     renames: &[],
     unused: &[],
 };

@@ -6,6 +6,28 @@ use super::weights::Raw;
 use crate::FormatError;
 use crate::safetensors::Safetensors;
 
+/// What the names of tensors end with that are computed anew, or that say how to round keys and
+/// values to FP8, which is not done here.
+const UNUSED: [&str; 3] = ["rotary_emb.inv_freq", ".k_scale", ".v_scale"];
+
+/// `name` with the first of `renames` (from, to) applied that begins it, and as PyTorch ends it.
+pub(super) fn renamed(name: &str, renames: &[(&str, &str)]) -> String {
+    let renamed = renames.iter().find_map(|(from, to)| {
+        let rest = name.strip_prefix(from)?;
+        Some(format!("{to}{rest}"))
+    });
+    let name = renamed.unwrap_or_else(|| name.to_owned());
+    // TensorFlow's names, which the first BERTs have.
+    match (
+        name.strip_suffix("LayerNorm.gamma"),
+        name.strip_suffix("LayerNorm.beta"),
+    ) {
+        (Some(module), _) => format!("{module}LayerNorm.weight"),
+        (_, Some(module)) => format!("{module}LayerNorm.bias"),
+        _ => name,
+    }
+}
+
 /// The tensors, and which of them were taken.
 pub(super) struct Stored<'a> {
     directory: &'a str,
@@ -13,7 +35,7 @@ pub(super) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// The tensors of `files`, the first of `renames` (from, to) applied that begins a name.
+    /// The tensors of `files`, [`renamed`].
     pub(super) fn new(
         directory: &'a str,
         files: &[Safetensors],
@@ -25,11 +47,7 @@ impl<'a> Stored<'a> {
         };
         for (number, file) in (0..).zip(files) {
             for view in file.tensors() {
-                let renamed = renames.iter().find_map(|(from, to)| {
-                    let rest = view.name.strip_prefix(from)?;
-                    Some(format!("{to}{rest}"))
-                });
-                let name = renamed.unwrap_or_else(|| view.name.to_owned());
+                let name = renamed(view.name, renames);
                 let raw = Raw::new(file.source(), number, &view);
                 if stored.by_name.insert(name, (raw, false)).is_some() {
                     let problem = "occurs twice; the files are not of one model".to_owned();
@@ -58,8 +76,11 @@ impl<'a> Stored<'a> {
     }
 
     pub(super) fn missing(&self, name: &str) -> FormatError {
-        let problem =
-            "is missing; files of the model were not downloaded, or it is of another kind";
+        let stacked = |other: &String| other.contains(".switch_mlp.");
+        let problem = match name.contains(".experts.") && self.by_name.keys().any(stacked) {
+            true => "is missing; experts in one tensor (switch_mlp of MLX) are not implemented",
+            false => "is missing; files of the model were not downloaded, or it is of another kind",
+        };
         self.unusable(name, problem.to_owned())
     }
 
@@ -67,7 +88,7 @@ impl<'a> Stored<'a> {
     /// are the beginnings of names that a model has and no computation needs.
     pub(super) fn expect_all_taken(&self, unused: &[&str]) -> Result<(), FormatError> {
         let is_unused = |name: &str| {
-            name.ends_with("rotary_emb.inv_freq")
+            UNUSED.iter().any(|suffix| name.ends_with(suffix))
                 || unused.iter().any(|prefix| name.starts_with(prefix))
         };
         let left = self

@@ -16,8 +16,8 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// The only file, where there is one.
 pub(crate) const SINGLE: &str = "model.safetensors";
 
-/// Bytes of a JSON file that is read: the list of 10^5 tensors has a tenth of that.
-const MAX_JSON_BYTES: u64 = 100_000_000;
+/// Bytes of the list: that of 2 * 10^5 tensors has a third of that.
+const MAX_INDEX_BYTES: usize = 64 << 20;
 /// Files of a model.
 const MAX_SHARDS: usize = 10_000;
 
@@ -29,9 +29,14 @@ struct Index {
 
 /// Opens the safetensors files of `dir`; no two have a tensor in common.
 pub(crate) fn open(dir: &Path) -> Result<Vec<Safetensors>, FormatError> {
-    let path = dir.join(INDEX);
-    let Some(text) = read_file(&path)? else {
-        return Ok(vec![Safetensors::open(&dir.join(SINGLE))?]);
+    let (single, path) = (dir.join(SINGLE), dir.join(INDEX));
+    // Beside a file with everything a list is a leftover, as transformers takes it.
+    let text = match single.is_file() {
+        true => None,
+        false => read_file(&path, MAX_INDEX_BYTES)?,
+    };
+    let Some(text) = text else {
+        return Ok(vec![Safetensors::open(&single)?]);
     };
     let file = path.display().to_string();
     let unusable = |field: String, problem: String| FormatError::Unusable {
@@ -76,8 +81,8 @@ fn is_file_name(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.contains(['/', '\\', ':', '\0']) && name.len() <= 255
 }
 
-/// The text of a small file; `None` where there is no such file.
-pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, FormatError> {
+/// The content of a file of at most `most` bytes; `None` where there is no such file.
+pub(crate) fn read_file(path: &Path, most: usize) -> Result<Option<Vec<u8>>, FormatError> {
     let failed = |action, source| FormatError::Io {
         file: path.display().to_string(),
         action,
@@ -95,11 +100,11 @@ pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, FormatError> {
     }
     let file = File::open(path).map_err(|error| failed("open", error))?;
     let mut text = Vec::new();
-    file.take(MAX_JSON_BYTES + 1)
+    file.take(most as u64 + 1)
         .read_to_end(&mut text)
         .map_err(|error| failed("read", error))?;
-    if text.len() as u64 > MAX_JSON_BYTES {
-        let reason = format!("it has more than {MAX_JSON_BYTES} bytes");
+    if text.len() > most {
+        let reason = format!("it has more than {most} bytes");
         return Err(failed(
             "read",
             io::Error::new(io::ErrorKind::InvalidData, reason),

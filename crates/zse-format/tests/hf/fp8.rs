@@ -36,11 +36,19 @@ fn scales(name: &str, shape: &[u64], values: &[f32]) -> Tensor {
 fn blocks_of_rows_and_columns_have_scales() {
     let quantization = json!({"quant_method": "fp8", "weight_block_size": [12, 5]});
     let scale = scales("scale_inv", &[2, 2], &[1.0, 2.0, 4.0, 8.0]);
-    let numbers = up(&model(quantization, scale).write().open().unwrap());
-    for (i, x) in numbers.iter().enumerate() {
-        let (row, col) = (i / 8, i % 8);
-        let scale = [[1.0, 2.0], [4.0, 8.0]][usize::from(row >= 12)][usize::from(col >= 5)];
-        assert_eq!(*x, scale * (1 + row % 2) as f32, "row {row}, column {col}");
+    let group = json!({"weights": {"strategy": "block", "block_structure": [12, 5]}});
+    let compressed = json!({"quant_method": "compressed-tensors", "format": "float-quantized",
+        "config_groups": {"group_0": group}});
+    let compressed = model(compressed, scales("scale", &[2, 2], &[1.0, 2.0, 4.0, 8.0]));
+    let mut first = model(Value::Null, compressed.tensors.last().unwrap().clone());
+    first.config["compression_config"] = compressed.config["quantization_config"].clone();
+    for model in [model(quantization, scale), compressed, first] {
+        let numbers = up(&model.write().open().unwrap());
+        for (i, x) in numbers.iter().enumerate() {
+            let (row, col) = (i / 8, i % 8);
+            let scale = [[1.0, 2.0], [4.0, 8.0]][usize::from(row >= 12)][usize::from(col >= 5)];
+            assert_eq!(*x, scale * (1 + row % 2) as f32, "row {row}, column {col}");
+        }
     }
 }
 
@@ -56,8 +64,14 @@ fn rows_or_the_whole_have_scales() {
     }
     // A scale of activations says nothing of the weights.
     let mut model = model(json!({"quant_method": "fp8"}), scales("scale", &[], &[0.5]));
-    let unused = "model.layers.0.mlp.up_proj.input_scale".to_owned();
-    model.tensors.push((unused, "F32", vec![], vec![0; 4]));
+    for unused in [
+        "mlp.up_proj.input_scale",
+        "self_attn.k_proj.k_scale",
+        "self_attn.v_scale",
+    ] {
+        let name = format!("model.layers.0.{unused}");
+        model.tensors.push((name, "F32", vec![], vec![0; 4]));
+    }
     let numbers = up(&model.write().open().unwrap());
     assert!((0..128).map(|i| 0.5 * (1 + i / 8 % 2) as f32).eq(numbers));
 }
@@ -80,6 +94,8 @@ fn scales_that_do_not_fit_are_refused() {
         wrong.contains(UP) && wrong.contains("do not cover"),
         "{wrong}"
     );
+    let rows = model(block.clone(), scales("scale_inv", &[8, 2], &[1.0; 16])).refused();
+    assert!(rows.contains("do not cover"), "{rows}");
     let other = json!({"quant_method": "fp8", "weight_block_size": [4, 0]});
     let wrong = model(other, scales("scale_inv", &[4, 1], &[1.0; 4])).refused();
     assert!(

@@ -91,6 +91,31 @@ fn tensors_of_another_shape_are_refused() {
 }
 
 #[test]
+fn widths_of_modules_are_found_under_the_names_that_files_give_them() {
+    let widths = |bits: u32| json!({"group_size": 8, "bits": bits});
+    let mut quantization = widths(4);
+    quantization[format!("language_model.{UP}")] = widths(8);
+    let mut model = Model::gemma3().with(json!({"quantization": quantization}));
+    model.remove(&format!("{UP}.weight"));
+    model.tensors.extend([
+        filled("weight", "U32", 4, &[16, 2], 1),
+        filled("scales", "F16", 2, &[16, 1], 0x3c),
+        filled("biases", "F16", 2, &[16, 1], 0),
+    ]);
+    assert_eq!(model.refused(), "");
+}
+
+#[test]
+fn modules_may_be_left_out_of_gptq() {
+    let mut config = gptq(4, -1);
+    config["quantization_config"]["dynamic"] = json!({"-:.*down": {}});
+    assert_eq!(model(config.clone(), gptq_tensors()).refused(), "");
+    config["quantization_config"]["dynamic"] = json!({"-:.*down": {}, "+:.*up": {"bits": 8}});
+    let found = model(config, gptq_tensors()).refused();
+    assert!(found.contains("quantization_config.dynamic is"), "{found}");
+}
+
+#[test]
 fn methods_and_widths_that_are_not_known_are_refused() {
     let of = |config: Value| model(json!({"quantization_config": config}), Vec::new()).refused();
     let found = model(gptq(5, 32), gptq_tensors()).refused();
@@ -104,6 +129,9 @@ fn methods_and_widths_that_are_not_known_are_refused() {
     assert!(of(awq).contains("version is \"gemv\""));
     let compressed = json!({"quant_method": "compressed-tensors", "format": "marlin-24"});
     assert!(of(compressed).contains("format is \"marlin-24\""));
+    let rotated = json!({"quant_method": "compressed-tensors", "format": "pack-quantized",
+        "transform_config": {"config_groups": {"R1": {"type": "hadamard"}}}});
+    assert!(of(rotated).contains("transform_config is {\"config_groups\""));
     assert!(of(json!({"quant_method": "aqlm"})).contains("quant_method is \"aqlm\""));
     let mlx = json!({"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}});
     assert!(

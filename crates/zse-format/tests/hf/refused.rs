@@ -70,7 +70,7 @@ fn values_that_are_not_implemented_are_named() {
         ),
         (
             rope(json!({"type": "yarn", "factor": 2, "mscale": 1})),
-            "rope_scaling.mscale is 1",
+            "rope_scaling.mscale is 1, which is not implemented; only configurations without it",
         ),
         (
             rope(json!({"mrope_section": [1, 1, 2]})),
@@ -92,7 +92,7 @@ fn values_that_are_not_implemented_are_named() {
             "use_sliding_window is true",
         ),
         (
-            json!({"model_type": "qwen3_moe", "norm_topk_prob": false}),
+            json!({"model_type": "qwen3_moe"}),
             "norm_topk_prob is false",
         ),
         (
@@ -189,12 +189,29 @@ fn a_directory_without_a_model_is_refused() {
     std::fs::remove_file(directory.path("config.json")).unwrap();
     let error = directory.open().unwrap_err().to_string();
     assert!(error.contains("config.json is missing"), "{error}");
+    assert!(error.contains("give one of the files"), "{error}");
     directory.add("config.json", "{\"model_type\": ");
     let error = directory.open().unwrap_err().to_string();
     assert!(error.contains("is not what it should be"), "{error}");
     directory.add("config.json", "[".repeat(100_000));
     let error = directory.open().unwrap_err().to_string();
     assert!(error.contains("is not what it should be"), "{error}");
+}
+
+#[test]
+fn files_that_are_too_long_are_refused() {
+    let spaces = |len: usize| " ".repeat(len << 20);
+    let directory = Model::llama().write();
+    directory.add("tokenizer.model", "");
+    for (file, len, said) in [
+        ("tokenizer_config.json", 17, "more than 16777216 bytes"),
+        ("generation_config.json", 5, "more than 4194304 bytes"),
+        ("config.json", 5, "more than 4194304 bytes"),
+    ] {
+        directory.add(file, spaces(len));
+        let error = directory.open().unwrap_err().to_string();
+        assert!(error.contains(file) && error.contains(said), "{error}");
+    }
 }
 
 #[test]
@@ -229,6 +246,13 @@ fn mixtures_have_all_experts_alike() {
         error.contains("experts.2.w2.weight\" is missing"),
         "{error}"
     );
+    let stacked = "model.layers.0.block_sparse_moe.switch_mlp.down_proj.weight";
+    let error = mixtral(&|m| {
+        m.remove(one);
+        m.tensors.push(floats(stacked, &[3, 8, 16]));
+    });
+    let error = error.refused();
+    assert!(error.contains("switch_mlp of MLX"), "{error}");
     let error = mixtral(&|m| m.replace(floats(one, &[8, 15]))).refused();
     assert!(
         error.contains("differs among experts: f32 [8, 16] and f32 [8, 15]"),

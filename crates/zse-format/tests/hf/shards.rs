@@ -45,6 +45,13 @@ fn a_list_names_the_files() {
 }
 
 #[test]
+fn a_single_file_comes_before_a_list() {
+    let directory = Model::llama().write();
+    directory.add(INDEX, json!({"weight_map": {"a": FILES[0]}}).to_string());
+    assert_eq!(directory.open().unwrap().tensors().count(), 12);
+}
+
+#[test]
 fn files_that_do_not_agree_with_the_list_are_refused() {
     for (name, file, expected) in [
         (

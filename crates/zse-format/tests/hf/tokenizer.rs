@@ -89,15 +89,12 @@ fn tokens_have_the_kinds_that_converters_give_them() {
         ("tokenizer.ggml.add_bos_token", true.into()),
         ("tokenizer.ggml.add_eos_token", false.into()),
         (keys::END_TOKEN_IDS, [2u32][..].into()),
+        (keys::LSTRIP_TOKEN_IDS, [0u32; 0][..].into()),
         (keys::RSTRIP_TOKEN_IDS, [6u32][..].into()),
     ] {
         assert_eq!(get(&found, key), Some(&value), "{key}");
     }
-    let absent = [
-        "tokenizer.ggml.scores",
-        keys::LSTRIP_TOKEN_IDS,
-        "tokenizer.chat_template",
-    ];
+    let absent = ["tokenizer.ggml.scores", "tokenizer.chat_template"];
     assert!(absent.iter().all(|key| get(&found, key).is_none()));
 }
 
@@ -189,6 +186,34 @@ fn a_template_of_its_own_wins_over_the_configuration() {
 }
 
 #[test]
+fn templates_without_end_are_refused() {
+    let many: Vec<_> = (0..65)
+        .map(|i| json!({"name": format!("t{i}"), "template": "T"}))
+        .collect();
+    let listed = json!({"chat_template": many}).to_string();
+    for file in ["tokenizer_config.json", "chat_template.json"] {
+        let mut model = Model::llama();
+        model.files.push(("tokenizer.json", bpe(QWEN2).to_string()));
+        model.files.push((file, listed.clone()));
+        let error = model.refused();
+        let expected = format!("{file} has more than 64 chat templates");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let mut model = Model::llama();
+    model.files.push(("tokenizer.json", bpe(QWEN2).to_string()));
+    model.files.push(("chat_template.jinja", "D".to_owned()));
+    let directory = model.write();
+    let folder = directory.path("additional_chat_templates");
+    std::fs::create_dir(&folder).unwrap();
+    for i in 0..70 {
+        std::fs::write(folder.join(format!("t{i}.jinja")), "T").unwrap();
+    }
+    let error = directory.open().unwrap_err().to_string();
+    let expected = "additional_chat_templates has more than 64 chat templates";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
 fn rules_that_are_not_known_are_printed() {
     let error = refused(&bpe(r"\p{L}{7}|."));
     assert!(error.contains(r"\p{L}{7}|."), "{error}");
@@ -198,6 +223,14 @@ fn rules_that_are_not_known_are_printed() {
     let mut prefixed = bpe(QWEN2);
     prefixed["pre_tokenizer"] = json!({"type": "ByteLevel"});
     assert!(refused(&prefixed).contains("ByteLevel"));
+    for split in [json!(true), Value::Null] {
+        let mut words = bpe(QWEN2);
+        words["pre_tokenizer"] =
+            json!({"type": "Metaspace", "prepend_scheme": "first", "split": split});
+        assert!(refused(&words).contains("Metaspace"));
+        words["pre_tokenizer"]["split"] = json!(false);
+        entries(&words, &json!({}), &json!({}));
+    }
     let mut unigram = bpe(QWEN2);
     unigram["model"] = json!({"type": "Unigram", "vocab": [["a", -1.0]]});
     assert!(refused(&unigram).contains("\"Unigram\""));

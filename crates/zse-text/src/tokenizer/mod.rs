@@ -355,7 +355,7 @@ fn parts(text: &str, max: usize) -> impl Iterator<Item = &str> {
 }
 
 /// Which tokens swallow the spaces beside them. GGUF has no key of its own for them; families known
-/// to are told by their names.
+/// to are told by their names where no key of ours says it.
 fn strips(vocab: &Vocab) -> impl Fn(u32) -> Strip {
     let is = |name: &str, id| vocab.tokens.find(name.as_bytes()) == Some(id);
     let name = vocab.name.to_lowercase();
@@ -371,17 +371,20 @@ fn strips(vocab: &Vocab) -> impl Fn(u32) -> Strip {
         () => "",
     };
     let [lstrip, rstrip] = [&vocab.special.lstrip, &vocab.special.rstrip].map(|ids| {
-        let mut ids = ids.clone();
+        let mut ids = ids.clone()?;
         ids.sort_unstable();
-        ids
+        Some(ids)
     });
+    let unstripped = ["<unk>", "<s>", "<|endoftext|>"];
     move |id| Strip {
-        left: is(mask_name, id) || lstrip.binary_search(&id).is_ok(),
-        right: rstrip.binary_search(&id).is_ok()
-            || phi3
-                && !["<unk>", "<s>", "<|endoftext|>"]
-                    .iter()
-                    .any(|name| is(name, id)),
+        left: match &lstrip {
+            Some(ids) => ids.binary_search(&id).is_ok(),
+            None => is(mask_name, id),
+        },
+        right: match &rstrip {
+            Some(ids) => ids.binary_search(&id).is_ok(),
+            None => phi3 && !unstripped.iter().any(|name| is(name, id)),
+        },
     }
 }
 

@@ -5,7 +5,9 @@ use std::fmt;
 use half::{bf16, f16};
 use zse_quant::GgmlType;
 
+use super::numbers::{check_dtype, check_shape};
 use crate::hf::weights::Raw;
+use crate::safetensors::Dtype;
 
 /// Weights of a block of ggml's types.
 pub(super) const BLOCK: usize = 32;
@@ -35,8 +37,8 @@ pub(super) struct Groups {
 pub(crate) struct Affine {
     codes: Box<dyn Codes>,
     rows: usize,
-    /// The group of each column.
-    group_of: Vec<u32>,
+    cols: usize,
+    group_of: GroupOf,
     /// Groups of a row.
     groups: usize,
     /// The code of a weight of 0 in all groups, where there is one.
@@ -47,8 +49,8 @@ pub(crate) struct Affine {
 /// What [`Affine::new`] has to know.
 pub(super) struct Description {
     pub(super) rows: usize,
-    /// The group of each column.
-    pub(super) group_of: Vec<u32>,
+    pub(super) cols: usize,
+    pub(super) group_of: GroupOf,
     pub(super) groups: usize,
     pub(super) bits: u32,
     /// The code of a weight of 0 in all groups, where there is one.
@@ -57,16 +59,73 @@ pub(super) struct Description {
     pub(super) float: GgmlType,
 }
 
-impl Description {
-    /// The group of each of `cols` columns in groups of `size`.
-    pub(super) fn even(cols: usize, size: usize) -> Vec<u32> {
-        (0..cols).map(|col| (col / size) as u32).collect()
+/// The group of each column.
+#[derive(Debug)]
+pub(super) enum GroupOf {
+    /// So many neighbours are a group.
+    Even(usize),
+    /// What a file lists, as act order needs it.
+    Listed(Vec<u32>),
+}
+
+impl GroupOf {
+    /// What the tensor `what` lists for `cols` columns of `groups` groups; -1 throughout stands for
+    /// neighbours in groups of `size`.
+    ///
+    /// # Errors
+    /// What is wrong with the tensor.
+    pub(super) fn read(
+        what: &str,
+        g_idx: &Raw,
+        cols: usize,
+        groups: usize,
+        size: usize,
+    ) -> Result<Self, String> {
+        check_dtype(what, g_idx, &[Dtype::I32])?;
+        check_shape(what, g_idx, &[cols as u64])?;
+        let indices = || g_idx.bytes().as_chunks().0.iter();
+        if indices().all(|&b| i32::from_le_bytes(b) == -1) {
+            return Ok(Self::Even(size));
+        }
+        let listed: Vec<u32> = indices().map(|&b| u32::from_le_bytes(b)).collect();
+        match listed.iter().all(|&g| (g as usize) < groups) {
+            true => Ok(Self::of_list(listed, size)),
+            false => Err(format!("has {what} beyond its {groups} groups")),
+        }
     }
 
+    /// `listed`, or nothing but `size` where that says the same.
+    fn of_list(listed: Vec<u32>, size: usize) -> Self {
+        match (0..).zip(&listed).all(|(col, &g)| col / size == g as usize) {
+            true => Self::Even(size),
+            false => Self::Listed(listed),
+        }
+    }
+
+    fn of(&self, col: usize) -> usize {
+        match self {
+            Self::Even(size) => col / size,
+            Self::Listed(listed) => listed[col] as usize,
+        }
+    }
+
+    /// Whether no block of `cols` columns spans groups.
+    fn is_in_blocks(&self, cols: usize) -> bool {
+        cols.is_multiple_of(BLOCK)
+            && match self {
+                Self::Even(size) => *size >= cols || size.is_multiple_of(BLOCK),
+                Self::Listed(listed) => {
+                    let mut blocks = listed.as_chunks::<BLOCK>().0.iter();
+                    blocks.all(|block| block.iter().all(|g| *g == block[0]))
+                }
+            }
+    }
+}
+
+impl Description {
     /// The type that holds such a matrix.
     fn ty(&self) -> GgmlType {
-        let (blocks, rest) = self.group_of.as_chunks::<BLOCK>();
-        let in_blocks = rest.is_empty() && blocks.iter().all(|b| b.iter().all(|g| *g == b[0]));
+        let in_blocks = self.group_of.is_in_blocks(self.cols);
         // The middle of 4 bits is 8, of 8 bits 128, whatever codes are in use.
         match (in_blocks, self.bits, self.middle) {
             (true, 1..=4, Some(middle)) if middle <= 8 && (1 << self.bits) - middle <= 8 => {
@@ -85,6 +144,7 @@ impl Affine {
         let ty = description.ty();
         let Description {
             rows,
+            cols,
             group_of,
             groups,
             middle,
@@ -93,6 +153,7 @@ impl Affine {
         Self {
             codes,
             rows,
+            cols,
             group_of,
             groups,
             middle,
@@ -105,7 +166,7 @@ impl Affine {
     }
 
     pub(super) fn shape(&self) -> [u64; 2] {
-        [self.rows as u64, self.group_of.len() as u64]
+        [self.rows as u64, self.cols as u64]
     }
 
     pub(super) fn sources(&self) -> Vec<&Raw> {
@@ -115,7 +176,7 @@ impl Affine {
     /// Writes rows of [`ty`](Self::ty).
     pub(super) fn write(&self, out: &mut [u8]) {
         let groups = self.codes.groups();
-        let cols = self.group_of.len();
+        let cols = self.cols;
         let row_bytes = self.ty.row_bytes(cols).expect("blocks divide the columns");
         let tiles = out.chunks_mut(TILE * row_bytes);
         for (first_row, tile) in (0..).step_by(TILE).zip(tiles) {
@@ -130,7 +191,7 @@ impl Affine {
                     let mut codes = [0; BLOCK];
                     let codes = &mut codes[..cols.len()];
                     self.codes.codes(row, first, codes);
-                    let group = |col: usize| row * self.groups + self.group_of[col] as usize;
+                    let group = |col: usize| row * self.groups + self.group_of.of(col);
                     let out = &mut out[bytes.clone()];
                     match <&[u8; BLOCK]>::try_from(&*codes) {
                         Ok(codes) if self.ty.block_len() == BLOCK => {
@@ -209,6 +270,40 @@ pub(super) fn put(ty: GgmlType, weights: impl Iterator<Item = f32>, out: &mut [u
         _ => {
             for (to, x) in out.as_chunks_mut().0.iter_mut().zip(weights) {
                 *to = f16::from_f32(x).to_le_bytes();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_neighbours_are_not_kept() {
+        let listed: Vec<u32> = (0..96).map(|col| col / 40).collect();
+        let even = GroupOf::of_list(listed.clone(), 40);
+        assert!(matches!(even, GroupOf::Even(40)), "{even:?}");
+        let list = GroupOf::of_list(listed, 32);
+        assert!(matches!(list, GroupOf::Listed(_)), "{list:?}");
+        for col in 0..96 {
+            assert_eq!((even.of(col), list.of(col)), (col / 40, col / 40));
+        }
+    }
+
+    #[test]
+    fn blocks_that_span_groups_are_told() {
+        for (size, cols, expected) in [
+            (32, 96, true),
+            (64, 96, true),
+            (100, 96, true),
+            (40, 96, false),
+            (16, 96, false),
+            (32, 80, false),
+        ] {
+            let listed = GroupOf::Listed((0..cols).map(|col| (col / size) as u32).collect());
+            for groups in [GroupOf::Even(size), listed] {
+                assert_eq!(groups.is_in_blocks(cols), expected, "{size} of {cols}");
             }
         }
     }

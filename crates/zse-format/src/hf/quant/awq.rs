@@ -7,7 +7,7 @@
 //! - `scales` `[in / group_size, out]`; a weight is `scale * (code - zero)`.
 
 use super::Quantized;
-use super::affine::{Affine, Codes, Description, Groups};
+use super::affine::{Affine, Codes, Description, GroupOf, Groups};
 use super::numbers::{check_dtype, check_floats, check_shape, floats, matrix};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
@@ -48,7 +48,8 @@ impl Awq {
         check_shape("qzeros", &self.qzeros, &[groups as u64, words as u64])?;
         let description = Description {
             rows,
-            group_of: Description::even(cols, size),
+            cols,
+            group_of: GroupOf::Even(size),
             groups,
             bits: 4,
             middle: None,

@@ -11,7 +11,7 @@
 //! - `weight_shape` i64 or i32 `[2]`: rows and columns.
 
 use super::Quantized;
-use super::affine::{Affine, Codes, Description, Groups};
+use super::affine::{Affine, Codes, Description, GroupOf, Groups};
 use super::numbers::{check_dtype, check_floats, check_shape, floats, matrix, unpack};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
@@ -62,12 +62,14 @@ impl Packed {
             let words = rows.div_ceil(32 / bits as usize);
             check_shape("weight_zero_point", zeros, &[words as u64, groups as u64])?;
         }
+        let size = cols / groups;
         let group_of = match &self.g_idx {
-            Some(g_idx) => group_of(g_idx, cols, groups)?,
-            None => Description::even(cols, cols / groups),
+            Some(g_idx) => GroupOf::read("weight_g_idx", g_idx, cols, groups, size)?,
+            None => GroupOf::Even(size),
         };
         let description = Description {
             rows,
+            cols,
             group_of,
             groups,
             bits,
@@ -108,22 +110,6 @@ impl Packed {
             _ => Err(format!("has weight_shape {sizes:?} and {rows} rows")),
         }
     }
-}
-
-/// The group of each column, as `weight_g_idx` lists them.
-fn group_of(g_idx: &Raw, cols: usize, groups: usize) -> Result<Vec<u32>, String> {
-    check_dtype("weight_g_idx", g_idx, &[Dtype::I32])?;
-    check_shape("weight_g_idx", g_idx, &[cols as u64])?;
-    let indices = g_idx.bytes().as_chunks().0.iter();
-    let indices: Vec<i32> = indices.map(|&b| i32::from_le_bytes(b)).collect();
-    if indices.iter().all(|&g| g == -1) {
-        return Ok(Description::even(cols, cols / groups));
-    }
-    let checked = indices
-        .iter()
-        .map(|&g| u32::try_from(g).ok().filter(|&g| (g as usize) < groups));
-    let problem = || format!("has weight_g_idx beyond its {groups} groups");
-    checked.collect::<Option<_>>().ok_or_else(problem)
 }
 
 impl Stored {

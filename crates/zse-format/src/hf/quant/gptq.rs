@@ -10,7 +10,7 @@
 //!   order (`desc_act`) neighbours belong to different groups.
 
 use super::Quantized;
-use super::affine::{Affine, BLOCK, Codes, Description, Groups};
+use super::affine::{Affine, BLOCK, Codes, Description, GroupOf, Groups};
 use super::numbers::{check_dtype, check_floats, check_shape, floats, matrix, unpack};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
@@ -70,8 +70,8 @@ impl Gptq {
         let zero_words = (rows * bits as usize).div_ceil(32);
         check_shape("qzeros", &self.qzeros, &[groups as u64, zero_words as u64])?;
         let group_of = match &self.g_idx {
-            Some(g_idx) => group_of(g_idx, cols, groups)?,
-            None => Description::even(cols, size),
+            Some(g_idx) => GroupOf::read("g_idx", g_idx, cols, groups, size)?,
+            None => GroupOf::Even(size),
         };
         let stored = Stored {
             tensors: self,
@@ -84,6 +84,7 @@ impl Gptq {
         let symmetric = (0..groups).all(|g| stored.zeros(g).iter().all(|&zero| zero == middle));
         let description = Description {
             rows,
+            cols,
             group_of,
             groups,
             bits,
@@ -94,23 +95,6 @@ impl Gptq {
             Box::new(stored),
             description,
         )))
-    }
-}
-
-/// The group of each input, as `g_idx` lists them.
-fn group_of(g_idx: &Raw, cols: usize, groups: usize) -> Result<Vec<u32>, String> {
-    check_dtype("g_idx", g_idx, &[Dtype::I32])?;
-    check_shape("g_idx", g_idx, &[cols as u64])?;
-    let indices = g_idx
-        .bytes()
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&b| u32::from_le_bytes(b));
-    let group_of: Vec<u32> = indices.collect();
-    match group_of.iter().find(|&&g| g as usize >= groups) {
-        Some(_) => Err(format!("has g_idx beyond its {groups} groups")),
-        None => Ok(group_of),
     }
 }
 

@@ -8,7 +8,7 @@
 //!   `SCB * number / 127`.
 
 use super::Quantized;
-use super::affine::{Affine, Codes, Description, Groups};
+use super::affine::{Affine, Codes, Description, GroupOf, Groups};
 use super::numbers::{check_dtype, check_floats, check_shape, floats, matrix};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
@@ -54,7 +54,8 @@ impl Int8 {
         let symmetric = zero_points.is_none_or(|zeros| zeros.bytes().iter().all(|&z| z == 0));
         let description = Description {
             rows,
-            group_of: Description::even(cols, cols / groups),
+            cols,
+            group_of: GroupOf::Even(cols / groups),
             groups,
             bits: 8,
             middle: symmetric.then_some(MIDDLE),

@@ -14,7 +14,7 @@ use super::int8::Int8;
 use super::mlx::Mlx;
 use crate::FormatError;
 use crate::hf::Config;
-use crate::hf::stored::Stored;
+use crate::hf::stored::{Stored, renamed};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
 
@@ -49,8 +49,9 @@ const MLX_BITS: [u32; 6] = [2, 3, 4, 5, 6, 8];
 impl Method {
     /// GPTQ, from `quantization_config`.
     pub(crate) fn gptq(q: &Config) -> Result<Self, FormatError> {
+        // `-:` begins patterns of modules that are not quantized: they have no codes.
         if q.object("dynamic")?
-            .is_some_and(|dynamic| dynamic.keys().next().is_some())
+            .is_some_and(|dynamic| dynamic.keys().any(|pattern| !pattern.starts_with("-:")))
         {
             return Err(q.not_implemented("dynamic", "all layers must have the same bits"));
         }
@@ -72,8 +73,8 @@ impl Method {
         Ok(Self::Awq { group_size })
     }
 
-    /// MLX, from `quantization`.
-    pub(crate) fn mlx(q: &Config) -> Result<Self, FormatError> {
+    /// MLX, from `quantization`, which calls modules as they were before `renames`.
+    pub(crate) fn mlx(q: &Config, renames: &[(&str, &str)]) -> Result<Self, FormatError> {
         q.expect("mode", &[json!("affine")])?;
         let mut modules = HashMap::new();
         for name in q.keys() {
@@ -83,7 +84,7 @@ impl Method {
             }
             if let Some(module) = q.object(name)? {
                 module.expect("mode", &[json!("affine")])?;
-                modules.insert(name.to_owned(), widths(&module)?);
+                modules.insert(renamed(name, renames), widths(&module)?);
             }
         }
         Ok(Self::Mlx {

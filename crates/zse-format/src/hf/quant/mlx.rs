@@ -7,7 +7,7 @@
 //! - `scales` and `biases` `[rows, cols / group_size]`; a weight is `scale * code + bias`.
 
 use super::Quantized;
-use super::affine::{Affine, Codes, Description, Groups};
+use super::affine::{Affine, Codes, Description, GroupOf, Groups};
 use super::numbers::{check_dtype, check_floats, floats, matrix, unpack};
 use crate::hf::weights::Raw;
 use crate::safetensors::Dtype;
@@ -33,14 +33,17 @@ impl Mlx {
         check_dtype("weight", &self.weight, &[Dtype::U32])?;
         let [rows, words] = matrix("weight", &self.weight)?;
         let groups = matrix("scales", &self.scales)?[1];
-        let cols = groups * group_size;
-        if cols.checked_mul(bits as usize) != words.checked_mul(32) {
-            return Err(format!(
+        let columns = groups.checked_mul(group_size).filter(|columns| {
+            let bits = columns.checked_mul(bits as usize);
+            bits.is_some() && bits == words.checked_mul(32)
+        });
+        let cols = columns.ok_or_else(|| {
+            format!(
                 "has weight of shape {:?} and {groups} groups, which {bits} bits and group size \
                  {group_size} do not explain",
                 self.weight.shape
-            ));
-        }
+            )
+        })?;
         let shape = [rows as u64, groups as u64];
         let float = check_floats("scales", &self.scales, &shape)?;
         check_floats("biases", &self.biases, &shape)?;
@@ -50,7 +53,8 @@ impl Mlx {
         };
         let description = Description {
             rows,
-            group_of: Description::even(cols, group_size),
+            cols,
+            group_of: GroupOf::Even(group_size),
             groups,
             bits,
             middle: None,

@@ -41,15 +41,14 @@ impl<'a> Around<'a> {
     }
 }
 
-/// Writes which special tokens swallow the spaces beside them.
+/// Writes which special tokens swallow the spaces beside them, also if none does: a reader then has
+/// nothing to guess by the model's name.
 pub(super) fn write_strips(json: &TokenizerJson<'_>, tokens: &Tokens<'_>, entries: &mut Entries) {
     let mut write = |key: &str, strips: fn(&super::json::AddedToken<'_>) -> bool| {
         let added = json.added_tokens.iter();
         let ids = added.filter(|token| strips(token)).map(|token| token.id);
         let ids: Vec<u32> = ids.filter(|&id| (id as usize) < tokens.len()).collect();
-        if !ids.is_empty() {
-            entries.push((key.to_owned(), ids[..].into()));
-        }
+        entries.push((key.to_owned(), ids[..].into()));
     };
     write(keys::LSTRIP_TOKEN_IDS, |token| token.lstrip);
     write(keys::RSTRIP_TOKEN_IDS, |token| token.rstrip);

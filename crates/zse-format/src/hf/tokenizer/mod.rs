@@ -24,6 +24,7 @@ mod vocab;
 
 use serde_json::Value;
 
+use super::config::MAX_CONFIG;
 use crate::{EncodedValue, FormatError};
 use json::TokenizerJson;
 use piece::SentencePieceModel;
@@ -49,10 +50,15 @@ pub mod keys {
     pub const RSTRIP_TOKEN_IDS: &str = "tokenizer.zse.rstrip_token_ids";
 }
 
-/// Most bytes of a file; the largest known `tokenizer.json` has 35 MB.
-pub const MAX_FILE: usize = 256 << 20;
+/// Most bytes of a `tokenizer.json` or `tokenizer.model`; the largest known has 35 MB.
+const MAX_TOKENIZER: usize = 100 << 20;
+/// Most bytes of a list of added tokens; the largest known has 1.2 MB.
+const MAX_ADDED: usize = 16 << 20;
 /// Most tokens of a vocabulary; the largest known has 262,400.
 pub const MAX_TOKENS: usize = 1 << 21;
+
+/// Most chat templates of a model; the most known have three.
+pub(super) const MAX_TEMPLATES: usize = 64;
 
 /// The files of a directory that have a say in its tokenizer, where they exist.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,9 +183,19 @@ fn object(
     Ok(value)
 }
 
+/// Most bytes of `file` that are read.
+pub(super) fn most_bytes(file: &str) -> usize {
+    match file {
+        "tokenizer.json" | "tokenizer.model" => MAX_TOKENIZER,
+        "tokenizer_config.json" | "added_tokens.json" => MAX_ADDED,
+        _ => MAX_CONFIG,
+    }
+}
+
 fn check_size(files: &TokenizerFiles<'_>, file: &str, bytes: &[u8]) -> Result<(), FormatError> {
-    if bytes.len() > MAX_FILE {
-        let most = format!("at most {MAX_FILE} are read");
+    let most = most_bytes(file);
+    if bytes.len() > most {
+        let most = format!("at most {most} are read");
         return Err(error(
             files,
             file,

@@ -251,7 +251,12 @@ fn sentence_piece(
     }
     for step in &pre_tokenizer.0 {
         match type_of(step) {
-            "Metaspace" if step["replacement"].as_str().unwrap_or(SPACE) == SPACE => {
+            // Words of their own would keep merges from runs of spaces; an absent `split` asks for
+            // them.
+            "Metaspace"
+                if step["replacement"].as_str().unwrap_or(SPACE) == SPACE
+                    && step["split"] == false =>
+            {
                 spells_spaces = true;
                 unless_spaced = true;
                 // Older files have a flag in the scheme's place.

@@ -2,11 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Entries, TokenizerFiles, check_size, error, object};
+use super::{Entries, MAX_TEMPLATES, TokenizerFiles, check_size, error, object};
 use crate::{EncodedValue, FormatError};
-
-/// Most templates of a model; the most known have three.
-const MAX_TEMPLATES: usize = 64;
 
 /// Writes the chat templates. As in transformers, a file of its own wins over the configuration.
 pub(super) fn write(
@@ -15,6 +12,7 @@ pub(super) fn write(
     entries: &mut Entries,
 ) -> Result<(), FormatError> {
     let mut templates: Vec<(String, String)> = Vec::new();
+    let mut source = "additional_chat_templates";
     let text = |file: &str, bytes: &[u8]| -> Result<String, FormatError> {
         check_size(files, file, bytes)?;
         let text = std::str::from_utf8(bytes);
@@ -30,17 +28,21 @@ pub(super) fn write(
         }
     } else {
         let json = object(files, "chat_template.json", files.chat_template_json)?;
-        let configured = [&json["chat_template"], &tokenizer_config["chat_template"]];
-        if let Some(template) = configured.iter().find(|template| !template.is_null()) {
+        let configured = [
+            ("chat_template.json", &json["chat_template"]),
+            ("tokenizer_config.json", &tokenizer_config["chat_template"]),
+        ];
+        if let Some((file, template)) = configured.iter().find(|(_, found)| !found.is_null()) {
+            source = file;
             templates = read(template).ok_or_else(|| {
                 let what = "has a chat_template that is no text and no list of name and template";
-                error(files, "tokenizer_config.json", what, "")
+                error(files, file, what, "")
             })?;
         }
     }
     if templates.len() > MAX_TEMPLATES {
         let what = format!("has more than {MAX_TEMPLATES} chat templates");
-        return Err(error(files, "tokenizer_config.json", &what, ""));
+        return Err(error(files, source, &what, ""));
     }
     // The first of two of one name counts.
     let mut names: Vec<&str> = Vec::new();
