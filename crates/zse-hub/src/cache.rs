@@ -34,6 +34,8 @@ pub struct LocalModel {
     pub commit: String,
     /// What to open: a GGUF file (of a split model the first), or the folder of safetensors.
     pub path: PathBuf,
+    /// Its files: paths in the repository.
+    pub files: Vec<String>,
     /// The quant, where the file's name says it.
     pub quant: Option<String>,
     /// Bytes of its files.
@@ -215,21 +217,7 @@ impl Cache {
     /// If a file cannot be removed.
     pub fn remove(&self, model: &LocalModel) -> Result<u64, HubError> {
         let snapshot = self.snapshot(&model.repo, &model.commit);
-        let files = files_of(&snapshot);
-        let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
-        let gone: Vec<PathBuf> = match model.path == snapshot {
-            true => files.iter().map(|(path, _)| snapshot.join(path)).collect(),
-            false => {
-                let first = model.path.strip_prefix(&snapshot).unwrap_or(&model.path);
-                let choice = crate::Choice::File(first.to_string_lossy().into_owned());
-                let chosen = select::select(model.repo.as_str(), &paths, &choice)?;
-                chosen
-                    .files
-                    .iter()
-                    .map(|path| snapshot.join(path))
-                    .collect()
-            }
-        };
+        let gone: Vec<PathBuf> = model.files.iter().map(|path| snapshot.join(path)).collect();
         let blobs: Vec<PathBuf> = gone.iter().filter_map(|p| p.canonicalize().ok()).collect();
         for path in &gone {
             fs::remove_file(path).map_err(HubError::io("remove", path))?;
@@ -281,6 +269,7 @@ fn local(
         repo: repo.clone(),
         commit: commit.to_owned(),
         path,
+        files: chosen.files.clone(),
         quant: chosen.quant.clone(),
         bytes: bytes.sum(),
     }

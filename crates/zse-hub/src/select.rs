@@ -17,9 +17,9 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether the model is a folder of safetensors and not GGUF.
+    /// Whether the model is a folder of safetensors: neither GGUF nor one file that was asked for.
     pub fn is_folder(&self) -> bool {
-        !self.files[0].ends_with(".gguf")
+        self.files.len() > 1 && !self.files[0].ends_with(".gguf")
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod pull;
+mod remove;
 mod server;
 
 use std::fs;
