@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{HubError, ModelRef, RepoId, Selection, select};
 
+/// How the names of contents end that are not whole yet.
+pub(crate) const INCOMPLETE: &str = ".incomplete";
+
 /// Folders below a snapshot that are looked into.
 const DEPTH: usize = 4;
 
@@ -143,7 +146,8 @@ impl Cache {
     /// The lock that `huggingface_hub` takes as well while it fetches a blob; held until dropped.
     ///
     /// # Errors
-    /// [`HubError::Busy`] if another program holds it.
+    /// [`HubError::Busy`] if another program holds it, [`HubError::Io`] where the file system has no
+    /// locks.
     pub(crate) fn lock(&self, repo: &RepoId, etag: &str, file: &str) -> Result<File, HubError> {
         let folder = self.root.join(".locks").join(repo.folder());
         make_folder(&folder)?;
@@ -158,10 +162,6 @@ impl Cache {
             Err(TryLockError::WouldBlock) => Err(HubError::Busy {
                 file: file.to_owned(),
             }),
-            // File systems without locks: two programs at a time are then the user's to avoid.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                Ok(lock)
-            }
             Err(TryLockError::Error(error)) => Err(HubError::io("lock", &path)(error)),
         }
     }
@@ -211,7 +211,8 @@ impl Cache {
     }
 
     /// Removes a model: the links of its files, the blobs that nothing else links to, and with the
-    /// last snapshot the whole repository. Returns the bytes that are free now.
+    /// last blob the repository's folder. What another program is fetching stays. Returns the bytes
+    /// that are free now.
     ///
     /// # Errors
     /// If a file cannot be removed.
@@ -233,16 +234,44 @@ impl Cache {
                 fs::remove_file(&blob).map_err(HubError::io("remove", &blob))?;
             }
         }
-        let has_weights =
-            |(path, _): &(String, u64)| path.ends_with(".gguf") || path.ends_with(".safetensors");
-        if !snapshots(&folder)
-            .iter()
-            .any(|s| files_of(s).iter().any(has_weights))
-        {
-            freed += files_of(&folder.join("blobs"))
-                .iter()
-                .map(|(_, bytes)| bytes)
-                .sum::<u64>();
+        freed += self.clear(&model.repo)?;
+        Ok(freed)
+    }
+
+    /// Removes what no model of a repository needs any more: folders without files and, where nothing
+    /// else is left, beginnings that nobody is fetching. Returns the bytes that are free now.
+    fn clear(&self, repo: &RepoId) -> Result<u64, HubError> {
+        let folder = self.folder(repo);
+        for snapshot in snapshots(&folder) {
+            remove_empty(&snapshot, DEPTH);
+        }
+        let blobs = folder.join("blobs");
+        let left = files_of(&blobs);
+        let unfinished = |name: &str| name.ends_with(INCOMPLETE);
+        // Where there are no links, files may be in snapshots and not among blobs.
+        let is_used = snapshots(&folder).iter().any(|s| !files_of(s).is_empty());
+        if is_used || left.iter().any(|(name, _)| !unfinished(name)) {
+            return Ok(0);
+        }
+        let mut freed = 0;
+        for (name, bytes) in left {
+            // `huggingface_hub` puts a word between hash and ending. Its lock is that of the hash.
+            let etag = name.split('.').next().unwrap_or(&name);
+            let path = blobs.join(&name);
+            let _lock = match self.lock(repo, etag, &name) {
+                Ok(lock) => lock,
+                Err(HubError::Busy { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            match fs::remove_file(&path) {
+                Ok(()) => freed += bytes,
+                // It became whole before the lock was free.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(HubError::io("remove", &path)(error)),
+            }
+        }
+        // Fails while there is something in it: then someone is fetching, and keeps the rest.
+        if fs::remove_dir(&blobs).is_ok() {
             fs::remove_dir_all(&folder).map_err(HubError::io("remove", &folder))?;
         }
         Ok(freed)
@@ -310,6 +339,18 @@ fn snapshots(folder: &Path) -> Vec<PathBuf> {
         .flatten()
         .flatten();
     entries.map(|entry| entry.path()).collect()
+}
+
+/// Removes the folders below this one, and itself, that hold nothing.
+fn remove_empty(folder: &Path, depth: usize) {
+    let below = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in below.filter(|_| depth > 0) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path(), depth - 1);
+        }
+    }
+    // Fails for those that hold something.
+    let _ = fs::remove_dir(folder);
 }
 
 /// The blobs that some snapshot of a repository links to.
