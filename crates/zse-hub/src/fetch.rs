@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio::task::JoinSet;
 
 use crate::HubError;
+use crate::cache::INCOMPLETE;
 use crate::digest::Digest;
 use crate::http::{Attempts, Client, Failure};
 use crate::progress::Meter;
@@ -109,8 +110,9 @@ impl<'a> Target<'a> {
         let path = incomplete(blob);
         let mut file = File::options()
             .create(true)
+            .truncate(false)
             .read(true)
-            .append(true)
+            .write(true)
             .open(&path)
             .map_err(HubError::io("open", &path))?;
         let mut digest = Digest::new(&contents.etag, contents.size);
@@ -131,7 +133,9 @@ impl<'a> Target<'a> {
         }
         if written > contents.size {
             // Not the beginning of these contents.
-            file.set_len(0).map_err(HubError::io("empty", &path))?;
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .map_err(HubError::io("empty", &path))?;
             digest = Digest::new(&contents.etag, contents.size);
             meter.set_of_file(0);
             written = 0;
@@ -145,6 +149,7 @@ impl<'a> Target<'a> {
         })
     }
 
+    /// Writes behind what is written, whatever another program may have put at the file's end.
     fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
         self.file
             .write_all(bytes)
@@ -173,6 +178,13 @@ impl<'a> Target<'a> {
         self.file
             .sync_all()
             .map_err(HubError::io("write", &self.path))?;
+        let length = self.file.metadata();
+        if length.map_err(HubError::io("read", &self.path))?.len() != self.contents.size {
+            // Another program writes without the lock: this is not what was hashed.
+            return Err(HubError::Busy {
+                file: self.contents.path.clone(),
+            });
+        }
         fs::rename(&self.path, blob).map_err(HubError::io("rename", &self.path))?;
         sync_folder(blob)
     }
@@ -181,7 +193,7 @@ impl<'a> Target<'a> {
 /// The name of a blob that is not whole yet.
 pub(crate) fn incomplete(blob: &Path) -> PathBuf {
     let mut name = blob.as_os_str().to_owned();
-    name.push(".incomplete");
+    name.push(INCOMPLETE);
     PathBuf::from(name)
 }
 
@@ -436,6 +448,37 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::sha256;
+
+    /// The whole or nothing, though another program writes to the same file.
+    #[test]
+    fn what_others_write_never_gets_the_name_of_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = vec![b'a'; 1000];
+        let contents = Contents {
+            path: "m.gguf".to_owned(),
+            url: Url::parse("http://localhost/").unwrap(),
+            size: 1000,
+            etag: sha256(&"a".repeat(1000)),
+            is_hashed: true,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for (foreign, is_whole) in [(400, true), (2000, false)] {
+            let blob = folder.path().join(foreign.to_string());
+            let meter = Meter::default();
+            let open = Target::open(&blob, &contents, &meter);
+            let mut target = runtime.block_on(open).unwrap();
+            target.append(&whole[..500]).unwrap();
+            let mut other = File::options().append(true).open(&target.path).unwrap();
+            other.write_all(&vec![1; foreign]).unwrap();
+            target.append(&whole[500..]).unwrap();
+            let finished = target.finish(&blob);
+            assert_eq!(finished.is_ok(), is_whole, "{finished:?}");
+            assert_eq!(fs::read(&blob).ok(), is_whole.then(|| whole.clone()));
+        }
+    }
 
     #[test]
     fn ranges_are_read() {
