@@ -2,13 +2,14 @@
 
 /// Those that most people are served best with, first: quality near the original at about half a
 /// byte a weight, then those next to it.
-const PREFERRED: [&str; 16] = [
+const PREFERRED: [&str; 18] = [
     "Q4_K_M",
     "Q4_K_XL",
     "Q4_K_S",
     "MXFP4",
     "MXFP4_MOE",
     "Q4_0",
+    "Q4",
     "IQ4_XS",
     "IQ4_NL",
     "Q5_K_M",
@@ -16,12 +17,14 @@ const PREFERRED: [&str; 16] = [
     "Q5_0",
     "Q6_K",
     "Q8_0",
+    "Q8",
     "Q3_K_M",
     "BF16",
     "F16",
 ];
 
-/// A quant's name in capitals, where `text` is one: `q4_k_m` is `Q4_K_M`; `Q4_K` stands for itself.
+/// A quant's name in capitals, where `text` is one: `q4_k_m` is `Q4_K_M`; `Q4_K` stands for itself,
+/// and so does `Q4`, as some call a quant of that many bits.
 pub(crate) fn canonical(text: &str) -> Option<String> {
     let name = text.to_ascii_uppercase();
     let name = match name.as_str() {
@@ -39,10 +42,8 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
     let is_blocks = bits.is_some_and(|rest| {
         let mut parts = rest.split('_');
         let bits = parts.next().unwrap_or_default();
-        let mut more = parts.peekable();
         matches!(bits, "1" | "2" | "3" | "4" | "5" | "6" | "8")
-            && more.peek().is_some()
-            && more.all(|part| {
+            && parts.all(|part| {
                 matches!(
                     part,
                     "0" | "1" | "4" | "8" | "K" | "S" | "M" | "L" | "XL" | "XS" | "XXS" | "NL"
@@ -92,12 +93,18 @@ mod tests {
             ("model-fp16.gguf", "F16"),
             ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
             ("model.Q4_0_4_4.gguf", "Q4_0_4_4"),
+            ("Phi-3-mini-4k-instruct-q4.gguf", "Q4"),
         ] {
             assert_eq!(of_file(file).as_deref(), Some(quant), "{file}");
         }
-        for file in ["model.gguf", "Q.gguf", "Qwen3-8B.gguf", "Q4.gguf"] {
+        for file in ["model.gguf", "Q.gguf", "Qwen3-8B.gguf", "Q7.gguf"] {
             assert_eq!(of_file(file), None, "{file}");
         }
+    }
+
+    #[test]
+    fn a_quant_is_preferred_to_the_original() {
+        assert!(place("Q4") < place("F16") && place("Q4_K_M") < place("Q4"));
     }
 
     #[test]
