@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zse_quant::GgmlType::{self, F16, Q3K, Q4K, Q5K, Q6K, Q8_0};
+use zse_quant::GgmlType::{self, F16, Q3K, Q4_0, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 /// The dimensions of a transformer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,8 +126,18 @@ impl QuantPlan {
     }
 }
 
-/// Bytes of so many weights; fractions of a block are counted as such.
-fn bytes(ty: GgmlType, weights: u64) -> f64 {
+/// Bytes of so many weights in rows of length `row`, in a type or, where its blocks do not divide the
+/// rows, in the one that llama.cpp takes for it.
+fn bytes(ty: GgmlType, weights: u64, row: u64) -> f64 {
+    let fits = |ty: GgmlType| row.is_multiple_of(ty.block_len() as u64);
+    let smaller = match ty {
+        Q3K => Q4_0,
+        Q4K => Q5_0,
+        Q5K => Q5_1,
+        Q6K => Q8_0,
+        _ => F16,
+    };
+    let ty = [ty, smaller].into_iter().find(|ty| fits(*ty)).unwrap_or(F16);
     weights as f64 * ty.block_bytes() as f64 / ty.block_len() as f64
 }
 
@@ -247,16 +257,18 @@ impl Shape {
     pub fn weight_bytes(&self, quant: &QuantPlan) -> u64 {
         let (queries, values) = self.attention();
         let (inwards, outwards) = self.mlp();
-        let plain =
-            bytes(quant.base, queries + values + inwards) + bytes(quant.attn_output, queries);
+        let plain = bytes(quant.base, queries + values + inwards, self.width)
+            + bytes(quant.attn_output, queries, self.heads * self.head_dim);
         let (more, of_8) = quant.more;
-        let mixed = bytes(more, values + outwards) * of_8 as f64
-            + bytes(quant.base, values + outwards) * (8 - of_8) as f64;
+        let mixed =
+            |ty| bytes(ty, values, self.width) + bytes(ty, outwards, self.ff);
+        let mixed = mixed(more) * of_8 as f64 + mixed(quant.base) * (8 - of_8) as f64;
         let layers = self.layers as f64 * (plain + mixed / 8.0);
         let embedding = match self.tied {
-            true => bytes(quant.output, self.embedding()),
+            true => bytes(quant.output, self.embedding(), self.width),
             false => {
-                bytes(quant.base, self.embedding()) + bytes(quant.output, self.vocab * self.width)
+                bytes(quant.base, self.embedding(), self.width)
+                    + bytes(quant.output, self.vocab * self.width, self.width)
             }
         };
         (layers + embedding) as u64
@@ -333,6 +345,18 @@ mod tests {
                 (computed / published - 1.0).abs() < 0.015,
                 "{quant}: {computed}"
             );
+        }
+    }
+
+    /// Rows that super-blocks do not divide. Sizes of the files at
+    /// <https://huggingface.co/ggml-org/gemma-3-1b-it-GGUF> and
+    /// <https://huggingface.co/bartowski/Qwen2.5-0.5B-Instruct-GGUF>.
+    #[test]
+    fn sizes_count_the_types_that_stand_in() {
+        for (id, published) in [("gemma-3-1b", 0.806e9), ("qwen2.5-0.5b", 0.398e9)] {
+            let shape = crate::Catalogue::builtin().find(id).unwrap().shape;
+            let computed = shape.weight_bytes(QuantPlan::parse("Q4_K_M").unwrap()) as f64;
+            assert!((computed / published - 1.0).abs() < 0.025, "{id}: {computed}");
         }
     }
 
