@@ -201,6 +201,11 @@ impl Client {
             status if status.is_success() => Ok(()),
             // The hub answers 401 for what does not exist as well, so as not to tell.
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(self.not_found(what)),
+            StatusCode::UNAUTHORIZED if is_token_refused(response.headers()) => {
+                Err(HubError::Token {
+                    endpoint: shown(&self.config.endpoint),
+                })
+            }
             StatusCode::UNAUTHORIZED if !response.headers().contains_key("x-error-code") => {
                 Err(self.not_found(what))
             }
@@ -253,6 +258,14 @@ pub(crate) fn shown(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// Whether the hub refuses the token itself: then it says nothing of what was asked for.
+fn is_token_refused(headers: &HeaderMap) -> bool {
+    let message = headers.get("x-error-message");
+    message
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| text.starts_with("Invalid credentials"))
 }
 
 /// Where a redirect leads: http or https, and never from https back to http.

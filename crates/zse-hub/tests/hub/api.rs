@@ -23,6 +23,10 @@ fn errors_say_what_to_do() {
     let error = client.pull("org/name", 1).unwrap_err();
     assert!(matches!(error, HubError::Denied { .. }), "{error}");
     assert!(error.to_string().contains("accept its licence"), "{error}");
+    server.set(|s| s.refuses_tokens = true);
+    let error = client.with_token().pull("org/name", 1).unwrap_err();
+    assert!(matches!(error, HubError::Token { .. }), "{error}");
+    assert!(error.to_string().contains("unset HF_TOKEN"), "{error}");
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) changes_after: Option<usize>,
     /// Access is refused without a token.
     pub(crate) gated: bool,
+    /// Every token is refused.
+    pub(crate) refuses_tokens: bool,
     /// The list leaves sizes and hashes out.
     pub(crate) bare_list: bool,
     /// Paths that are listed beside those of `files`.
@@ -185,6 +187,12 @@ fn answer(
     range: Option<(usize, usize)>,
     has_token: bool,
 ) -> (Answer, Option<Fault>) {
+    if state.refuses_tokens && has_token {
+        let mut refused = Answer::of(401);
+        let why = "Invalid credentials in Authorization header";
+        refused.headers.push(("x-error-message", why.to_owned()));
+        return (refused, None);
+    }
     if state.gated && !has_token {
         let mut denied = Answer::of(401);
         denied
