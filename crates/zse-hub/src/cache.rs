@@ -14,6 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::http::random;
 use crate::{HubError, ModelRef, RepoId, Selection, select};
 
 /// How the names of contents end that are not whole yet.
@@ -177,15 +178,18 @@ impl Cache {
         let pointer = self.snapshot(repo, commit).join(path);
         let folder = pointer.parent().expect("a file of a snapshot is below it");
         make_folder(folder)?;
-        // The link is made beside its place and renamed into it: nobody sees half of it.
-        let fresh = folder.join(format!(".{etag}.link"));
-        let _ = fs::remove_file(&fresh);
+        // Its folder is so far below the repository's.
         #[cfg(unix)]
-        {
-            let up = "../".repeat(2 + path.matches('/').count());
-            std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), &fresh)
-                .map_err(HubError::io("link", &fresh))?;
+        let target = format!("{}blobs/{etag}", "../".repeat(2 + path.matches('/').count()));
+        #[cfg(unix)]
+        if fs::read_link(&pointer).is_ok_and(|to| to == Path::new(&target)) {
+            return Ok(());
         }
+        // The link is made beside its place and renamed into it: nobody sees half of it, and other
+        // programs may do the same at the same time.
+        let fresh = folder.join(format!(".{:016x}.link", random()));
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(target, &fresh).map_err(HubError::io("link", &fresh))?;
         // Links need a privilege on Windows. A second name for the file does not.
         #[cfg(not(unix))]
         fs::hard_link(self.blob(repo, etag), &fresh).map_err(HubError::io("link", &fresh))?;
@@ -394,5 +398,39 @@ pub(crate) fn free_space(folder: &Path) -> Option<u64> {
     {
         let _ = there;
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn many_may_link_the_same_file_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned());
+        let repo = RepoId::new("org/name").unwrap();
+        let blob = cache.blob(&repo, "etag");
+        make_folder(blob.parent().unwrap()).unwrap();
+        fs::write(&blob, b"contents").unwrap();
+        let start = Barrier::new(4);
+        let link_all = || {
+            let linked = (0..50).map(|file| {
+                start.wait();
+                cache.link(&repo, "commit", &format!("folder/{file}.gguf"), "etag")
+            });
+            linked.collect::<Vec<_>>()
+        };
+        let linked: Vec<_> = thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(link_all));
+            threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
+        });
+        assert!(linked.iter().all(Result::is_ok), "{linked:?}");
+        let files = files_of(&cache.snapshot(&repo, "commit"));
+        assert_eq!(files.len(), 50);
+        assert!(files.iter().all(|(_, bytes)| *bytes == 8));
     }
 }

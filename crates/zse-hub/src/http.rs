@@ -353,8 +353,8 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// A number that differs from call to call, good enough to spread clients.
-fn random() -> u64 {
+/// A number that differs from call to call and from process to process, good enough to spread clients.
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
