@@ -11,7 +11,7 @@
 //! <https://huggingface.co/docs/huggingface_hub/guides/manage-cache>
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::http::random;
@@ -211,7 +211,12 @@ impl Cache {
             return Ok(());
         }
         make_folder(path.parent().expect("a ref is below refs"))?;
-        fs::write(&path, commit).map_err(HubError::io("write", &path))
+        // Not among the refs, where every file is taken for one.
+        let fresh = self.folder(repo).join(format!(".{:016x}.ref", random()));
+        let written = File::create_new(&fresh)
+            .and_then(|mut file| file.write_all(commit.as_bytes()).and(file.sync_all()));
+        written.map_err(HubError::io("write", &fresh))?;
+        fs::rename(&fresh, &path).map_err(HubError::io("rename", &fresh))
     }
 
     /// Removes a model: the links of its files, the blobs that nothing else links to, and with the
@@ -432,5 +437,20 @@ mod tests {
         let files = files_of(&cache.snapshot(&repo, "commit"));
         assert_eq!(files.len(), 50);
         assert!(files.iter().all(|(_, bytes)| *bytes == 8));
+    }
+
+    #[test]
+    fn a_ref_changes_at_once_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned());
+        let repo = RepoId::new("org/name").unwrap();
+        cache.set_ref(&repo, "main", "one").unwrap();
+        let path = cache.folder(&repo).join("refs/main");
+        let mut old = File::open(&path).unwrap();
+        cache.set_ref(&repo, "main", "two").unwrap();
+        // Who has it open reads what was there, whole.
+        assert_eq!(io::read_to_string(&mut old).unwrap(), "one");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(fs::read_dir(cache.folder(&repo)).unwrap().count(), 1);
     }
 }
