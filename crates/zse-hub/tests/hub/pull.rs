@@ -364,3 +364,14 @@ fn a_file_elsewhere_is_pulled_by_its_address_and_never_mixed_with_its_successor(
     let here = client.hub().cache().find(&parse(&address)).unwrap();
     assert_eq!(here.path, second.model.path);
 }
+
+#[cfg(unix)]
+#[test]
+fn sizes_that_no_disk_has_are_refused() {
+    let server = Server::start(&[("config.json", b"{}"), ("model.safetensors", b"")]);
+    server.set(|s| s.listed_size = Some(u64::MAX));
+    let client = Client::of(&server);
+    let error = client.pull("org/name", 1).unwrap_err();
+    assert!(matches!(error, HubError::NoSpace { .. }), "{error}");
+    assert_nothing(&client);
+}

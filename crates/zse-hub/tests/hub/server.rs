@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) refuses_tokens: bool,
     /// The list leaves sizes and hashes out.
     pub(crate) bare_list: bool,
+    /// The size that the list gives every file.
+    pub(crate) listed_size: Option<u64>,
     /// Paths that are listed beside those of `files`.
     pub(crate) also_listed: Vec<String>,
     pub(crate) seen: Vec<Seen>,
@@ -259,7 +261,8 @@ fn list(state: &State) -> Value {
         } else {
             sha256(contents)
         };
-        json!({ "rfilename": path, "size": contents.len(), "lfs": { "sha256": hash, "size": contents.len() } })
+        let size = state.listed_size.unwrap_or(contents.len() as u64);
+        json!({ "rfilename": path, "size": size, "lfs": { "sha256": hash, "size": size } })
     };
     let mut siblings: Vec<Value> = state.files.iter().map(of_file).collect();
     siblings.extend(

@@ -127,7 +127,7 @@ fn of_hub(hub: &Hub, model: &ModelRef, global: &Global) -> anyhow::Result<Verdic
         .iter()
         .filter(weights)
         .map(|path| size(path))
-        .sum();
+        .fold(0, u64::saturating_add);
     if chosen.is_folder() {
         let config = hub.read(&info, "config.json", 0..CONFIG)?;
         return of_config(&config, file_bytes, global);
@@ -244,6 +244,6 @@ fn of_config(config: &[u8], file_bytes: u64, global: &Global) -> anyhow::Result<
         architecture: kind,
         obstacle,
         context,
-        memory: Some(file_bytes + shape.memory_beside_weights(context)),
+        memory: Some(file_bytes.saturating_add(shape.memory_beside_weights(context))),
     })
 }
