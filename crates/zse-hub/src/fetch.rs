@@ -388,24 +388,10 @@ impl Source {
         }
     }
 
-    /// A `Content-Range` that is not what was asked for would put bytes in the wrong place.
     fn check_range(&self, headers: &HeaderMap, range: &Range<u64>) -> Result<(), Failure> {
-        let value = headers
-            .get(CONTENT_RANGE)
-            .and_then(|value| value.to_str().ok());
-        let Some((start, total)) = value.and_then(content_range) else {
-            return Err(Failure::again(
-                "an answer with part of a file does not say which",
-            ));
-        };
-        if total.is_some_and(|total| total != self.contents.size) {
-            return Err(self.changed());
-        }
-        match start == range.start {
-            true => Ok(()),
-            false => Err(Failure::again(
-                "another part of the file came than was asked for",
-            )),
+        match range_of(headers, range.start)? {
+            Some(total) if total != self.contents.size => Err(self.changed()),
+            _ => Ok(()),
         }
     }
 
@@ -433,6 +419,23 @@ fn etag(headers: &HeaderMap) -> Option<String> {
             .trim_matches('"')
             .to_owned(),
     )
+}
+
+/// The size of a file by an answer with a part of it, if the answer says it. A part that does not
+/// begin at `start` would put bytes in the wrong place.
+pub(crate) fn range_of(headers: &HeaderMap, start: u64) -> Result<Option<u64>, Failure> {
+    let value = headers
+        .get(CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok());
+    match value.and_then(content_range) {
+        Some((first, total)) if first == start => Ok(total),
+        Some(_) => Err(Failure::again(
+            "another part of the file came than was asked for",
+        )),
+        None => Err(Failure::again(
+            "an answer with part of a file does not say which",
+        )),
+    }
 }
 
 /// Start and total of `bytes 0-99/1000`; the total may be `*`.
