@@ -1,8 +1,8 @@
 //! One file from the hub to the disk.
 //!
 //! Ranges are fetched by several connections and written in order, so that `<etag>.incomplete` always
-//! holds the beginning of the file and nothing else: its length says all that is needed to go on,
-//! for us as for `huggingface_hub`, which appends to the same file. The hash is computed on the way.
+//! holds the beginning of the file: its length says all that is needed to go on. The hash is computed
+//! on the way.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
