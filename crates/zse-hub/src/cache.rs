@@ -10,6 +10,7 @@
 //!
 //! <https://huggingface.co/docs/huggingface_hub/guides/manage-cache>
 
+use std::cmp::Reverse;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -62,17 +63,20 @@ impl Cache {
         self.root.join(repo.folder())
     }
 
-    /// The model, if all its files are here.
+    /// The model, if all its files are here. Where no revision is asked for, that is what `main` stands
+    /// for, or else the newest snapshot that has it.
     pub fn find(&self, model: &ModelRef) -> Option<LocalModel> {
-        let commit = self.commit(model)?;
-        let snapshot = self.snapshot(&model.repo, &commit);
-        let files = files_of(&snapshot);
-        let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
-        let chosen = select::select(model.repo.as_str(), &paths, &model.choice).ok()?;
-        Some(local(&model.repo, &commit, &snapshot, &files, &chosen))
+        self.commits(model).iter().find_map(|commit| {
+            let snapshot = self.snapshot(&model.repo, commit);
+            let files = files_of(&snapshot);
+            let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+            let chosen = select::select(model.repo.as_str(), &paths, &model.choice).ok()?;
+            Some(local(&model.repo, commit, &snapshot, &files, &chosen))
+        })
     }
 
-    /// Every model that is whole, by repository and quant.
+    /// Every model that is whole, by repository and quant: of several snapshots those that
+    /// [`Cache::find`] finds.
     ///
     /// # Errors
     /// If the cache is there and cannot be read.
@@ -87,51 +91,48 @@ impl Cache {
             .filter_map(|entry| RepoId::of_folder(entry.file_name().to_str()?))
             .collect();
         repos.sort();
-        let mut models = Vec::new();
+        let mut models: Vec<LocalModel> = Vec::new();
         for repo in repos {
+            let first = models.len();
             let best = ModelRef::best_of(repo);
-            let Some(first) = self.find(&best) else {
-                continue;
-            };
-            let snapshot = self.snapshot(&best.repo, &first.commit);
-            let files = files_of(&snapshot);
-            let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
-            let others = select::all_gguf(&paths);
-            match others.is_empty() {
-                true => models.push(first),
-                false => models.extend(
-                    others
-                        .iter()
-                        .map(|chosen| local(&best.repo, &first.commit, &snapshot, &files, chosen)),
-                ),
+            for commit in self.commits(&best) {
+                let snapshot = self.snapshot(&best.repo, &commit);
+                let files = files_of(&snapshot);
+                let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+                let mut all = select::all_gguf(&paths);
+                if all.is_empty() {
+                    all.extend(select::select(best.repo.as_str(), &paths, &best.choice));
+                }
+                for chosen in all {
+                    if models[first..].iter().all(|m| m.files != chosen.files) {
+                        models.push(local(&best.repo, &commit, &snapshot, &files, &chosen));
+                    }
+                }
             }
         }
         Ok(models)
     }
 
-    /// The commit that a revision stands for here. A repository that was fetched by commit has no
-    /// `main`: its newest snapshot stands for it.
-    fn commit(&self, model: &ModelRef) -> Option<String> {
+    /// The commits that a model may be of, those to be preferred first.
+    fn commits(&self, model: &ModelRef) -> Vec<String> {
         let folder = self.folder(&model.repo);
         let revision = model.revision();
-        if let Ok(text) = fs::read_to_string(folder.join("refs").join(revision))
-            && is_object_id(text.trim())
-        {
-            return Some(text.trim().to_owned());
+        let mut commits = Vec::new();
+        let named = fs::read_to_string(folder.join("refs").join(revision)).unwrap_or_default();
+        if is_object_id(named.trim()) {
+            commits.push(named.trim().to_owned());
+        } else if is_object_id(revision) {
+            commits.push(revision.to_owned());
         }
-        if is_object_id(revision) && folder.join("snapshots").join(revision).is_dir() {
-            return Some(revision.to_owned());
+        if model.revision.is_none() {
+            let mut others = snapshots(&folder);
+            let age = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
+            others.sort_by_cached_key(|path| Reverse(age(path)));
+            let names = others.iter().filter_map(|path| path.file_name()?.to_str());
+            let others = names.filter(|name| is_object_id(name) && *name != named.trim());
+            commits.extend(others.map(str::to_owned));
         }
-        if model.revision.is_some() {
-            return None;
-        }
-        let snapshots = fs::read_dir(folder.join("snapshots")).ok()?.flatten();
-        let newest = snapshots.max_by_key(|s| s.metadata().and_then(|m| m.modified()).ok())?;
-        newest
-            .file_name()
-            .into_string()
-            .ok()
-            .filter(|c| is_object_id(c))
+        commits
     }
 
     /// The folder of a commit's files.
@@ -437,6 +438,31 @@ mod tests {
         let files = files_of(&cache.snapshot(&repo, "commit"));
         assert_eq!(files.len(), 50);
         assert!(files.iter().all(|(_, bytes)| *bytes == 8));
+    }
+
+    #[test]
+    fn models_of_older_snapshots_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned());
+        let repo = RepoId::new("org/name").unwrap();
+        let (old, new) = ("0".repeat(40), "1".repeat(40));
+        for (commit, file) in [
+            (&old, "m-Q8_0.gguf"),
+            (&old, "m-Q4_K_M.gguf"),
+            (&new, "m-Q4_K_M.gguf"),
+        ] {
+            let snapshot = cache.snapshot(&repo, commit);
+            make_folder(&snapshot).unwrap();
+            fs::write(snapshot.join(file), b"contents").unwrap();
+        }
+        cache.set_ref(&repo, "main", &new).unwrap();
+        let commit = |model: &str| cache.find(&model.parse().unwrap()).map(|m| m.commit);
+        assert_eq!(commit("org/name"), Some(new.clone()));
+        assert_eq!(commit("org/name:Q8_0"), Some(old.clone()));
+        assert_eq!(commit("org/name:Q8_0@main"), None);
+        let listed = cache.list().unwrap();
+        let commits: Vec<&String> = listed.iter().map(|m| &m.commit).collect();
+        assert_eq!(commits, [&new, &old]);
     }
 
     #[test]
