@@ -131,11 +131,7 @@ fn gguf_models(paths: &[&str]) -> Vec<Model> {
         let Some(stem) = path.strip_suffix(".gguf") else {
             continue;
         };
-        let name = stem.rsplit('/').next().unwrap_or(stem).to_ascii_lowercase();
-        if ["mmproj", "imatrix", "lora"]
-            .iter()
-            .any(|word| name.contains(word))
-        {
+        if is_companion(stem) {
             continue;
         }
         let (key, part) = match part_of(stem) {
@@ -158,6 +154,18 @@ fn gguf_models(paths: &[&str]) -> Vec<Model> {
     // Stable: what is equally good stays in the order of names.
     models.sort_by_key(|m| m.quant.as_deref().map_or(usize::MAX, quant::place));
     models
+}
+
+/// Whether a GGUF file is no model by itself, by the words of its name: a projector, an adapter, or
+/// statistics for quantizing (which `imatrix` beside a quant only says were used).
+fn is_companion(stem: &str) -> bool {
+    let name = stem.rsplit('/').next().unwrap_or(stem).to_ascii_lowercase();
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| match word {
+        "mmproj" | "lora" => true,
+        "imatrix" => quant::of_file(&name).is_none(),
+        _ => false,
+    })
 }
 
 /// Whether a GGUF file is a part of a split model, by its name.
@@ -276,6 +284,16 @@ mod tests {
         let chosen = select("a/b", &GGUF, &Choice::Best).unwrap();
         assert_eq!(chosen.files, ["m-Q4_K_M.gguf"]);
         assert_eq!(chosen.quants, ["Q4_K_M", "Q8_0", "BF16", "Q2_K"]);
+    }
+
+    #[test]
+    fn companions_are_told_by_whole_words() {
+        for companion in ["mmproj-F16", "x.imatrix", "imatrix", "my-lora-F16", "sub/imatrix_a"] {
+            assert!(is_companion(companion), "{companion}");
+        }
+        for model in ["Flora-7B-Q4_K_M", "Explora-F16", "m-imatrix-Q4_K_M", "lora/m-Q8_0"] {
+            assert!(!is_companion(model), "{model}");
+        }
     }
 
     #[test]
