@@ -76,6 +76,14 @@ const LIMITS: [(&str, u64); 8] = [
 /// The same for numbers of heads and experts, and the length of a head.
 const LIMIT: u64 = 1 << 11;
 
+/// What Gemma 3's `config.json` leaves out: the defaults of `Gemma3TextConfig` in transformers.
+const GEMMA3: [(&str, u64); 4] = [
+    ("num_attention_heads", 8),
+    ("num_key_value_heads", 4),
+    ("head_dim", 256),
+    ("vocab_size", 262_208),
+];
+
 /// A quant by what makes up its files. Names and choices are llama.cpp's.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantPlan {
@@ -156,12 +164,19 @@ impl Shape {
             text @ Value::Object(_) => text,
             _ => config,
         };
+        let is_gemma3 = matches!(kind.as_str(), "gemma3" | "gemma3_text");
         let optional = |field: &str| {
             let limit = LIMITS
                 .iter()
                 .find(|(name, _)| *name == field)
                 .map_or(LIMIT, |(_, limit)| *limit);
-            text[field].as_u64().filter(|n| *n <= limit)
+            match &text[field] {
+                Value::Null if is_gemma3 => {
+                    let default = GEMMA3.iter().find(|(name, _)| *name == field);
+                    default.map(|(_, value)| *value)
+                }
+                value => value.as_u64().filter(|n| *n <= limit),
+            }
         };
         let required = |field: &'static str| {
             let found = optional(field).filter(|n| *n > 0);
@@ -384,6 +399,12 @@ mod tests {
             (kind.as_str(), shape.window, shape.window_period, shape.tied),
             ("gemma3", 1024, 6, true)
         );
+        // So it stands at <https://huggingface.co/google/gemma-3-4b-it>.
+        let short = json!({ "model_type": "gemma3", "text_config": {
+            "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+            "num_hidden_layers": 34, "rope_scaling": { "factor": 8.0, "rope_type": "linear" },
+            "sliding_window": 1024 } });
+        assert_eq!(Shape::from_config(&short).unwrap().0, shape);
         // Five layers see everything, 29 keep 1024 tokens each.
         assert_eq!(shape.kv_bytes(8192), 4 * 4 * 256 * (5 * 8192 + 29 * 1024));
     }
