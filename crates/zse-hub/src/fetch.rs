@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
@@ -209,6 +209,43 @@ fn sync_folder(blob: &Path) -> Result<(), HubError> {
     Ok(())
 }
 
+/// What came of a part.
+type Part = Arc<Mutex<Vec<u8>>>;
+
+/// Parts that follow what is written. When it is dropped, because one of them failed or because nobody
+/// waits for the file any more, what came without a gap is written.
+struct Window<'w, 'c> {
+    target: &'w mut Target<'c>,
+    parts: BTreeMap<u64, Part>,
+}
+
+impl Window<'_, '_> {
+    /// The bytes of the part behind what is written.
+    fn first(&self) -> Option<usize> {
+        let part = self.parts.get(&self.target.written)?;
+        Some(lock(part).len())
+    }
+
+    /// Writes the part behind what is written, as far as it came.
+    fn write_first(&mut self) -> Result<(), HubError> {
+        match self.parts.remove(&self.target.written) {
+            Some(part) => self.target.append(&lock(&part)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Window<'_, '_> {
+    fn drop(&mut self) {
+        while self.first().is_some() {
+            // What cannot be written is fetched again by who goes on.
+            if self.write_first().is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Fetches what is missing by ranges. At most twice as many parts as connections are in memory.
 async fn parallel(
     source: &Arc<Source>,
@@ -217,27 +254,35 @@ async fn parallel(
 ) -> Result<(), Broken> {
     let size = source.contents.size;
     let chunk = source.client.config().chunk.max(1);
-    let window = 2 * connections.max(1) as u64 * chunk;
+    let ahead = 2 * connections.max(1) as u64 * chunk;
     let mut next = target.written;
-    let mut ready = BTreeMap::new();
+    let mut window = Window {
+        target,
+        parts: BTreeMap::new(),
+    };
     // Parts that are on their way are given up when this is dropped.
     let mut coming = JoinSet::new();
-    while target.written < size {
-        while next < size && coming.len() < connections.max(1) && next < target.written + window {
-            let end = size.min(next + chunk);
-            let (source, range) = (Arc::clone(source), next..end);
-            coming.spawn(async move { (range.start, source.part(range).await) });
-            next = end;
+    while window.target.written < size {
+        let limit = size.min(window.target.written.saturating_add(ahead));
+        while next < limit && coming.len() < connections.max(1) {
+            let range = next..size.min(next.saturating_add(chunk));
+            next = range.end;
+            let room = Vec::with_capacity((range.end - range.start) as usize);
+            let (source, part) = (Arc::clone(source), Part::new(Mutex::new(room)));
+            window.parts.insert(range.start, Arc::clone(&part));
+            coming.spawn(async move { source.part(range, &part).await });
         }
         let joined = coming
             .join_next()
             .await
             .expect("something is missing, so something is coming");
-        let (start, part) =
-            joined.expect("a part that is fetched neither panics nor is aborted here");
-        ready.insert(start, part?);
-        while let Some(bytes) = ready.remove(&target.written) {
-            target.append(&bytes)?;
+        joined.expect("a part that is fetched neither panics nor is aborted here")?;
+        let whole = |written: u64| (size - written).min(chunk);
+        while window
+            .first()
+            .is_some_and(|came| came as u64 == whole(window.target.written))
+        {
+            window.write_first()?;
         }
     }
     Ok(())
@@ -263,20 +308,18 @@ async fn in_one(source: &Arc<Source>, target: &mut Target<'_>) -> Result<(), Hub
 }
 
 impl Source {
-    /// The bytes of a range. What came before a connection broke is kept, and the next goes on
-    /// behind it.
-    async fn part(&self, range: Range<u64>) -> Result<Vec<u8>, Broken> {
-        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+    /// Puts the bytes of a range into `part`. What came before a connection broke is kept, and the
+    /// next goes on behind it.
+    async fn part(&self, range: Range<u64>, part: &Part) -> Result<(), Broken> {
         let patience = self.client.config().patience;
         let mut attempts = Attempts::new(&patience, &self.contents.url);
         loop {
-            let before = bytes.len();
-            let missing = range.start + before as u64..range.end;
-            match self.part_once(missing, &mut bytes).await {
-                Ok(Came::All) => return Ok(bytes),
+            let before = lock(part).len() as u64;
+            match self.part_once(range.start + before..range.end, part).await {
+                Ok(Came::All) => return Ok(()),
                 Ok(Came::WholeFile) => return Err(Broken::NoRanges),
                 Err(failure) => {
-                    if bytes.len() > before {
+                    if lock(part).len() as u64 > before {
                         attempts.reset();
                     }
                     attempts.wait(failure).await?;
@@ -285,7 +328,7 @@ impl Source {
         }
     }
 
-    async fn part_once(&self, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<Came, Failure> {
+    async fn part_once(&self, range: Range<u64>, part: &Part) -> Result<Came, Failure> {
         let mut response = self.open(Some(&range)).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => self.check_range(response.headers(), &range)?,
@@ -305,7 +348,7 @@ impl Source {
             let wanted = came
                 .len()
                 .min(usize::try_from(missing).unwrap_or(usize::MAX));
-            bytes.extend_from_slice(&came[..wanted]);
+            lock(part).extend_from_slice(&came[..wanted]);
             self.meter.came(wanted as u64);
             missing -= wanted as u64;
         }
@@ -374,8 +417,8 @@ impl Source {
         Ok(response)
     }
 
-    fn place(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        lock(&self.place)
     }
 
     /// Parts of two versions of a file make none.
@@ -400,6 +443,11 @@ impl Source {
             file: self.contents.path.clone(),
         })
     }
+}
+
+/// Nothing under these locks is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an answer held.

@@ -250,11 +250,12 @@ fn an_interrupted_pull_keeps_what_came_and_goes_on() {
     let error = client.hub().pull(&parse("org/name"), 1, stop).unwrap_err();
     assert!(matches!(error, HubError::Interrupted), "{error}");
     assert_nothing(&client);
+    // So is what came of the third.
     let kept = client.incomplete().expect("it is kept");
-    assert_eq!(kept, bytes[..2 * CHUNK]);
+    assert!(kept.len() > 2 * CHUNK && kept == bytes[..kept.len()]);
     assert_eq!(
         client.pull("org/name", 1).unwrap().fetched,
-        4 * CHUNK as u64
+        (bytes.len() - kept.len()) as u64
     );
     assert_whole(&client, &bytes);
 }
