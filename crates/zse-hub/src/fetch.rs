@@ -16,7 +16,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio::task::JoinSet;
 
 use crate::HubError;
-use crate::cache::INCOMPLETE;
+use crate::cache::{INCOMPLETE, is_object_id};
 use crate::digest::Digest;
 use crate::http::{Attempts, Client, Failure};
 use crate::progress::Meter;
@@ -404,9 +404,12 @@ impl Source {
         // Only the hub itself calls contents by the names that it lists.
         let is_hub = self.contents.is_hashed && url.origin() == self.contents.url.origin();
         if is_hub
-            && etag
-                .as_ref()
-                .is_some_and(|etag| *etag != self.contents.etag)
+            && etag.as_ref().is_some_and(|etag| {
+                // A hash of the same kind: other tags say nothing of the contents.
+                is_object_id(etag)
+                    && etag.len() == self.contents.etag.len()
+                    && *etag != self.contents.etag
+            })
             && response.status().is_success()
         {
             return Err(self.changed());
@@ -421,10 +424,15 @@ impl Source {
         lock(&self.place)
     }
 
-    /// Parts of two versions of a file make none.
+    /// Parts of two versions of a file make none. Where the hash of the whole is known, tags that are
+    /// no hashes do not count: each server of a mirror may give its own.
     fn check_etag(&self, place: &Place, response: &Response) -> Result<(), Failure> {
         match (&place.etag, etag(response.headers())) {
-            (Some(first), Some(now)) if response.status().is_success() && *first != now => {
+            (Some(first), Some(now))
+                if response.status().is_success()
+                    && *first != now
+                    && (!self.contents.is_hashed || is_object_id(&now)) =>
+            {
                 Err(self.changed())
             }
             _ => Ok(()),

@@ -200,6 +200,16 @@ fn parts_of_two_versions_are_not_put_together() {
 }
 
 #[test]
+fn tags_that_are_no_hashes_do_not_count_where_the_hash_is_known() {
+    let bytes = contents(8 * CHUNK);
+    let server = Server::start(&[(FILE, &bytes)]);
+    server.set(|s| s.odd_tags = true);
+    let client = Client::of(&server);
+    client.pull("org/name", 2).unwrap();
+    assert_whole(&client, &bytes);
+}
+
+#[test]
 fn a_server_without_ranges_is_read_from_the_start() {
     let bytes = contents(9 * CHUNK);
     let server = Server::start(&[(FILE, &bytes)]);
