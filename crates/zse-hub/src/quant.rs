@@ -2,23 +2,38 @@
 
 /// Those that most people are served best with, first: quality near the original at about half a
 /// byte a weight, then those next to it.
-const PREFERRED: [&str; 18] = [
+const PREFERRED: [&str; 33] = [
     "Q4_K_M",
     "Q4_K_XL",
+    "Q4_K",
+    "Q4_K_L",
     "Q4_K_S",
     "MXFP4",
     "MXFP4_MOE",
     "Q4_0",
+    "Q4_1",
     "Q4",
     "IQ4_XS",
     "IQ4_NL",
     "Q5_K_M",
+    "Q5_K_XL",
+    "Q5_K",
+    "Q5_K_L",
     "Q5_K_S",
+    "Q5_1",
     "Q5_0",
+    "Q5",
+    "Q6_K_XL",
     "Q6_K",
+    "Q6_K_L",
+    "Q6",
     "Q8_0",
     "Q8",
+    "Q8_K_XL",
+    "Q3_K_L",
+    "Q3_K_XL",
     "Q3_K_M",
+    "Q3_K",
     "BF16",
     "F16",
 ];
@@ -62,12 +77,13 @@ pub(crate) fn of_file(path: &str) -> Option<String> {
     })
 }
 
-/// Whether the quant of a file is the one asked for; `Q4_K` asks for `Q4_K_M`, as in llama.cpp.
+/// Whether the quant of a file is the one asked for; `Q4_K` and `Q4_K_M` are names of one,
+/// as in llama.cpp.
 pub(crate) fn matches(asked: &str, found: &str) -> bool {
     let Some(asked) = canonical(asked) else {
         return false;
     };
-    asked == found || format!("{asked}_M") == found
+    asked == found || format!("{asked}_M") == found || asked == format!("{found}_M")
 }
 
 /// Place of a quant among those that are preferred; what is not among them comes last.
@@ -111,6 +127,7 @@ mod tests {
     fn a_short_name_asks_for_the_medium_mixture() {
         assert!(
             matches("q4_k", "Q4_K_M") && matches("q4_k_m", "Q4_K_M") && matches("Q6_K", "Q6_K")
+                && matches("q4_k_m", "Q4_K")
         );
         assert!(!matches("q4_k", "Q4_K_S") && !matches("nothing", "Q4_K_M"));
     }

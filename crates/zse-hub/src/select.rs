@@ -83,7 +83,8 @@ pub(crate) fn select(repo: &str, paths: &[&str], choice: &Choice) -> Result<Sele
         }
         Choice::Quant(asked) => {
             let fits = |m: &&Model| m.quant.as_ref().is_some_and(|q| quant::matches(asked, q));
-            match models.iter().find(fits) {
+            let whole = |m: &&Model| fits(m) && m.is_whole();
+            match models.iter().find(whole).or_else(|| models.iter().find(fits)) {
                 Some(model) => of_model(model),
                 None => Err(nothing(format!("GGUF file of the quant {asked}"))),
             }
@@ -302,6 +303,9 @@ mod tests {
         assert_eq!(select("a/b", &GGUF, &quant("bf16")).unwrap().files, parts);
         let second = Choice::File(parts[1].to_owned());
         assert_eq!(select("a/b", &GGUF, &second).unwrap().files, parts);
+        let mixed = ["a-Q6_K-00001-of-00002.gguf", "b-Q6_K.gguf"];
+        let chosen = select("a/b", &mixed, &quant("q6_k")).unwrap();
+        assert_eq!(chosen.files, ["b-Q6_K.gguf"]);
         let error = select("a/b", &GGUF, &quant("q6_k"))
             .unwrap_err()
             .to_string();
