@@ -181,7 +181,10 @@ impl Cache {
         make_folder(folder)?;
         // Its folder is so far below the repository's.
         #[cfg(unix)]
-        let target = format!("{}blobs/{etag}", "../".repeat(2 + path.matches('/').count()));
+        let target = format!(
+            "{}blobs/{etag}",
+            "../".repeat(2 + path.matches('/').count())
+        );
         #[cfg(unix)]
         if fs::read_link(&pointer).is_ok_and(|to| to == Path::new(&target)) {
             return Ok(());
@@ -432,7 +435,10 @@ mod tests {
         };
         let linked: Vec<_> = thread::scope(|scope| {
             let threads = [(); 4].map(|()| scope.spawn(link_all));
-            threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .flat_map(|t| t.join().unwrap())
+                .collect()
         });
         assert!(linked.iter().all(Result::is_ok), "{linked:?}");
         let files = files_of(&cache.snapshot(&repo, "commit"));

@@ -45,7 +45,9 @@ pub enum HubError {
         with_token: bool,
     },
     /// The hub knows no such token.
-    #[error("{endpoint} refuses the token: log in again with `huggingface-cli login`, or unset HF_TOKEN")]
+    #[error(
+        "{endpoint} refuses the token: log in again with `huggingface-cli login`, or unset HF_TOKEN"
+    )]
     Token {
         /// The hub.
         endpoint: String,

@@ -126,7 +126,9 @@ mod tests {
     #[test]
     fn a_short_name_asks_for_the_medium_mixture() {
         assert!(
-            matches("q4_k", "Q4_K_M") && matches("q4_k_m", "Q4_K_M") && matches("Q6_K", "Q6_K")
+            matches("q4_k", "Q4_K_M")
+                && matches("q4_k_m", "Q4_K_M")
+                && matches("Q6_K", "Q6_K")
                 && matches("q4_k_m", "Q4_K")
         );
         assert!(!matches("q4_k", "Q4_K_S") && !matches("nothing", "Q4_K_M"));

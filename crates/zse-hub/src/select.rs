@@ -84,7 +84,11 @@ pub(crate) fn select(repo: &str, paths: &[&str], choice: &Choice) -> Result<Sele
         Choice::Quant(asked) => {
             let fits = |m: &&Model| m.quant.as_ref().is_some_and(|q| quant::matches(asked, q));
             let whole = |m: &&Model| fits(m) && m.is_whole();
-            match models.iter().find(whole).or_else(|| models.iter().find(fits)) {
+            match models
+                .iter()
+                .find(whole)
+                .or_else(|| models.iter().find(fits))
+            {
                 Some(model) => of_model(model),
                 None => Err(nothing(format!("GGUF file of the quant {asked}"))),
             }
@@ -289,10 +293,21 @@ mod tests {
 
     #[test]
     fn companions_are_told_by_whole_words() {
-        for companion in ["mmproj-F16", "x.imatrix", "imatrix", "my-lora-F16", "sub/imatrix_a"] {
+        for companion in [
+            "mmproj-F16",
+            "x.imatrix",
+            "imatrix",
+            "my-lora-F16",
+            "sub/imatrix_a",
+        ] {
             assert!(is_companion(companion), "{companion}");
         }
-        for model in ["Flora-7B-Q4_K_M", "Explora-F16", "m-imatrix-Q4_K_M", "lora/m-Q8_0"] {
+        for model in [
+            "Flora-7B-Q4_K_M",
+            "Explora-F16",
+            "m-imatrix-Q4_K_M",
+            "lora/m-Q8_0",
+        ] {
             assert!(!is_companion(model), "{model}");
         }
     }

@@ -145,7 +145,10 @@ fn bytes(ty: GgmlType, weights: u64, row: u64) -> f64 {
         Q6K => Q8_0,
         _ => F16,
     };
-    let ty = [ty, smaller].into_iter().find(|ty| fits(*ty)).unwrap_or(F16);
+    let ty = [ty, smaller]
+        .into_iter()
+        .find(|ty| fits(*ty))
+        .unwrap_or(F16);
     weights as f64 * ty.block_bytes() as f64 / ty.block_len() as f64
 }
 
@@ -275,8 +278,7 @@ impl Shape {
         let plain = bytes(quant.base, queries + values + inwards, self.width)
             + bytes(quant.attn_output, queries, self.heads * self.head_dim);
         let (more, of_8) = quant.more;
-        let mixed =
-            |ty| bytes(ty, values, self.width) + bytes(ty, outwards, self.ff);
+        let mixed = |ty| bytes(ty, values, self.width) + bytes(ty, outwards, self.ff);
         let mixed = mixed(more) * of_8 as f64 + mixed(quant.base) * (8 - of_8) as f64;
         let layers = self.layers as f64 * (plain + mixed / 8.0);
         let embedding = match self.tied {
@@ -371,7 +373,10 @@ mod tests {
         for (id, published) in [("gemma-3-1b", 0.806e9), ("qwen2.5-0.5b", 0.398e9)] {
             let shape = crate::Catalogue::builtin().find(id).unwrap().shape;
             let computed = shape.weight_bytes(QuantPlan::parse("Q4_K_M").unwrap()) as f64;
-            assert!((computed / published - 1.0).abs() < 0.025, "{id}: {computed}");
+            assert!(
+                (computed / published - 1.0).abs() < 0.025,
+                "{id}: {computed}"
+            );
         }
     }
 
