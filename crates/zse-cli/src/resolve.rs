@@ -106,7 +106,7 @@ mod tests {
     fn ids_of_the_catalogue_and_names_of_the_hub_are_models() {
         let model = |name| model(name).map(|m| m.to_string());
         assert_eq!(model("org/name:q8_0").unwrap(), "org/name:q8_0");
-        assert!(model("qwen3-0.6b").unwrap().starts_with("Qwen/"));
+        assert!(model("qwen3-0.6b").unwrap().starts_with("unsloth/"));
         assert!(
             model("nothing")
                 .unwrap_err()

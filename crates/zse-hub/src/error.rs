@@ -44,6 +44,14 @@ pub enum HubError {
         /// Whether a token was sent.
         with_token: bool,
     },
+    /// The hub knows no such token.
+    #[error(
+        "{endpoint} refuses the token: log in again with `huggingface-cli login`, or unset HF_TOKEN"
+    )]
+    Token {
+        /// The hub.
+        endpoint: String,
+    },
     /// The network is not to be used.
     #[error("{what} is not on this machine, and offline mode is on (--offline or HF_HUB_OFFLINE)")]
     Offline {

@@ -1,21 +1,22 @@
 //! One file from the hub to the disk.
 //!
 //! Ranges are fetched by several connections and written in order, so that `<etag>.incomplete` always
-//! holds the beginning of the file and nothing else: its length says all that is needed to go on,
-//! for us as for `huggingface_hub`, which appends to the same file. The hash is computed on the way.
+//! holds the beginning of the file: its length says all that is needed to go on. The hash is computed
+//! on the way.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::task::JoinSet;
 
 use crate::HubError;
+use crate::cache::{INCOMPLETE, is_object_id};
 use crate::digest::Digest;
 use crate::http::{Attempts, Client, Failure};
 use crate::progress::Meter;
@@ -109,8 +110,9 @@ impl<'a> Target<'a> {
         let path = incomplete(blob);
         let mut file = File::options()
             .create(true)
+            .truncate(false)
             .read(true)
-            .append(true)
+            .write(true)
             .open(&path)
             .map_err(HubError::io("open", &path))?;
         let mut digest = Digest::new(&contents.etag, contents.size);
@@ -131,7 +133,9 @@ impl<'a> Target<'a> {
         }
         if written > contents.size {
             // Not the beginning of these contents.
-            file.set_len(0).map_err(HubError::io("empty", &path))?;
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .map_err(HubError::io("empty", &path))?;
             digest = Digest::new(&contents.etag, contents.size);
             meter.set_of_file(0);
             written = 0;
@@ -145,6 +149,7 @@ impl<'a> Target<'a> {
         })
     }
 
+    /// Writes behind what is written, whatever another program may have put at the file's end.
     fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
         self.file
             .write_all(bytes)
@@ -173,6 +178,13 @@ impl<'a> Target<'a> {
         self.file
             .sync_all()
             .map_err(HubError::io("write", &self.path))?;
+        let length = self.file.metadata();
+        if length.map_err(HubError::io("read", &self.path))?.len() != self.contents.size {
+            // Another program writes without the lock: this is not what was hashed.
+            return Err(HubError::Busy {
+                file: self.contents.path.clone(),
+            });
+        }
         fs::rename(&self.path, blob).map_err(HubError::io("rename", &self.path))?;
         sync_folder(blob)
     }
@@ -181,7 +193,7 @@ impl<'a> Target<'a> {
 /// The name of a blob that is not whole yet.
 pub(crate) fn incomplete(blob: &Path) -> PathBuf {
     let mut name = blob.as_os_str().to_owned();
-    name.push(".incomplete");
+    name.push(INCOMPLETE);
     PathBuf::from(name)
 }
 
@@ -197,6 +209,43 @@ fn sync_folder(blob: &Path) -> Result<(), HubError> {
     Ok(())
 }
 
+/// What came of a part.
+type Part = Arc<Mutex<Vec<u8>>>;
+
+/// Parts that follow what is written. When it is dropped, because one of them failed or because nobody
+/// waits for the file any more, what came without a gap is written.
+struct Window<'w, 'c> {
+    target: &'w mut Target<'c>,
+    parts: BTreeMap<u64, Part>,
+}
+
+impl Window<'_, '_> {
+    /// The bytes of the part behind what is written.
+    fn first(&self) -> Option<usize> {
+        let part = self.parts.get(&self.target.written)?;
+        Some(lock(part).len())
+    }
+
+    /// Writes the part behind what is written, as far as it came.
+    fn write_first(&mut self) -> Result<(), HubError> {
+        match self.parts.remove(&self.target.written) {
+            Some(part) => self.target.append(&lock(&part)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Window<'_, '_> {
+    fn drop(&mut self) {
+        while self.first().is_some() {
+            // What cannot be written is fetched again by who goes on.
+            if self.write_first().is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Fetches what is missing by ranges. At most twice as many parts as connections are in memory.
 async fn parallel(
     source: &Arc<Source>,
@@ -205,27 +254,35 @@ async fn parallel(
 ) -> Result<(), Broken> {
     let size = source.contents.size;
     let chunk = source.client.config().chunk.max(1);
-    let window = 2 * connections.max(1) as u64 * chunk;
+    let ahead = 2 * connections.max(1) as u64 * chunk;
     let mut next = target.written;
-    let mut ready = BTreeMap::new();
+    let mut window = Window {
+        target,
+        parts: BTreeMap::new(),
+    };
     // Parts that are on their way are given up when this is dropped.
     let mut coming = JoinSet::new();
-    while target.written < size {
-        while next < size && coming.len() < connections.max(1) && next < target.written + window {
-            let end = size.min(next + chunk);
-            let (source, range) = (Arc::clone(source), next..end);
-            coming.spawn(async move { (range.start, source.part(range).await) });
-            next = end;
+    while window.target.written < size {
+        let limit = size.min(window.target.written.saturating_add(ahead));
+        while next < limit && coming.len() < connections.max(1) {
+            let range = next..size.min(next.saturating_add(chunk));
+            next = range.end;
+            let room = Vec::with_capacity((range.end - range.start) as usize);
+            let (source, part) = (Arc::clone(source), Part::new(Mutex::new(room)));
+            window.parts.insert(range.start, Arc::clone(&part));
+            coming.spawn(async move { source.part(range, &part).await });
         }
         let joined = coming
             .join_next()
             .await
             .expect("something is missing, so something is coming");
-        let (start, part) =
-            joined.expect("a part that is fetched neither panics nor is aborted here");
-        ready.insert(start, part?);
-        while let Some(bytes) = ready.remove(&target.written) {
-            target.append(&bytes)?;
+        joined.expect("a part that is fetched neither panics nor is aborted here")?;
+        let whole = |written: u64| (size - written).min(chunk);
+        while window
+            .first()
+            .is_some_and(|came| came as u64 == whole(window.target.written))
+        {
+            window.write_first()?;
         }
     }
     Ok(())
@@ -251,20 +308,18 @@ async fn in_one(source: &Arc<Source>, target: &mut Target<'_>) -> Result<(), Hub
 }
 
 impl Source {
-    /// The bytes of a range. What came before a connection broke is kept, and the next goes on
-    /// behind it.
-    async fn part(&self, range: Range<u64>) -> Result<Vec<u8>, Broken> {
-        let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+    /// Puts the bytes of a range into `part`. What came before a connection broke is kept, and the
+    /// next goes on behind it.
+    async fn part(&self, range: Range<u64>, part: &Part) -> Result<(), Broken> {
         let patience = self.client.config().patience;
         let mut attempts = Attempts::new(&patience, &self.contents.url);
         loop {
-            let before = bytes.len();
-            let missing = range.start + before as u64..range.end;
-            match self.part_once(missing, &mut bytes).await {
-                Ok(Came::All) => return Ok(bytes),
+            let before = lock(part).len() as u64;
+            match self.part_once(range.start + before..range.end, part).await {
+                Ok(Came::All) => return Ok(()),
                 Ok(Came::WholeFile) => return Err(Broken::NoRanges),
                 Err(failure) => {
-                    if bytes.len() > before {
+                    if lock(part).len() as u64 > before {
                         attempts.reset();
                     }
                     attempts.wait(failure).await?;
@@ -273,7 +328,7 @@ impl Source {
         }
     }
 
-    async fn part_once(&self, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<Came, Failure> {
+    async fn part_once(&self, range: Range<u64>, part: &Part) -> Result<Came, Failure> {
         let mut response = self.open(Some(&range)).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => self.check_range(response.headers(), &range)?,
@@ -293,7 +348,7 @@ impl Source {
             let wanted = came
                 .len()
                 .min(usize::try_from(missing).unwrap_or(usize::MAX));
-            bytes.extend_from_slice(&came[..wanted]);
+            lock(part).extend_from_slice(&came[..wanted]);
             self.meter.came(wanted as u64);
             missing -= wanted as u64;
         }
@@ -349,9 +404,12 @@ impl Source {
         // Only the hub itself calls contents by the names that it lists.
         let is_hub = self.contents.is_hashed && url.origin() == self.contents.url.origin();
         if is_hub
-            && etag
-                .as_ref()
-                .is_some_and(|etag| *etag != self.contents.etag)
+            && etag.as_ref().is_some_and(|etag| {
+                // A hash of the same kind: other tags say nothing of the contents.
+                is_object_id(etag)
+                    && etag.len() == self.contents.etag.len()
+                    && *etag != self.contents.etag
+            })
             && response.status().is_success()
         {
             return Err(self.changed());
@@ -362,38 +420,29 @@ impl Source {
         Ok(response)
     }
 
-    fn place(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> MutexGuard<'_, Option<Place>> {
+        lock(&self.place)
     }
 
-    /// Parts of two versions of a file make none.
+    /// Parts of two versions of a file make none. Where the hash of the whole is known, tags that are
+    /// no hashes do not count: each server of a mirror may give its own.
     fn check_etag(&self, place: &Place, response: &Response) -> Result<(), Failure> {
         match (&place.etag, etag(response.headers())) {
-            (Some(first), Some(now)) if response.status().is_success() && *first != now => {
+            (Some(first), Some(now))
+                if response.status().is_success()
+                    && *first != now
+                    && (!self.contents.is_hashed || is_object_id(&now)) =>
+            {
                 Err(self.changed())
             }
             _ => Ok(()),
         }
     }
 
-    /// A `Content-Range` that is not what was asked for would put bytes in the wrong place.
     fn check_range(&self, headers: &HeaderMap, range: &Range<u64>) -> Result<(), Failure> {
-        let value = headers
-            .get(CONTENT_RANGE)
-            .and_then(|value| value.to_str().ok());
-        let Some((start, total)) = value.and_then(content_range) else {
-            return Err(Failure::again(
-                "an answer with part of a file does not say which",
-            ));
-        };
-        if total.is_some_and(|total| total != self.contents.size) {
-            return Err(self.changed());
-        }
-        match start == range.start {
-            true => Ok(()),
-            false => Err(Failure::again(
-                "another part of the file came than was asked for",
-            )),
+        match range_of(headers, range.start)? {
+            Some(total) if total != self.contents.size => Err(self.changed()),
+            _ => Ok(()),
         }
     }
 
@@ -402,6 +451,11 @@ impl Source {
             file: self.contents.path.clone(),
         })
     }
+}
+
+/// Nothing under these locks is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an answer held.
@@ -423,6 +477,23 @@ fn etag(headers: &HeaderMap) -> Option<String> {
     )
 }
 
+/// The size of a file by an answer with a part of it, if the answer says it. A part that does not
+/// begin at `start` would put bytes in the wrong place.
+pub(crate) fn range_of(headers: &HeaderMap, start: u64) -> Result<Option<u64>, Failure> {
+    let value = headers
+        .get(CONTENT_RANGE)
+        .and_then(|value| value.to_str().ok());
+    match value.and_then(content_range) {
+        Some((first, total)) if first == start => Ok(total),
+        Some(_) => Err(Failure::again(
+            "another part of the file came than was asked for",
+        )),
+        None => Err(Failure::again(
+            "an answer with part of a file does not say which",
+        )),
+    }
+}
+
 /// Start and total of `bytes 0-99/1000`; the total may be `*`.
 fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
@@ -436,6 +507,37 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::sha256;
+
+    /// The whole or nothing, though another program writes to the same file.
+    #[test]
+    fn what_others_write_never_gets_the_name_of_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = vec![b'a'; 1000];
+        let contents = Contents {
+            path: "m.gguf".to_owned(),
+            url: Url::parse("http://localhost/").unwrap(),
+            size: 1000,
+            etag: sha256(&"a".repeat(1000)),
+            is_hashed: true,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for (foreign, is_whole) in [(400, true), (2000, false)] {
+            let blob = folder.path().join(foreign.to_string());
+            let meter = Meter::default();
+            let open = Target::open(&blob, &contents, &meter);
+            let mut target = runtime.block_on(open).unwrap();
+            target.append(&whole[..500]).unwrap();
+            let mut other = File::options().append(true).open(&target.path).unwrap();
+            other.write_all(&vec![1; foreign]).unwrap();
+            target.append(&whole[500..]).unwrap();
+            let finished = target.finish(&blob);
+            assert_eq!(finished.is_ok(), is_whole, "{finished:?}");
+            assert_eq!(fs::read(&blob).ok(), is_whole.then(|| whole.clone()));
+        }
+    }
 
     #[test]
     fn ranges_are_read() {

@@ -59,32 +59,50 @@ impl Failure {
 
     /// A connection that failed. Addresses are left out: those of files are signed.
     pub(crate) fn of_connection(error: reqwest::Error) -> Self {
-        let mut error: &dyn std::error::Error = &error.without_url();
-        // The innermost cause says what happened.
-        while let Some(cause) = error.source() {
-            error = cause;
-        }
-        Self::again(error)
+        Self::again(innermost(&error.without_url()))
     }
+}
+
+/// The innermost cause says what happened.
+fn innermost(error: &reqwest::Error) -> &dyn std::error::Error {
+    let mut error: &dyn std::error::Error = error;
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }
 
 impl Client {
     pub(crate) fn new(config: Config) -> Result<Self, HubError> {
         // Another part of the process may have chosen one before; that is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("zse/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(config.patience.connect)
-            .read_timeout(config.patience.idle);
         let host = config.endpoint.host_str().unwrap_or_default();
-        if is_this_machine(host) {
+        let builder = || {
+            let http = reqwest::Client::builder()
+                .user_agent(concat!("zse/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .connect_timeout(config.patience.connect)
+                .read_timeout(config.patience.idle);
             // A proxy cannot reach what is on this machine.
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(|error| HubError::Config {
+            match is_this_machine(host) {
+                true => http.no_proxy(),
+                false => http,
+            }
+        };
+        let http = builder().build().or_else(|error| {
+            // A system without certificates: none are needed for a hub without TLS. Where it redirects
+            // to a host with TLS, that is not trusted.
+            match config.endpoint.scheme() {
+                "http" => builder().tls_certs_only([]).build(),
+                _ => Err(error),
+            }
+        });
+        let http = http.map_err(|error| HubError::Config {
             name: "the system's TLS certificates or proxy".to_owned(),
-            why: error.to_string(),
+            why: format!(
+                "{}; certificates are those of the package `ca-certificates`, or of SSL_CERT_FILE",
+                innermost(&error)
+            ),
         })?;
         Ok(Self { http, config })
     }
@@ -201,6 +219,11 @@ impl Client {
             status if status.is_success() => Ok(()),
             // The hub answers 401 for what does not exist as well, so as not to tell.
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(self.not_found(what)),
+            StatusCode::UNAUTHORIZED if is_token_refused(response.headers()) => {
+                Err(HubError::Token {
+                    endpoint: shown(&self.config.endpoint),
+                })
+            }
             StatusCode::UNAUTHORIZED if !response.headers().contains_key("x-error-code") => {
                 Err(self.not_found(what))
             }
@@ -253,6 +276,14 @@ pub(crate) fn shown(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// Whether the hub refuses the token itself: then it says nothing of what was asked for.
+fn is_token_refused(headers: &HeaderMap) -> bool {
+    let message = headers.get("x-error-message");
+    message
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| text.starts_with("Invalid credentials"))
 }
 
 /// Where a redirect leads: http or https, and never from https back to http.
@@ -340,8 +371,8 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// A number that differs from call to call, good enough to spread clients.
-fn random() -> u64 {
+/// A number that differs from call to call and from process to process, good enough to spread clients.
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

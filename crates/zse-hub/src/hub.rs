@@ -9,8 +9,8 @@ use reqwest::Method;
 use tokio::runtime::Runtime;
 
 use crate::cache::{free_space, make_folder};
-use crate::fetch::{Contents, fetch, incomplete};
-use crate::http::{Attempts, Client, Failure};
+use crate::fetch::{Contents, fetch, incomplete, range_of};
+use crate::http::{Attempts, Client, Failure, shown};
 use crate::progress::{Meter, Progress};
 use crate::select::select;
 use crate::{
@@ -113,8 +113,8 @@ impl Hub {
     /// Some bytes of a file, for a look at its header; fewer where the file ends.
     ///
     /// # Errors
-    /// As [`Hub::info`]; [`HubError::Answer`] where more than 64 MiB are asked for, or the server
-    /// sends another range.
+    /// As [`Hub::info`]; [`HubError::Answer`] where more than 64 MiB are asked for,
+    /// [`HubError::Network`] where the server sends another range again and again.
     pub fn read(
         &self,
         info: &RepoInfo,
@@ -123,7 +123,16 @@ impl Hub {
     ) -> Result<Vec<u8>, HubError> {
         self.client.refuse_offline(path)?;
         let url = self.client.contents_url(info, path);
-        let range = range.start..range.end.min(range.start.saturating_add(MAX_READ));
+        let wanted = range.end.saturating_sub(range.start);
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
+        if wanted > MAX_READ {
+            return Err(HubError::Answer {
+                url: shown(&url),
+                why: format!("{wanted} bytes are more than the {MAX_READ} that are read at a time"),
+            });
+        }
         self.runtime.block_on(async {
             let patience = self.client.config().patience;
             let mut attempts = Attempts::new(&patience, &url);
@@ -142,12 +151,15 @@ impl Hub {
         path: &str,
         range: Range<u64>,
     ) -> Result<Vec<u8>, Failure> {
-        let bounds = Some((range.start, range.end.saturating_sub(1)));
+        let bounds = Some((range.start, range.end - 1));
         let (mut response, last) = self.client.send(&Method::GET, url, bounds).await?;
         self.client.expect(&response, path, &last)?;
         // Without ranges the answer begins at the file's beginning.
         let mut skip = match response.status() {
-            reqwest::StatusCode::PARTIAL_CONTENT => 0,
+            reqwest::StatusCode::PARTIAL_CONTENT => {
+                range_of(response.headers(), range.start)?;
+                0
+            }
             _ => range.start,
         };
         let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
@@ -221,7 +233,8 @@ impl Hub {
             let file = file.expect("files are selected among those that there are");
             contents.push(self.contents(&info, file).await?);
         }
-        meter.set_total(contents.iter().map(|c| c.size).sum());
+        let sizes = contents.iter().map(|c| c.size);
+        meter.set_total(sizes.fold(0, u64::saturating_add));
         make_folder(&self.cache.folder(repo).join("blobs"))?;
         self.check_space(repo, &contents)?;
         for contents in &contents {

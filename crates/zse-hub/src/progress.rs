@@ -36,7 +36,10 @@ impl Meter {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
-            done: self.before.load(Relaxed) + self.of_file.load(Relaxed),
+            done: self
+                .before
+                .load(Relaxed)
+                .saturating_add(self.of_file.load(Relaxed)),
             total: self.total.load(Relaxed),
             fetched: self.fetched.load(Relaxed),
         }

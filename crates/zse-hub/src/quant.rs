@@ -2,26 +2,44 @@
 
 /// Those that most people are served best with, first: quality near the original at about half a
 /// byte a weight, then those next to it.
-const PREFERRED: [&str; 16] = [
+const PREFERRED: [&str; 33] = [
     "Q4_K_M",
     "Q4_K_XL",
+    "Q4_K",
+    "Q4_K_L",
     "Q4_K_S",
     "MXFP4",
     "MXFP4_MOE",
     "Q4_0",
+    "Q4_1",
+    "Q4",
     "IQ4_XS",
     "IQ4_NL",
     "Q5_K_M",
+    "Q5_K_XL",
+    "Q5_K",
+    "Q5_K_L",
     "Q5_K_S",
+    "Q5_1",
     "Q5_0",
+    "Q5",
+    "Q6_K_XL",
     "Q6_K",
+    "Q6_K_L",
+    "Q6",
     "Q8_0",
+    "Q8",
+    "Q8_K_XL",
+    "Q3_K_L",
+    "Q3_K_XL",
     "Q3_K_M",
+    "Q3_K",
     "BF16",
     "F16",
 ];
 
-/// A quant's name in capitals, where `text` is one: `q4_k_m` is `Q4_K_M`; `Q4_K` stands for itself.
+/// A quant's name in capitals, where `text` is one: `q4_k_m` is `Q4_K_M`; `Q4_K` stands for itself,
+/// and so does `Q4`, as some call a quant of that many bits.
 pub(crate) fn canonical(text: &str) -> Option<String> {
     let name = text.to_ascii_uppercase();
     let name = match name.as_str() {
@@ -39,10 +57,8 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
     let is_blocks = bits.is_some_and(|rest| {
         let mut parts = rest.split('_');
         let bits = parts.next().unwrap_or_default();
-        let mut more = parts.peekable();
         matches!(bits, "1" | "2" | "3" | "4" | "5" | "6" | "8")
-            && more.peek().is_some()
-            && more.all(|part| {
+            && parts.all(|part| {
                 matches!(
                     part,
                     "0" | "1" | "4" | "8" | "K" | "S" | "M" | "L" | "XL" | "XS" | "XXS" | "NL"
@@ -61,12 +77,13 @@ pub(crate) fn of_file(path: &str) -> Option<String> {
     })
 }
 
-/// Whether the quant of a file is the one asked for; `Q4_K` asks for `Q4_K_M`, as in llama.cpp.
+/// Whether the quant of a file is the one asked for; `Q4_K` and `Q4_K_M` are names of one,
+/// as in llama.cpp.
 pub(crate) fn matches(asked: &str, found: &str) -> bool {
     let Some(asked) = canonical(asked) else {
         return false;
     };
-    asked == found || format!("{asked}_M") == found
+    asked == found || format!("{asked}_M") == found || asked == format!("{found}_M")
 }
 
 /// Place of a quant among those that are preferred; what is not among them comes last.
@@ -92,18 +109,27 @@ mod tests {
             ("model-fp16.gguf", "F16"),
             ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
             ("model.Q4_0_4_4.gguf", "Q4_0_4_4"),
+            ("Phi-3-mini-4k-instruct-q4.gguf", "Q4"),
         ] {
             assert_eq!(of_file(file).as_deref(), Some(quant), "{file}");
         }
-        for file in ["model.gguf", "Q.gguf", "Qwen3-8B.gguf", "Q4.gguf"] {
+        for file in ["model.gguf", "Q.gguf", "Qwen3-8B.gguf", "Q7.gguf"] {
             assert_eq!(of_file(file), None, "{file}");
         }
     }
 
     #[test]
+    fn a_quant_is_preferred_to_the_original() {
+        assert!(place("Q4") < place("F16") && place("Q4_K_M") < place("Q4"));
+    }
+
+    #[test]
     fn a_short_name_asks_for_the_medium_mixture() {
         assert!(
-            matches("q4_k", "Q4_K_M") && matches("q4_k_m", "Q4_K_M") && matches("Q6_K", "Q6_K")
+            matches("q4_k", "Q4_K_M")
+                && matches("q4_k_m", "Q4_K_M")
+                && matches("Q6_K", "Q6_K")
+                && matches("q4_k_m", "Q4_K")
         );
         assert!(!matches("q4_k", "Q4_K_S") && !matches("nothing", "Q4_K_M"));
     }

@@ -17,9 +17,9 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether the model is a folder of safetensors and not GGUF.
+    /// Whether the model is a folder of safetensors: neither GGUF nor one file that was asked for.
     pub fn is_folder(&self) -> bool {
-        !self.files[0].ends_with(".gguf")
+        self.files.len() > 1 && !self.files[0].ends_with(".gguf")
     }
 }
 
@@ -83,7 +83,12 @@ pub(crate) fn select(repo: &str, paths: &[&str], choice: &Choice) -> Result<Sele
         }
         Choice::Quant(asked) => {
             let fits = |m: &&Model| m.quant.as_ref().is_some_and(|q| quant::matches(asked, q));
-            match models.iter().find(fits) {
+            let whole = |m: &&Model| fits(m) && m.is_whole();
+            match models
+                .iter()
+                .find(whole)
+                .or_else(|| models.iter().find(fits))
+            {
                 Some(model) => of_model(model),
                 None => Err(nothing(format!("GGUF file of the quant {asked}"))),
             }
@@ -131,11 +136,7 @@ fn gguf_models(paths: &[&str]) -> Vec<Model> {
         let Some(stem) = path.strip_suffix(".gguf") else {
             continue;
         };
-        let name = stem.rsplit('/').next().unwrap_or(stem).to_ascii_lowercase();
-        if ["mmproj", "imatrix", "lora"]
-            .iter()
-            .any(|word| name.contains(word))
-        {
+        if is_companion(stem) {
             continue;
         }
         let (key, part) = match part_of(stem) {
@@ -158,6 +159,18 @@ fn gguf_models(paths: &[&str]) -> Vec<Model> {
     // Stable: what is equally good stays in the order of names.
     models.sort_by_key(|m| m.quant.as_deref().map_or(usize::MAX, quant::place));
     models
+}
+
+/// Whether a GGUF file is no model by itself, by the words of its name: a projector, an adapter, or
+/// statistics for quantizing (which `imatrix` beside a quant only says were used).
+fn is_companion(stem: &str) -> bool {
+    let name = stem.rsplit('/').next().unwrap_or(stem).to_ascii_lowercase();
+    let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| match word {
+        "mmproj" | "lora" => true,
+        "imatrix" => quant::of_file(&name).is_none(),
+        _ => false,
+    })
 }
 
 /// Whether a GGUF file is a part of a split model, by its name.
@@ -279,11 +292,35 @@ mod tests {
     }
 
     #[test]
+    fn companions_are_told_by_whole_words() {
+        for companion in [
+            "mmproj-F16",
+            "x.imatrix",
+            "imatrix",
+            "my-lora-F16",
+            "sub/imatrix_a",
+        ] {
+            assert!(is_companion(companion), "{companion}");
+        }
+        for model in [
+            "Flora-7B-Q4_K_M",
+            "Explora-F16",
+            "m-imatrix-Q4_K_M",
+            "lora/m-Q8_0",
+        ] {
+            assert!(!is_companion(model), "{model}");
+        }
+    }
+
+    #[test]
     fn split_models_are_taken_whole() {
         let parts = ["m-BF16-00001-of-00002.gguf", "m-BF16-00002-of-00002.gguf"];
         assert_eq!(select("a/b", &GGUF, &quant("bf16")).unwrap().files, parts);
         let second = Choice::File(parts[1].to_owned());
         assert_eq!(select("a/b", &GGUF, &second).unwrap().files, parts);
+        let mixed = ["a-Q6_K-00001-of-00002.gguf", "b-Q6_K.gguf"];
+        let chosen = select("a/b", &mixed, &quant("q6_k")).unwrap();
+        assert_eq!(chosen.files, ["b-Q6_K.gguf"]);
         let error = select("a/b", &GGUF, &quant("q6_k"))
             .unwrap_err()
             .to_string();

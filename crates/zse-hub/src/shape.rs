@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zse_quant::GgmlType::{self, F16, Q3K, Q4K, Q5K, Q6K, Q8_0};
+use zse_quant::GgmlType::{self, F16, Q3K, Q4_0, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 /// The dimensions of a transformer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,14 @@ const LIMITS: [(&str, u64); 8] = [
 /// The same for numbers of heads and experts, and the length of a head.
 const LIMIT: u64 = 1 << 11;
 
+/// What Gemma 3's `config.json` leaves out: the defaults of `Gemma3TextConfig` in transformers.
+const GEMMA3: [(&str, u64); 4] = [
+    ("num_attention_heads", 8),
+    ("num_key_value_heads", 4),
+    ("head_dim", 256),
+    ("vocab_size", 262_208),
+];
+
 /// A quant by what makes up its files. Names and choices are llama.cpp's.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantPlan {
@@ -126,8 +134,21 @@ impl QuantPlan {
     }
 }
 
-/// Bytes of so many weights; fractions of a block are counted as such.
-fn bytes(ty: GgmlType, weights: u64) -> f64 {
+/// Bytes of so many weights in rows of length `row`, in a type or, where its blocks do not divide the
+/// rows, in the one that llama.cpp takes for it.
+fn bytes(ty: GgmlType, weights: u64, row: u64) -> f64 {
+    let fits = |ty: GgmlType| row.is_multiple_of(ty.block_len() as u64);
+    let smaller = match ty {
+        Q3K => Q4_0,
+        Q4K => Q5_0,
+        Q5K => Q5_1,
+        Q6K => Q8_0,
+        _ => F16,
+    };
+    let ty = [ty, smaller]
+        .into_iter()
+        .find(|ty| fits(*ty))
+        .unwrap_or(F16);
     weights as f64 * ty.block_bytes() as f64 / ty.block_len() as f64
 }
 
@@ -146,12 +167,19 @@ impl Shape {
             text @ Value::Object(_) => text,
             _ => config,
         };
+        let is_gemma3 = matches!(kind.as_str(), "gemma3" | "gemma3_text");
         let optional = |field: &str| {
             let limit = LIMITS
                 .iter()
                 .find(|(name, _)| *name == field)
                 .map_or(LIMIT, |(_, limit)| *limit);
-            text[field].as_u64().filter(|n| *n <= limit)
+            match &text[field] {
+                Value::Null if is_gemma3 => {
+                    let default = GEMMA3.iter().find(|(name, _)| *name == field);
+                    default.map(|(_, value)| *value)
+                }
+                value => value.as_u64().filter(|n| *n <= limit),
+            }
         };
         let required = |field: &'static str| {
             let found = optional(field).filter(|n| *n > 0);
@@ -247,16 +275,17 @@ impl Shape {
     pub fn weight_bytes(&self, quant: &QuantPlan) -> u64 {
         let (queries, values) = self.attention();
         let (inwards, outwards) = self.mlp();
-        let plain =
-            bytes(quant.base, queries + values + inwards) + bytes(quant.attn_output, queries);
+        let plain = bytes(quant.base, queries + values + inwards, self.width)
+            + bytes(quant.attn_output, queries, self.heads * self.head_dim);
         let (more, of_8) = quant.more;
-        let mixed = bytes(more, values + outwards) * of_8 as f64
-            + bytes(quant.base, values + outwards) * (8 - of_8) as f64;
+        let mixed = |ty| bytes(ty, values, self.width) + bytes(ty, outwards, self.ff);
+        let mixed = mixed(more) * of_8 as f64 + mixed(quant.base) * (8 - of_8) as f64;
         let layers = self.layers as f64 * (plain + mixed / 8.0);
         let embedding = match self.tied {
-            true => bytes(quant.output, self.embedding()),
+            true => bytes(quant.output, self.embedding(), self.width),
             false => {
-                bytes(quant.base, self.embedding()) + bytes(quant.output, self.vocab * self.width)
+                bytes(quant.base, self.embedding(), self.width)
+                    + bytes(quant.output, self.vocab * self.width, self.width)
             }
         };
         (layers + embedding) as u64
@@ -336,6 +365,21 @@ mod tests {
         }
     }
 
+    /// Rows that super-blocks do not divide. Sizes of the files at
+    /// <https://huggingface.co/ggml-org/gemma-3-1b-it-GGUF> and
+    /// <https://huggingface.co/bartowski/Qwen2.5-0.5B-Instruct-GGUF>.
+    #[test]
+    fn sizes_count_the_types_that_stand_in() {
+        for (id, published) in [("gemma-3-1b", 0.806e9), ("qwen2.5-0.5b", 0.398e9)] {
+            let shape = crate::Catalogue::builtin().find(id).unwrap().shape;
+            let computed = shape.weight_bytes(QuantPlan::parse("Q4_K_M").unwrap()) as f64;
+            assert!(
+                (computed / published - 1.0).abs() < 0.025,
+                "{id}: {computed}"
+            );
+        }
+    }
+
     #[test]
     fn a_config_gives_the_dimensions() {
         let config = json!({
@@ -360,6 +404,12 @@ mod tests {
             (kind.as_str(), shape.window, shape.window_period, shape.tied),
             ("gemma3", 1024, 6, true)
         );
+        // So it stands at <https://huggingface.co/google/gemma-3-4b-it>.
+        let short = json!({ "model_type": "gemma3", "text_config": {
+            "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+            "num_hidden_layers": 34, "rope_scaling": { "factor": 8.0, "rope_type": "linear" },
+            "sliding_window": 1024 } });
+        assert_eq!(Shape::from_config(&short).unwrap().0, shape);
         // Five layers see everything, 29 keep 1024 tokens each.
         assert_eq!(shape.kv_bytes(8192), 4 * 4 * 256 * (5 * 8192 + 29 * 1024));
     }

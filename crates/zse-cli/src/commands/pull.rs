@@ -55,6 +55,8 @@ pub(crate) fn pull(config: Config, model: &ModelRef, connections: usize) -> anyh
         }
     });
     bar.finish_and_clear();
+    // What the model is pulled for may not look whether Ctrl-C was pressed.
+    interrupt::release();
     let pulled = pulled.map_err(|error| match error {
         HubError::Interrupted => {
             anyhow::anyhow!("interrupted; what came is kept: `zse pull {model}` goes on from there")

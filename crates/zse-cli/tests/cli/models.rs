@@ -40,10 +40,13 @@ impl Hub {
         let counter = Arc::clone(&sent);
         let list = json!({ "sha": COMMIT, "siblings": [
             { "rfilename": file, "size": contents.len(), "lfs": { "sha256": sha256 } }] });
+        let held = Arc::new((contents, list));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // One request a connection; clients that leave are no failure.
-                let _ = serve(&stream, file, &contents, &list, &counter);
+                let (held, counter) = (Arc::clone(&held), Arc::clone(&counter));
+                // One request a connection, and a thread each: clients may open some that they do not
+                // use. Those that leave are no failure.
+                thread::spawn(move || serve(&stream, file, &held.0, &held.1, &counter));
             }
         });
         Self {
@@ -57,6 +60,8 @@ impl Hub {
         let mut command = command(args);
         for name in [
             "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "HUGGING_FACE_HUB_TOKEN",
             "HF_HUB_CACHE",
             "HF_HUB_OFFLINE",
             "TRANSFORMERS_OFFLINE",

@@ -23,6 +23,10 @@ fn errors_say_what_to_do() {
     let error = client.pull("org/name", 1).unwrap_err();
     assert!(matches!(error, HubError::Denied { .. }), "{error}");
     assert!(error.to_string().contains("accept its licence"), "{error}");
+    server.set(|s| s.refuses_tokens = true);
+    let error = client.with_token().pull("org/name", 1).unwrap_err();
+    assert!(matches!(error, HubError::Token { .. }), "{error}");
+    assert!(error.to_string().contains("unset HF_TOKEN"), "{error}");
 }
 
 #[test]
@@ -49,6 +53,14 @@ fn some_bytes_of_a_file_are_read_with_and_without_ranges() {
         server.set(|s| s.no_ranges = no_ranges);
         assert_eq!(hub.read(&info, "a.gguf", 10..500).unwrap(), bytes[10..500]);
     }
+    server.set(|s| {
+        s.no_ranges = false;
+        s.faults = [Fault::OtherRange].into();
+    });
+    assert_eq!(hub.read(&info, "a.gguf", 10..500).unwrap(), bytes[10..500]);
+    assert_eq!(hub.read(&info, "a.gguf", 10..10).unwrap(), b"");
+    let error = hub.read(&info, "a.gguf", 0..1 << 40).unwrap_err();
+    assert!(matches!(error, HubError::Answer { .. }), "{error}");
 }
 
 #[test]

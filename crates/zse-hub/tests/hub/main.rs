@@ -2,6 +2,7 @@
 
 mod api;
 mod pull;
+mod remove;
 mod server;
 
 use std::fs;
@@ -34,8 +35,9 @@ impl Client {
             patience: Patience {
                 first_wait: Duration::from_millis(1),
                 longest_wait: Duration::from_millis(10),
-                connect: Duration::from_secs(60),
-                idle: Duration::from_secs(60),
+                // A machine that does much else is no stalled connection.
+                connect: Duration::from_secs(3600),
+                idle: Duration::from_secs(3600),
                 ..Patience::default()
             },
             chunk: CHUNK as u64,

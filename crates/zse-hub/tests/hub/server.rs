@@ -48,12 +48,18 @@ pub(crate) struct State {
     pub(crate) cdn: Option<String>,
     /// The hashes in the list are those of other contents.
     pub(crate) wrong_hash: bool,
+    /// Each answer has a tag of its own, which is no hash.
+    pub(crate) odd_tags: bool,
     /// The tag of contents changes after so many answers.
     pub(crate) changes_after: Option<usize>,
     /// Access is refused without a token.
     pub(crate) gated: bool,
+    /// Every token is refused.
+    pub(crate) refuses_tokens: bool,
     /// The list leaves sizes and hashes out.
     pub(crate) bare_list: bool,
+    /// The size that the list gives every file.
+    pub(crate) listed_size: Option<u64>,
     /// Paths that are listed beside those of `files`.
     pub(crate) also_listed: Vec<String>,
     pub(crate) seen: Vec<Seen>,
@@ -185,6 +191,12 @@ fn answer(
     range: Option<(usize, usize)>,
     has_token: bool,
 ) -> (Answer, Option<Fault>) {
+    if state.refuses_tokens && has_token {
+        let mut refused = Answer::of(401);
+        let why = "Invalid credentials in Authorization header";
+        refused.headers.push(("x-error-message", why.to_owned()));
+        return (refused, None);
+    }
     if state.gated && !has_token {
         let mut denied = Answer::of(401);
         denied
@@ -251,7 +263,8 @@ fn list(state: &State) -> Value {
         } else {
             sha256(contents)
         };
-        json!({ "rfilename": path, "size": contents.len(), "lfs": { "sha256": hash, "size": contents.len() } })
+        let size = state.listed_size.unwrap_or(contents.len() as u64);
+        json!({ "rfilename": path, "size": size, "lfs": { "sha256": hash, "size": size } })
     };
     let mut siblings: Vec<Value> = state.files.iter().map(of_file).collect();
     siblings.extend(
@@ -272,6 +285,7 @@ fn contents_of(
     state.answers += 1;
     let tag = match state.changes_after {
         Some(n) if state.answers > n => sha256(b"a new version"),
+        _ if state.odd_tags => format!("node-{}", state.answers),
         _ => sha256(contents),
     };
     let mut answer = match range.filter(|_| !state.no_ranges) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use zse::ModelSource;
+use zse::{Device, ModelSource};
 use zse_hub::{Cache, Config, Hub, ModelRef, RepoInfo, Runs, Selection, Shape};
 
 use super::CONTEXT;
@@ -19,6 +19,17 @@ const HEADER: (u64, u64) = (1 << 20, 64 << 20);
 
 /// Most bytes of a `config.json`.
 const CONFIG: u64 = 1 << 20;
+
+/// Quantizations of safetensors that are read, as `quant_method` of `config.json` names them. MLX's has
+/// no name there.
+const METHODS: [&str; 6] = [
+    "fp8",
+    "fbgemm_fp8",
+    "compressed-tensors",
+    "gptq",
+    "awq",
+    "bitsandbytes",
+];
 
 /// What is known of a model before its weights are here.
 struct Verdict {
@@ -37,14 +48,21 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<()> {
     let model = args.model.model()?;
     let config = Config::from_env()?;
     let verdict = match Cache::new(config.cache.clone()).find(&model) {
-        Some(here) if here.path.is_dir() => {
-            let config =
-                fs::read(here.path.join("config.json")).context("cannot read config.json")?;
-            of_config(&config, here.bytes, global)?
-        }
+        Some(here) if here.path.is_dir() => match of_files(&here.path, global, here.bytes) {
+            Ok(verdict) => verdict,
+            // What a run would say.
+            Err(error) => {
+                let config =
+                    fs::read(here.path.join("config.json")).context("cannot read config.json")?;
+                Verdict {
+                    obstacle: Some(format!("{error:#}")),
+                    ..of_config(&config, here.bytes, global)?
+                }
+            }
+        },
         Some(here) => Verdict {
             quant: here.quant,
-            ..of_gguf(&here.path, global, here.bytes)?
+            ..of_files(&here.path, global, here.bytes)?
         },
         None => of_hub(&Hub::new(config)?, &model, global)?,
     };
@@ -52,8 +70,13 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> anyhow::Result<()> {
         model: model.to_string(),
         ..verdict
     };
-    let device = global.device.resolved().to_string();
-    let available = zse::system_memory().map(|memory| memory.available);
+    let device = global.device.resolved();
+    let available = match device {
+        // Its memory is not the system's.
+        Device::Cuda(_) => None,
+        _ => zse::system_memory().map(|memory| memory.available),
+    };
+    let device = device.to_string();
     let fits = verdict
         .memory
         .zip(available)
@@ -88,10 +111,10 @@ fn write_text(
         "  files         {quant}, {}",
         bytes(verdict.file_bytes)
     )?;
-    writeln!(out, "  architecture  {}", verdict.architecture)?;
+    writeln!(out, "  architecture  {}", printable(&verdict.architecture))?;
     match &verdict.obstacle {
         None => writeln!(out, "  runs          yes, on {device}")?,
-        Some(why) => writeln!(out, "  runs          no: {why}")?,
+        Some(why) => writeln!(out, "  runs          no: {}", printable(why))?,
     }
     if let Some(memory) = verdict.memory {
         let fits = match available {
@@ -99,7 +122,7 @@ fn write_text(
                 format!("fits the {} available", bytes(available))
             }
             Some(available) => format!("more than the {} available", bytes(available)),
-            None => "this system does not say how much is available".to_owned(),
+            None => "how much is available is not known".to_owned(),
         };
         writeln!(
             out,
@@ -109,6 +132,11 @@ fn write_text(
         )?;
     }
     Ok(())
+}
+
+/// Text of the hub without what would command the terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn of_hub(hub: &Hub, model: &ModelRef, global: &Global) -> anyhow::Result<Verdict> {
@@ -127,7 +155,7 @@ fn of_hub(hub: &Hub, model: &ModelRef, global: &Global) -> anyhow::Result<Verdic
         .iter()
         .filter(weights)
         .map(|path| size(path))
-        .sum();
+        .fold(0, u64::saturating_add);
     if chosen.is_folder() {
         let config = hub.read(&info, "config.json", 0..CONFIG)?;
         return of_config(&config, file_bytes, global);
@@ -136,7 +164,7 @@ fn of_hub(hub: &Hub, model: &ModelRef, global: &Global) -> anyhow::Result<Verdic
     let first = headers(hub, &info, &chosen, folder.path())?;
     Ok(Verdict {
         quant: chosen.quant,
-        ..of_gguf(&first, global, file_bytes)?
+        ..of_files(&first, global, file_bytes)?
     })
 }
 
@@ -161,6 +189,11 @@ fn headers(
                 .and_then(|f| f.size);
             let size =
                 listed.with_context(|| format!("the hub does not say how long {path} is"))?;
+            // The vocabulary, which makes headers long, is in the first part.
+            let wanted = match *path == chosen.files[0] {
+                true => wanted,
+                false => HEADER.0,
+            };
             let (from, to) = (fetched.min(size), wanted.min(size));
             if from < to {
                 let bytes = hub.read(info, path, from..to)?;
@@ -182,7 +215,7 @@ fn headers(
     }
 }
 
-fn of_gguf(path: &Path, global: &Global, file_bytes: u64) -> anyhow::Result<Verdict> {
+fn of_files(path: &Path, global: &Global, file_bytes: u64) -> anyhow::Result<Verdict> {
     let source = ModelSource::Path(path.to_owned());
     let checkpoint = source.open()?;
     let architecture = checkpoint
@@ -233,9 +266,13 @@ fn of_config(config: &[u8], file_bytes: u64, global: &Global) -> anyhow::Result<
         Some(n) if n <= 1 << 24 => n as u64,
         Some(n) => bail!("--ctx {n}: no model has so much context"),
     };
-    let obstacle = match Runs::architecture(&kind) {
-        Runs::Yes(_) => None,
-        Runs::No => Some(format!("the architecture {kind} is not supported")),
+    let method = config["quantization_config"]["quant_method"].as_str();
+    let obstacle = match (Runs::architecture(&kind), method) {
+        (Runs::No, _) => Some(format!("the architecture {kind} is not supported")),
+        (Runs::Yes(_), Some(method)) if !METHODS.contains(&method) => {
+            Some(format!("the quantization {method} is not supported"))
+        }
+        (Runs::Yes(_), _) => None,
     };
     Ok(Verdict {
         model: String::new(),
@@ -244,6 +281,6 @@ fn of_config(config: &[u8], file_bytes: u64, global: &Global) -> anyhow::Result<
         architecture: kind,
         obstacle,
         context,
-        memory: Some(file_bytes + shape.memory_beside_weights(context)),
+        memory: Some(file_bytes.saturating_add(shape.memory_beside_weights(context))),
     })
 }
