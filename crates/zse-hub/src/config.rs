@@ -113,22 +113,21 @@ impl Config {
             Some((name, value)) => endpoint(&value).map_err(|why| unusable(&name, why))?,
             None => endpoint(PUBLIC).expect("a constant that is an address"),
         };
-        let home = match (get("HF_HOME"), get("XDG_CACHE_HOME")) {
-            (Some(home), _) => PathBuf::from(home),
-            (None, Some(cache)) => PathBuf::from(cache).join("huggingface"),
+        let folder = |name| get(name).map(|path| expand(PathBuf::from(path)));
+        let home = match (folder("HF_HOME"), folder("XDG_CACHE_HOME")) {
+            (Some(home), _) => home,
+            (None, Some(cache)) => cache.join("huggingface"),
             (None, None) => env::home_dir()
                 .ok_or_else(|| unusable("HF_HOME", "it is not set, and there is no home folder"))?
                 .join(".cache/huggingface"),
         };
         let token = match text(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])? {
             Some((name, value)) => Some(Token::new(&value).map_err(|why| unusable(&name, why))?),
-            None => {
-                token_file(get("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from))?
-            }
+            None => token_file(folder("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token")))?,
         };
-        let cache = get("HF_HUB_CACHE")
-            .or_else(|| get("HUGGINGFACE_HUB_CACHE"))
-            .map_or_else(|| home.join("hub"), PathBuf::from);
+        let cache = folder("HF_HUB_CACHE")
+            .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
+            .unwrap_or_else(|| home.join("hub"));
         let offline =
             text(&["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])?.is_some_and(|(_, value)| {
                 ["1", "true", "yes", "on"].contains(&value.to_ascii_lowercase().as_str())
@@ -141,6 +140,15 @@ impl Config {
             patience: Patience::default(),
             chunk: Self::CHUNK,
         })
+    }
+}
+
+/// The path with the user's folder for a leading `~`, which shells leave as it is behind a `=` in files
+/// and quotes; `huggingface_hub` reads it so.
+fn expand(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), env::home_dir()) {
+        (Ok(below), Some(home)) => home.join(below),
+        _ => path,
     }
 }
 
@@ -197,6 +205,8 @@ mod tests {
             PathBuf::from("/h/hub")
         );
         assert_eq!(cache(&[home, ("HF_HUB_CACHE", "/x")]), PathBuf::from("/x"));
+        let own = env::home_dir().map_or_else(|| PathBuf::from("~/x"), |home| home.join("x"));
+        assert_eq!(cache(&[home, ("HF_HUB_CACHE", "~/x")]), own);
     }
 
     #[test]

@@ -217,6 +217,11 @@ impl Client {
         let with_token = self.config.token.is_some();
         match response.status() {
             status if status.is_success() => Ok(()),
+            // Licences and tokens are the hub's: elsewhere there are none to ask for.
+            status if !self.is_endpoint(url) => Err(HubError::Answer {
+                url: shown(url),
+                why: format!("status {status}"),
+            }),
             // The hub answers 401 for what does not exist as well, so as not to tell.
             StatusCode::NOT_FOUND | StatusCode::GONE => Err(self.not_found(what)),
             StatusCode::UNAUTHORIZED if is_token_refused(response.headers()) => {

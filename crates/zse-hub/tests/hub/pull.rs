@@ -376,6 +376,11 @@ fn a_file_elsewhere_is_pulled_by_its_address_and_never_mixed_with_its_successor(
     assert_eq!(fs::read(&second.model.path).unwrap(), newer);
     let here = client.hub().cache().find(&parse(&address)).unwrap();
     assert_eq!(here.path, second.model.path);
+    // What is missing there is no matter of licences or tokens of the hub.
+    let absent = format!("{}/cdn/absent.gguf", server.address);
+    let error = client.pull(&absent, 1).unwrap_err();
+    assert!(matches!(error, HubError::Answer { .. }), "{error}");
+    assert!(error.to_string().contains("404"), "{error}");
 }
 
 #[cfg(unix)]
