@@ -122,6 +122,7 @@ impl<'a> Session<'a> {
             max_outputs: 2048,
             threads: Some(way.threads),
             fuse: way.fuse,
+            memory: None,
         };
         let backend = CpuBackend { isa: Some(way.isa) };
         let executor = backend
