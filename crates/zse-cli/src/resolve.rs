@@ -36,7 +36,7 @@ fn is_path(name: &str) -> bool {
     let is_file_name = !name.contains(':')
         && Path::new(name)
             .extension()
-            .is_some_and(|e| e == "gguf" || e == "safetensors");
+            .is_some_and(|e| e == "gguf" || e == "safetensors" || e == "zse");
     name == "builtin" || Path::new(name).exists() || is_file_name
 }
 
@@ -92,6 +92,7 @@ mod tests {
         for path in [
             "builtin",
             "models/absent.gguf",
+            "models/absent.zse",
             "absent.gguf",
             "a/b/model.safetensors",
         ] {

@@ -118,9 +118,18 @@ impl LoadOptions {
             kv_type: self.kv_type,
             threads: self.threads,
             fuse: self.fuse,
-            memory: self.memory_limit,
+            // What is swapped is not the executor's.
+            memory: (self.memory_limit).map(|limit| limit.saturating_sub(self.swap.peak_memory())),
             ..budget
         }
+    }
+
+    /// Bytes of `report` that must be in memory: of weights that stay in the file, the system keeps
+    /// what [`memory_limit`](Self::memory_limit) leaves room for.
+    pub fn resident(&self, report: &MemoryReport) -> u64 {
+        let (total, held) = (report.total(), report.total() - report.mapped);
+        self.memory_limit
+            .map_or(total, |limit| total.min(limit.max(held)))
     }
 
     /// The memory that `model` needs while it computes prompts and generates, known before it is

@@ -339,3 +339,24 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     };
     converted(&source, &bench.path("q4.zse"), &allowed);
 }
+
+#[test]
+fn a_source_is_not_written_over() {
+    let bench = Bench::new();
+    let from = bench.path("model.gguf.partial");
+    fs::copy(golden("llama3.gguf"), &from).unwrap();
+    let before = fs::read(&from).unwrap();
+    for out in ["model.gguf", "other.gguf"] {
+        let (source, out) = (Arc::new(open(&from)), bench.path(out));
+        let go_on = |_: QuantizeProgress<'_>| ControlFlow::Continue(());
+        let result = convert(&source, &out, &ConvertOptions::default(), go_on);
+        match out.ends_with("model.gguf") {
+            true => assert!(
+                matches!(result, Err(ConvertError::OwnSource { .. })),
+                "{result:?}"
+            ),
+            false => assert!(result.is_ok(), "{result:?}"),
+        }
+    }
+    assert_eq!(fs::read(&from).unwrap(), before);
+}

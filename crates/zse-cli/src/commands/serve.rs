@@ -139,8 +139,8 @@ fn fit(
     Ok(plan.options)
 }
 
-/// The models of a folder: its GGUF files, of split ones the first, and its directories that hold a
-/// model.
+/// The models of a folder: its GGUF files, of split ones the first, its `.zse` files, and its
+/// directories that hold a model. Of those with the same name, one: the `.zse` file if there is one.
 fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
     let entries = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read the folder {}", folder.display()))?;
@@ -157,7 +157,10 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
             Some(_) => {}
         }
     }
-    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    // Of one model in several forms, the one that is ready to be mapped comes first, and counts.
+    let is_other = |source: &ModelSource| !matches!(source, ModelSource::Path(path) if path.extension().is_some_and(|e| e == "zse"));
+    found.sort_by_cached_key(|(name, source)| (name.clone(), is_other(source), source.to_string()));
+    found.dedup_by(|(later, _), (first, _)| later == first);
     if found.is_empty() {
         bail!("{} has no models", folder.display());
     }

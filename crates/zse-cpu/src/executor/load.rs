@@ -7,6 +7,7 @@ use zse_model::executor::{Budget, LoadError};
 use zse_model::program::{Op, Program, TensorId};
 use zse_model::{Model, rope};
 
+use super::plan::{activations, vector_bytes};
 use crate::ops::rope::Rotations;
 use crate::pool::Step;
 use crate::weights::{Matrix, packed_len};
@@ -189,14 +190,22 @@ fn uses(program: &Program) -> Vec<Uses> {
     uses
 }
 
-/// Whether packed matrices and caches fit into `available` bytes. The file's own pages do not
+/// Whether packed matrices, vectors, caches and intermediate results fit into `available` bytes. The file's own pages do not
 /// count: they are let go of as they are packed.
 fn fits(model: &Model, budget: &Budget, uses: &[Uses], available: u64) -> Result<bool, LoadError> {
     let products = (0..uses.len() as u32)
         .map(TensorId)
         .filter(|id| uses[id.index()].product && model.weights.tiles(*id).is_none())
         .map(|id| model.weights.get(id));
-    let mut needed = budget.kv_bytes(&model.program).unwrap_or(u64::MAX);
+    let kv = budget.kv_bytes(&model.program).unwrap_or(u64::MAX);
+    let mut needed = kv.saturating_add(activations(model, budget));
+    for (id, _) in (0..)
+        .map(TensorId)
+        .zip(uses)
+        .filter(|(_, uses)| uses.vector)
+    {
+        needed = needed.saturating_add(vector_bytes(&model.weights.get(id)));
+    }
     for view in products {
         needed = needed.saturating_add(packed_len(&view)? as u64);
     }

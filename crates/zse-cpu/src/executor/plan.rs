@@ -1,9 +1,9 @@
 //! The memory that a model needs, known before it is loaded.
 
-use zse_model::Model;
 use zse_model::executor::{Budget, LoadError, MemoryReport};
 use zse_model::passes::{BufferPlan, schedule};
 use zse_model::program::{Op, Rows, TensorId, ValueId};
+use zse_model::{Model, WeightView};
 
 use super::claim;
 use super::load::{Form, Place, forms};
@@ -30,6 +30,11 @@ pub(crate) fn plan(
     })
 }
 
+/// Bytes of a tensor as a vector of f32.
+pub(super) fn vector_bytes(view: &WeightView<'_>) -> u64 {
+    4 * (view.experts * view.rows * view.cols) as u64
+}
+
 /// Bytes of weights that are held, and that are read in place.
 fn weights(model: &Model, forms: &[Form]) -> Result<(u64, u64), LoadError> {
     let (mut held, mut in_place) = (0, 0);
@@ -42,14 +47,14 @@ fn weights(model: &Model, forms: &[Form]) -> Result<(u64, u64), LoadError> {
             None => {}
         }
         if form.vector {
-            held += 4 * (view.experts * view.rows * view.cols) as u64;
+            held += vector_bytes(&view);
         }
     }
     Ok((held, in_place))
 }
 
 /// Bytes of what a step works in.
-fn activations(model: &Model, budget: &Budget) -> u64 {
+pub(super) fn activations(model: &Model, budget: &Budget) -> u64 {
     let program = &model.program;
     let n_tokens = budget.max_rows(Rows::Tokens);
     let steps = schedule(program, claim(budget.fuse));

@@ -40,8 +40,8 @@ pub struct Origin {
     pub name: String,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// XXH3-64 over the XXH3-64 (8 bytes, little-endian) of the rows of each of its tensors, sorted
-    /// by name.
+    /// XXH3-64 over the XXH3-64 (8 bytes, little-endian) of its tensors' bytes, as the source stores
+    /// them or gives them to be read, in the order of the file that was made.
     pub xxh3: Checksum,
 }
 

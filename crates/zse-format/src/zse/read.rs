@@ -184,10 +184,8 @@ impl Zse {
         };
         checker.check(&index)?;
         let checksums = index.tensors.iter().map(|t| t.xxh3).collect();
-        let tensor = |t: Entry| {
-            let at = checker.find(&t.name);
-            described(t, prelude.data_at, at, &source)
-        };
+        // Where each name stands is not looked for: in a large header that would take too long.
+        let tensor = |t: Entry| described(t, prelude.data_at, PRELUDE as u64, &source);
         let tensors = index.tensors.into_iter().map(tensor).collect();
         let converted = Converted {
             provenance: index.provenance,

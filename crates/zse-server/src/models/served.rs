@@ -119,7 +119,7 @@ impl Origin {
     /// Bytes of memory that it will need.
     pub(super) fn memory(&self) -> Result<u64, Error> {
         let model = self.options.model(self.source.open()?)?;
-        Ok(self.options.memory(&model)?.total())
+        Ok(self.options.resident(&self.options.memory(&model)?))
     }
 }
 

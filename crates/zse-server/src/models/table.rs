@@ -99,12 +99,16 @@ impl Status {
 impl Place {
     pub(super) fn new(served: &Served) -> Self {
         let engine = served.engine.clone();
+        let memory = |engine: &Engine| match &served.origin {
+            Some(origin) => origin.options.resident(&engine.memory()),
+            None => engine.memory().total(),
+        };
         Self {
             state: match engine {
                 Some(_) => State::Loaded,
                 None => State::Unloaded,
             },
-            memory: engine.as_ref().map_or(0, |e| e.memory().total()),
+            memory: engine.as_ref().map_or(0, memory),
             loads: engine.is_some().into(),
             engine,
             users: 0,

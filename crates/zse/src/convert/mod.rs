@@ -29,7 +29,7 @@ use crate::quantize::{
 
 pub use error::ConvertError;
 use output::Output;
-use partial::{Finished, Partial};
+use partial::{Finished, Partial, partial_path};
 
 /// What the layouts of a `.zse` file are chosen for. Any device reads any file; on another one
 /// than its own it is unpacked while it is loaded.
@@ -124,6 +124,20 @@ struct Job<'a> {
     importance: Option<&'a [f32]>,
 }
 
+/// The source is read while the result is written: no file may be both.
+fn refuse_own_source(source: &Checkpoint, out: &Path) -> Result<(), ConvertError> {
+    let read: Vec<_> = source
+        .files()
+        .filter_map(|f| Path::new(f).canonicalize().ok())
+        .collect();
+    for path in [out.to_owned(), partial_path(out)] {
+        if path.canonicalize().is_ok_and(|path| read.contains(&path)) {
+            return Err(ConvertError::OwnSource { path });
+        }
+    }
+    Ok(())
+}
+
 /// Writes the model of `source` to `out`, whose extension, `.zse` or `.gguf`, says what it becomes.
 /// `progress` is told after each piece, and may end the work there.
 ///
@@ -143,6 +157,7 @@ pub fn convert(
 ) -> Result<ConvertReport, ConvertError> {
     let threads = thread_count(options.threads)?;
     let mut output = Output::new(out, source, options.target)?;
+    refuse_own_source(source, out)?;
     let (jobs, mut report) = jobs(source, &output, options)?;
     output.declare(source, options.mixture, &jobs)?;
     let plan = output.plan()?;

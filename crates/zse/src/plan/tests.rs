@@ -111,6 +111,32 @@ fn weights_that_may_not_be_converted_stay_in_the_file_if_need_be() {
 }
 
 #[test]
+fn more_memory_never_does_worse() {
+    let mut options = LoadOptions::default();
+    options.swap.memory = 4 * MIB;
+    let mut last = None;
+    for bytes in (1..=160).map(|i| i * MIB / 2) {
+        let goal = Goal {
+            program: 0,
+            may_convert: false,
+            ..Goal::for_memory(bytes)
+        };
+        let found = plan(source().open().unwrap(), &options, &goal).ok();
+        let found = found.map(|plan| {
+            let memory = plan.options.resident(&plan.memory);
+            assert!(memory <= bytes, "{memory} of {bytes}");
+            plan.resident
+        });
+        assert!(
+            last <= found,
+            "{bytes} bytes: {last:?} layers before, {found:?} now"
+        );
+        last = found;
+    }
+    assert!(last.is_some());
+}
+
+#[test]
 fn a_converted_file_takes_what_was_planned() {
     let dir = tempfile::tempdir().unwrap();
     let plan = planned(Mode::MaxSpeed, 1 << 30, &LoadOptions::default()).unwrap();

@@ -162,6 +162,7 @@ impl Socket {
                         }
                         Message::Ping(bytes) | Message::Pong(bytes) => {
                             self.accounted += CONTROL_FRAME + bytes.len() as u64;
+                            self.check_time()?;
                         }
                         // After the answer to it, which is sent by itself, nothing comes.
                         Message::Close(_) => {}
