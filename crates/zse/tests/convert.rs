@@ -347,9 +347,8 @@ fn a_source_is_not_written_over() {
     fs::copy(golden("llama3.gguf"), &from).unwrap();
     let before = fs::read(&from).unwrap();
     for out in ["model.gguf", "other.gguf"] {
-        let (source, out) = (Arc::new(open(&from)), bench.path(out));
-        let go_on = |_: QuantizeProgress<'_>| ControlFlow::Continue(());
-        let result = convert(&source, &out, &ConvertOptions::default(), go_on);
+        let out = bench.path(out);
+        let result = convert(&open(&from), &out, &ConvertOptions::default(), go_on);
         match out.ends_with("model.gguf") {
             true => assert!(
                 matches!(result, Err(ConvertError::OwnSource { .. })),
