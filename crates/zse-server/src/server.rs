@@ -177,9 +177,11 @@ async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output 
         }
     };
     tokio::select! {
-        () = serve => {}
-        () = app.models.watch() => {}
+        // Signals are listened for before the first client has an answer.
+        biased;
         () = stop => {}
+        () = app.models.watch() => {}
+        () = serve => {}
     }
     drop(listener);
     let _ = stopping.send(true);

@@ -246,7 +246,7 @@ mod tests {
         let packed = plan(&model, &budget, None).expect("a good model");
         let in_place = plan(&model, &budget, Some(packed.kv)).expect("a good model");
         assert!(in_place.weights < packed.weights / 10);
-        let enough = Some(packed.weights + packed.kv);
+        let enough = Some(packed.weights + packed.kv + packed.activations);
         assert_eq!(plan(&model, &budget, enough).expect("as above"), packed);
     }
 
