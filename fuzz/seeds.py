@@ -227,12 +227,33 @@ ANSWERS = {
                " to=functions.f <|constrain|>json<|message|>{}<|call|>",
 }
 
+# What kind it is (a number of the families' forms begins at 4), and the text.
+GRAMMARS = {
+    "schema": (0, '{"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}, "b": {"enum": ["x", null]}},'
+                  ' "required": ["a"], "additionalProperties": false}'),
+    "schema_refers": (0, '{"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"type": "null"}, {"type": "array", "items":'
+                         ' {"$ref": "#/$defs/a"}, "maxItems": 2}]}}}'),
+    "schema_text": (0, '{"allOf": [{"type": "string", "pattern": "^[a-z]+$"}, {"minLength": 2, "maxLength": 5}]}'),
+    "schema_formats": (0, '{"type": "array", "prefixItems": [{"type": "string", "format": "date"}, {"type": "number",'
+                          ' "multipleOf": 0.5}], "items": false, "minItems": 2}'),
+    "regex": (1, "(?i)[a-c]{2,5}-(?:yes|\\d+)\\.?"),
+    "lark": (2, 'start: word ("," word)* end?\nword: /[a-z]+/ | %json {"type": "integer"}\nend: <[2]> | "x"~1..3'),
+    "choice": (3, "yes\nno\nnobody"),
+    "qwen_coder": (5, '{"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "array", "items":'
+                      ' {"type": "string"}}}, "required": ["a", "b"]}'),
+    "python": (7, '{"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"type": "object"}}}'),
+    "deepseek": (10, '{"type": "object", "properties": {"a": {"const": {"b": [1.5]}}}}'),
+    "gemma": (12, '{"type": "object", "properties": {"a": {"type": "string"}, "b": {"$ref": "#/$defs/c"}}, "$defs":'
+                  ' {"c": {"type": "boolean"}}}'),
+}
+
 SEEDS = {
     "answer": {name: b"\x02" + text.encode() for name, text in ANSWERS.items()},
     "gguf": GGUF,
     "hf_tokenizer": HF,
     "safetensors": SAFETENSORS,
     "zse": ZSE,
+    "grammar": {name: bytes([kind, 1]) + text.encode() for name, (kind, text) in GRAMMARS.items()},
     "template": {name: source.encode() for name, source in TEMPLATES.items()},
     "tokenizer": {name: b"\0".join(part.encode() for part in parts) for name, parts in TOKENIZERS.items()},
 }
