@@ -222,5 +222,6 @@ pub fn plan(
 
 /// A number of bytes for people.
 fn text(bytes: u64) -> String {
-    format!("{:.2} GiB", bytes as f64 / (1_u64 << 30) as f64)
+    let (unit, name) = if bytes < 1 << 30 { (20, "MiB") } else { (30, "GiB") };
+    format!("{:.2} {name}", bytes as f64 / (1_u64 << unit) as f64)
 }
