@@ -222,6 +222,10 @@ pub fn plan(
 
 /// A number of bytes for people.
 fn text(bytes: u64) -> String {
-    let (unit, name) = if bytes < 1 << 30 { (20, "MiB") } else { (30, "GiB") };
+    let (unit, name) = if bytes < 1 << 30 {
+        (20, "MiB")
+    } else {
+        (30, "GiB")
+    };
     format!("{:.2} {name}", bytes as f64 / (1_u64 << unit) as f64)
 }
