@@ -199,7 +199,7 @@ impl Client {
     /// How long a file outside the hub is, and what its server says that changes with it.
     async fn look(&self, address: &Url) -> Result<(u64, String), Failure> {
         let (response, last) = self.send(&Method::HEAD, address, None).await?;
-        self.expect(&response, &shown(address), &last)?;
+        self.check_status(&response, &shown(address), &last)?;
         let header = |name: &HeaderName| response.headers().get(name).and_then(|v| v.to_str().ok());
         let size = header(&CONTENT_LENGTH).and_then(|size| size.parse().ok());
         let size = size.ok_or_else(|| {
@@ -237,7 +237,7 @@ impl Client {
         // Not beyond the hub: what it calls the file is in its own answer, redirect or not.
         let response = self.send_once(&Method::HEAD, url, None).await?;
         if !response.status().is_redirection() {
-            self.expect(&response, path, url)?;
+            self.check_status(&response, path, url)?;
         }
         let header = |names: &[&str]| {
             let value = names

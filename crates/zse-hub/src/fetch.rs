@@ -337,7 +337,7 @@ impl Source {
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(self.changed()),
             _ => self
                 .client
-                .expect(&response, &self.contents.path, &self.contents.url)?,
+                .check_status(&response, &self.contents.path, &self.contents.url)?,
         }
         let mut missing = range.end - range.start;
         while missing > 0 {
@@ -358,7 +358,7 @@ impl Source {
     async fn whole(&self, target: &mut Target<'_>) -> Result<(), Failure> {
         let mut response = self.open(None).await?;
         self.client
-            .expect(&response, &self.contents.path, &self.contents.url)?;
+            .check_status(&response, &self.contents.path, &self.contents.url)?;
         let mut skip = target.written;
         while target.written < self.contents.size {
             let came = response.chunk().await.map_err(Failure::of_connection)?;

@@ -188,7 +188,7 @@ impl Client {
 
     async fn json_once<T: DeserializeOwned>(&self, url: &Url, what: &str) -> Result<T, Failure> {
         let (mut response, last) = self.send(&Method::GET, url, None).await?;
-        self.expect(&response, what, &last)?;
+        self.check_status(&response, what, &last)?;
         let mut body = Vec::new();
         while let Some(bytes) = response.chunk().await.map_err(Failure::of_connection)? {
             if body.len() + bytes.len() > MAX_JSON {
@@ -208,7 +208,7 @@ impl Client {
     }
 
     /// An error where the answer is not a success.
-    pub(crate) fn expect(
+    pub(crate) fn check_status(
         &self,
         response: &Response,
         what: &str,

@@ -153,7 +153,7 @@ impl Hub {
     ) -> Result<Vec<u8>, Failure> {
         let bounds = Some((range.start, range.end - 1));
         let (mut response, last) = self.client.send(&Method::GET, url, bounds).await?;
-        self.client.expect(&response, path, &last)?;
+        self.client.check_status(&response, path, &last)?;
         // Without ranges the answer begins at the file's beginning.
         let mut skip = match response.status() {
             reqwest::StatusCode::PARTIAL_CONTENT => {

@@ -64,9 +64,9 @@ const OTHER_POOLINGS: [&str; 3] = [
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_act", &[json!("gelu")])?;
-    c.expect("position_embedding_type", &[json!("absolute")])?;
-    c.expect("is_decoder", &[json!(false)])?;
+    c.allow_only("hidden_act", &[json!("gelu")])?;
+    c.allow_only("position_embedding_type", &[json!("absolute")])?;
+    c.allow_only("is_decoder", &[json!(false)])?;
     for (from, to) in [
         ("max_position_embeddings", "context_length"),
         ("hidden_size", "embedding_length"),
@@ -121,7 +121,7 @@ fn pooling(directory: &Path) -> Result<Option<u32>, FormatError> {
         }
     }
     for key in OTHER_POOLINGS {
-        c.expect(key, &[json!(false)])?;
+        c.allow_only(key, &[json!(false)])?;
     }
     match chosen[..] {
         [pooling] => Ok(Some(pooling)),

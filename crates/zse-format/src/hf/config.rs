@@ -126,7 +126,7 @@ impl Config {
 
     /// Refuses every value of `key` but those of `known`, which are JSON; an absent one is the
     /// first of them.
-    pub(crate) fn expect(&self, key: &str, known: &[Value]) -> Result<(), FormatError> {
+    pub(crate) fn allow_only(&self, key: &str, known: &[Value]) -> Result<(), FormatError> {
         match self.get(key) {
             Some(found) if !known.contains(found) => {
                 let values: Vec<_> = known.iter().map(Value::to_string).collect();

@@ -49,7 +49,7 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_activation", &[json!("gelu_pytorch_tanh")])?;
+    c.allow_only("hidden_activation", &[json!("gelu_pytorch_tanh")])?;
     common::decoder(c, keys)?;
     common::gemma_scale(c, LAYERS_27B)?;
     common::sliding_layers(c, keys, 2)?;

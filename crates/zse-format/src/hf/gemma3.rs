@@ -68,12 +68,12 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_activation", &[json!("gelu_pytorch_tanh")])?;
+    c.allow_only("hidden_activation", &[json!("gelu_pytorch_tanh")])?;
     common::decoder(c, keys)?;
     common::gemma_scale(c, LAYERS_27B)?;
     common::sliding_layers(c, keys, 6)?;
-    c.expect("use_bidirectional_attention", &[json!(false)])?;
-    c.expect("attn_logit_softcapping", &[])?;
+    c.allow_only("use_bidirectional_attention", &[json!(false)])?;
+    c.allow_only("attn_logit_softcapping", &[])?;
     if let Some(cap) = c.f64("final_logit_softcapping")? {
         keys.set("final_logit_softcapping", cap as f32)?;
     }

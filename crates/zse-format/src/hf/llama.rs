@@ -55,7 +55,7 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_act", &[json!("silu")])?;
+    c.allow_only("hidden_act", &[json!("silu")])?;
     common::decoder(c, keys)?;
     common::mixture(c, keys)?;
     common::window(c, keys)?;

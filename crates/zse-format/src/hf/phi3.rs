@@ -32,7 +32,7 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_act", &[json!("silu")])?;
+    c.allow_only("hidden_act", &[json!("silu")])?;
     common::decoder(c, keys)?;
     // 0 says that there is none.
     keys.set(

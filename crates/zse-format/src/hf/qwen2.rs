@@ -35,8 +35,8 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_act", &[json!("silu")])?;
-    c.expect("use_sliding_window", &[json!(false)])?;
+    c.allow_only("hidden_act", &[json!("silu")])?;
+    c.allow_only("use_sliding_window", &[json!(false)])?;
     common::decoder(c, keys)?;
     rope::describe(c, keys)
 }

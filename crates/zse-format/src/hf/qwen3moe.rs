@@ -47,12 +47,12 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_act", &[json!("silu")])?;
-    c.expect("use_sliding_window", &[json!(false)])?;
+    c.allow_only("hidden_act", &[json!("silu")])?;
+    c.allow_only("use_sliding_window", &[json!(false)])?;
     // All layers are mixtures, whose weights add up to one.
-    c.expect("norm_topk_prob", &[json!(true)])?;
-    c.expect("decoder_sparse_step", &[json!(1)])?;
-    c.expect("mlp_only_layers", &[json!([])])?;
+    c.allow_only("norm_topk_prob", &[json!(true)])?;
+    c.allow_only("decoder_sparse_step", &[json!(1)])?;
+    c.allow_only("mlp_only_layers", &[json!([])])?;
     common::decoder(c, keys)?;
     common::mixture(c, keys)?;
     keys.set(

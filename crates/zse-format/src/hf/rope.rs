@@ -15,7 +15,7 @@ pub(super) fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
     keys.set("rope.dimension_count", rope.dims)?;
     let p = &rope.parameters;
     // The three axes of a model that sees.
-    p.expect("mrope_section", &[])?;
+    p.allow_only("mrope_section", &[])?;
     match rope.kind.as_str() {
         "default" => Ok(()),
         "linear" => {
@@ -44,7 +44,7 @@ pub(super) fn describe_local(c: &Config, keys: &mut Keys) -> Result<(), FormatEr
     };
     let theta = match local {
         Some(local) => {
-            local.expect("rope_type", &[json!("default")])?;
+            local.allow_only("rope_type", &[json!("default")])?;
             local.require_f64("rope_theta")?
         }
         None => c.f64("rope_local_base_freq")?.unwrap_or(10_000.0),
@@ -126,9 +126,9 @@ impl Rope {
     /// YaRN (Peng et al. 2023, arXiv:2309.00071).
     fn yarn(&self, c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
         let p = &self.parameters;
-        p.expect("truncate", &[json!(true)])?;
+        p.allow_only("truncate", &[json!(true)])?;
         for key in ["mscale", "mscale_all_dim"] {
-            p.expect(key, &[])?;
+            p.allow_only(key, &[])?;
         }
         keys.set("rope.scaling.type", "yarn")?;
         keys.set("rope.scaling.factor", p.require_f64("factor")? as f32)?;

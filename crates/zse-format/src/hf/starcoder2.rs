@@ -34,7 +34,7 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
-    c.expect("hidden_act", &[json!("gelu_pytorch_tanh")])?;
+    c.allow_only("hidden_act", &[json!("gelu_pytorch_tanh")])?;
     common::decoder(c, keys)?;
     common::window(c, keys)?;
     rope::describe(c, keys)

@@ -55,9 +55,9 @@ impl Method {
         {
             return Err(q.not_implemented("dynamic", "all layers must have the same bits"));
         }
-        q.expect("pack_dtype", &[json!("int32")])?;
+        q.allow_only("pack_dtype", &[json!("int32")])?;
         let known = [json!("gptq"), json!("gptq_v2")];
-        q.expect("checkpoint_format", &known)?;
+        q.allow_only("checkpoint_format", &known)?;
         Ok(Self::Gptq(Parameters {
             bits: bits(q, &GPTQ_BITS)?,
             group_size: group_size(q)?,
@@ -67,15 +67,15 @@ impl Method {
 
     /// AWQ, from `quantization_config`.
     pub(crate) fn awq(q: &Config) -> Result<Self, FormatError> {
-        q.expect("bits", &[json!(4)])?;
-        q.expect("version", &[json!("gemm"), json!("GEMM")])?;
+        q.allow_only("bits", &[json!(4)])?;
+        q.allow_only("version", &[json!("gemm"), json!("GEMM")])?;
         let group_size = group_size(q)?;
         Ok(Self::Awq { group_size })
     }
 
     /// MLX, from `quantization`, which calls modules as they were before `renames`.
     pub(crate) fn mlx(q: &Config, renames: &[(&str, &str)]) -> Result<Self, FormatError> {
-        q.expect("mode", &[json!("affine")])?;
+        q.allow_only("mode", &[json!("affine")])?;
         let mut modules = HashMap::new();
         for name in q.keys() {
             // `false` of a module that is not quantized: it has no scales.
@@ -83,7 +83,7 @@ impl Method {
                 continue;
             }
             if let Some(module) = q.object(name)? {
-                module.expect("mode", &[json!("affine")])?;
+                module.allow_only("mode", &[json!("affine")])?;
                 modules.insert(renamed(name, renames), widths(&module)?);
             }
         }
