@@ -2,7 +2,7 @@
 ik_llama.cpp from its repository. Nothing of them becomes part of ZSE.
 
 A folder of peers holds a folder for each engine and instruction set (`ll`, `ik`, `ll-avx2`,
-`ik-avx2`) with `llama-bench` and `llama-batched-bench`.
+`ik-avx2`) with `llama-bench` and `llama-batched-bench`, and `llama-server` where servers are compared.
 """
 
 import os
@@ -20,16 +20,16 @@ COMMON = [
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=OFF",
     "-DGGML_OPENMP=OFF",
-    *(f"-DLLAMA_{part}=OFF" for part in ("CURL", "OPENSSL", "BUILD_TESTS", "BUILD_SERVER")),
-    *(f"-DLLAMA_BUILD_{part}=OFF" for part in ("UI", "APP")),
+    *(f"-DLLAMA_{part}=OFF" for part in ("CURL", "OPENSSL")),
+    *(f"-DLLAMA_BUILD_{part}=OFF" for part in ("TESTS", "UI", "APP")),
 ]
 NATIVE = ["-DGGML_NATIVE=ON"]
 AVX2 = ["-DGGML_NATIVE=OFF", *(f"-DGGML_{x}=ON" for x in ("AVX", "AVX2", "FMA", "F16C", "BMI2"))]
 
 
-def build(into: Path, names: list[str], sources: dict[str, Path]) -> None:
+def build(into: Path, names: list[str], sources: dict[str, Path], tools: tuple = TOOLS) -> None:
     """Builds those of `names` that are not in `into` yet; `sources` has trees that are at hand."""
-    missing = [n for n in names if not all((into / n / tool).exists() for tool in TOOLS)]
+    missing = [n for n in names if not all((into / n / tool).exists() for tool in tools)]
     if not missing:
         return
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -39,21 +39,21 @@ def build(into: Path, names: list[str], sources: dict[str, Path]) -> None:
         engine = name.split("-")[0]
         try:
             source = sources.get(engine) or SOURCES[engine](into)
-            _build_one(source, into, name, env)
+            _build_one(source, into, name, env, tools)
         except (subprocess.CalledProcessError, OSError) as error:
             # The other engines can still be compared.
             print(f"no {name}: {error}", file=sys.stderr)
 
 
-def _build_one(source: Path, into: Path, name: str, env: dict[str, str]) -> None:
+def _build_one(source: Path, into: Path, name: str, env: dict[str, str], tools: tuple) -> None:
     print(f"building {name} (some ten minutes)", file=sys.stderr)
     work = into / "build" / name
     flags = COMMON + (AVX2 if name.endswith("-avx2") else NATIVE)
     configure = ["cmake", "-G", "Ninja", "-S", source, "-B", work, *flags]
-    for command in (configure, ["ninja", "-C", work, *TOOLS]):
+    for command in (configure, ["ninja", "-C", work, *tools]):
         subprocess.run(list(map(str, command)), check=True, env=env, stdout=subprocess.DEVNULL)
     (into / name).mkdir(parents=True, exist_ok=True)
-    for tool in TOOLS:
+    for tool in tools:
         shutil.copy2(work / "bin" / tool, into / name / tool)
     version = source / "ZSE_BENCH_VERSION"
     if version.exists():

@@ -1,4 +1,4 @@
-"""A `zse serve` of our own, and a client of few lines that sees when each token comes."""
+"""Servers of our own, and a client of few lines that sees when each token comes."""
 
 import asyncio
 import json
@@ -6,8 +6,10 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,20 +17,12 @@ from pathlib import Path
 STUCK = 300.0
 
 
-class Server:
-    """Runs from `with` to its end. Its log goes to our standard error."""
+class Process:
+    """A server that runs from `with` to its end."""
 
-    def __init__(self, binary: Path, *options: str):
-        allow_many_files()
-        command = [str(binary), "serve", "--port", "0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.host, self.port = "127.0.0.1", 0
-        for line in self.process.stdout:
-            if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found[1])
-                break
-        if not self.port:
-            raise SystemExit(f"the server did not start: {' '.join(command)}")
+    host = "127.0.0.1"
+    port = 0
+    process: subprocess.Popen
 
     def __enter__(self):
         return self
@@ -48,6 +42,21 @@ class Server:
 
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+class Server(Process):
+    """`zse serve`. Its log goes to our standard error."""
+
+    def __init__(self, binary: Path, *options: str):
+        allow_many_files()
+        command = [str(binary), "serve", "--port", "0", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in self.process.stdout:
+            if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(found[1])
+                break
+        if not self.port:
+            raise SystemExit(f"the server did not start: {' '.join(command)}")
 
     async def metric(self, *names: str) -> list[float]:
         """Numbers of `/metrics`, all as of one moment, summed over models."""
@@ -69,6 +78,31 @@ class Server:
                 raise SystemExit("the server still holds KV blocks of requests that are over")
             await asyncio.sleep(0.01)
         return time.monotonic() - start
+
+
+class LlamaServer(Process):
+    """`llama-server`, as it comes, with so many slots of `context` tokens."""
+
+    def __init__(self, binary: Path, model: Path, slots: int, context: int, threads: int):
+        with socket.socket() as free:
+            free.bind((self.host, 0))
+            self.port = free.getsockname()[1]
+        command = [str(binary), "-m", str(model), "--host", self.host, "--port", str(self.port)]
+        command += ["-np", str(slots), "-c", str(slots * context), "-t", str(threads)]
+        nowhere = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)
+        end = time.monotonic() + STUCK
+        while not self._ready():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"the server did not start: {' '.join(command)}")
+            time.sleep(0.05)
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.host}:{self.port}/health", timeout=10):
+                return True
+        except OSError:
+            return False
 
 
 @dataclass
@@ -93,7 +127,7 @@ class Answer:
 
 
 async def ask(
-    server: Server, path: str, body: dict | None = None, due: float | None = None, leave: int = 0
+    server: Process, path: str, body: dict | None = None, due: float | None = None, leave: int = 0
 ) -> Answer:
     """Asks on a connection of its own. Time counts from `due`, where that is given: a client that
     is late does not make the server look fast. With `leave`, the client is gone after so many
