@@ -22,9 +22,12 @@ use crate::patience::Patient;
 use crate::routes;
 use crate::state::App;
 
-/// Threads that serve sockets. They only write what others compute, whose cores they must not
+/// Most threads that serve sockets. They only write what others compute, whose cores they must not
 /// take.
 const THREADS: usize = 2;
+/// Cores to a thread that serves sockets: two threads wake each other at each step, which a small
+/// machine needs for computing.
+const CORES: usize = 4;
 /// Bytes that the system holds for a client that reads slowly (Linux doubles it).
 const SEND_BUFFER: u32 = 128 << 10;
 /// Bytes that a connection buffers; the headers of a request must fit.
@@ -47,8 +50,9 @@ impl Server {
     /// If the settings are not safe, or the port is taken.
     pub fn bind(config: Config) -> Result<Self, ServeError> {
         config.check()?;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let runtime = Builder::new_multi_thread()
-            .worker_threads(THREADS)
+            .worker_threads((cores / CORES).clamp(1, THREADS))
             // Each request has one until its tokens come, and some more are short.
             .max_blocking_threads(config.max_requests.saturating_add(64).min(4096))
             .thread_name("zse-http")

@@ -179,6 +179,7 @@ impl Frames {
         let body = FrameBody {
             frames: self,
             keep_alive,
+            sent: Instant::now(),
             timer: Box::pin(tokio::time::sleep(keep_alive)),
         };
         (headers, Body::new(body)).into_response()
@@ -219,7 +220,31 @@ impl Frames {
 struct FrameBody {
     frames: Frames,
     keep_alive: Duration,
+    /// When there was something to send last.
+    sent: Instant,
+    /// Ends no later than there is a need to keep the stream open: setting it anew for each frame would
+    /// cost as much as writing one.
     timer: Pin<Box<Sleep>>,
+}
+
+impl FrameBody {
+    /// Ready once nothing was sent for as long as a stream stays open by itself.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let end = self.sent + self.keep_alive;
+            let is_over = end <= Instant::now();
+            let next = if is_over {
+                Instant::now() + self.keep_alive
+            } else {
+                end
+            };
+            self.timer.as_mut().reset(next);
+            if is_over {
+                return Poll::Ready(());
+            }
+        }
+    }
 }
 
 impl http_body::Body for FrameBody {
@@ -236,12 +261,11 @@ impl http_body::Body for FrameBody {
                 let Some(keep_alive) = self.frames.wire.keep_alive() else {
                     return Poll::Pending;
                 };
-                ready!(self.timer.as_mut().poll(cx));
+                ready!(self.poll_silence(cx));
                 Some(Bytes::from_static(keep_alive))
             }
         };
-        let later = Instant::now() + self.keep_alive;
-        self.timer.as_mut().reset(later);
+        self.sent = Instant::now();
         Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
