@@ -17,6 +17,11 @@ use std::time::{Duration, Instant};
 /// How long a worker spins for the next region before it sleeps.
 const SPIN: Duration = Duration::from_micros(100);
 
+/// How long it spins without letting others go first. The next region of a step comes sooner; between
+/// steps, threads that send what a step gave may wait for this core, and the system would let them
+/// wait for milliseconds.
+const ALONE: Duration = Duration::from_micros(10);
+
 /// Chunks in a region and threads in a step are kept in 32 bits each.
 const CHUNK_BITS: u32 = 32;
 
@@ -250,12 +255,13 @@ impl Shared {
             while self.claim(index) {}
             let idle = Instant::now();
             while !self.has_work(index) {
-                if idle.elapsed() > SPIN {
-                    self.sleep(index, asleep);
-                    break;
-                }
-                for _ in 0..32 {
-                    std::hint::spin_loop();
+                match idle.elapsed() {
+                    long if long > SPIN => {
+                        self.sleep(index, asleep);
+                        break;
+                    }
+                    long if long > ALONE => std::thread::yield_now(),
+                    _ => (0..32).for_each(|_| std::hint::spin_loop()),
                 }
             }
         }

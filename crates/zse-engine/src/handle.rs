@@ -113,7 +113,10 @@ impl Engine {
     fn run(mut self, commands: &Receiver<Command>) {
         loop {
             let worked = self.step();
-            if !worked {
+            if worked {
+                // Those who send what it gave may wait for this core.
+                thread::yield_now();
+            } else {
                 match commands.recv() {
                     Ok(command) => self.obey(command),
                     Err(mpsc::RecvError) => return,
