@@ -1,11 +1,15 @@
 //! Reading a body: limits first, then parameters by name. What no endpoint asked for is refused.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
+use http_body::Body as _;
 use hyper::header::CONTENT_LENGTH;
 use serde::de::value::Error as PlainError;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, Visitor};
@@ -20,6 +24,8 @@ use crate::state::App;
 
 /// Bytes of a body that take so long to parse that other connections should not wait for it.
 const LARGE: usize = 64 << 10;
+/// How often the most bytes of a body are read from a client whose body is refused for its length.
+const LINGER: usize = 16;
 
 /// The parameters of a request that nobody has taken yet.
 #[derive(Debug)]
@@ -36,16 +42,74 @@ impl FromRequest<Arc<App>> for Fields {
         let tenant = Tenant::of(request.extensions());
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limit as u64) {
-            return Err(ApiError::too_large(limit));
+        let patience = app.config.read_timeout;
+        let mut body = request.into_body();
+        let read = match length.is_some_and(|length| length > limit as u64) {
+            true => Err(Unread::Long),
+            false => tokio::time::timeout(patience, collect(&mut body, limit))
+                .await
+                .map_err(|_| ApiError::slow_body())?,
+        };
+        match read {
+            Ok(data) => Self::read(data.into(), tenant).await,
+            Err(Unread::Gone) => Err(ApiError::invalid("the body ended before its length")),
+            Err(Unread::Long) => {
+                tokio::spawn(linger(body, limit.saturating_mul(LINGER), patience));
+                Err(ApiError::too_large(limit))
+            }
         }
-        let body = to_bytes(request.into_body(), limit);
-        let body = tokio::time::timeout(app.config.read_timeout, body).await;
-        let body = body.map_err(|_| ApiError::slow_body())?;
-        // Either too many bytes without a length, or a client that went away and will not read this.
-        let body = body.map_err(|_| ApiError::too_large(limit))?;
-        Self::read(body, tenant).await
     }
+}
+
+/// Why there is no body.
+enum Unread {
+    /// It has too many bytes.
+    Long,
+    /// The client went away.
+    Gone,
+}
+
+/// The next bytes of a body; `None` at its end.
+async fn chunk(body: &mut Body) -> Option<Result<Bytes, Unread>> {
+    loop {
+        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await? {
+            Err(_) => return Some(Err(Unread::Gone)),
+            // What is no data are trailers, which mean nothing here.
+            Ok(frame) => match frame.into_data() {
+                Ok(data) => return Some(Ok(data)),
+                Err(_) => continue,
+            },
+        }
+    }
+}
+
+/// A whole body of at most `limit` bytes.
+async fn collect(body: &mut Body, limit: usize) -> Result<Vec<u8>, Unread> {
+    let mut all = Vec::new();
+    while let Some(data) = chunk(body).await {
+        let data = data?;
+        if data.len() > limit - all.len() {
+            return Err(Unread::Long);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all)
+}
+
+/// Takes what is left of a body that was refused, up to so many bytes and for so long: a connection
+/// that is closed while its client still sends is reset, and few clients then read why.
+async fn linger(mut body: Body, bytes: usize, patience: Duration) {
+    let rest = async {
+        let mut left = bytes;
+        while let Some(Ok(data)) = chunk(&mut body).await {
+            left = left.saturating_sub(data.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whether it ended or not, the client was answered.
+    let _ = tokio::time::timeout(patience, rest).await;
 }
 
 /// The fields of a JSON object.

@@ -117,6 +117,18 @@ fn large_bodies_are_refused_before_they_are_read() {
 }
 
 #[test]
+fn clients_that_send_all_before_they_read_learn_why_they_are_refused() {
+    let server = serve(|config| config.max_body = 1 << 20);
+    let body = vec![b'a'; 10 << 20];
+    let head = message("POST", "/v1/completions", "", "");
+    let head = head.replace("length: 0", &format!("length: {}", body.len()));
+    let mut stream = server.connect();
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body).unwrap();
+    read(&mut stream).error(413);
+}
+
+#[test]
 fn large_and_many_headers_are_refused() {
     let server = serve(|_| {});
     let long = format!("x: {}\r\n", "a".repeat(200_000));
