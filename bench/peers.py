@@ -70,8 +70,17 @@ def _llama_cpp(into: Path) -> Path:
         subprocess.run([sys.executable, "-m", "pip", "download", *options, wanted], check=True)
         with tarfile.open(into / f"{top.name}.tar.gz") as archive:
             archive.extractall(into, filter="data")
+        _mend(tree / "ggml/src/ggml-cpu/amx/mmq.cpp")
         (tree / "ZSE_BENCH_VERSION").write_text(f"as in {wanted}\n")
     return tree
+
+
+def _mend(amx: Path) -> None:
+    """Before release 13, gcc does not know that loading a tile configuration reads it, and leaves it
+    unwritten: then the first product in AMX ends the process."""
+    load = "_tile_loadconfig(&tc);"
+    text = amx.read_text()
+    amx.write_text(text.replace(load, f'__asm__ volatile("" : : "r"(&tc) : "memory"); {load}'))
 
 
 def _ik_llama_cpp(into: Path) -> Path:
@@ -82,6 +91,7 @@ def _ik_llama_cpp(into: Path) -> Path:
         subprocess.run(command, check=True)
         commit = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
         said = subprocess.run(commit, check=True, capture_output=True, text=True)
+        _mend(tree / "ggml/src/ggml-cpu/amx/mmq.cpp")
         (tree / "ZSE_BENCH_VERSION").write_text(f"commit {said.stdout}")
     return tree
 
