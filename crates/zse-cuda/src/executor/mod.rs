@@ -1,5 +1,6 @@
 //! Runs a program's steps on a GPU.
 
+mod experts;
 mod load;
 mod meta;
 mod mixture;

@@ -10,7 +10,7 @@ use super::meta::{self, Size};
 use crate::device::Arena;
 use crate::kv;
 use crate::ops::attention::{self, WIDEST};
-use crate::ops::gemm_hopper::Shared;
+use crate::ops::gemm_hopper::{Grouping, Shared};
 use crate::ops::gemv::MOST;
 use crate::ops::quantize::{Columns, Form, Narrowed};
 use crate::ops::sample;
@@ -20,7 +20,7 @@ use crate::weights::Layout;
 const FUSED: [GroupKind; 4] = GroupKind::ALL;
 
 /// Pairs of a token and an expert that a mixture works on at once.
-pub(super) const PAIRS: usize = 4096;
+pub(super) const PAIRS: usize = 16_384;
 
 /// Most rows that a batch may have: what a grid counts.
 const MOST_ROWS: usize = 65_535;
@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) shared: [usize; 2],
     /// Of a mixture, by pair: inner results, the same rounded (q, s), and what experts say.
     pub(super) mixture: [usize; 4],
+    /// How its pairs are grouped by expert: counts, sources, slots and tiles.
+    pub(super) groups: [usize; 4],
     /// Products with the second matrix of a gated pair, where the two differ in layout.
     pub(super) apart: usize,
     /// Of attention with split keys: sums, and their weights.
@@ -59,6 +61,7 @@ struct Sizes {
     narrow: [usize; 2],
     shared: [usize; 2],
     mixture: [usize; 4],
+    groups: [usize; 4],
     apart: [usize; 1],
     splits: [usize; 2],
 }
@@ -110,6 +113,7 @@ impl Plan {
             narrow: sizes.narrow.map(|b| arena.take(b)),
             shared: sizes.shared.map(|b| arena.take(b)),
             mixture: sizes.mixture.map(|b| arena.take(b)),
+            groups: sizes.groups.map(|b| arena.take(b)),
             apart: arena.take(sizes.apart[0]),
             splits: sizes.splits.map(|b| arena.take(b)),
             best: best.map(|b| arena.take(b)),
@@ -192,10 +196,18 @@ fn sizes(model: &Model, budget: &Budget) -> Sizes {
                 let top_k = program.value(route).cols / 2;
                 let n = rows(x).min(tokens_at_once(top_k));
                 let (ff, out) = (program.tensor(gate).rows, program.tensor(down).rows);
-                let pairs = n.saturating_mul(top_k);
-                grow(&mut sizes.rounded, Columns::bytes(n, program.value(x).cols));
+                let (pairs, cols) = (n.saturating_mul(top_k), program.value(x).cols);
+                grow(&mut sizes.rounded, Columns::bytes(n, cols));
                 let [q, s] = Columns::bytes(pairs, ff);
-                let floats = |cols: usize| pairs.saturating_mul(4 * cols);
+                let experts = program.tensor(gate).experts;
+                let grouping = Grouping { pairs, experts };
+                grow(&mut sizes.groups, grouping.bytes());
+                for (rows, cols) in [(ff, cols), (out, ff)] {
+                    grow(&mut sizes.shared, grouping.shared_bytes(rows));
+                    let scales = grouping.slots().saturating_mul(4);
+                    grow(&mut sizes.narrow, [grouping.tile_bytes(cols), scales]);
+                }
+                let floats = |cols: usize| grouping.slots().saturating_mul(4 * cols);
                 grow(&mut sizes.mixture, [floats(ff), q, s, floats(out)]);
                 if layout(gate) != layout(up) {
                     grow(&mut sizes.apart, [floats(ff)]);

@@ -69,6 +69,84 @@ fn atoms(n: usize) -> usize {
     n.next_multiple_of(tile(n).columns) / 8
 }
 
+/// Columns of the tiles of a mixture's products.
+const EXPERT_COLUMNS: [usize; 3] = [16, 64, 128];
+
+/// The tile for `pairs` pairs of a token and one of `experts` experts: columns of most experts fill one.
+fn expert_tile(pairs: usize, experts: usize) -> &'static Tile {
+    let each = pairs.div_ceil(experts);
+    let fits = EXPERT_COLUMNS
+        .iter()
+        .find(|&&columns| each <= columns * 3 / 4);
+    tile(*fits.unwrap_or(&EXPERT_COLUMNS[EXPERT_COLUMNS.len() - 1]))
+}
+
+/// How the columns of a mixture's pairs are grouped by expert: `Groups` of `kernels/moe.cu`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Groups {
+    pub(crate) counts: Ptr,
+    pub(crate) sources: Ptr,
+    pub(crate) slots: Ptr,
+    pub(crate) tiles: Ptr,
+    pub(crate) wide: i32,
+}
+
+/// The pairs of a token and an expert that are multiplied together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grouping {
+    pub(crate) pairs: usize,
+    pub(crate) experts: usize,
+}
+
+impl Grouping {
+    /// Columns of a tile.
+    pub(crate) fn wide(self) -> usize {
+        expert_tile(self.pairs, self.experts).columns
+    }
+
+    /// Columns of all experts, each filled up to whole eights.
+    pub(crate) fn slots(self) -> usize {
+        self.pairs
+            .saturating_add(7 * self.pairs.min(self.experts))
+            .next_multiple_of(8)
+    }
+
+    /// Most tiles of columns, of these or fewer pairs.
+    fn tiles(self) -> usize {
+        self.pairs / EXPERT_COLUMNS[0] + self.pairs.min(self.experts)
+    }
+
+    /// Eights of columns that tiles have room for: the last may reach beyond the last column.
+    fn atoms(self) -> usize {
+        (self.slots() + self.wide()) / 8
+    }
+
+    /// Bytes of `counts`, `sources`, `slots` and `tiles`.
+    pub(crate) fn bytes(self) -> [usize; 4] {
+        [
+            4 * self.experts,
+            self.slots().saturating_mul(4),
+            self.pairs.saturating_mul(4),
+            16 * (1 + self.tiles()),
+        ]
+    }
+
+    /// Bytes of columns of `cols` numbers in tiles.
+    pub(crate) fn tile_bytes(self, cols: usize) -> usize {
+        self.atoms()
+            .saturating_mul(8 * 2 * cols.next_multiple_of(STEP))
+    }
+
+    /// As [`Shared::bytes`], for experts of `rows`.
+    pub(crate) fn shared_bytes(self, rows: usize) -> [usize; 2] {
+        // Of the tiles with fewest rows; a counter for each 32 or 64 of them.
+        let sums = 2 * BLOCKS * 64 * 2 * EXPERT_COLUMNS[EXPERT_COLUMNS.len() - 1];
+        let counters = 2 * rows.div_ceil(64).next_multiple_of(2);
+        [4 * sums, self.tiles().saturating_mul(4 * counters)]
+    }
+}
+
 /// Where blocks that share a tile leave their sums, and count who has come; that is zeros between launches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared {
@@ -122,6 +200,19 @@ impl Tiles {
         }
     }
 
+    /// Those of a mixture's columns.
+    pub(crate) fn grouped(at: Ptr, form: Form, grouping: Grouping) -> Self {
+        let order = match form {
+            Form::Groups => Order::Groups,
+            Form::Bf16 | Form::F16 => Order::Lanes,
+        };
+        Self {
+            at,
+            atoms: grouping.atoms() as i32,
+            order,
+        }
+    }
+
     /// The same, unless they would be scaled: that takes a look at whole columns.
     pub(crate) fn unscaled(at: Ptr, form: Form, n: usize) -> Option<Self> {
         (form != Form::F16).then(|| Self::new(at, form, n))
@@ -136,6 +227,7 @@ struct Gemm {
     scale: Ptr,
     parts: Ptr,
     arrived: Ptr,
+    groups: Ptr,
     atoms: i32,
     steps: i32,
     per: i32,
@@ -172,6 +264,7 @@ pub(crate) fn gemm(
         scale: x.scale,
         parts: shared.parts,
         arrived: shared.arrived,
+        groups: Ptr::NULL,
         atoms: atoms(job.n) as i32,
         steps: steps as i32,
         per: per as i32,
@@ -180,5 +273,44 @@ pub(crate) fn gemm(
         .shared(tile.stages * tile.columns * 2 * STEP);
     // SAFETY: tiles of n columns behind x, n scales or none, n rows behind y and add, room for what blocks
     // share, as planned.
+    unsafe { launch!(device, &kernel, shape; gemm) }
+}
+
+/// Runs the products of a mixture's experts, each with its columns of the tiles `x`, which `groups` names;
+/// results are rows in the order of the columns.
+pub(crate) fn experts(
+    device: &Device,
+    job: &Job,
+    x: Narrowed,
+    (groups, grouping): (&Groups, Grouping),
+    shared: Shared,
+) -> Result<(), CudaError> {
+    let (matrix, tile) = (
+        &job.weight.matrix,
+        expert_tile(grouping.pairs, grouping.experts),
+    );
+    let gated = if job.gated.is_some() { "gated_" } else { "" };
+    let kernel = format!(
+        "gemm_experts_{gated}{}_{}",
+        matrix.layout.name(),
+        tile.columns
+    );
+    let steps = matrix.cols().div_ceil(STEP);
+    let gemm = Gemm {
+        product: job.product(),
+        x: x.x,
+        scale: x.scale,
+        parts: shared.parts,
+        arrived: shared.arrived,
+        groups: groups.tiles,
+        atoms: grouping.atoms() as i32,
+        steps: steps as i32,
+        per: FEWEST.min(steps) as i32,
+    };
+    let blocks = device.multiprocessors.min(BLOCKS);
+    let shape = Shape::line(blocks, 128 * tile.warpgroups as u32)
+        .shared(tile.stages * tile.columns * 2 * STEP);
+    // SAFETY: the groups name experts that exist and columns of x and y; tiles of them behind x, scales or none,
+    // room for what blocks share, as planned.
     unsafe { launch!(device, &kernel, shape; gemm) }
 }
