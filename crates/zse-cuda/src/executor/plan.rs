@@ -5,6 +5,7 @@ use zse_model::executor::{Budget, Fuse, LoadError, MemoryReport};
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
 use zse_model::program::{Op, Program, ProgramOutput, Rows, TensorId, ValueId};
 
+use super::draws;
 use super::load::Places;
 use super::meta::{self, Size};
 use crate::device::Arena;
@@ -52,6 +53,8 @@ pub(super) struct Plan {
     pub(super) arena: Arena,
     /// Words of a batch.
     pub(super) words: usize,
+    /// Most rows that tokens are drawn from.
+    pub(super) outputs: usize,
 }
 
 /// Sizes that grow to the largest of the operations.
@@ -118,6 +121,7 @@ impl Plan {
             splits: sizes.splits.map(|b| arena.take(b)),
             best: best.map(|b| arena.take(b)),
             words: meta::words(size, program.kv_groups().len(), budget.kv_blocks),
+            outputs,
             arena,
         }
     }
@@ -292,6 +296,6 @@ pub(crate) fn report(
         weights: Places::new(model).bytes(),
         mapped: model.weights.mapped_bytes(0),
         kv: kv::bytes(&model.program, budget),
-        activations: (plan.arena.bytes() + 4 * plan.words) as u64,
+        activations: (plan.arena.bytes() + 4 * (plan.words + draws::words(plan.outputs))) as u64,
     })
 }
