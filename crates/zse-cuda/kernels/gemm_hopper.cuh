@@ -1,7 +1,7 @@
 // Products of a matrix [rows, cols] with more than a few columns on Hopper: y[t, r] = sum_k w[r, k] x[t, k].
 // Weights go from memory to registers, are unpacked there and multiplied by wgmma with activations that
 // bulk copies bring to shared memory (tiles.cuh); both are on their way while others are multiplied. (16-bit
-// weights by more than 128 columns: gemm_hopper_shared.cu.)
+// weights by up to 64 columns wait in shared memory, ring.cuh; by more than 128: gemm_hopper_shared.cu.)
 // A block takes tiles of 64 * WGS rows (of gated products: half of them gate, half up) by N columns, a
 // warpgroup 64 of the rows. All tiles' steps along k are dealt out evenly, `per` to a block: a tile that
 // several blocks share is put together by the one that comes last, in the order of k (Stream-K, Osama et
@@ -10,6 +10,7 @@
 #pragma once
 #include "bulk.cuh"
 #include "gemv.cuh"
+#include "ring.cuh"
 #include "tiles.cuh"
 #include "wgmma.cuh"
 
@@ -20,6 +21,7 @@ struct Gemm {
     float* parts;        // sums of shared tiles: two for each block
     int* arrived;        // for each tile and warpgroup: blocks that have left theirs; 0 before and after
     const int4* groups;  // of a mixture: tiles of columns (moe.cu), as many as the first says; or null
+    int beside;          // whether it may run beside the kernel before it, of which it reads nothing
     int atoms;           // columns of x / 8
     int steps;           // along k
     int per;             // steps of a block; with groups: at least
@@ -68,6 +70,7 @@ struct Weights {
     using Number = __nv_bfloat16;
     static constexpr bool DIRECT = false;
     typename L::Raw raw[2];
+    __nv_bfloat162 factor[2], least[2];
 
     // Units that a row is loaded in: groups.
     __device__ __forceinline__ static int units(int cols) { return cols / 32; }
@@ -87,15 +90,18 @@ struct Weights {
         return __hsub2(reinterpret_cast<__nv_bfloat162&>(on), reinterpret_cast<__nv_bfloat162&>(off));
     }
 
-    // The operands of four products of 16 along k.
-    __device__ __forceinline__ void unpack(int half, int step, int cols, uint32_t (&a)[4][4]) const {
+    // The operands of four products of 16 along k; the lower half first, whose factors may serve both.
+    __device__ __forceinline__ void unpack(int half, int step, int cols, uint32_t (&a)[4][4]) {
         int at = min(4 * step + int(threadIdx.x) % 4, cols / 32 - 1);
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             Group g;
             L::group(raw[r], at, g);
-            int of = L::SPLIT ? half : 0;
-            __nv_bfloat162 w = __float2bfloat162_rn(g.w[of]), m = __float2bfloat162_rn(L::MIN ? g.m[of] : 0.0f);
+            if (half == 0 || L::SPLIT) {
+                factor[r] = __float2bfloat162_rn(g.w[half]);
+                least[r] = __float2bfloat162_rn(L::MIN ? g.m[half] : 0.0f);
+            }
+            __nv_bfloat162 w = factor[r], m = least[r];
 #pragma unroll
             for (int s = 0; s < 4; s++)
 #pragma unroll
@@ -125,6 +131,26 @@ struct Direct {
             uint32_t at = min(16 * step + 4 * i + int(threadIdx.x) % 4, units(a.cols) - 1);
             raw[0][i] = stream16(a.q + size_t(row[0] + at) * 16);
             raw[1][i] = stream16(b.q + size_t(row[1] + at) * 16);
+        }
+    }
+
+    // The same through `slot`, and back.
+    template <int THREADS>
+    __device__ __forceinline__ static void send(Slot<THREADS, 4> slot, const Matrix& a, const Matrix& b,
+                                                const uint32_t (&row)[2], int step) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t at = min(16 * step + 4 * i + int(threadIdx.x) % 4, units(a.cols) - 1);
+            copy16(slot.field(i, 0), a.q + size_t(row[0] + at) * 16, true);
+            copy16(slot.field(i, 1), b.q + size_t(row[1] + at) * 16, true);
+        }
+    }
+    template <int THREADS>
+    __device__ __forceinline__ void receive(Slot<THREADS, 4> slot) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            raw[0][i] = shared16(slot.field(i, 0));
+            raw[1][i] = shared16(slot.field(i, 1));
         }
     }
 
@@ -234,16 +260,19 @@ __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN],
     }
 }
 
-// DEPTH: steps of weights on their way. STAGES: steps of activations in shared memory.
-template <class L, int N, int WGS, int DEPTH, int STAGES, bool GATED, class Deal>
+// DEPTH: steps of weights on their way to registers; RING: those that have slots in shared memory, or 0. STAGES:
+// steps of activations in shared memory.
+template <class L, int N, int WGS, int DEPTH, int RING, int STAGES, bool GATED, class Deal>
 __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
-    constexpr int HALF = N * 128, STAGE = 2 * HALF, WARPS = 4 * WGS;
+    constexpr int HALF = N * 128, STAGE = 2 * HALF, WARPS = 4 * WGS, THREADS = 128 * WGS;
+    static_assert(RING == 0 || DEPTH == 1);
+    // Products of a half step stay queued while the next half is unpacked.
+    constexpr bool QUEUED = RING == 0 && DEPTH == 1 && !Weights<L>::DIRECT && N >= 128;
     extern __shared__ __align__(1024) uint8_t shared[];
     __shared__ uint64_t full[STAGES], empty[STAGES];
     int begin = blockIdx.x * deal.per, end = min(begin + deal.per, deal.tiles * a.steps);
     if (begin >= end) return;
-    uint32_t x = shared_address(shared);
-    let_next_start();
+    uint32_t x = shared_address(shared), ring = x + STAGES * STAGE;
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             start_barrier(full + i, 1);
@@ -264,16 +293,32 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
     };
 
     using Tile = Weights<L>;
+    using Through = Slot<THREADS, 4>;
     Tile weights[DEPTH];
     const Matrix& second = GATED ? a.p.up : a.p.w;
     Cursor<Tile, Deal, GATED> next = {{}, begin / a.steps, begin % a.steps};
     next.to_tile(a, deal);
-#pragma unroll
-    for (int d = 0; d < DEPTH; d++) {
-        weights[d].fetch(a.p.w, second, next.row, next.step);
+    auto send = [&](int slot) {
+        if constexpr (RING > 0)
+            Tile::send(Through{ring + slot * Through::BYTES}, a.p.w, second, next.row, next.step);
         next.advance(a, deal);
+    };
+    if constexpr (RING > 0) {
+#pragma unroll
+        for (int i = 0; i < RING - 1; i++) {
+            if (begin + i < end) send(i);
+            commit_copies();
+        }
+    } else {
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+            weights[d].fetch(a.p.w, second, next.row, next.step);
+            next.advance(a, deal);
+        }
     }
-    wait_for_inputs();
+    if (!a.beside) wait_for_inputs();
+    // Only now: who runs beside this needs the same inputs.
+    let_next_start();
     if (threadIdx.x == 0)
         for (int u = begin; u < min(begin + STAGES, end); u++) copy(u);
     float c[N / 2];
@@ -282,65 +327,97 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
     Place place = deal.place(a, tile);
     auto row = [&] { return place.row + warp * (GATED ? 8 : 16); };
     begin_tile<N, GATED>(a, c, step == 0, row(), place);
-    for (int base = begin; base < end; base += DEPTH) {
+    // Multiplies step `u` with `own` weights.
+    auto multiply = [&](int u, Tile& own) {
+        int i = u - begin, stage = i % STAGES;
+        uint32_t at = x + stage * STAGE;
+        if constexpr (RING > 0) {
+            wait_copies<RING - 2>();
+            own.receive(Through{ring + i % RING * Through::BYTES});
+            if (u + RING - 1 < end) send((i + RING - 1) % RING);
+            commit_copies();
+        }
+        own.unpack(0, step, a.p.w.cols, low);
+        wait_barrier(full + stage, i / STAGES % 2);
+        fence_warpgroup();
 #pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
-            int u = base + d;
-            if (u >= end) break;
-            int i = u - begin, stage = i % STAGES;
-            uint32_t at = x + stage * STAGE;
-            weights[d].unpack(0, step, a.p.w.cols, low);
-            wait_barrier(full + stage, i / STAGES % 2);
-            fence_warpgroup();
+        for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], descriptor(at + 32 * s));
+        commit_warpgroup();
+        if (QUEUED) {
+            wait_warpgroup<1>();
+            if (lane == 0 && i) arrive(empty + (i - 1) % STAGES);
+        }
+        own.unpack(1, step, a.p.w.cols, high);
+        if (RING == 0 && !Tile::DIRECT) {
+            own.fetch(a.p.w, second, next.row, next.step);
+            next.advance(a, deal);
+        }
+        fence_warpgroup();
 #pragma unroll
-            for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], descriptor(at + 32 * s));
-            commit_warpgroup();
-            weights[d].unpack(1, step, a.p.w.cols, high);
-            if (!Tile::DIRECT) {
-                weights[d].fetch(a.p.w, second, next.row, next.step);
-                next.advance(a, deal);
-            }
-            fence_warpgroup();
-#pragma unroll
-            for (int s = 0; s < 4; s++)
-                Warpgroup<typename Tile::Number, N>::run(c, high[s], descriptor(at + HALF + 32 * s));
-            commit_warpgroup();
-            // What the step before was multiplied with gives way to what comes STAGES after it.
-            if (threadIdx.x == 0 && i && u - 1 + STAGES < end) {
-                wait_barrier(empty + (i - 1) % STAGES, (i - 1) / STAGES % 2);
-                copy(u - 1 + STAGES);
-            }
-            __syncwarp();
+        for (int s = 0; s < 4; s++)
+            Warpgroup<typename Tile::Number, N>::run(c, high[s], descriptor(at + HALF + 32 * s));
+        commit_warpgroup();
+        // What the step before was multiplied with gives way to what comes STAGES after it.
+        if (threadIdx.x == 0 && i && u - 1 + STAGES < end) {
+            wait_barrier(empty + (i - 1) % STAGES, (i - 1) / STAGES % 2);
+            copy(u - 1 + STAGES);
+        }
+        __syncwarp();
+        if (QUEUED) {
+            wait_warpgroup<1>();
+        } else {
             wait_warpgroup<0>();
             if (lane == 0) arrive(empty + stage);
-            if (Tile::DIRECT) {
-                weights[d].fetch(a.p.w, second, next.row, next.step);
-                next.advance(a, deal);
+        }
+        if (RING == 0 && Tile::DIRECT) {
+            own.fetch(a.p.w, second, next.row, next.step);
+            next.advance(a, deal);
+        }
+        step++;
+    };
+    // Stores a tile, or this block's part of it, and begins the next.
+    auto finish = [&](bool more) {
+        if (QUEUED) wait_warpgroup<0>();
+        settle(c);
+        bool whole = tile * a.steps >= begin && step == a.steps;
+        if (whole || put_together<WGS>(a, deal.per, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
+            store_tile<N, GATED>(a, c, row(), place);
+        }
+        step = 0;
+        tile++;
+        place = deal.place(a, tile);
+        begin_tile<N, GATED>(a, c, more, row(), place);
+    };
+    if constexpr (DEPTH == 1) {
+        for (int u = begin; u < end;) {
+            for (int last = min(end, u + a.steps - step); u < last; u++) multiply(u, weights[0]);
+            finish(u < end);
+        }
+    } else {
+        for (int base = begin; base < end; base += DEPTH) {
+#pragma unroll
+            for (int d = 0; d < DEPTH; d++) {
+                int u = base + d;
+                if (u >= end) break;
+                multiply(u, weights[d]);
+                if (step == a.steps || u + 1 == end) finish(u + 1 < end);
             }
-            if (++step < a.steps && u + 1 < end) continue;
-            settle(c);
-            bool whole = tile * a.steps >= begin && step == a.steps;
-            if (whole || put_together<WGS>(a, deal.per, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
-                store_tile<N, GATED>(a, c, row(), place);
-            }
-            step = 0;
-            tile++;
-            place = deal.place(a, tile);
-            begin_tile<N, GATED>(a, c, u + 1 < end, row(), place);
         }
     }
+    // What comes next relies on the end of all before.
+    if (a.beside) wait_for_inputs();
 }
 
 // Kernels of plain and of gated products; of a mixture, what comes before may still be at work on the groups.
-#define GEMM_OF(KIND, DEAL, BEGIN, L, NAME, N, WGS, DEPTH, STAGES)                                                \
+#define GEMM_OF(KIND, DEAL, BEGIN, L, NAME, N, WGS, DEPTH, RING, STAGES)                                          \
     extern "C" __global__ void __launch_bounds__(128 * WGS, 1) gemm_##KIND##NAME##_##N(const __grid_constant__ Gemm a) { \
         BEGIN;                                                                                                    \
-        gemm<L, N, WGS, DEPTH, STAGES, false>(a, DEAL<N, 64 * WGS>(a));                                           \
+        gemm<L, N, WGS, DEPTH, RING, STAGES, false>(a, DEAL<N, 64 * WGS>(a));                                     \
     }                                                                                                             \
     extern "C" __global__ void __launch_bounds__(128 * WGS, 1)                                               \
         gemm_##KIND##gated_##NAME##_##N(const __grid_constant__ Gemm a) {                                         \
         BEGIN;                                                                                                    \
-        gemm<L, N, WGS, DEPTH, STAGES, true>(a, DEAL<N, 32 * WGS>(a));                                            \
+        gemm<L, N, WGS, DEPTH, RING, STAGES, true>(a, DEAL<N, 32 * WGS>(a));                                      \
     }
 #define GEMM(...) GEMM_OF(, Whole, , __VA_ARGS__)
 #define GEMM_EXPERTS(...) GEMM_OF(experts_, Grouped, wait_for_inputs(), __VA_ARGS__)

@@ -6,7 +6,7 @@ use zse_model::program::Act;
 use super::run::Run;
 use crate::device::Ptr;
 use crate::error::CudaError;
-use crate::ops::gemm_hopper::{self, Grouping, Groups, Shared, Tiles};
+use crate::ops::gemm_hopper::{self, Grouping, Groups, Tiles};
 use crate::ops::gemv::{Job, MOST, Weight};
 use crate::ops::quantize::{self, Columns, Form, Narrowed, Sources};
 use crate::ops::{elementwise, moe};
@@ -109,14 +109,7 @@ impl Run<'_> {
         let (n, cols) = (grouping.slots(), matrix.cols());
         self.narrowed = None;
         quantize::tiles_of(self.device, form, x, sources, (tiles, scale), n, cols)?;
-        let [parts, arrived] = self.plan.shared.map(|offset| self.at(offset));
         let x = Narrowed { x: narrow, scale };
-        gemm_hopper::experts(
-            self.device,
-            job,
-            x,
-            (groups, grouping),
-            Shared { parts, arrived },
-        )
+        gemm_hopper::experts(self.device, job, x, (groups, grouping), self.shared())
     }
 }

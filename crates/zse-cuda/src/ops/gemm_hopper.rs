@@ -4,12 +4,37 @@ use super::gemv::{Job, Product};
 use super::quantize::{Form, Narrowed};
 use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
+use crate::weights::Layout;
 
 /// A block's columns, the warpgroups that take 64 rows each, and how many steps of columns it holds.
+/// Of up to [`FEW`] columns: those of quantized weights.
 struct Tile {
     columns: usize,
     warpgroups: usize,
     stages: usize,
+}
+
+/// Most columns by which 16-bit weights come through shared memory, and whose products may run side by side.
+const FEW: usize = 64;
+
+impl Tile {
+    fn warpgroups(&self, layout: Layout) -> usize {
+        if self.columns <= FEW && !layout.is_quantized() {
+            2
+        } else {
+            self.warpgroups
+        }
+    }
+
+    /// Bytes of shared memory: steps of columns, and of 16-bit weights that wait there.
+    fn shared(&self, layout: Layout) -> usize {
+        let columns = self.columns * 2 * STEP;
+        if self.columns > FEW || layout.is_quantized() {
+            return self.stages * columns;
+        }
+        // Of weights two rows a thread, 64 bytes of each.
+        3 * columns + 4 * 2 * 128 * self.warpgroups(layout) * 64
+    }
 }
 
 /// The tiles by rising number of columns.
@@ -140,9 +165,9 @@ impl Grouping {
 
     /// As [`Shared::bytes`], for experts of `rows`.
     pub(crate) fn shared_bytes(self, rows: usize) -> [usize; 2] {
-        // Of the tiles with fewest rows; a counter for each 32 or 64 of them.
+        // Of the tiles with most sums; a counter for 32 rows or more, of tiles of up to 128.
         let sums = 2 * BLOCKS * 64 * 2 * EXPERT_COLUMNS[EXPERT_COLUMNS.len() - 1];
-        let counters = 2 * rows.div_ceil(64).next_multiple_of(2);
+        let counters = rows.next_multiple_of(128) / 32;
         [4 * sums, self.tiles().saturating_mul(4 * counters)]
     }
 }
@@ -155,13 +180,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Bytes of both for products of up to `n` columns with a matrix of `rows`, gated or not.
+    /// Bytes of both for products of up to `n` columns with a matrix of `rows`, gated or not, or with up to
+    /// [`TOGETHER`] such matrices side by side.
     pub(crate) fn bytes(n: usize, rows: usize) -> [usize; 2] {
         let tile = tile(n);
         let sums = 2 * BLOCKS * 64 * tile.warpgroups * tile.columns;
-        // Fewer columns may have tiles of 128 rows.
-        let tiles = rows.next_multiple_of(128) / (32 * tile.warpgroups) * n.div_ceil(tile.columns);
-        [4 * sums, tiles.saturating_mul(4 * tile.warpgroups)]
+        // A counter for 32 rows or more, of tiles of up to 128.
+        let counters = rows.next_multiple_of(128) / 32;
+        let many = counters.saturating_mul(n.div_ceil(tile.columns));
+        [4 * sums, 4 * many.max(TOGETHER * counters)]
     }
 }
 
@@ -228,52 +255,104 @@ struct Gemm {
     parts: Ptr,
     arrived: Ptr,
     groups: Ptr,
+    beside: i32,
     atoms: i32,
     steps: i32,
     per: i32,
 }
 
-/// Runs a product whose columns are the tiles `x`.
+/// Most products that run side by side.
+const TOGETHER: usize = 3;
+
+/// How a product is dealt out to blocks.
+struct Deal {
+    tile: &'static Tile,
+    warpgroups: usize,
+    /// Of rows and columns.
+    tiles: usize,
+    /// Steps along k of each, and of a block.
+    steps: usize,
+    per: usize,
+}
+
+impl Deal {
+    fn new(device: &Device, job: &Job) -> Self {
+        let (matrix, tile) = (&job.weight.matrix, tile(job.n));
+        let warpgroups = tile.warpgroups(matrix.layout);
+        let rows = if job.gated.is_some() { 32 } else { 64 } * warpgroups;
+        let steps = matrix.cols().div_ceil(STEP);
+        let tiles = matrix.rows().div_ceil(rows) * job.n.div_ceil(tile.columns);
+        let blocks = device.multiprocessors.min(BLOCKS);
+        let even = (tiles * steps).div_ceil(blocks).max(FEWEST.min(steps));
+        // At small cost, many blocks are at the same k, and share what the cache holds.
+        let aligned = even.next_multiple_of(steps.div_ceil(PHASES));
+        let per = if aligned - even <= even / 16 {
+            aligned
+        } else {
+            even
+        };
+        Self {
+            tile,
+            warpgroups,
+            tiles,
+            steps,
+            per,
+        }
+    }
+
+    fn blocks(&self) -> usize {
+        (self.tiles * self.steps).div_ceil(self.per)
+    }
+
+    /// Bytes of sums and of counters that the blocks use.
+    fn shared_bytes(&self) -> [usize; 2] {
+        let sums = 2 * self.blocks() * 64 * self.warpgroups * self.tile.columns;
+        [4 * sums, 4 * self.tiles * self.warpgroups]
+    }
+}
+
+/// Runs products whose columns are the tiles `x`, of which none reads what another writes; few columns side by
+/// side, if the GPU holds all blocks at once.
 pub(crate) fn gemm(
     device: &Device,
-    job: &Job,
+    jobs: &[Job],
     x: Narrowed,
-    shared: Shared,
+    mut shared: Shared,
 ) -> Result<(), CudaError> {
-    let (matrix, tile) = (&job.weight.matrix, tile(job.n));
-    let (gated, rows) = if job.gated.is_some() {
-        ("gated_", 32 * tile.warpgroups)
-    } else {
-        ("", 64 * tile.warpgroups)
-    };
-    let kernel = format!("gemm_{gated}{}_{}", matrix.layout.name(), tile.columns);
-    let steps = matrix.cols().div_ceil(STEP);
-    let all = matrix.rows().div_ceil(rows) * job.n.div_ceil(tile.columns) * steps;
-    let blocks = device.multiprocessors.min(BLOCKS);
-    let even = all.div_ceil(blocks).max(FEWEST.min(steps));
-    // At small cost, many blocks are at the same k, and share what the cache holds.
-    let aligned = even.next_multiple_of(steps.div_ceil(PHASES));
-    let per = if aligned - even <= even / 16 {
-        aligned
-    } else {
-        even
-    };
-    let gemm = Gemm {
-        product: job.product(),
-        x: x.x,
-        scale: x.scale,
-        parts: shared.parts,
-        arrived: shared.arrived,
-        groups: Ptr::NULL,
-        atoms: atoms(job.n) as i32,
-        steps: steps as i32,
-        per: per as i32,
-    };
-    let shape = Shape::line(all.div_ceil(per), 128 * tile.warpgroups as u32)
-        .shared(tile.stages * tile.columns * 2 * STEP);
-    // SAFETY: tiles of n columns behind x, n scales or none, n rows behind y and add, room for what blocks
-    // share, as planned.
-    unsafe { launch!(device, &kernel, shape; gemm) }
+    let deals: Vec<Deal> = jobs.iter().map(|job| Deal::new(device, job)).collect();
+    let blocks: usize = deals.iter().map(Deal::blocks).sum();
+    let fit = blocks <= device.multiprocessors.min(BLOCKS) && jobs.len() <= TOGETHER;
+    for (i, (job, deal)) in jobs.iter().zip(&deals).enumerate() {
+        let gated = if job.gated.is_some() { "gated_" } else { "" };
+        let layout = job.weight.matrix.layout;
+        let kernel = format!("gemm_{gated}{}_{}", layout.name(), deal.tile.columns);
+        let together = fit && job.n <= FEW;
+        let gemm = Gemm {
+            product: job.product(),
+            x: x.x,
+            scale: x.scale,
+            parts: shared.parts,
+            arrived: shared.arrived,
+            groups: Ptr::NULL,
+            beside: i32::from(together && i > 0),
+            atoms: atoms(job.n) as i32,
+            steps: deal.steps as i32,
+            per: deal.per as i32,
+        };
+        let shape = Shape::line(deal.blocks(), 128 * deal.warpgroups as u32)
+            .shared(deal.tile.shared(layout));
+        // SAFETY: tiles of n columns behind x, n scales or none, n rows behind y and add, room for what blocks
+        // share, as planned.
+        unsafe { launch!(device, &kernel, shape; gemm) }?;
+        if together {
+            let [sums, counters] = deal.shared_bytes();
+            shared = Shared {
+                parts: shared.parts.offset(sums),
+                arrived: shared.arrived.offset(counters),
+            };
+        }
+    }
+    Ok(())
 }
 
 /// Runs the products of a mixture's experts, each with its columns of the tiles `x`, which `groups` names;
@@ -303,13 +382,14 @@ pub(crate) fn experts(
         parts: shared.parts,
         arrived: shared.arrived,
         groups: groups.tiles,
+        beside: 0,
         atoms: grouping.atoms() as i32,
         steps: steps as i32,
         per: FEWEST.min(steps) as i32,
     };
     let blocks = device.multiprocessors.min(BLOCKS);
-    let shape = Shape::line(blocks, 128 * tile.warpgroups as u32)
-        .shared(tile.stages * tile.columns * 2 * STEP);
+    let threads = 128 * tile.warpgroups(matrix.layout) as u32;
+    let shape = Shape::line(blocks, threads).shared(tile.shared(matrix.layout));
     // SAFETY: the groups name experts that exist and columns of x and y; tiles of them behind x, scales or none,
     // room for what blocks share, as planned.
     unsafe { launch!(device, &kernel, shape; gemm) }
