@@ -266,8 +266,6 @@ template <class L, int N, int WGS, int DEPTH, int RING, int STAGES, bool GATED, 
 __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
     constexpr int HALF = N * 128, STAGE = 2 * HALF, WARPS = 4 * WGS, THREADS = 128 * WGS;
     static_assert(RING == 0 || DEPTH == 1);
-    // Products of a half step stay queued while the next half is unpacked.
-    constexpr bool QUEUED = RING == 0 && DEPTH == 1 && !Weights<L>::DIRECT && N >= 128;
     extern __shared__ __align__(1024) uint8_t shared[];
     __shared__ uint64_t full[STAGES], empty[STAGES];
     int begin = blockIdx.x * deal.per, end = min(begin + deal.per, deal.tiles * a.steps);
@@ -343,10 +341,6 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
 #pragma unroll
         for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], descriptor(at + 32 * s));
         commit_warpgroup();
-        if (QUEUED) {
-            wait_warpgroup<1>();
-            if (lane == 0 && i) arrive(empty + (i - 1) % STAGES);
-        }
         own.unpack(1, step, a.p.w.cols, high);
         if (RING == 0 && !Tile::DIRECT) {
             own.fetch(a.p.w, second, next.row, next.step);
@@ -363,12 +357,8 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
             copy(u - 1 + STAGES);
         }
         __syncwarp();
-        if (QUEUED) {
-            wait_warpgroup<1>();
-        } else {
-            wait_warpgroup<0>();
-            if (lane == 0) arrive(empty + stage);
-        }
+        wait_warpgroup<0>();
+        if (lane == 0) arrive(empty + stage);
         if (RING == 0 && Tile::DIRECT) {
             own.fetch(a.p.w, second, next.row, next.step);
             next.advance(a, deal);
@@ -377,7 +367,6 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
     };
     // Stores a tile, or this block's part of it, and begins the next.
     auto finish = [&](bool more) {
-        if (QUEUED) wait_warpgroup<0>();
         settle(c);
         bool whole = tile * a.steps >= begin && step == a.steps;
         if (whole || put_together<WGS>(a, deal.per, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
@@ -388,20 +377,13 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
         place = deal.place(a, tile);
         begin_tile<N, GATED>(a, c, more, row(), place);
     };
-    if constexpr (DEPTH == 1) {
-        for (int u = begin; u < end;) {
-            for (int last = min(end, u + a.steps - step); u < last; u++) multiply(u, weights[0]);
-            finish(u < end);
-        }
-    } else {
-        for (int base = begin; base < end; base += DEPTH) {
+    for (int base = begin; base < end; base += DEPTH) {
 #pragma unroll
-            for (int d = 0; d < DEPTH; d++) {
-                int u = base + d;
-                if (u >= end) break;
-                multiply(u, weights[d]);
-                if (step == a.steps || u + 1 == end) finish(u + 1 < end);
-            }
+        for (int d = 0; d < DEPTH; d++) {
+            int u = base + d;
+            if (u >= end) break;
+            multiply(u, weights[d]);
+            if (step == a.steps || u + 1 == end) finish(u + 1 < end);
         }
     }
     // What comes next relies on the end of all before.

@@ -117,6 +117,9 @@ impl Run<'_> {
     /// Runs a product, its input brought into the form that it reads.
     pub(super) fn product(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
         let layout = job.weight.matrix.layout;
+        if layout == Layout::F32 && job.n >= gemm::MANY_F32 && job.gated.is_none() {
+            return gemm::gemm_f32(self.device, job);
+        }
         if layout == Layout::F32 || self.is_few(job.n) {
             if layout.is_quantized() {
                 self.round(x, job)?;
