@@ -1,15 +1,16 @@
 // Products of a matrix [rows, cols] with more than a few columns on Hopper: y[t, r] = sum_k w[r, k] x[t, k].
 // Weights go from memory to registers, are unpacked there and multiplied by wgmma with activations that
 // bulk copies bring to shared memory (tiles.cuh); both are on their way while others are multiplied. (16-bit
-// weights by more than 128 columns: gemm_hopper_shared.cu.)
+// weights by up to 64 columns wait in shared memory, ring.cuh; by more than 128: gemm_hopper_shared.cu.)
 // A block takes tiles of 64 * WGS rows (of gated products: half of them gate, half up) by N columns, a
 // warpgroup 64 of the rows. All tiles' steps along k are dealt out evenly, `per` to a block: a tile that
 // several blocks share is put together by the one that comes last, in the order of k (Stream-K, Osama et
-// al. 2023, arXiv:2301.03598, without waiting).
+// al. 2023, arXiv:2301.03598, without waiting). Columns may be grouped by expert, and then meet its rows alone.
 // Floor: 2 * n * rows * cols over the bf16 rate, or the bytes of the matrix over bandwidth.
 #pragma once
 #include "bulk.cuh"
 #include "gemv.cuh"
+#include "ring.cuh"
 #include "tiles.cuh"
 #include "wgmma.cuh"
 
@@ -19,9 +20,48 @@ struct Gemm {
     const float* scale;  // [n]: factor on each column, or null
     float* parts;        // sums of shared tiles: two for each block
     int* arrived;        // for each tile and warpgroup: blocks that have left theirs; 0 before and after
+    const int4* groups;  // of a mixture: tiles of columns (moe.cu), as many as the first says; or null
+    int beside;          // whether it may run beside the kernel before it, of which it reads nothing
     int atoms;           // columns of x / 8
     int steps;           // along k
-    int per;             // steps of a block
+    int per;             // steps of a block; with groups: at least
+};
+
+// Where a tile lies: the rows of the matrix before those of its expert, its first row there, and its columns.
+struct Place {
+    int before;
+    int row;
+    int column;
+    int end;  // of the columns that count
+};
+
+// Tiles of ROWS by N numbers where all columns meet all rows, those of the same rows behind one another.
+template <int N, int ROWS>
+struct Whole {
+    int columns, tiles, per;
+
+    __device__ __forceinline__ explicit Whole(const Gemm& a)
+        : columns((a.p.n + N - 1) / N), tiles((a.p.w.rows + ROWS - 1) / ROWS * columns), per(a.per) {}
+
+    __device__ __forceinline__ Place place(const Gemm& a, int tile) const {
+        return {0, tile / columns * ROWS, tile % columns * N, a.p.n};
+    }
+};
+
+// Tiles where columns are grouped by expert, those of the same columns behind one another. How many there are
+// only the device knows.
+template <int N, int ROWS>
+struct Grouped {
+    int rows, tiles, per;
+
+    __device__ __forceinline__ explicit Grouped(const Gemm& a)
+        : rows((a.p.w.rows + ROWS - 1) / ROWS), tiles(a.groups->x * rows),
+          per(max((tiles * a.steps + int(gridDim.x) - 1) / int(gridDim.x), a.per)) {}
+
+    __device__ __forceinline__ Place place(const Gemm& a, int tile) const {
+        int4 group = a.groups[1 + min(tile, tiles - 1) / rows];
+        return {group.x * a.p.w.rows, tile % rows * ROWS, group.y, group.z};
+    }
 };
 
 // A thread's weights of 64 rows by one step: of rows `lane / 4` and that + 8 of its warp.
@@ -30,6 +70,7 @@ struct Weights {
     using Number = __nv_bfloat16;
     static constexpr bool DIRECT = false;
     typename L::Raw raw[2];
+    __nv_bfloat162 factor[2], least[2];
 
     // Units that a row is loaded in: groups.
     __device__ __forceinline__ static int units(int cols) { return cols / 32; }
@@ -49,15 +90,18 @@ struct Weights {
         return __hsub2(reinterpret_cast<__nv_bfloat162&>(on), reinterpret_cast<__nv_bfloat162&>(off));
     }
 
-    // The operands of four products of 16 along k.
-    __device__ __forceinline__ void unpack(int half, int step, int cols, uint32_t (&a)[4][4]) const {
+    // The operands of four products of 16 along k; the lower half first, whose factors may serve both.
+    __device__ __forceinline__ void unpack(int half, int step, int cols, uint32_t (&a)[4][4]) {
         int at = min(4 * step + int(threadIdx.x) % 4, cols / 32 - 1);
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             Group g;
             L::group(raw[r], at, g);
-            int of = L::SPLIT ? half : 0;
-            __nv_bfloat162 w = __float2bfloat162_rn(g.w[of]), m = __float2bfloat162_rn(L::MIN ? g.m[of] : 0.0f);
+            if (half == 0 || L::SPLIT) {
+                factor[r] = __float2bfloat162_rn(g.w[half]);
+                least[r] = __float2bfloat162_rn(L::MIN ? g.m[half] : 0.0f);
+            }
+            __nv_bfloat162 w = factor[r], m = least[r];
 #pragma unroll
             for (int s = 0; s < 4; s++)
 #pragma unroll
@@ -90,6 +134,26 @@ struct Direct {
         }
     }
 
+    // The same through `slot`, and back.
+    template <int THREADS>
+    __device__ __forceinline__ static void send(Slot<THREADS, 4> slot, const Matrix& a, const Matrix& b,
+                                                const uint32_t (&row)[2], int step) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t at = min(16 * step + 4 * i + int(threadIdx.x) % 4, units(a.cols) - 1);
+            copy16(slot.field(i, 0), a.q + size_t(row[0] + at) * 16, true);
+            copy16(slot.field(i, 1), b.q + size_t(row[1] + at) * 16, true);
+        }
+    }
+    template <int THREADS>
+    __device__ __forceinline__ void receive(Slot<THREADS, 4> slot) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            raw[0][i] = shared16(slot.field(i, 0));
+            raw[1][i] = shared16(slot.field(i, 1));
+        }
+    }
+
     __device__ __forceinline__ void unpack(int half, int, int, uint32_t (&a)[4][4]) const {
 #pragma unroll
         for (int s = 0; s < 4; s++)
@@ -108,29 +172,30 @@ template <>
 struct Weights<__nv_bfloat16> : Direct<__nv_bfloat16> {};
 
 // Where a thread's weights begin, which moves on from step to step and from tile to tile.
-template <class Tile, int WGS, bool GATED>
+template <class Tile, class Deal, bool GATED>
 struct Cursor {
     uint32_t row[2];  // in units
     int tile, step;
 
-    __device__ __forceinline__ void to_tile(const Gemm& a, int columns) {
+    __device__ __forceinline__ void to_tile(const Gemm& a, const Deal& deal) {
         int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, last = a.p.w.rows - 1;
-        int first = (tile / columns * WGS * 4 + warp) * (GATED ? 8 : 16) + lane / 4;
-        row[0] = min(first, last) * Tile::units(a.p.w.cols);
-        row[1] = GATED ? row[0] : min(first + 8, last) * Tile::units(a.p.w.cols);
+        Place place = deal.place(a, tile);
+        int first = place.row + warp * (GATED ? 8 : 16) + lane / 4;
+        row[0] = (place.before + min(first, last)) * Tile::units(a.p.w.cols);
+        row[1] = GATED ? row[0] : (place.before + min(first + 8, last)) * Tile::units(a.p.w.cols);
     }
 
-    __device__ __forceinline__ void advance(const Gemm& a, int columns) {
+    __device__ __forceinline__ void advance(const Gemm& a, const Deal& deal) {
         if (++step < a.steps) return;
         step = 0;
         tile++;
-        to_tile(a, columns);
+        to_tile(a, deal);
     }
 };
 
 // Leaves a part of a shared tile's sums, and tells whether it was the last; then `c` holds those of all.
 template <int WGS, int LEN>
-__device__ __forceinline__ bool put_together(const Gemm& a, int tile, int slot, float (&c)[LEN]) {
+__device__ __forceinline__ bool put_together(const Gemm& a, int per, int tile, int slot, float (&c)[LEN]) {
     __shared__ int before[WGS];
     int group = threadIdx.x / 128, lane = threadIdx.x % 128;
     auto at = [&](int slot) { return a.parts + (size_t(slot) * WGS + group) * LEN * 128 + lane; };
@@ -139,7 +204,7 @@ __device__ __forceinline__ bool put_together(const Gemm& a, int tile, int slot, 
     for (int i = 0; i < LEN; i++) __stcg(own + i * 128, c[i]);
     __threadfence();
     sync_threads_of(1 + group, 128);
-    int first = tile * a.steps / a.per, last = ((tile + 1) * a.steps - 1) / a.per;
+    int first = tile * a.steps / per, last = ((tile + 1) * a.steps - 1) / per;
     int* arrived = a.arrived + tile * WGS + group;
     if (lane == 0) {
         before[group] = atomicAdd(arrived, 1);
@@ -152,7 +217,7 @@ __device__ __forceinline__ bool put_together(const Gemm& a, int tile, int slot, 
     for (int i = 0; i < LEN; i++) c[i] = 0.0f;
     for (int block = first; block <= last; block++) {
         // The first of a block's two places is that of the tile it begins with.
-        const float* from = at(2 * block + (block * a.per / a.steps != tile));
+        const float* from = at(2 * block + (block * per / a.steps != tile));
 #pragma unroll
         for (int i = 0; i < LEN; i++) c[i] += __ldcg(from + i * 128);
     }
@@ -160,20 +225,20 @@ __device__ __forceinline__ bool put_together(const Gemm& a, int tile, int slot, 
 }
 
 // Sums begin with what is added to the product, in the block that multiplies the tile's `first` step: so it is
-// read all at once. Scaled sums get it at the end.
+// read all at once. Scaled sums get it at the end. `first_row`: of the warp.
 template <int N, bool GATED, int LEN>
-__device__ __forceinline__ void begin_tile(const Gemm& a, float (&c)[LEN], bool first, int first_row, int first_column) {
+__device__ __forceinline__ void begin_tile(const Gemm& a, float (&c)[LEN], bool first, int first_row, const Place& place) {
     const float* add = GATED || !first || a.scale ? nullptr : a.p.add;
     int lane = threadIdx.x % WARP, rows = a.p.w.rows;
 #pragma unroll
     for (int i = 0; i < LEN; i++) {
-        int t = first_column + i / 4 * 8 + lane % 4 * 2 + i % 2, row = first_row + lane / 4 + i / 2 % 2 * 8;
-        c[i] = add && t < a.p.n && row < rows ? add[size_t(t) * rows + row] : 0.0f;
+        int t = place.column + i / 4 * 8 + lane % 4 * 2 + i % 2, row = first_row + lane / 4 + i / 2 % 2 * 8;
+        c[i] = add && t < place.end && row < rows ? add[size_t(t) * rows + row] : 0.0f;
     }
 }
 
 template <int N, bool GATED, int LEN>
-__device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN], int first_row, int first_column) {
+__device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN], int first_row, const Place& place) {
     const Product& p = a.p;
     int lane = threadIdx.x % WARP, rows = p.w.rows;
 #pragma unroll
@@ -183,8 +248,8 @@ __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN],
         float bias = p.bias ? p.bias[row] : 0.0f, up_bias = GATED && p.up_bias ? p.up_bias[row] : 0.0f;
 #pragma unroll
         for (int i = 0; i < N / 4; i++) {
-            int t = first_column + i / 2 * 8 + lane % 4 * 2 + i % 2, e = i / 2 * 4 + i % 2;
-            if (t >= p.n) continue;
+            int t = place.column + i / 2 * 8 + lane % 4 * 2 + i % 2, e = i / 2 * 4 + i % 2;
+            if (t >= place.end) continue;
             float scale = a.scale ? a.scale[t] : 1.0f;
             size_t at = size_t(t) * rows + row;
             float v = fmaf(c[e + 2 * r], scale, bias);
@@ -195,16 +260,17 @@ __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN],
     }
 }
 
-// DEPTH: steps of weights on their way. STAGES: steps of activations in shared memory.
-template <class L, int N, int WGS, int DEPTH, int STAGES, bool GATED>
-__device__ __forceinline__ void gemm(const Gemm& a) {
-    constexpr int HALF = N * 128, STAGE = 2 * HALF, WARPS = 4 * WGS, TILE_ROWS = GATED ? 32 * WGS : 64 * WGS;
+// DEPTH: steps of weights on their way to registers; RING: those that have slots in shared memory, or 0. STAGES:
+// steps of activations in shared memory.
+template <class L, int N, int WGS, int DEPTH, int RING, int STAGES, bool GATED, class Deal>
+__device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
+    constexpr int HALF = N * 128, STAGE = 2 * HALF, WARPS = 4 * WGS, THREADS = 128 * WGS;
+    static_assert(RING == 0 || DEPTH == 1);
     extern __shared__ __align__(1024) uint8_t shared[];
     __shared__ uint64_t full[STAGES], empty[STAGES];
-    int columns = (a.p.n + N - 1) / N, tiles = (a.p.w.rows + TILE_ROWS - 1) / TILE_ROWS * columns;
-    int begin = blockIdx.x * a.per, end = min(begin + a.per, tiles * a.steps);
-    uint32_t x = shared_address(shared);
-    let_next_start();
+    int begin = blockIdx.x * deal.per, end = min(begin + deal.per, deal.tiles * a.steps);
+    if (begin >= end) return;
+    uint32_t x = shared_address(shared), ring = x + STAGES * STAGE;
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             start_barrier(full + i, 1);
@@ -216,84 +282,124 @@ __device__ __forceinline__ void gemm(const Gemm& a) {
 
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     auto copy = [&](int u) {
-        int stage = (u - begin) % STAGES, tile = u / a.steps, step = u % a.steps;
+        int stage = (u - begin) % STAGES, step = u % a.steps;
         expect_bytes(full + stage, STAGE);
-        const uint8_t* from = a.x + (size_t(2 * step) * a.atoms + tile % columns * (N / 8)) * 1024;
+        int column = deal.place(a, u / a.steps).column;
+        const uint8_t* from = a.x + (size_t(2 * step) * a.atoms + column / 8) * 1024;
         copy_bulk(x + stage * STAGE, from, HALF, full + stage);
         copy_bulk(x + stage * STAGE + HALF, from + size_t(a.atoms) * 1024, HALF, full + stage);
     };
 
     using Tile = Weights<L>;
+    using Through = Slot<THREADS, 4>;
     Tile weights[DEPTH];
     const Matrix& second = GATED ? a.p.up : a.p.w;
-    Cursor<Tile, WGS, GATED> next = {{}, begin / a.steps, begin % a.steps};
-    next.to_tile(a, columns);
+    Cursor<Tile, Deal, GATED> next = {{}, begin / a.steps, begin % a.steps};
+    next.to_tile(a, deal);
+    auto send = [&](int slot) {
+        if constexpr (RING > 0)
+            Tile::send(Through{ring + slot * Through::BYTES}, a.p.w, second, next.row, next.step);
+        next.advance(a, deal);
+    };
+    if constexpr (RING > 0) {
 #pragma unroll
-    for (int d = 0; d < DEPTH; d++) {
-        weights[d].fetch(a.p.w, second, next.row, next.step);
-        next.advance(a, columns);
+        for (int i = 0; i < RING - 1; i++) {
+            if (begin + i < end) send(i);
+            commit_copies();
+        }
+    } else {
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+            weights[d].fetch(a.p.w, second, next.row, next.step);
+            next.advance(a, deal);
+        }
     }
-    wait_for_inputs();
+    if (!a.beside) wait_for_inputs();
+    // Only now: who runs beside this needs the same inputs.
+    let_next_start();
     if (threadIdx.x == 0)
         for (int u = begin; u < min(begin + STAGES, end); u++) copy(u);
     float c[N / 2];
     uint32_t low[4][4], high[4][4];
     int tile = begin / a.steps, step = begin % a.steps;
-    auto row_of = [&](int tile) { return tile / columns * TILE_ROWS + warp * (GATED ? 8 : 16); };
-    begin_tile<N, GATED>(a, c, step == 0, row_of(tile), tile % columns * N);
+    Place place = deal.place(a, tile);
+    auto row = [&] { return place.row + warp * (GATED ? 8 : 16); };
+    begin_tile<N, GATED>(a, c, step == 0, row(), place);
+    // Multiplies step `u` with `own` weights.
+    auto multiply = [&](int u, Tile& own) {
+        int i = u - begin, stage = i % STAGES;
+        uint32_t at = x + stage * STAGE;
+        if constexpr (RING > 0) {
+            wait_copies<RING - 2>();
+            own.receive(Through{ring + i % RING * Through::BYTES});
+            if (u + RING - 1 < end) send((i + RING - 1) % RING);
+            commit_copies();
+        }
+        own.unpack(0, step, a.p.w.cols, low);
+        wait_barrier(full + stage, i / STAGES % 2);
+        fence_warpgroup();
+#pragma unroll
+        for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], descriptor(at + 32 * s));
+        commit_warpgroup();
+        own.unpack(1, step, a.p.w.cols, high);
+        if (RING == 0 && !Tile::DIRECT) {
+            own.fetch(a.p.w, second, next.row, next.step);
+            next.advance(a, deal);
+        }
+        fence_warpgroup();
+#pragma unroll
+        for (int s = 0; s < 4; s++)
+            Warpgroup<typename Tile::Number, N>::run(c, high[s], descriptor(at + HALF + 32 * s));
+        commit_warpgroup();
+        // What the step before was multiplied with gives way to what comes STAGES after it.
+        if (threadIdx.x == 0 && i && u - 1 + STAGES < end) {
+            wait_barrier(empty + (i - 1) % STAGES, (i - 1) / STAGES % 2);
+            copy(u - 1 + STAGES);
+        }
+        __syncwarp();
+        wait_warpgroup<0>();
+        if (lane == 0) arrive(empty + stage);
+        if (RING == 0 && Tile::DIRECT) {
+            own.fetch(a.p.w, second, next.row, next.step);
+            next.advance(a, deal);
+        }
+        step++;
+    };
+    // Stores a tile, or this block's part of it, and begins the next.
+    auto finish = [&](bool more) {
+        settle(c);
+        bool whole = tile * a.steps >= begin && step == a.steps;
+        if (whole || put_together<WGS>(a, deal.per, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
+            store_tile<N, GATED>(a, c, row(), place);
+        }
+        step = 0;
+        tile++;
+        place = deal.place(a, tile);
+        begin_tile<N, GATED>(a, c, more, row(), place);
+    };
     for (int base = begin; base < end; base += DEPTH) {
 #pragma unroll
         for (int d = 0; d < DEPTH; d++) {
             int u = base + d;
             if (u >= end) break;
-            int i = u - begin, stage = i % STAGES;
-            uint32_t at = x + stage * STAGE;
-            weights[d].unpack(0, step, a.p.w.cols, low);
-            wait_barrier(full + stage, i / STAGES % 2);
-            fence_warpgroup();
-#pragma unroll
-            for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], descriptor(at + 32 * s));
-            commit_warpgroup();
-            weights[d].unpack(1, step, a.p.w.cols, high);
-            if (!Tile::DIRECT) {
-                weights[d].fetch(a.p.w, second, next.row, next.step);
-                next.advance(a, columns);
-            }
-            fence_warpgroup();
-#pragma unroll
-            for (int s = 0; s < 4; s++)
-                Warpgroup<typename Tile::Number, N>::run(c, high[s], descriptor(at + HALF + 32 * s));
-            commit_warpgroup();
-            // What the step before was multiplied with gives way to what comes STAGES after it.
-            if (threadIdx.x == 0 && i && u - 1 + STAGES < end) {
-                wait_barrier(empty + (i - 1) % STAGES, (i - 1) / STAGES % 2);
-                copy(u - 1 + STAGES);
-            }
-            __syncwarp();
-            wait_warpgroup<0>();
-            if (lane == 0) arrive(empty + stage);
-            if (Tile::DIRECT) {
-                weights[d].fetch(a.p.w, second, next.row, next.step);
-                next.advance(a, columns);
-            }
-            if (++step < a.steps && u + 1 < end) continue;
-            settle(c);
-            bool whole = tile * a.steps >= begin && step == a.steps;
-            if (whole || put_together<WGS>(a, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
-                store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
-            }
-            step = 0;
-            tile++;
-            begin_tile<N, GATED>(a, c, u + 1 < end, row_of(tile), tile % columns * N);
+            multiply(u, weights[d]);
+            if (step == a.steps || u + 1 == end) finish(u + 1 < end);
         }
     }
+    // What comes next relies on the end of all before.
+    if (a.beside) wait_for_inputs();
 }
 
-#define GEMM(L, NAME, N, WGS, DEPTH, STAGES)                                                                      \
-    extern "C" __global__ void __launch_bounds__(128 * WGS, 1) gemm_##NAME##_##N(const __grid_constant__ Gemm a) { \
-        gemm<L, N, WGS, DEPTH, STAGES, false>(a);                                                                 \
+// Kernels of plain and of gated products; of a mixture, what comes before may still be at work on the groups.
+#define GEMM_OF(KIND, DEAL, BEGIN, L, NAME, N, WGS, DEPTH, RING, STAGES)                                          \
+    extern "C" __global__ void __launch_bounds__(128 * WGS, 1) gemm_##KIND##NAME##_##N(const __grid_constant__ Gemm a) { \
+        BEGIN;                                                                                                    \
+        gemm<L, N, WGS, DEPTH, RING, STAGES, false>(a, DEAL<N, 64 * WGS>(a));                                     \
     }                                                                                                             \
     extern "C" __global__ void __launch_bounds__(128 * WGS, 1)                                               \
-        gemm_gated_##NAME##_##N(const __grid_constant__ Gemm a) {                                                 \
-        gemm<L, N, WGS, DEPTH, STAGES, true>(a);                                                                  \
+        gemm_##KIND##gated_##NAME##_##N(const __grid_constant__ Gemm a) {                                         \
+        BEGIN;                                                                                                    \
+        gemm<L, N, WGS, DEPTH, RING, STAGES, true>(a, DEAL<N, 32 * WGS>(a));                                      \
     }
+#define GEMM(...) GEMM_OF(, Whole, , __VA_ARGS__)
+#define GEMM_EXPERTS(...) GEMM_OF(experts_, Grouped, wait_for_inputs(), __VA_ARGS__)

@@ -1,16 +1,16 @@
-// Products of up to 64 columns on Hopper: see gemm_hopper.cuh. Limited by memory: weights are on their way
-// one or two steps ahead in each of 16 warps.
+// Products of up to 64 columns on Hopper: see gemm_hopper.cuh. Limited by instructions, and by memory: weights
+// are on their way one or two steps ahead in each of 16 warps, 16-bit ones three steps ahead in each of 8.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "gemm_hopper.cuh"
 
-#define QUANTIZED(L, NAME)     \
-    GEMM(L, NAME, 16, 4, 2, 8) \
-    GEMM(L, NAME, 32, 4, 2, 8) \
-    GEMM(L, NAME, 64, 4, 1, 6)
-#define FLOAT(L, NAME)         \
-    GEMM(L, NAME, 16, 4, 1, 8) \
-    GEMM(L, NAME, 32, 4, 1, 8) \
-    GEMM(L, NAME, 64, 4, 1, 6)
+#define QUANTIZED(L, NAME)        \
+    GEMM(L, NAME, 16, 4, 2, 0, 8) \
+    GEMM(L, NAME, 32, 4, 2, 0, 8) \
+    GEMM(L, NAME, 64, 4, 1, 0, 6)
+#define FLOAT(L, NAME)            \
+    GEMM(L, NAME, 16, 2, 1, 4, 3) \
+    GEMM(L, NAME, 32, 2, 1, 4, 3) \
+    GEMM(L, NAME, 64, 2, 1, 4, 3)
 FOR_QUANTIZED(QUANTIZED)
 FLOAT(__half, f16)
 FLOAT(__nv_bfloat16, bf16)

@@ -3,10 +3,10 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "gemm_hopper.cuh"
 
-#define QUANTIZED(L, NAME)      \
-    GEMM(L, NAME, 128, 2, 2, 5) \
-    GEMM(L, NAME, 256, 2, 1, 3)
+#define QUANTIZED(L, NAME)         \
+    GEMM(L, NAME, 128, 2, 1, 0, 5) \
+    GEMM(L, NAME, 256, 2, 1, 0, 3)
 FOR_QUANTIZED(QUANTIZED)
-GEMM(__half, f16, 128, 2, 2, 5)
-GEMM(__nv_bfloat16, bf16, 128, 2, 2, 5)
+GEMM(__half, f16, 128, 2, 2, 0, 5)
+GEMM(__nv_bfloat16, bf16, 128, 2, 2, 0, 5)
 #endif

@@ -13,9 +13,9 @@ __device__ __forceinline__ void gemm_shared(const Gemm& a) {
     constexpr int WARPS = 4 * WGS, WARP_ROWS = GATED ? 8 : 16, TILE_ROWS = WARPS * WARP_ROWS;
     extern __shared__ __align__(1024) uint8_t shared[];
     __shared__ uint64_t full[STAGES], empty[STAGES];
-    int steps = 2 * a.steps, columns = (a.p.n + N - 1) / N;
-    int tiles = (a.p.w.rows + TILE_ROWS - 1) / TILE_ROWS * columns;
-    int begin = 2 * blockIdx.x * a.per, end = min(begin + 2 * a.per, tiles * steps);
+    Whole<N, TILE_ROWS> deal(a);
+    int steps = 2 * a.steps, columns = deal.columns;
+    int begin = 2 * blockIdx.x * a.per, end = min(begin + 2 * a.per, deal.tiles * steps);
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, group = warp / 4;
     uint32_t at = shared_address(shared);
     let_next_start();
@@ -33,7 +33,6 @@ __device__ __forceinline__ void gemm_shared(const Gemm& a) {
     const uint8_t* weights = GATED && of_warp >= 8 ? a.p.up.q : a.p.w.q;
     int pitch = (a.p.w.cols + 7) / 8;
     uint32_t to_row = group * ROWS_BYTES + of_warp * 128 + ((chunk ^ of_warp % 8) << 4);
-    auto row_of = [&](int tile) { return tile / columns * TILE_ROWS + warp * WARP_ROWS; };
     auto first_of = [&](int tile) { return tile / columns * TILE_ROWS + 4 * group * WARP_ROWS + of_warp % WARP_ROWS; };
     // Tile and step of what is copied next; one division a tile.
     int w_tile = begin / steps, w_step = begin % steps, first = first_of(w_tile);
@@ -68,7 +67,9 @@ __device__ __forceinline__ void gemm_shared(const Gemm& a) {
     if (threadIdx.x == 0)
         for (int s = 0; s < min(STAGES, end - begin); s++) copy_columns(s);
     float c[N / 2];
-    begin_tile<N, GATED>(a, c, step == 0, row_of(tile), tile % columns * N);
+    Place place = deal.place(a, tile);
+    auto row = [&] { return place.row + warp * WARP_ROWS; };
+    begin_tile<N, GATED>(a, c, step == 0, row(), place);
     for (int u = begin; u < end; u++) {
         int i = u - begin, stage = i % STAGES;
         uint32_t w = at + stage * STAGE + group * ROWS_BYTES, x = at + stage * STAGE + WGS * ROWS_BYTES;
@@ -93,13 +94,14 @@ __device__ __forceinline__ void gemm_shared(const Gemm& a) {
         if (++step < steps && u + 1 < end) continue;
         settle(c);
         bool whole = tile * steps >= begin && step == steps;
-        int place = 2 * blockIdx.x + (tile * steps > begin);
-        if (whole || put_together<WGS>(a, tile, place, c)) {
-            store_tile<N, GATED>(a, c, row_of(tile), tile % columns * N);
+        int slot = 2 * blockIdx.x + (tile * steps > begin);
+        if (whole || put_together<WGS>(a, a.per, tile, slot, c)) {
+            store_tile<N, GATED>(a, c, row(), place);
         }
         step = 0;
         tile++;
-        begin_tile<N, GATED>(a, c, u + 1 < end, row_of(tile), tile % columns * N);
+        place = deal.place(a, tile);
+        begin_tile<N, GATED>(a, c, u + 1 < end, row(), place);
     }
 }
 

@@ -81,20 +81,36 @@ __device__ __forceinline__ void to_chunks(const float* x, const Tiles& to, int c
         plain ? make_uint4(a[2], b[2], a[3], b[3]) : make_uint4(b[0], b[1], b[2], b[3]);
 }
 
+// Which row of x a column is, of a mixture's: `sources` has the pair of each, or -1 for columns that nobody reads;
+// `share` pairs share a row, or with 0 columns are rows in their order, as without sources.
+struct Sources {
+    const int* pairs;
+    int share;
+
+    __device__ __forceinline__ int row_of(int n) const {
+        if (!pairs) return n;
+        int pair = pairs[n];
+        return pair < 0 ? -1 : share ? pair / share : n;
+    }
+};
+
 // blockIdx.y: columns; a thread for each step of 16 along k.
-extern "C" __global__ void tiles_bf16(const float* x, Tiles to, int cols) {
+extern "C" __global__ void tiles_bf16(const float* x, Sources sources, Tiles to, int cols) {
     wait_for_inputs();
     let_next_start();
     int n = blockIdx.y, at = blockIdx.x * blockDim.x + threadIdx.x, steps = (cols + STEP - 1) / STEP;
-    if (at < 8 * steps) to_chunks<__nv_bfloat16>(x + size_t(n) * cols, to, cols, n, at / 8, at % 8, 1.0f);
+    int row = sources.row_of(n);
+    if (row < 0 || at >= 8 * steps) return;
+    to_chunks<__nv_bfloat16>(x + size_t(row) * cols, to, cols, n, at / 8, at % 8, 1.0f);
 }
 
 // A block for each column.
-extern "C" __global__ void tiles_f16(const float* x, Tiles to, float* scale, int cols) {
+extern "C" __global__ void tiles_f16(const float* x, Sources sources, Tiles to, float* scale, int cols) {
     wait_for_inputs();
     let_next_start();
-    int n = blockIdx.x, steps = (cols + STEP - 1) / STEP;
-    const float* from = x + size_t(n) * cols;
+    int n = blockIdx.x, steps = (cols + STEP - 1) / STEP, row = sources.row_of(n);
+    if (row < 0) return;
+    const float* from = x + size_t(row) * cols;
     int exponent = exponent_of(from, cols);
     float down = ldexpf(1.0f, 8 - exponent);
     if (threadIdx.x == 0) scale[n] = ldexpf(1.0f, exponent - 8);

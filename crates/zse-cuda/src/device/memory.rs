@@ -180,6 +180,12 @@ impl PinnedMemory {
         unsafe { std::slice::from_raw_parts(self.at, self.words) }
     }
 
+    /// The bytes of the words, to be changed.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as of `words_mut`; any bytes are words.
+        unsafe { std::slice::from_raw_parts_mut(self.at.cast(), 4 * self.words) }
+    }
+
     /// The words, to be changed.
     pub(crate) fn words_mut(&mut self) -> &mut [u32] {
         // SAFETY: as above, borrowed alone.

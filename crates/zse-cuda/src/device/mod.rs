@@ -3,6 +3,7 @@
 mod graph;
 mod memory;
 mod nvml;
+mod stream;
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -17,6 +18,7 @@ use crate::error::{CudaError, Named};
 pub(crate) use graph::Graph;
 pub(crate) use memory::{Arena, DeviceMemory, PinnedMemory, Ptr};
 pub use nvml::{Gpu, gpus};
+pub(crate) use stream::Stream;
 
 /// A source file's kernels, compiled for each target.
 struct Image {
@@ -94,6 +96,8 @@ unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 // SAFETY: functions and modules are handles of that context.
 unsafe impl Send for Device {}
+// SAFETY: nothing of it changes behind a shared borrow, and the driver locks what it shares.
+unsafe impl Sync for Device {}
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,6 +307,21 @@ impl Device {
         shape: Shape,
         arguments: &mut [*mut c_void],
     ) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.launch_on(self.stream, kernel, shape, arguments) }
+    }
+
+    /// Launches `kernel` on `stream`.
+    ///
+    /// # Safety
+    /// As of [`launch`](Self::launch); the stream is one of this context.
+    unsafe fn launch_on(
+        &self,
+        stream: sys::CUstream,
+        kernel: &str,
+        shape: Shape,
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), CudaError> {
         if shape.grid.contains(&0) {
             return Ok(());
         }
@@ -326,7 +345,7 @@ impl Device {
             blockDimY: 1,
             blockDimZ: 1,
             sharedMemBytes: shape.shared,
-            hStream: self.stream,
+            hStream: stream,
             attrs: &raw mut attribute,
             numAttrs: u32::from(self.is_hopper),
         };

@@ -6,7 +6,7 @@ use zse_model::{Model, rope};
 
 use crate::device::{Arena, Device, DeviceMemory, Ptr};
 use crate::ops::rope::Rotation;
-use crate::weights::{Layout, Matrix, Planes, Uploader};
+use crate::weights::{Layout, Matrix, Planes, Upload, upload};
 
 /// The weights by tensor, and the frequencies of the rotary embeddings.
 pub(super) struct Weights {
@@ -77,9 +77,8 @@ impl Weights {
     pub(super) fn load(device: &Device, model: &Model) -> Result<Self, LoadError> {
         let places = Places::new(model);
         let memory = device.allocate("weights", places.arena.bytes())?;
-        let uploader = Uploader::new(device)?;
         let at = |offset| memory.at().offset(offset);
-        let (mut matrices, mut vectors) = (Vec::new(), Vec::new());
+        let (mut matrices, mut vectors, mut uploads) = (Vec::new(), Vec::new(), Vec::new());
         for (i, place) in places.tensors.iter().enumerate() {
             let id = TensorId(i as u32);
             let view = model.weights.get(id);
@@ -98,17 +97,23 @@ impl Weights {
                     },
                 }
             });
-            if let Some(matrix) = &matrix {
-                // SAFETY: the planes were placed for this tensor.
-                unsafe { uploader.matrix(&view, matrix.layout, &matrix.planes) }?;
-            }
             if let Some(offset) = place.vector {
                 let numbers = view.to_f32().map_err(LoadError::weight(view.name))?;
                 // SAFETY: placed for as many; waited for before they go.
                 unsafe { device.upload(at(offset), &numbers) }?;
                 device.synchronize()?;
             }
-            model.weights.release(id);
+            match matrix {
+                Some(Matrix { layout, planes }) => {
+                    let upload = Upload {
+                        view,
+                        layout,
+                        planes,
+                    };
+                    uploads.push((id, upload));
+                }
+                None => model.weights.release(id),
+            }
             matrices.push(matrix);
             vectors.push(place.vector.map(at));
         }
@@ -129,7 +134,9 @@ impl Weights {
                 magnitude,
             ));
         }
-        drop(uploader);
+        let (ids, uploads): (Vec<_>, Vec<_>) = uploads.into_iter().unzip();
+        // SAFETY: the planes were placed for these tensors.
+        unsafe { upload(device, &uploads, |i| model.weights.release(ids[i])) }?;
         Ok(Self {
             memory,
             matrices,

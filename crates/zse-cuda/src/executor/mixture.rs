@@ -2,6 +2,7 @@
 
 use zse_model::program::{Act, TensorId, ValueId};
 
+use super::experts::Grouped;
 use super::plan::tokens_at_once;
 use super::run::Run;
 use crate::device::Ptr;
@@ -19,20 +20,34 @@ impl Run<'_> {
         act: Act,
         out: ValueId,
     ) -> Result<(), CudaError> {
-        let [gate, up, down] = weights.map(|t| Weight {
+        let matrices = weights.map(|t| Weight {
             matrix: *self.weights.matrix(t),
             bias: Ptr::NULL,
         });
+        let [gate, up, down] = matrices;
         let (cols, ff, cols_out) = (self.cols(x), gate.matrix.rows(), self.cols(out));
         let top_k = self.cols(route) / 2;
         let [inner, q, s, said] = self.plan.mixture.map(|offset| self.at(offset));
         let inner_rounded = Columns { q, s };
         let n = self.rows(x);
+        let experts = self.program.tensor(weights[0]).experts;
         self.rounded = None;
         for first in (0..n).step_by(tokens_at_once(top_k)) {
             let tokens = tokens_at_once(top_k).min(n - first);
             let at = |v: ValueId, cols: usize| self.value(v).offset(4 * first * cols);
             let route = at(route, 2 * top_k);
+            if self.groups_experts(tokens, &matrices) {
+                let part = Grouped {
+                    x: at(x, cols),
+                    route,
+                    out: at(out, cols_out),
+                    tokens,
+                    top_k,
+                    experts,
+                };
+                self.grouped_experts(&part, matrices, act)?;
+                continue;
+            }
             let mut pairs = Pairs {
                 route,
                 top_k,
@@ -67,7 +82,7 @@ impl Run<'_> {
             gemv_experts(self.device, &job, &pairs)?;
             moe::sum(
                 self.device,
-                [said, route],
+                [said, route, Ptr::NULL],
                 at(out, cols_out),
                 tokens,
                 [top_k, cols_out],

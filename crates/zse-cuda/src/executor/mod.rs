@@ -1,5 +1,7 @@
 //! Runs a program's steps on a GPU.
 
+mod draws;
+mod experts;
 mod load;
 mod meta;
 mod mixture;
@@ -22,7 +24,8 @@ use crate::device::{Device, DeviceMemory, Graph, PinnedMemory, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
 use crate::ops::attention::BatchShape;
-use crate::ops::sample;
+use crate::ops::{draw, sample};
+use draws::{Draws, Wanted};
 use load::Weights;
 use meta::{Meta, Size};
 use plan::Plan;
@@ -48,6 +51,7 @@ pub(crate) struct CudaExecutor {
     work: DeviceMemory,
     /// The best token of each row ([`sample::WORDS`] words), then rows that are fetched.
     best: PinnedMemory,
+    draws: Draws,
     flight: Flight,
     device: Device,
 }
@@ -83,6 +87,7 @@ impl CudaExecutor {
         let separator = separator(&model.program);
         let meta = Meta::new(&device, plan.words, groups, budget.block_len, separator)?;
         let best = device.pin(sample::WORDS * budget.max_outputs)?;
+        let draws = Draws::new(&device, plan.outputs)?;
         device.synchronize()?;
         Ok(Self {
             graphs: HashMap::new(),
@@ -94,6 +99,7 @@ impl CudaExecutor {
             meta,
             work,
             best,
+            draws,
             flight: Flight::default(),
             device,
         })
@@ -138,9 +144,10 @@ impl CudaExecutor {
         Ok(unsafe { self.device.replay(&self.graphs[&key]) }?)
     }
 
-    /// Fetches `n` rows of the output.
-    fn fetch(&self, n: usize) -> Result<Vec<f32>, CudaError> {
+    /// Fetches `n` rows of the output from `first` on.
+    fn fetch(&self, first: usize, n: usize) -> Result<Vec<f32>, CudaError> {
         let (at, cols) = self.output();
+        let at = at.offset(4 * first * cols);
         let mut rows = vec![0.0; n * cols];
         // SAFETY: the output has as many rows; waited for before they are read.
         unsafe { self.device.download(&mut rows, at) }?;
@@ -154,25 +161,45 @@ impl CudaExecutor {
             return Ok(None);
         };
         self.device.make_current()?;
-        let is_greedy = |row: usize| match &wants[row] {
-            Want::Sample(job) => takes_best(job) && masks.get(row).is_none(),
-            Want::Logits | Want::LogProb(_) => false,
-        };
-        if (0..wants.len()).all(is_greedy) {
+        let (logits, vocab) = self.output();
+        let mut wanted = Wanted::default();
+        let ways: Vec<Way> = wants
+            .iter()
+            .enumerate()
+            .map(|(row, want)| match want {
+                Want::Sample(job) if takes_best(job) && masks.get(row).is_none() => Way::Best,
+                Want::Sample(job) if wanted.add(row, job, masks.get(row), vocab) => Way::Drawn,
+                _ => Way::Host,
+            })
+            .collect();
+        let drawn: Vec<_> = if wanted.is_empty() {
             self.device.synchronize()?;
-            let words = self.best.words().as_chunks::<{ sample::WORDS }>().0;
-            let rows = wants.iter().zip(words).enumerate();
-            return rows
-                .map(|(row, (want, words))| best(row, want, words))
-                .collect::<Result<_, _>>()
-                .map(Some);
-        }
-        let logits = self.fetch(wants.len())?;
-        let (_, cols) = self.output();
-        let rows = wants.iter().zip(logits.chunks_exact(cols)).enumerate();
-        rows.map(|(row, (want, logits))| finish(row, want, logits, masks.get(row)))
-            .collect::<Result<_, _>>()
-            .map(Some)
+            Vec::new()
+        } else {
+            let from = [logits, self.work.at().offset(self.plan.best[1])];
+            self.draws
+                .run(&self.device, from, &wanted, vocab)?
+                .collect()
+        };
+        let (mut drawn, words) = (
+            drawn.into_iter(),
+            self.best.words().as_chunks::<{ sample::WORDS }>().0,
+        );
+        let result = |(row, (want, way)): (usize, (&Want, &Way))| {
+            let best = &words[row];
+            let known = match way {
+                Way::Best => Some((best[1], f32::from_bits(best[0]))),
+                Way::Drawn => drawn.next().filter(|(token, _)| *token != draw::UNDECIDED),
+                Way::Host => None,
+            };
+            match known {
+                Some(_) if best[3] != 0 => Err(ExecError::NotFinite { row }),
+                Some(drawn) => sampled(row, want, drawn),
+                None => finish(row, want, &self.fetch(row, 1)?, masks.get(row)),
+            }
+        };
+        let rows = wants.iter().zip(&ways).enumerate();
+        rows.map(result).collect::<Result<_, _>>().map(Some)
     }
 }
 
@@ -193,16 +220,19 @@ fn takes_best(job: &SampleJob) -> bool {
     p.temperature == 0.0 && p.logit_bias.is_empty() && p.top_logprobs == 0 && p.lookback() == 0
 }
 
-/// The result of a row whose best token the device found.
-fn best(
-    row: usize,
-    want: &Want,
-    [logprob, token, _, bad]: &[u32; sample::WORDS],
-) -> Result<Output, ExecError> {
-    if *bad != 0 {
-        return Err(ExecError::NotFinite { row });
-    }
-    if *token == u32::MAX {
+/// How a row gets its result.
+enum Way {
+    /// Its most likely token is known.
+    Best,
+    /// The device draws.
+    Drawn,
+    /// From its logits, here.
+    Host,
+}
+
+/// The result of a row whose token the device found, with the logarithm of its probability.
+fn sampled(row: usize, want: &Want, (token, logprob): (u32, f32)) -> Result<Output, ExecError> {
+    if token == draw::NONE {
         let source = SampleError::NoCandidates;
         return Err(ExecError::Sample { row, source });
     }
@@ -211,8 +241,8 @@ fn best(
         Want::Logits | Want::LogProb(_) => 0.0,
     };
     Ok(Output::Sampled(Sampled {
-        token: *token,
-        logprob: f32::from_bits(*logprob),
+        token,
+        logprob,
         top: Vec::new(),
         mu,
     }))
@@ -226,7 +256,7 @@ impl Executor for CudaExecutor {
         match self.model.program.output {
             ProgramOutput::Pooled(_) => {
                 let (_, cols) = self.output();
-                let rows = self.fetch(batch.seqs.len())?;
+                let rows = self.fetch(0, batch.seqs.len())?;
                 let rows = rows
                     .chunks_exact(cols)
                     .map(|r| Output::Pooled(r.to_vec()))
@@ -266,7 +296,7 @@ impl Executor for CudaExecutor {
             weights: self.weights.bytes(),
             mapped: self.model.weights.mapped_bytes(0),
             kv: self.kv.bytes(),
-            activations: (self.work.bytes() + self.meta.bytes()) as u64,
+            activations: (self.work.bytes() + self.meta.bytes() + self.draws.bytes()) as u64,
         }
     }
 }

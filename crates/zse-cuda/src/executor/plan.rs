@@ -5,12 +5,13 @@ use zse_model::executor::{Budget, Fuse, LoadError, MemoryReport};
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
 use zse_model::program::{Op, Program, ProgramOutput, Rows, TensorId, ValueId};
 
+use super::draws;
 use super::load::Places;
 use super::meta::{self, Size};
 use crate::device::Arena;
 use crate::kv;
 use crate::ops::attention::{self, WIDEST};
-use crate::ops::gemm_hopper::Shared;
+use crate::ops::gemm_hopper::{Grouping, Shared};
 use crate::ops::gemv::MOST;
 use crate::ops::quantize::{Columns, Form, Narrowed};
 use crate::ops::sample;
@@ -20,7 +21,7 @@ use crate::weights::Layout;
 const FUSED: [GroupKind; 4] = GroupKind::ALL;
 
 /// Pairs of a token and an expert that a mixture works on at once.
-pub(super) const PAIRS: usize = 4096;
+pub(super) const PAIRS: usize = 16_384;
 
 /// Most rows that a batch may have: what a grid counts.
 const MOST_ROWS: usize = 65_535;
@@ -41,6 +42,8 @@ pub(super) struct Plan {
     pub(super) shared: [usize; 2],
     /// Of a mixture, by pair: inner results, the same rounded (q, s), and what experts say.
     pub(super) mixture: [usize; 4],
+    /// How its pairs are grouped by expert: counts, sources, slots and tiles.
+    pub(super) groups: [usize; 4],
     /// Products with the second matrix of a gated pair, where the two differ in layout.
     pub(super) apart: usize,
     /// Of attention with split keys: sums, and their weights.
@@ -50,6 +53,8 @@ pub(super) struct Plan {
     pub(super) arena: Arena,
     /// Words of a batch.
     pub(super) words: usize,
+    /// Most rows that tokens are drawn from.
+    pub(super) outputs: usize,
 }
 
 /// Sizes that grow to the largest of the operations.
@@ -59,6 +64,7 @@ struct Sizes {
     narrow: [usize; 2],
     shared: [usize; 2],
     mixture: [usize; 4],
+    groups: [usize; 4],
     apart: [usize; 1],
     splits: [usize; 2],
 }
@@ -110,10 +116,12 @@ impl Plan {
             narrow: sizes.narrow.map(|b| arena.take(b)),
             shared: sizes.shared.map(|b| arena.take(b)),
             mixture: sizes.mixture.map(|b| arena.take(b)),
+            groups: sizes.groups.map(|b| arena.take(b)),
             apart: arena.take(sizes.apart[0]),
             splits: sizes.splits.map(|b| arena.take(b)),
             best: best.map(|b| arena.take(b)),
             words: meta::words(size, program.kv_groups().len(), budget.kv_blocks),
+            outputs,
             arena,
         }
     }
@@ -192,10 +200,18 @@ fn sizes(model: &Model, budget: &Budget) -> Sizes {
                 let top_k = program.value(route).cols / 2;
                 let n = rows(x).min(tokens_at_once(top_k));
                 let (ff, out) = (program.tensor(gate).rows, program.tensor(down).rows);
-                let pairs = n.saturating_mul(top_k);
-                grow(&mut sizes.rounded, Columns::bytes(n, program.value(x).cols));
+                let (pairs, cols) = (n.saturating_mul(top_k), program.value(x).cols);
+                grow(&mut sizes.rounded, Columns::bytes(n, cols));
                 let [q, s] = Columns::bytes(pairs, ff);
-                let floats = |cols: usize| pairs.saturating_mul(4 * cols);
+                let experts = program.tensor(gate).experts;
+                let grouping = Grouping { pairs, experts };
+                grow(&mut sizes.groups, grouping.bytes());
+                for (rows, cols) in [(ff, cols), (out, ff)] {
+                    grow(&mut sizes.shared, grouping.shared_bytes(rows));
+                    let scales = grouping.slots().saturating_mul(4);
+                    grow(&mut sizes.narrow, [grouping.tile_bytes(cols), scales]);
+                }
+                let floats = |cols: usize| grouping.slots().saturating_mul(4 * cols);
                 grow(&mut sizes.mixture, [floats(ff), q, s, floats(out)]);
                 if layout(gate) != layout(up) {
                     grow(&mut sizes.apart, [floats(ff)]);
@@ -280,6 +296,6 @@ pub(crate) fn report(
         weights: Places::new(model).bytes(),
         mapped: model.weights.mapped_bytes(0),
         kv: kv::bytes(&model.program, budget),
-        activations: (plan.arena.bytes() + 4 * plan.words) as u64,
+        activations: (plan.arena.bytes() + 4 * (plan.words + draws::words(plan.outputs))) as u64,
     })
 }

@@ -26,6 +26,17 @@ impl Run<'_> {
             self.round(jobs[0].0, &only[0])?;
             return gemv::several(self.device, &only);
         }
+        let (x, form) = (jobs[0].0, Form::of(only[0].weight.matrix.layout));
+        if let Some(form) = form
+            && self.device.is_hopper
+            && !self.is_few(only[0].n)
+            && only
+                .iter()
+                .all(|job| Form::of(job.weight.matrix.layout) == Some(form))
+        {
+            let narrowed = self.narrow(x, form, &only[0])?;
+            return gemm_hopper::gemm(self.device, &only, narrowed, self.shared());
+        }
         jobs.iter().try_for_each(|(x, job)| self.product(*x, job))
     }
 
@@ -106,6 +117,9 @@ impl Run<'_> {
     /// Runs a product, its input brought into the form that it reads.
     pub(super) fn product(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
         let layout = job.weight.matrix.layout;
+        if layout == Layout::F32 && job.n >= gemm::MANY_F32 && job.gated.is_none() {
+            return gemm::gemm_f32(self.device, job);
+        }
         if layout == Layout::F32 || self.is_few(job.n) {
             if layout.is_quantized() {
                 self.round(x, job)?;
@@ -113,6 +127,20 @@ impl Run<'_> {
             return gemv::gemv(self.device, job);
         }
         let form = Form::of(layout).unwrap_or(Form::Bf16);
+        let narrowed = self.narrow(x, form, job)?;
+        if !self.device.is_hopper {
+            return gemm::gemm(self.device, job, narrowed);
+        }
+        gemm_hopper::gemm(
+            self.device,
+            std::slice::from_ref(job),
+            narrowed,
+            self.shared(),
+        )
+    }
+
+    /// The columns of `x` in 16 bits; brings them there, unless they are.
+    fn narrow(&mut self, x: ValueId, form: Form, job: &Job) -> Result<Narrowed, CudaError> {
         let [narrow, scale] = self.plan.narrow.map(|offset| self.at(offset));
         let scaled = form == Form::F16 || !self.device.is_hopper;
         let to = Narrowed {
@@ -123,11 +151,13 @@ impl Run<'_> {
             quantize::narrow(self.device, form, job.x, to, job.n, self.cols(x))?;
             self.narrowed = Some((x, form));
         }
-        if !self.device.is_hopper {
-            return gemm::gemm(self.device, job, to);
-        }
+        Ok(to)
+    }
+
+    /// Where the blocks of a product put what they share.
+    pub(super) fn shared(&self) -> Shared {
         let [parts, arrived] = self.plan.shared.map(|offset| self.at(offset));
-        gemm_hopper::gemm(self.device, job, to, Shared { parts, arrived })
+        Shared { parts, arrived }
     }
 
     /// Whether so many columns are multiplied without tensor cores.

@@ -1,4 +1,4 @@
-//! `kernels/gemm.cu`: products with many columns, on all but Hopper.
+//! `kernels/gemm.cu`: products with many columns, on all but Hopper; `kernels/gemm_f32.cu`: those of F32 weights.
 
 use super::gemv::{Job, Product};
 use super::quantize::{Narrowed, pitch16};
@@ -42,6 +42,21 @@ struct Gemm {
     x: Ptr,
     scale: Ptr,
     pitch: i32,
+}
+
+/// Rows and columns of a block of [`gemm_f32`].
+const TILE_F32: usize = 32;
+
+/// Fewest columns for which it pays: they must fill the GPU with the few rows of a router.
+pub(crate) const MANY_F32: usize = 256;
+
+/// Runs a product with an F32 matrix that is not gated.
+pub(crate) fn gemm_f32(device: &Device, job: &Job) -> Result<(), CudaError> {
+    let product = job.product();
+    let rows = job.weight.matrix.rows();
+    let shape = Shape::plane(rows.div_ceil(TILE_F32), job.n.div_ceil(TILE_F32), 256);
+    // SAFETY: n columns behind the input, n rows behind y and add, as planned.
+    unsafe { launch!(device, "gemm_f32", shape; product) }
 }
 
 /// Runs a product whose columns are the 16-bit rows `x`.

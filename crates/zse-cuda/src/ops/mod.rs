@@ -5,6 +5,7 @@
 //! everything, is what their unsafe blocks rely on.
 
 pub(crate) mod attention;
+pub(crate) mod draw;
 pub(crate) mod elementwise;
 pub(crate) mod embed;
 pub(crate) mod gemm;

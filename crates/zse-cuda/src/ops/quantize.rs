@@ -116,15 +116,45 @@ fn tiles(
     n: usize,
     cols: usize,
 ) -> Result<(), CudaError> {
-    let tiles = Tiles::new(to.x, form, n);
+    tiles_of(
+        device,
+        form,
+        x,
+        Sources::default(),
+        (Tiles::new(to.x, form, n), to.scale),
+        n,
+        cols,
+    )
+}
+
+/// Which rows of x columns are: `Sources` of `kernels/quantize.cu`.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Sources {
+    /// The pair of each column, or -1; null: columns are rows.
+    pub(crate) pairs: Ptr,
+    /// Pairs that share a row; 0: each column has its own.
+    pub(crate) share: i32,
+}
+
+/// Narrows rows that `sources` names to `n` columns of tiles, scales beside them where the form has any.
+pub(crate) fn tiles_of(
+    device: &Device,
+    form: Form,
+    x: Ptr,
+    sources: Sources,
+    (tiles, scale): (Tiles, Ptr),
+    n: usize,
+    cols: usize,
+) -> Result<(), CudaError> {
     let threads = cols.div_ceil(128) * 8;
     let cols = cols as i32;
     if form == Form::F16 {
         let shape = Shape::line(n, 256);
-        // SAFETY: n * cols numbers behind x, tiles of n columns behind `to`, n scales.
-        return unsafe { launch!(device, "tiles_f16", shape; x, tiles, to.scale, cols) };
+        // SAFETY: the rows behind x that sources name, tiles of n columns, n scales.
+        return unsafe { launch!(device, "tiles_f16", shape; x, sources, tiles, scale, cols) };
     }
     let shape = Shape::plane(threads.div_ceil(128), n, 128);
     // SAFETY: as above.
-    unsafe { launch!(device, "tiles_bf16", shape; x, tiles, cols) }
+    unsafe { launch!(device, "tiles_bf16", shape; x, sources, tiles, cols) }
 }

@@ -6,7 +6,7 @@ use zse_model::program::Tensor;
 use zse_quant::GgmlType;
 
 use crate::device::{Arena, Ptr};
-pub(crate) use upload::Uploader;
+pub(crate) use upload::{Upload, upload};
 
 /// How a matrix lies on the device; see `kernels/layouts.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

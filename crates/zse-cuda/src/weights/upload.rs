@@ -1,153 +1,218 @@
-//! Brings weights to the device: raw blocks in pieces, permuted there by a kernel.
+//! Brings weights to the device. Several readers take pieces of them in turn; each brings its piece, in the form
+//! in which it goes, to pinned memory, and from there on a stream of its own to its planes, where a kernel
+//! permutes blocks on the way. The copies keep the bus busy while other pieces are read.
 
 use std::num::NonZero;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use zse_model::WeightView;
-use zse_model::executor::LoadError;
 use zse_quant::GgmlType;
 use zse_quant::contract::unpack32;
 
 use super::{Layout, Planes};
-use crate::device::{Device, DeviceMemory, Ptr, Shape, launch};
+use crate::device::{Device, DeviceMemory, PinnedMemory, Ptr, Shape, Stream, launch};
 use crate::error::CudaError;
 
-/// Bytes of raw blocks that are copied at once.
-const PIECE: usize = 64 << 20;
+/// Bytes of a piece in pinned memory.
+const PIECE: usize = 4 << 20;
 
-/// Groups that a thread unpacks at once.
-const CHUNK: usize = 4096;
+/// Most readers: two keep up with the disk, so many with the page cache.
+const READERS: usize = 8;
 
-/// Uploads weights through a piece of device memory.
-pub(crate) struct Uploader<'a> {
-    device: &'a Device,
-    staging: DeviceMemory,
+/// A matrix that goes to planes on the device.
+pub(crate) struct Upload<'a> {
+    pub(crate) view: WeightView<'a>,
+    pub(crate) layout: Layout,
+    /// As large as `Layout::place` says for this tensor.
+    pub(crate) planes: Planes,
 }
 
-impl<'a> Uploader<'a> {
-    /// One with memory of its own, until it is dropped.
-    pub(crate) fn new(device: &'a Device) -> Result<Self, CudaError> {
-        Ok(Self {
-            device,
-            staging: device.allocate("weights on their way", PIECE)?,
+/// Of a matrix some of the units that its bytes are cut into.
+struct Piece {
+    upload: usize,
+    units: Range<usize>,
+}
+
+/// Two of a reader's: one is filled while the other is copied.
+struct Lane<'a> {
+    pinned: PinnedMemory,
+    /// Blocks on their way to the kernel that permutes them.
+    staging: DeviceMemory,
+    /// Dropped first: waits for what still uses the memory.
+    stream: Stream<'a>,
+}
+
+/// Uploads all matrices; `done` is told the number of each when its bytes are not needed any more.
+///
+/// # Safety
+/// The planes are as large as they say, and nothing else uses them.
+pub(crate) unsafe fn upload(
+    device: &Device,
+    uploads: &[Upload<'_>],
+    done: impl Fn(usize) + Sync,
+) -> Result<(), CudaError> {
+    let pieces: Vec<Piece> = (0..uploads.len())
+        .flat_map(|i| {
+            uploads[i]
+                .pieces()
+                .map(move |units| Piece { upload: i, units })
+        })
+        .collect();
+    let left: Vec<AtomicUsize> = uploads
+        .iter()
+        .map(|upload| AtomicUsize::new(upload.pieces().count()))
+        .collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let room = uploads
+        .iter()
+        .map(Upload::unit_room)
+        .max()
+        .unwrap_or(0)
+        .max(PIECE);
+    let read = || -> Result<(), CudaError> {
+        let mut lanes = [device.lane(room)?, device.lane(room)?];
+        for turn in 0.. {
+            let piece = pieces.get(next.fetch_add(1, Ordering::Relaxed));
+            let Some(piece) = piece.filter(|_| !failed.load(Ordering::Relaxed)) else {
+                break;
+            };
+            // SAFETY: the caller's promise.
+            unsafe { uploads[piece.upload].send(&piece.units, &mut lanes[turn % 2]) }?;
+            if left[piece.upload].fetch_sub(1, Ordering::AcqRel) == 1 {
+                done(piece.upload);
+            }
+        }
+        lanes.iter().try_for_each(|lane| lane.stream.synchronize())
+    };
+    let readers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..readers.min(READERS).min(pieces.len()))
+            .map(|_| scope.spawn(|| read().inspect_err(|_| failed.store(true, Ordering::Relaxed))))
+            .collect();
+        let mut result = Ok(());
+        for reader in readers {
+            let read = reader
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            result = result.and(read);
+        }
+        result
+    })
+}
+
+impl Device {
+    /// A lane for pieces of `room` bytes.
+    fn lane(&self, room: usize) -> Result<Lane<'_>, CudaError> {
+        Ok(Lane {
+            pinned: self.pin(room.div_ceil(4))?,
+            staging: self.allocate("weights on their way", room)?,
+            stream: self.stream()?,
         })
     }
+}
 
-    /// Uploads all of `view` to the planes behind `to`.
+impl Upload<'_> {
+    /// Bytes of a unit as it is read: a block, what lies in a row, or what is copied as it is.
+    fn unit_bytes(&self) -> usize {
+        match self.layout {
+            Layout::Any => self.view.row_bytes(),
+            _ if self.layout.is_quantized() => self.view.ty.block_bytes(),
+            _ if self.is_padded() => self.view.row_bytes(),
+            _ => 16,
+        }
+    }
+
+    /// Bytes of a unit in pinned memory.
+    fn unit_room(&self) -> usize {
+        match self.layout {
+            Layout::Any => 48 * (self.view.cols / 32),
+            _ if self.is_padded() => self.pitch(),
+            _ => self.unit_bytes(),
+        }
+    }
+
+    /// Bytes between rows of numbers on the device.
+    fn pitch(&self) -> usize {
+        self.layout.pitch(self.view.cols) * self.layout.number_bytes().unwrap_or(1)
+    }
+
+    /// Whether rows of numbers are filled up to whole units of 16 bytes.
+    fn is_padded(&self) -> bool {
+        !self.layout.is_quantized() && self.pitch() != self.view.row_bytes()
+    }
+
+    /// The units of each piece.
+    fn pieces(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let units = self.view.data.len() / self.unit_bytes().max(1);
+        let each = (PIECE / self.unit_room().max(1)).max(1);
+        (0..units)
+            .step_by(each)
+            .map(move |first| first..units.min(first + each))
+    }
+
+    /// Brings some units to the device.
     ///
     /// # Safety
-    /// The planes are as large as `Layout::place` says for this tensor.
-    pub(crate) unsafe fn matrix(
-        &self,
-        view: &WeightView<'_>,
-        layout: Layout,
-        to: &Planes,
-    ) -> Result<(), LoadError> {
-        let bytes = &*view.data.bytes();
-        match layout {
-            Layout::F32 | Layout::F16 | Layout::Bf16 => {
-                // SAFETY: the caller's promise.
-                unsafe { self.floats(view, bytes, layout, to) }?;
+    /// As of [`upload`].
+    unsafe fn send(&self, units: &Range<usize>, lane: &mut Lane<'_>) -> Result<(), CudaError> {
+        let (unit, count) = (self.unit_bytes(), units.len());
+        let from = self.view.data.slice(units.start * unit..units.end * unit);
+        let from = &*from.bytes();
+        let Planes { q, h, s, .. } = self.planes;
+        // What was copied from here is there.
+        lane.stream.synchronize()?;
+        let to = &mut lane.pinned.bytes_mut()[..count * self.unit_room()];
+        if self.layout == Layout::Any {
+            let groups = self.view.cols / 32;
+            let parts = split_in_three(to);
+            unpack(self.view.ty, from, self.view.row_bytes(), parts);
+            for (plane, bytes) in [q, h, s].iter().zip(to.chunks_exact(16 * count * groups)) {
+                let at = plane.offset(16 * units.start * groups);
+                // SAFETY: the planes hold 16 bytes of every group; the bytes change after a wait.
+                unsafe { lane.stream.upload(at, bytes) }?;
             }
-            Layout::Any => {
-                // SAFETY: the caller's promise.
-                unsafe { self.unpacked(view, bytes, to) }?;
-            }
-            _ => {
-                // SAFETY: the caller's promise.
-                unsafe { self.blocks(view, bytes, layout, to) }?;
-            }
+            return Ok(());
         }
-        // Views are borrowed, and what was pinned by the driver for a copy is theirs until it is done.
-        Ok(self.device.synchronize()?)
-    }
-
-    /// Numbers as they are, rows padded to whole units of 16 bytes.
-    unsafe fn floats(
-        &self,
-        view: &WeightView<'_>,
-        bytes: &[u8],
-        layout: Layout,
-        to: &Planes,
-    ) -> Result<(), CudaError> {
-        let (row, pitch) = (
-            view.row_bytes(),
-            layout.pitch(view.cols) * layout.number_bytes().unwrap_or(1),
+        if self.is_padded() {
+            for (to, from) in to
+                .chunks_exact_mut(self.pitch())
+                .zip(from.chunks_exact(unit))
+            {
+                to[..unit].copy_from_slice(from);
+                to[unit..].fill(0);
+            }
+        } else {
+            to.copy_from_slice(from);
+        }
+        if !self.layout.is_quantized() {
+            let at = q.offset(units.start * self.unit_room());
+            // SAFETY: the plane holds all rows; the bytes change after a wait.
+            return unsafe { lane.stream.upload(at, to) };
+        }
+        let groups = self.view.ty.block_len() / 32;
+        let (kernel, at, count) = (
+            format!("repack_{}", self.layout.name()),
+            lane.staging.at(),
+            count * groups,
         );
-        if row == pitch {
-            // SAFETY: the plane holds all rows.
-            return unsafe { self.device.upload(to.q, bytes) };
+        let planes = planes_at(self.layout, &self.planes, units.start * groups);
+        // SAFETY: a piece fits the staging memory; the bytes change after a wait. One thread a group, of which the
+        // planes hold all.
+        unsafe {
+            lane.stream.upload(at, to)?;
+            launch!(lane.stream, &kernel, Shape::line(count.div_ceil(128), 128); at, planes, count)
         }
-        let mut padded = vec![0u8; bytes.len() / row * pitch];
-        for (to, from) in padded.chunks_exact_mut(pitch).zip(bytes.chunks_exact(row)) {
-            to[..row].copy_from_slice(from);
-        }
-        // SAFETY: the plane holds all rows with their padding; waited for before `padded` goes.
-        unsafe { self.device.upload(to.q, &padded) }?;
-        self.device.synchronize()
     }
+}
 
-    /// Blocks that a kernel permutes.
-    unsafe fn blocks(
-        &self,
-        view: &WeightView<'_>,
-        bytes: &[u8],
-        layout: Layout,
-        to: &Planes,
-    ) -> Result<(), CudaError> {
-        let (block, groups) = (view.ty.block_bytes(), view.ty.block_len() / 32);
-        let piece = PIECE / block;
-        let kernel = format!("repack_{}", layout.name());
-        let mut done = 0;
-        for blocks in bytes.chunks(piece * block) {
-            let count = blocks.len() / block * groups;
-            let at = self.staging.at();
-            // SAFETY: a piece fits the staging memory; the stream keeps it until the kernel has read it.
-            unsafe { self.device.upload(at, blocks) }?;
-            let planes = planes_at(layout, to, done);
-            // SAFETY: one thread a group; the planes hold all groups, these from `done` on.
-            unsafe {
-                launch!(self.device, &kernel, Shape::line(count.div_ceil(128), 128); at, planes, count)
-            }?;
-            done += count;
-        }
-        Ok(())
-    }
-
-    /// Blocks of any format, unpacked here by several threads.
-    unsafe fn unpacked(
-        &self,
-        view: &WeightView<'_>,
-        bytes: &[u8],
-        to: &Planes,
-    ) -> Result<(), CudaError> {
-        let groups = view.cols / 32;
-        let rows = (CHUNK / groups.max(1)).max(1);
-        let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        let mut done = 0;
-        for rows in bytes.chunks(view.row_bytes() * rows * threads * 8) {
-            let count = rows.len() / view.row_bytes() * groups;
-            let [mut q, mut h, mut s] = [(); 3].map(|()| vec![0u8; 16 * count]);
-            let share = (rows.len() / view.row_bytes()).div_ceil(threads);
-            thread::scope(|scope| {
-                let parts = rows
-                    .chunks(share * view.row_bytes())
-                    .zip(q.chunks_mut(share * groups * 16))
-                    .zip(h.chunks_mut(share * groups * 16))
-                    .zip(s.chunks_mut(share * groups * 16));
-                for (((rows, q), h), s) in parts {
-                    scope.spawn(move || unpack(view.ty, rows, view.row_bytes(), [q, h, s]));
-                }
-            });
-            for (plane, bytes) in [(to.q, &q), (to.h, &h), (to.s, &s)] {
-                // SAFETY: the planes hold 16 bytes of every group; waited for before the bytes go.
-                unsafe { self.device.upload(plane.offset(16 * done), bytes) }?;
-            }
-            self.device.synchronize()?;
-            done += count;
-        }
-        Ok(())
-    }
+/// Three equal parts.
+fn split_in_three(bytes: &mut [u8]) -> [&mut [u8]; 3] {
+    let third = bytes.len() / 3;
+    let (a, rest) = bytes.split_at_mut(third);
+    let (b, c) = rest.split_at_mut(third);
+    [a, b, c]
 }
 
 /// Planes from group `group` on, as the kernels of `repack.cu` take them.

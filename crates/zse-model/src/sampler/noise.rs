@@ -52,6 +52,11 @@ impl Noise {
         }
     }
 
+    /// The key of the tokens' stream, which is all that their noise depends on: for devices that draw.
+    pub fn key(&self) -> u64 {
+        self.tokens
+    }
+
     /// The noise of `token`.
     pub fn gumbel(&self, token: u32) -> f64 {
         let v = uniform(bits(self.tokens, token.into()));
