@@ -116,6 +116,17 @@ pub enum QuantizeError {
         /// The names there are.
         known: String,
     },
+    /// Groups of a size that no type has.
+    #[error(
+        "{name}:{group}: {name} has groups of 32 weights, finer than most formats have; larger ones, \
+         which save less than half a bit a weight, are not written. Give {name}"
+    )]
+    GroupSize {
+        /// The type.
+        name: String,
+        /// What was asked for.
+        group: String,
+    },
     /// A weight that cannot be encoded.
     #[error("tensor '{tensor}': {source}")]
     Encode {
