@@ -198,6 +198,13 @@ impl ApiError {
         ))
     }
 
+    /// Files that another model is served from.
+    pub(crate) fn files_are_used(name: &str) -> Self {
+        Self::conflict(format!(
+            "these files are those of '{name}', which is served"
+        ))
+    }
+
     /// A model that cannot be removed yet.
     pub(crate) fn model_is_coming(name: &str) -> Self {
         let name = cut(name);

@@ -142,7 +142,8 @@ impl App {
         })
     }
 
-    /// Removes a model that was fetched from this machine: one that is served, or is in the cache.
+    /// Removes a model that was fetched: one that is served, or is in the cache. Its files go with the last
+    /// name that they are served by.
     ///
     /// # Errors
     /// If there is no such model, it was given to the server, or it is on its way.
@@ -160,8 +161,9 @@ impl App {
         job::blocking(move |_| {
             let found = cache.find(&model);
             let found = found.ok_or_else(|| ApiError::no_model(&name))?;
-            app.models.remove(&name, &found.path)?;
-            cache.remove(&found)?;
+            if app.models.remove(&name, &found.path)? {
+                cache.remove(&found)?;
+            }
             Ok(())
         })
         .await

@@ -61,23 +61,30 @@ impl Models {
         entry.fetched.clone().ok_or_else(given).map(Some)
     }
 
-    /// Serves the model of this name no more, if it was fetched.
+    /// Serves the model of this name no more, if it is served; whether nothing else is served from
+    /// `path`.
     ///
     /// # Errors
-    /// If a model of another name has the same file.
-    pub(crate) fn remove(&self, name: &str, path: &Path) -> Result<(), ApiError> {
+    /// If it is not served, and another model is from there.
+    pub(crate) fn remove(&self, name: &str, path: &Path) -> Result<bool, ApiError> {
         let mut table = self.table();
         let own = table.find(name);
-        let mut others = table.served().filter(|&index| Some(index) != own);
-        if let Some(other) = others.find(|&index| table.places[index].path() == Some(path)) {
-            return Err(ApiError::model_was_given(&table.places[other].entry.name));
-        }
-        drop(others);
-        let engine = own.and_then(|index| table.remove(index));
+        let is_other = |index: &usize| {
+            let place = &table.places[*index];
+            Some(*index) != own && place.path() == Some(path)
+        };
+        let other = table.served().find(is_other);
+        let Some(own) = own else {
+            return match other {
+                None => Ok(true),
+                Some(other) => Err(ApiError::files_are_used(&table.places[other].entry.name)),
+            };
+        };
+        let engine = table.remove(own);
         drop(table);
         drop(engine);
         self.freed.notify_waiters();
-        Ok(())
+        Ok(other.is_none())
     }
 }
 

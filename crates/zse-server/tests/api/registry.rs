@@ -147,8 +147,11 @@ fn a_model_is_downloaded_served_loaded_and_removed() {
     assert_eq!(setup.ended(again, "done")["fetched"], 0);
     assert_eq!(setup.served(), ["builtin", "mine", "org/name"]);
     assert!(setup.embeds("org/name"));
-    let shared = setup.delete("mine");
-    assert_eq!(shared.status, 409, "{}", shared.body);
+    // Files go with their last name.
+    assert_eq!(setup.delete("org/name:f32").status, 409);
+    assert_eq!(setup.delete("mine").status, 200);
+    assert_eq!(setup.served(), ["builtin", "org/name"]);
+    assert!(setup.has_files());
 
     let load = json!({ "model": "org/name" });
     let unloaded = setup.server.post("/api/models/unload", &load).json();
