@@ -14,6 +14,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use zse_hub::HubError;
 
 use args::{Cli, Command};
 
@@ -41,6 +42,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Info(args) => commands::info::run(&args, global),
         Command::Tokenize(args) => commands::tokenize::run(&args),
         Command::Perplexity(args) => commands::perplexity::run(&args, global),
+        Command::Imatrix(args) => commands::imatrix::run(&args, global),
         Command::Convert(args) => commands::convert::run(&args, global),
         Command::Quantize(args) => commands::quantize::run(&args, global),
         Command::Pull(args) => commands::pull::run(&args),
@@ -74,7 +76,10 @@ fn explain(error: &anyhow::Error) -> ExitCode {
         said = cause;
     }
     let is_usage = error.is::<Usage>()
-        || matches!(error.downcast_ref(), Some(zse_hub::HubError::Name { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(HubError::Name { .. } | HubError::Unknown { .. })
+        )
         || matches!(
             error.downcast_ref::<zse::Error>(),
             Some(zse::Error::UnknownModel { .. })

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use zse::ModelSource;
-use zse_hub::{Cache, Catalogue, Choice, Config, Hub, HubError, ModelRef};
+use zse_hub::{Cache, Catalogue, Config, Hub};
 
 use crate::{Usage, commands, term};
 
@@ -14,7 +14,7 @@ pub(crate) fn source(name: &str) -> anyhow::Result<ModelSource> {
     if is_path(name) {
         return Ok(name.parse()?);
     }
-    let Ok(model) = model(name) else {
+    let Ok(model) = Catalogue::builtin().model(name, None) else {
         // The error that says what MODEL may be.
         return Ok(name.parse()?);
     };
@@ -52,37 +52,6 @@ fn wants_pull(name: &str) -> io::Result<bool> {
     ) && !answer.is_empty())
 }
 
-/// The model of the hub that a name stands for: an id of the catalogue, or the hub's own name.
-pub(crate) fn model(name: &str) -> anyhow::Result<ModelRef> {
-    if let Some(model) = Catalogue::builtin().resolve(name) {
-        return Ok(model);
-    }
-    if !name.contains('/') {
-        return Err(Usage(format!(
-            "there is no model '{name}' in the catalogue: give `org/name` of the Hugging Face hub, or an id of \
-             `zse models list`"
-        ))
-        .into());
-    }
-    Ok(name.parse::<ModelRef>()?)
-}
-
-/// The model of this name in a quant.
-pub(crate) fn with_quant(name: &str, quant: &str) -> anyhow::Result<ModelRef> {
-    let mut found = model(name)?;
-    // Checked as if it stood behind the name.
-    let checked: ModelRef = format!("{}:{quant}", found.repo).parse()?;
-    if !matches!(checked.choice, Choice::Quant(_)) {
-        return Err(HubError::Name {
-            name: quant.to_owned(),
-            why: "--quant takes a quant, such as Q4_K_M",
-        }
-        .into());
-    }
-    found.choice = checked.choice;
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,24 +70,5 @@ mod tests {
         for name in ["org/name", "org/name:file.gguf", "llama-3.2-1b"] {
             assert!(!is_path(name), "{name}");
         }
-    }
-
-    #[test]
-    fn ids_of_the_catalogue_and_names_of_the_hub_are_models() {
-        let model = |name| model(name).map(|m| m.to_string());
-        assert_eq!(model("org/name:q8_0").unwrap(), "org/name:q8_0");
-        assert!(model("qwen3-0.6b").unwrap().starts_with("unsloth/"));
-        assert!(
-            model("nothing")
-                .unwrap_err()
-                .to_string()
-                .contains("zse models list")
-        );
-        let quant = |quant| with_quant("qwen3-0.6b", quant);
-        assert_eq!(
-            quant("q4_k_m").unwrap().choice,
-            Choice::Quant("q4_k_m".to_owned())
-        );
-        assert!(quant("file.gguf").is_err() && quant("banana").is_err());
     }
 }

@@ -5,6 +5,7 @@
 use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderName, LAST_MODIFIED};
 use reqwest::{Method, Url};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::cache::is_object_id;
 use crate::digest::sha256;
@@ -45,7 +46,7 @@ pub struct RepoFile {
 }
 
 /// A repository that a search found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Found {
     /// `org/name`.
     pub id: String,
@@ -59,6 +60,46 @@ pub struct Found {
     pub gguf: bool,
     /// Whether its licence must be accepted first.
     pub gated: bool,
+}
+
+/// What is searched for.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Part of a name.
+    pub text: Option<&'a str>,
+    /// Only repositories with GGUF files.
+    pub gguf_only: bool,
+    /// Which come first.
+    pub order: Order,
+    /// Most results.
+    pub limit: usize,
+}
+
+/// Which repositories come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Those that most people fetched last month.
+    #[default]
+    Downloads,
+    /// Those that most people like.
+    Likes,
+    /// Those that have become popular of late.
+    Trending,
+    /// Those that were made last.
+    Newest,
+}
+
+impl Order {
+    /// What the hub calls it.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Downloads => "downloads",
+            Self::Likes => "likes",
+            Self::Trending => "trendingScore",
+            Self::Newest => "createdAt",
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -281,23 +322,20 @@ impl Client {
         )
     }
 
-    /// Repositories whose names hold `text`, those most downloaded first.
-    pub(crate) async fn search(
-        &self,
-        text: &str,
-        gguf_only: bool,
-        limit: usize,
-    ) -> Result<Vec<Found>, HubError> {
+    /// Repositories that `search` asks for.
+    pub(crate) async fn search(&self, search: &Search<'_>) -> Result<Vec<Found>, HubError> {
+        let limit = search.limit;
         let mut url = self.endpoint(["api", "models"]);
         {
             let mut query = url.query_pairs_mut();
+            if let Some(text) = search.text {
+                query.append_pair("search", text);
+            }
             query
-                .append_pair("search", text)
-                .append_pair("sort", "downloads");
-            query
+                .append_pair("sort", search.order.key())
                 .append_pair("direction", "-1")
                 .append_pair("limit", &limit.to_string());
-            if gguf_only {
+            if search.gguf_only {
                 query.append_pair("filter", "gguf");
             }
         }

@@ -15,6 +15,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
 use crate::http::random;
 use crate::{HubError, ModelRef, RepoId, Selection, select};
 
@@ -31,20 +34,29 @@ pub struct Cache {
 }
 
 /// A model that is on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LocalModel {
     /// The repository.
+    #[schema(value_type = String)]
     pub repo: RepoId,
     /// Its commit.
     pub commit: String,
     /// What to open: a GGUF file (of a split model the first), or the folder of safetensors.
+    #[serde(serialize_with = "displayed")]
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// Its files: paths in the repository.
+    #[serde(skip)]
     pub files: Vec<String>,
     /// The quant, where the file's name says it.
     pub quant: Option<String>,
     /// Bytes of its files.
     pub bytes: u64,
+}
+
+/// A path as people read it.
+fn displayed<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 impl Cache {

@@ -3,8 +3,9 @@
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::{Choice, ModelRef, RepoId, Shape};
+use crate::{Choice, HubError, ModelRef, RepoId, Shape};
 
 /// The curated list of models, part of the program.
 #[derive(Debug, Deserialize)]
@@ -16,7 +17,7 @@ pub struct Catalogue {
 }
 
 /// A model of the catalogue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// What it is called on the command line, such as `llama-3.2-1b`.
@@ -112,8 +113,44 @@ impl Catalogue {
             .find(|entry| entry.id.eq_ignore_ascii_case(id))
     }
 
+    /// The model that a name stands for: an id of the catalogue, or what the hub calls it; in `quant`,
+    /// where one is given.
+    ///
+    /// # Errors
+    /// [`HubError::Name`] for a name that is neither, a quant that is none, and a name that has a quant
+    /// or a file already.
+    pub fn model(&self, name: &str, quant: Option<&str>) -> Result<ModelRef, HubError> {
+        let wrong = |name: &str, why| HubError::Name {
+            name: name.to_owned(),
+            why,
+        };
+        let model = match self.resolve(name) {
+            Some(model) => model,
+            None if name.contains('/') => name.parse()?,
+            None => {
+                let why = "it is no id of the catalogue (`zse models list`), and models of the hub \
+                           are called `org/name`";
+                return Err(wrong(name, why));
+            }
+        };
+        let Some(quant) = quant else {
+            return Ok(model);
+        };
+        if model.choice != Choice::Best {
+            let why = "it has a quant or a file already, and a quant is asked for beside: give one \
+                       of them";
+            return Err(wrong(name, why));
+        }
+        let known = crate::quant::canonical(quant);
+        known.ok_or_else(|| wrong(quant, "it is no quant, such as Q4_K_M"))?;
+        Ok(ModelRef {
+            choice: Choice::Quant(quant.to_owned()),
+            ..model
+        })
+    }
+
     /// The model of the hub that `id` stands for; `id:QUANT` asks for that quant.
-    pub fn resolve(&self, id: &str) -> Option<ModelRef> {
+    fn resolve(&self, id: &str) -> Option<ModelRef> {
         let (id, quant) = match id.split_once(':') {
             Some((id, quant)) => (id, Some(quant)),
             None => (id, None),
@@ -215,5 +252,25 @@ mod tests {
         );
         assert_eq!(catalogue.resolve("llama-3.2-1b:banana"), None);
         assert_eq!(catalogue.resolve("no-such-model"), None);
+    }
+
+    #[test]
+    fn names_are_ids_of_the_catalogue_or_the_hubs() {
+        let model = |name, quant| Catalogue::builtin().model(name, quant);
+        let name = |name, quant| model(name, quant).unwrap().to_string();
+        assert_eq!(name("org/name:q8_0", None), "org/name:q8_0");
+        assert_eq!(name("org/name@v1", Some("q4_k_m")), "org/name:q4_k_m@v1");
+        assert!(name("qwen3-0.6b", None).starts_with("unsloth/"));
+        assert!(name("qwen3-0.6b", Some("q4_k_m")).ends_with(":q4_k_m"));
+        for (wrong, quant, why) in [
+            ("nothing", None, "zse models list"),
+            ("org/name", Some("file.gguf"), "no quant"),
+            ("org/name", Some("banana"), "no quant"),
+            ("org/name:q8_0", Some("q4_k_m"), "give one of them"),
+            ("qwen3-0.6b:q8_0", Some("q4_k_m"), "give one of them"),
+        ] {
+            let error = model(wrong, quant).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

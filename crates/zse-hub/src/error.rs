@@ -23,6 +23,16 @@ pub enum HubError {
         /// Why.
         why: &'static str,
     },
+    /// A value that is none of those that there are.
+    #[error("there is no {what} '{given}': give one of {known}")]
+    Unknown {
+        /// What it should be.
+        what: &'static str,
+        /// What was given.
+        given: String,
+        /// What there is.
+        known: String,
+    },
     /// The hub has no such repository, revision or file (or hides it from who may not see it).
     #[error("there is no {what} at {endpoint}{}", if *.with_token { "" } else {
         "; if it is private, set HF_TOKEN or log in with `huggingface-cli login`" })]
@@ -115,6 +125,14 @@ pub enum HubError {
         wanted: String,
         /// What there is.
         offered: String,
+    },
+    /// Files that are no model.
+    #[error("{model} cannot be read")]
+    Unreadable {
+        /// Whose files.
+        model: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another program is at it.
     #[error("another program is fetching {file}; wait for it, or end it")]

@@ -14,7 +14,8 @@ use crate::http::{Attempts, Client, Failure, shown};
 use crate::progress::{Meter, Progress};
 use crate::select::select;
 use crate::{
-    Cache, Config, Found, HubError, LocalModel, ModelRef, RepoFile, RepoId, RepoInfo, Selection,
+    Cache, Config, Found, HubError, LocalModel, ModelRef, RepoFile, RepoId, RepoInfo, Search,
+    Selection,
 };
 
 /// How often the caller is told how far a download is, and asked whether to go on.
@@ -87,18 +88,12 @@ impl Hub {
         self.runtime.block_on(self.client.info(model))
     }
 
-    /// Repositories whose names hold `text`, those most downloaded first.
+    /// Repositories that `search` asks for.
     ///
     /// # Errors
     /// As [`Hub::info`].
-    pub fn search(
-        &self,
-        text: &str,
-        gguf_only: bool,
-        limit: usize,
-    ) -> Result<Vec<Found>, HubError> {
-        self.runtime
-            .block_on(self.client.search(text, gguf_only, limit))
+    pub fn search(&self, search: &Search<'_>) -> Result<Vec<Found>, HubError> {
+        self.runtime.block_on(self.client.search(search))
     }
 
     /// The files of a repository that `model` asks for.

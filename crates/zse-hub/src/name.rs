@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use reqwest::Url;
+use serde::Serialize;
 
 use crate::HubError;
 use crate::digest::sha256;
@@ -12,7 +13,7 @@ use crate::digest::sha256;
 const HUB_HOSTS: [&str; 3] = ["huggingface.co", "www.huggingface.co", "hf.co"];
 
 /// A repository of the hub: `org/name`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct RepoId(String);
 
 impl RepoId {

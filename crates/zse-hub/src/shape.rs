@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use zse_quant::GgmlType::{self, F16, Q3K, Q4_0, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 /// The dimensions of a transformer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Layers.
@@ -153,6 +154,9 @@ fn bytes(ty: GgmlType, weights: u64, row: u64) -> f64 {
 }
 
 impl Shape {
+    /// Tokens of context that memory is told for, where the model can have more.
+    pub const CONTEXT: u64 = 4096;
+
     /// The dimensions in a `config.json`, with the `model_type` that it names. Models that see as
     /// well as read have their dimensions in `text_config`.
     ///

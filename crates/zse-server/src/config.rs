@@ -5,13 +5,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::registry::Registry;
+
 /// Settings of a server. The defaults are safe: loopback only, and every limit set.
 #[derive(Clone)]
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Keys that open every route but `/health` and `/`; without any, everyone who reaches it may ask.
+    /// Keys that open the routes for users; without any key, everyone who reaches the server may ask for
+    /// everything.
     pub api_keys: Vec<String>,
+    /// Keys that open every route, and with them those that change what is served. Where there are keys,
+    /// no other manages models.
+    pub admin_keys: Vec<String>,
     /// Names beside the loopback ones that the `Host` header may have.
     pub allowed_hosts: Vec<String>,
     /// Origins, such as `https://chat.example`, whose pages may ask from a browser.
@@ -39,6 +45,8 @@ pub struct Config {
     pub model_idle: Option<Duration>,
     /// Other names of models: each with the name that it stands for.
     pub aliases: Vec<(String, String)>,
+    /// Where models come from beside those that the server is given; `None`: from nowhere.
+    pub registry: Option<Registry>,
     /// Told about failures that clients only hear of in general words.
     pub report: Report,
 }
@@ -51,6 +59,7 @@ impl Default for Config {
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000),
             api_keys: Vec::new(),
+            admin_keys: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             max_requests: 256,
@@ -63,20 +72,27 @@ impl Default for Config {
             model_memory: None,
             model_idle: None,
             aliases: Vec::new(),
+            registry: None,
             report: Arc::new(|_| {}),
         }
     }
 }
 
 impl Config {
+    /// All keys: those of users, then those of who runs the server.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        let all = self.api_keys.iter().chain(&self.admin_keys);
+        all.map(String::as_str)
+    }
+
     /// Checks what can be known before anything is done.
     pub(crate) fn check(&self) -> Result<(), ServeError> {
         // A key that a header cannot hold would lock everyone out, an empty one nobody.
-        let usable = |key: &String| !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic());
-        if !self.api_keys.iter().all(usable) {
+        let usable = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic());
+        if !self.keys().all(usable) {
             return Err(ServeError::BadKey);
         }
-        if !self.address.ip().is_loopback() && self.api_keys.is_empty() {
+        if !self.address.ip().is_loopback() && self.keys().next().is_none() {
             return Err(ServeError::NoKey {
                 address: self.address,
             });
@@ -90,7 +106,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("address", &self.address)
-            .field("api_keys", &self.api_keys.len())
+            .field("keys", &self.keys().count())
             .finish_non_exhaustive()
     }
 }

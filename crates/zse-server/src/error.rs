@@ -158,6 +158,85 @@ impl ApiError {
         }
     }
 
+    /// What others than this server were needed for, and did not do.
+    pub(crate) fn failed(status: StatusCode, code: &'static str, message: String) -> Self {
+        Self {
+            code: Some(code),
+            ..Self::new(status, "server_error", message)
+        }
+    }
+
+    /// A model that a hub, or this machine, does not have.
+    pub(crate) fn not_found(message: String) -> Self {
+        Self {
+            code: Some("model_not_found"),
+            status: StatusCode::NOT_FOUND,
+            ..Self::param("model", message)
+        }
+    }
+
+    /// What is asked for goes against what there is.
+    pub(crate) fn conflict(message: String) -> Self {
+        Self {
+            param: Some("model".to_owned()),
+            ..Self::new(StatusCode::CONFLICT, "invalid_request_error", message)
+        }
+    }
+
+    /// A name for a model that another one has.
+    pub(crate) fn name_is_taken(name: &str) -> Self {
+        let name = cut(name);
+        Self::conflict(format!(
+            "another model is called '{name}': give this one another name"
+        ))
+    }
+
+    /// A model whose files are not the server's.
+    pub(crate) fn model_was_given(name: &str) -> Self {
+        Self::conflict(format!(
+            "the model '{name}' was given to the server when it started, and its files stay"
+        ))
+    }
+
+    /// Files that another model is served from.
+    pub(crate) fn files_are_used(name: &str) -> Self {
+        Self::conflict(format!(
+            "these files are those of '{name}', which is served"
+        ))
+    }
+
+    /// A model that cannot be removed yet.
+    pub(crate) fn model_is_coming(name: &str) -> Self {
+        let name = cut(name);
+        Self::conflict(format!(
+            "the model '{name}' is being downloaded: cancel that first"
+        ))
+    }
+
+    /// A download that there is not, or not any more.
+    pub(crate) fn no_download(id: u64) -> Self {
+        Self {
+            param: Some("id".to_owned()),
+            code: Some("download_not_found"),
+            ..Self::new(
+                StatusCode::NOT_FOUND,
+                "invalid_request_error",
+                format!("there is no download {id}; the oldest are forgotten first"),
+            )
+        }
+    }
+
+    /// A download that has ended without its model.
+    pub(crate) fn download_failed(why: &str) -> Self {
+        Self::failed(StatusCode::BAD_GATEWAY, "download_failed", why.to_owned())
+    }
+
+    /// A server that knows no hub.
+    pub(crate) fn no_registry() -> Self {
+        let message = "this server has no access to a hub; its log says why";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "server_error", message)
+    }
+
     pub(crate) fn no_route(path: &str) -> Self {
         let message = format!("there is no '{path}' here");
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
@@ -201,6 +280,11 @@ impl ApiError {
 
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_error", message)
+    }
+
+    /// A user's key where that of who runs the server is needed.
+    pub(crate) fn not_admin() -> Self {
+        Self::forbidden("this key may not manage models: that needs an admin key (see --admin-key)")
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {

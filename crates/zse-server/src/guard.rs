@@ -128,8 +128,16 @@ pub(crate) fn is_open(path: &str) -> bool {
     matches!(path, "/" | "/health" | "/docs") || path.starts_with("/docs/")
 }
 
+/// Whether a path is for those who run the server: it changes what is served, fetches and removes
+/// files, or asks a hub.
+pub(crate) fn is_for_admins(path: &str) -> bool {
+    path.starts_with("/api/models/")
+        || matches!(path, "/api/pull" | "/api/delete" | "/ws/downloads")
+}
+
 fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
-    if config.api_keys.is_empty() || is_open(request.uri().path()) {
+    let path = request.uri().path();
+    if config.keys().next().is_none() || is_open(path) {
         return Ok(Tenant::default());
     }
     let headers = request.headers();
@@ -143,11 +151,14 @@ fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
         .or_else(|| key_of_protocols(headers))
         .unwrap_or_default();
     // Every key is looked at, so that time says neither which one matches nor how far.
-    let keys = config.api_keys.iter().zip(1_u64..);
+    let keys = config.keys().zip(1_u64..);
     let number = keys.fold(0, |found, (key, number)| {
         u64::conditional_select(&found, &number, key.as_bytes().ct_eq(&given))
     });
     match usize::try_from(number) {
+        Ok(number @ 1..) if is_for_admins(path) && number <= config.api_keys.len() => {
+            Err(ApiError::not_admin())
+        }
         Ok(number @ 1..) => Ok(Tenant::of_key(number)),
         _ => Err(ApiError::unauthorized()),
     }

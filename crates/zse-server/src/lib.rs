@@ -5,7 +5,7 @@
 //! in `routes/`; whatever a request gets wrong becomes an `ApiError`, and so
 //! OpenAI's error object.
 //!
-//! Inside: `models` has what is served, `guard` decides who may ask at all, `request` reads a body and refuses what it does not
+//! Inside: `models` has what is served, `downloads` what is on its way, `guard` decides who may ask at all, `request` reads a body and refuses what it does not
 //! know by name, `job` runs a generation on a thread that may block and stops it when nobody
 //! listens any more, `sse` streams.
 //!
@@ -25,6 +25,7 @@
 mod chat;
 mod config;
 mod connection;
+mod downloads;
 mod embed;
 mod error;
 mod gap;
@@ -36,6 +37,7 @@ mod metrics;
 mod models;
 mod openapi;
 mod patience;
+mod registry;
 mod request;
 mod routes;
 mod sampling;
@@ -46,4 +48,5 @@ mod usage;
 
 pub use config::{Config, Report, ServeError};
 pub use models::{LoadTimes, Served};
+pub use registry::{LoadBy, Registry, Verdict};
 pub use server::{Server, interrupted};

@@ -189,6 +189,7 @@ async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output 
     }
     drop(listener);
     let _ = stopping.send(true);
+    app.downloads.stop();
     let all = connections.acquire_many(places as u32);
     let _ = tokio::time::timeout(app.config.drain, all).await;
 }

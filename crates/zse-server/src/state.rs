@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Config, ServeError};
+use crate::downloads::Downloads;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::models::{Model, Models, Served};
@@ -22,6 +23,7 @@ pub(crate) struct App {
     pub(crate) models: Arc<Models>,
     pub(crate) config: Config,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) downloads: Downloads,
     /// Answers that later requests may go on from.
     pub(crate) responses: Store,
     /// Since when it serves.
@@ -40,6 +42,7 @@ impl App {
             models,
             config,
             metrics: Arc::default(),
+            downloads: Downloads::default(),
             responses: Store::default(),
             started: Instant::now(),
             slots: Arc::new(Semaphore::new(slots)),

@@ -135,6 +135,12 @@ pub enum Error {
         /// Its name.
         backend: String,
     },
+    /// A device whose executor does not say what its weights meet.
+    #[error("{backend} does not tell what its weights meet: give --device cpu")]
+    NoSquares {
+        /// Its name.
+        backend: String,
+    },
     /// A bench test that needs more room than the tests did for which the model was loaded.
     #[error(
         "test {test} does not fit {sequences} sequences of {context} tokens, for which the model \

@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zse-cuda", &["zse-quant", "zse-format", "zse-model"]),
     ("zse-engine", &["zse-text", "zse-model"]),
     ("zse-store", &[]),
+    ("zse-hub-mock", &[]),
     ("zse-hub", &["zse-quant"]),
     // The facade: it puts the parts together for everyone else.
     (

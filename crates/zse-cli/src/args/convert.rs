@@ -28,7 +28,7 @@ pub(crate) struct ConvertArgs {
     /// Give every matrix the same type
     #[arg(long, requires = "quant")]
     pub(crate) pure: bool,
-    /// Importance matrix, as llama-imatrix writes it (GGUF)
+    /// Importance matrix, as `zse imatrix` and llama-imatrix write it (GGUF)
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,
     /// Allow other types for a source that is quantized already

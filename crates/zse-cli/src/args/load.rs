@@ -2,15 +2,15 @@
 
 use clap::Args;
 use zse::{Device, KvType, LoadOptions, ModelSource};
-use zse_hub::{Choice, ModelRef};
+use zse_hub::{Catalogue, HubError, ModelRef};
 
-use crate::{Usage, resolve};
+use crate::resolve;
 
 /// Heading of the options of every command.
 pub(super) const GLOBAL: &str = "Options of every command";
 
 /// Options of every command.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = GLOBAL)]
 pub(crate) struct Global {
     /// Where the model runs: auto, cpu, cpu:ISA (such as cpu:avx2), cuda (the first GPU; cuda:1 the
@@ -86,14 +86,8 @@ pub(crate) struct ModelId {
 
 impl ModelId {
     /// The model that is meant.
-    pub(crate) fn model(&self) -> anyhow::Result<ModelRef> {
-        let Some(quant) = &self.quant else {
-            return resolve::model(&self.id);
-        };
-        if resolve::model(&self.id)?.choice != Choice::Best {
-            return Err(Usage(format!("{} and --quant {quant}: give one of them", self.id)).into());
-        }
-        resolve::with_quant(&self.id, quant)
+    pub(crate) fn model(&self) -> Result<ModelRef, HubError> {
+        Catalogue::builtin().model(&self.id, self.quant.as_deref())
     }
 
     /// What was given.

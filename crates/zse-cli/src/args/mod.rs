@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Tokenize(TokenizeArgs),
     /// Measure how well a model predicts a text
     Perplexity(PerplexityArgs),
+    /// Measure over a text how much each column of the weights matters, for --imatrix
+    Imatrix(ImatrixArgs),
     /// Write a model as a .zse or GGUF file
     Convert(ConvertArgs),
     /// Write a GGUF file with weights of other types
@@ -273,6 +275,25 @@ pub(crate) struct PerplexityArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ImatrixArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArg,
+    /// The text: what the model will be used for, in all of its languages; --ctx sets the size of
+    /// its chunks [default: 512]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE", default_value = "imatrix.gguf")]
+    pub(crate) output: PathBuf,
+    /// Run at most this many chunks
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunks: Option<u32>,
+    /// Look at the weights of the output, too
+    #[arg(long)]
+    pub(crate) process_output: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct QuantizeArgs {
     /// Model to read: a GGUF or .zse file, a directory with safetensors files, a model that was
     /// pulled, or `builtin`
@@ -287,7 +308,7 @@ pub(crate) struct QuantizeArgs {
     /// Give every matrix the same type
     #[arg(long)]
     pub(crate) pure: bool,
-    /// Importance matrix, as llama-imatrix writes it (GGUF)
+    /// Importance matrix, as `zse imatrix` and llama-imatrix write it (GGUF)
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,
     /// Allow a source that is quantized already

@@ -14,7 +14,7 @@ use super::units::bytes;
 /// Requests name a model by its file's name without `.gguf`, or as NAME=MODEL says; where one model
 /// is served, they need not. MODELs are loaded at the start, those of a folder when they are first
 /// asked for.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArgs {
     /// Models: paths of GGUF or .zse files, of directories with safetensors files, or `builtin`,
     /// each perhaps with a name: NAME=MODEL [default: builtin]
@@ -58,6 +58,14 @@ pub(crate) struct ServeArgs {
     /// File with one key a line; empty lines, and those that begin with `#`, are skipped
     #[arg(long, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
+    /// Key that may also manage models: load and unload, download and remove them; may be given several
+    /// times. Where there are keys, no other may. The variable ZSE_ADMIN_KEY and --admin-key-file keep
+    /// it from other users of this machine
+    #[arg(long, value_name = "KEY")]
+    pub(crate) admin_key: Vec<String>,
+    /// File with such keys, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_key_file: Option<PathBuf>,
     /// How many answers of a model are computed at the same time, each with room for a whole
     /// context; more wait
     #[arg(long, value_name = "N", default_value_t = 4,

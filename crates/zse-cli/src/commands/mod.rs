@@ -5,6 +5,7 @@ pub(crate) mod chat;
 pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod hardware;
+pub(crate) mod imatrix;
 pub(crate) mod info;
 pub(crate) mod models;
 pub(crate) mod perplexity;

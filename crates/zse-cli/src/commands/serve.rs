@@ -10,25 +10,33 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use zse::plan::{Goal, Mode, plan};
 use zse::{LoadOptions, ModelSource, SwapConfig, SwapDisk};
-use zse_server::{Config, ServeError, Served, Server};
+use zse_server::{Config, Registry, ServeError, Served, Server};
 
 use crate::args::{Global, ServeArgs};
 use crate::{Usage, log, resolve};
 
 /// The variable that may hold a key.
 const KEY_VARIABLE: &str = "ZSE_API_KEY";
+/// The variable that may hold a key which may manage models.
+const ADMIN_KEY_VARIABLE: &str = "ZSE_ADMIN_KEY";
 
 pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let start = Instant::now();
     let config = Config {
         address: SocketAddr::new(args.host, args.port),
-        api_keys: keys(args)?,
+        api_keys: keys(&args.api_key, KEY_VARIABLE, args.api_key_file.as_deref())?,
+        admin_keys: keys(
+            &args.admin_key,
+            ADMIN_KEY_VARIABLE,
+            args.admin_key_file.as_deref(),
+        )?,
         allowed_hosts: args.allow_host.clone(),
         allowed_origins: args.allow_origin.clone(),
         max_requests: usize::from(args.max_requests),
         model_memory: args.models_memory.or(args.budget),
         model_idle: args.idle_unload.map(Duration::from_secs),
         aliases: args.alias.clone(),
+        registry: registry(args, global),
         report: Arc::new(|what| log::warn(format_args!("{what}"))),
         ..Config::default()
     };
@@ -92,27 +100,51 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
         return Err(Usage(why.to_owned()).into());
     }
     let serve = |(name, source): (String, ModelSource)| {
-        let options = LoadOptions {
-            sequences: usize::from(args.parallel),
-            swap: SwapConfig {
-                memory: args.kv_swap_memory,
-                disk: args.kv_swap_dir.as_ref().map(|folder| SwapDisk {
-                    folder: folder.clone(),
-                    bytes: args.kv_swap_disk,
-                }),
-                compact: args.kv_compact,
-            },
-            ..global.options(&source)?
-        };
-        let options = match args.budget {
-            Some(budget) => fit(&source, &options, budget, args.mode)?,
-            None => options,
-        };
+        let options = options(&source, args, global)?;
         let is_pinned = args.pin.contains(&name);
         let served = Served::on_request(name, source, options);
         Ok(if is_pinned { served.pinned() } else { served })
     };
     sources.into_iter().map(serve).collect()
+}
+
+/// How a model of `source` is loaded.
+fn options(
+    source: &ModelSource,
+    args: &ServeArgs,
+    global: &Global,
+) -> Result<LoadOptions, zse::Error> {
+    let options = LoadOptions {
+        sequences: usize::from(args.parallel),
+        swap: SwapConfig {
+            memory: args.kv_swap_memory,
+            disk: args.kv_swap_dir.as_ref().map(|folder| SwapDisk {
+                folder: folder.clone(),
+                bytes: args.kv_swap_disk,
+            }),
+            compact: args.kv_compact,
+        },
+        ..global.options(source)?
+    };
+    match args.budget {
+        Some(budget) => fit(source, &options, budget, args.mode),
+        None => Ok(options),
+    }
+}
+
+/// Where models come from that are asked for while the server runs. What is wrong with the variables of
+/// the hub keeps nobody from serving what is here.
+fn registry(args: &ServeArgs, global: &Global) -> Option<Registry> {
+    let hub = zse_hub::Config::from_env();
+    let hub = hub.inspect_err(|error| log::warn(format_args!("no models can be fetched: {error}")));
+    let (args, device, context) = (args.clone(), global.device, global.ctx);
+    let global = global.clone();
+    Some(Registry {
+        hub: hub.ok()?,
+        device,
+        context,
+        options: Arc::new(move |source| options(source, &args, &global)),
+    })
 }
 
 /// `options` as a model of `source` fits `budget` bytes with the weights that it has.
@@ -121,7 +153,7 @@ fn fit(
     options: &LoadOptions,
     budget: u64,
     mode: Mode,
-) -> anyhow::Result<LoadOptions> {
+) -> Result<LoadOptions, zse::Error> {
     let goal = Goal {
         mode,
         may_convert: false,
@@ -216,17 +248,17 @@ fn served_name(source: &ModelSource) -> String {
     }
 }
 
-/// All keys: of the options, the environment, and the file.
-fn keys(args: &ServeArgs) -> anyhow::Result<Vec<String>> {
-    let mut keys = args.api_key.clone();
-    match env::var(KEY_VARIABLE) {
+/// All keys of a kind: of the options, a variable, and a file.
+fn keys(given: &[String], variable: &str, file: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let mut keys = given.to_vec();
+    match env::var(variable) {
         Ok(key) => keys.push(key),
         Err(VarError::NotPresent) => {}
         Err(VarError::NotUnicode(_)) => {
-            return Err(Usage(format!("{KEY_VARIABLE} is not text")).into());
+            return Err(Usage(format!("{variable} is not text")).into());
         }
     }
-    if let Some(file) = &args.api_key_file {
+    if let Some(file) = file {
         keys.extend(keys_of(file)?);
     }
     Ok(keys)

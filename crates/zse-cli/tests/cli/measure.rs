@@ -3,6 +3,28 @@
 use crate::common::zse;
 
 #[test]
+fn an_importance_matrix_is_gathered_and_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (text, matrix, model) = (path("text.txt"), path("m.gguf"), path("q.gguf"));
+    std::fs::write(&text, "Once upon a time there was a fox. ".repeat(40)).unwrap();
+    let args = ["imatrix", "-f", &text, "-o", &matrix, "--ctx", "32"];
+    let said = zse(&[&args[..], &["--chunks", "2"]].concat()).ok();
+    assert!(said.contains("over 2 chunks of 32 tokens"), "{said}");
+    let types = [
+        "--quant",
+        "int4:g32",
+        "--allow-requantize",
+        "--imatrix",
+        &matrix,
+    ];
+    let said = zse(&[&["quantize", "builtin", "-o", &model][..], &types].concat()).ok();
+    assert!(said.contains("q4_0"), "{said}");
+    let done = zse(&["imatrix", "-f", &text, "-o", &matrix, "--ctx", "3"]);
+    assert_eq!(done.code, 1, "{}", done.err);
+}
+
+#[test]
 fn bench_json_has_llama_benchs_fields() {
     let args = [
         "bench", "-p", "40", "-n", "4", "-d", "0,8", "-r", "3", "-b", "2", "-o", "json",

@@ -1,23 +1,14 @@
 //! Pulling, listing and checking models, with a hub on this machine.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
+use zse_hub_mock::{COMMIT, Server};
 
 use crate::common::{Done, command};
-
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-/// SHA-256 of `hello`.
-const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
 /// The built-in model's file.
 const BUILTIN: &str = concat!(
@@ -27,31 +18,14 @@ const BUILTIN: &str = concat!(
 
 /// A hub with one repository, `org/name`, of one file; a home for its cache.
 struct Hub {
-    address: String,
-    sent: Arc<AtomicUsize>,
+    server: Server,
     home: TempDir,
 }
 
 impl Hub {
-    fn with(file: &'static str, contents: Vec<u8>, sha256: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let sent = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&sent);
-        let list = json!({ "sha": COMMIT, "siblings": [
-            { "rfilename": file, "size": contents.len(), "lfs": { "sha256": sha256 } }] });
-        let held = Arc::new((contents, list));
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (held, counter) = (Arc::clone(&held), Arc::clone(&counter));
-                // One request a connection, and a thread each: clients may open some that they do not
-                // use. Those that leave are no failure.
-                thread::spawn(move || serve(&stream, file, &held.0, &held.1, &counter));
-            }
-        });
+    fn with(file: &str, contents: &[u8]) -> Self {
         Self {
-            address,
-            sent,
+            server: Server::start(&[(file, contents)]),
             home: tempfile::tempdir().expect("there is room"),
         }
     }
@@ -70,7 +44,7 @@ impl Hub {
             command.env_remove(name);
         }
         command
-            .env("HF_ENDPOINT", &self.address)
+            .env("HF_ENDPOINT", &self.server.address)
             .env("HF_HOME", self.home.path());
         command
     }
@@ -80,60 +54,9 @@ impl Hub {
     }
 }
 
-fn serve(
-    mut stream: &TcpStream,
-    file: &str,
-    contents: &[u8],
-    list: &Value,
-    sent: &AtomicUsize,
-) -> Option<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let request = lines.next()?.ok()?;
-    let path = request
-        .split_whitespace()
-        .nth(1)?
-        .split('?')
-        .next()?
-        .to_owned();
-    let mut range = None;
-    for line in lines {
-        let line = line.ok()?.to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(bytes) = line.strip_prefix("range: bytes=") {
-            let (first, last) = bytes.split_once('-')?;
-            range = Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?));
-        }
-    }
-    let (head, body) = if path == "/api/models/org/name/revision/main" {
-        ("200 OK\r\n".to_owned(), list.to_string().into_bytes())
-    } else if path == "/api/models" {
-        let found = json!([{ "id": "org/name", "downloads": 12, "tags": ["gguf"] }]);
-        ("200 OK\r\n".to_owned(), found.to_string().into_bytes())
-    } else if path == format!("/org/name/resolve/{COMMIT}/{file}") {
-        let (first, last) = range.unwrap_or((0, usize::MAX));
-        let last = last.min(contents.len() - 1);
-        sent.fetch_add(last + 1 - first, Ordering::SeqCst);
-        let range = format!(
-            "206 X\r\nContent-Range: bytes {first}-{last}/{}\r\n",
-            contents.len()
-        );
-        (range, contents[first..=last].to_vec())
-    } else {
-        ("404 X\r\n".to_owned(), Vec::new())
-    };
-    let head = format!(
-        "HTTP/1.1 {head}Connection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(&body).ok()
-}
-
 #[test]
 fn a_model_is_pulled_found_and_removed() {
-    let hub = Hub::with("m-Q4_K_M.gguf", b"hello".to_vec(), HELLO);
+    let hub = Hub::with("m-Q4_K_M.gguf", b"hello");
     let missing = hub.zse(&["info", "org/name"]);
     assert_eq!(missing.code, 2, "{}", missing.err);
     assert!(
@@ -174,7 +97,9 @@ fn a_model_is_pulled_found_and_removed() {
 
 #[test]
 fn what_is_wrong_with_a_pull_is_told() {
-    let hub = Hub::with("m-Q8_0.gguf", b"hello!".to_vec(), HELLO);
+    let hub = Hub::with("m-Q8_0.gguf", b"hello");
+    hub.server
+        .set(|hub| (hub.wrong_hash, hub.odd_tags) = (true, true));
     for (args, code, hint) in [
         (&["pull", "nothing"][..], 2, "zse models list"),
         (
@@ -187,7 +112,7 @@ fn what_is_wrong_with_a_pull_is_told() {
         (&["pull", "org/name", "--quant", "q4_k_m"], 1, "it has Q8_0"),
         (&["pull", "org/absent"], 1, "no model org/absent"),
         (&["pull", "org/name", "--offline"], 1, "offline"),
-        (&["pull", "org/name"], 1, HELLO),
+        (&["pull", "org/name"], 1, "wrong contents"),
     ] {
         let done = hub.zse(args);
         assert_eq!(done.code, code, "{args:?}: {}", done.err);
@@ -199,7 +124,7 @@ fn what_is_wrong_with_a_pull_is_told() {
 fn a_model_is_checked_by_its_header_alone() {
     let contents = fs::read(BUILTIN).unwrap();
     let whole = contents.len();
-    let hub = Hub::with("m-Q8_0.gguf", contents, HELLO);
+    let hub = Hub::with("m-Q8_0.gguf", &contents);
     let verdict = hub
         .zse(&["models", "check", "org/name", "-o", "json"])
         .json();
@@ -210,7 +135,7 @@ fn a_model_is_checked_by_its_header_alone() {
     assert_eq!(verdict["file_bytes"], whole);
     let memory = verdict["memory"].as_u64().unwrap();
     assert!(memory > whole as u64 / 2, "{memory}");
-    let sent = hub.sent.load(Ordering::SeqCst);
+    let sent = hub.server.asked();
     assert!(sent < whole / 2, "{sent} of {whole} bytes were fetched");
     assert!(
         hub.zse(&["models", "check", "org/name"])
@@ -221,7 +146,7 @@ fn a_model_is_checked_by_its_header_alone() {
 
 #[test]
 fn a_model_in_the_shared_cache_is_used_by_its_name() {
-    let hub = Hub::with("unused.gguf", b"hello".to_vec(), HELLO);
+    let hub = Hub::with("unused.gguf", b"hello");
     let repo = hub.home.path().join("hub/models--org--mine");
     let write = |path: &str, contents: &[u8]| {
         let path = repo.join(path);
@@ -240,7 +165,7 @@ fn a_model_in_the_shared_cache_is_used_by_its_name() {
 
 #[test]
 fn the_catalogue_is_filtered() {
-    let hub = Hub::with("unused.gguf", b"hello".to_vec(), HELLO);
+    let hub = Hub::with("unused.gguf", b"hello");
     let list = |args: &[&str]| {
         let args = [&["models", "list", "-o", "json"][..], args].concat();
         hub.zse(&args).json()["catalogue"]
@@ -279,6 +204,6 @@ fn the_catalogue_is_filtered() {
     assert!(
         hub.zse(&["models", "search", "name"])
             .ok()
-            .contains("org/name")
+            .contains("org/good")
     );
 }

@@ -77,6 +77,22 @@ fn the_builtin_model_is_served_without_a_word_more() {
 }
 
 #[test]
+fn a_budget_bounds_what_models_take() {
+    let server = Server::start(&["--budget", "2G"]);
+    assert!(
+        server.said.starts_with("builtin: context 2048"),
+        "{}",
+        server.said
+    );
+    let status = server.get("/api/models/cache/status", "");
+    let limit = format!("\"memory_limit\":{}", 2_u64 << 30);
+    assert!(status.contains(&limit), "{status}");
+    let done = zse(&["serve", "--port", "0", "--budget", "1M"]);
+    assert_eq!(done.code, 1, "{}", done.err);
+    assert!(done.err.contains("needs at least"), "{}", done.err);
+}
+
+#[test]
 fn a_folder_is_served_and_loaded_when_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let model = concat!(

@@ -10,15 +10,15 @@ use std::time::Instant;
 use zse_model::Model;
 use zse_model::executor::{
     Batch, Budget, ExecError, Executor, Flight, Fuse, KvType, LoadError, Masks, MemoryReport,
-    Output, Outputs, Profile, Ticket, Work, finish,
+    Output, Outputs, Profile, Squares, Ticket, Work, finish,
 };
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
-use zse_model::program::ProgramOutput;
+use zse_model::program::{Op, ProgramOutput};
 
 use crate::isa::Arch;
 use crate::kv::KvStore;
 use crate::ops::activations::Activations;
-use crate::ops::moe::MoeScratch;
+use crate::ops::moe::{MoeScratch, tokens_at_once};
 use crate::ops::rope::Rotations;
 use crate::par::for_parts;
 use crate::pool::{Pool, available_threads};
@@ -58,6 +58,8 @@ pub(crate) struct CpuExecutor {
     flight: Flight,
     /// What is being measured, if anything is.
     profile: Option<Profile>,
+    /// What meets the weights, if that is wanted.
+    squares: Option<Squares>,
 }
 
 /// What a step works in; grows to what the largest batch needs.
@@ -105,6 +107,7 @@ impl CpuExecutor {
             },
             flight: Flight::default(),
             profile: None,
+            squares: None,
         })
     }
 
@@ -127,16 +130,17 @@ impl Executor for CpuExecutor {
             rotations.set(&batch.positions);
         }
         let pool = Pool::global().step(self.threads);
-        let mut profile = self.profile.take();
-        match &mut profile {
-            Some(profile) => {
+        let (mut profile, mut squares) = (self.profile.take(), self.squares.take());
+        match (&mut profile, &mut squares) {
+            (_, Some(squares)) => Run::new(self, batch, &pool).observed_steps(squares),
+            (Some(profile), None) => {
                 let (model, kv_type) = (Arc::clone(&self.model), self.budget.kv_type);
                 let work = |step: &Step| Work::of(&model, step, batch, kv_type);
                 Run::new(self, batch, &pool).profiled_steps(profile, work);
             }
-            None => Run::new(self, batch, &pool).steps(),
+            (None, None) => Run::new(self, batch, &pool).steps(),
         }
-        self.profile = profile;
+        (self.profile, self.squares) = (profile, squares);
         drop(pool);
         if let ProgramOutput::Pooled(_) = self.model.program.output {
             let rows = self.rows().take(batch.seqs.len());
@@ -203,5 +207,22 @@ impl Executor for CpuExecutor {
 
     fn end_profile(&mut self) -> Option<Profile> {
         self.profile.take()
+    }
+
+    fn start_squares(&mut self) -> bool {
+        let program = &self.model.program;
+        // Of more tokens, what lies within a mixture is computed part by part in the same memory.
+        let is_whole = program.nodes.iter().all(|node| match node.op {
+            Op::MoeFfn { route, .. } => {
+                self.budget.max_tokens <= tokens_at_once(program.value(route).cols / 2)
+            }
+            _ => true,
+        });
+        self.squares = is_whole.then(|| Squares::new(program));
+        is_whole
+    }
+
+    fn end_squares(&mut self) -> Option<Squares> {
+        self.squares.take()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use zse_model::executor::{Batch, Profile, TokenSource, Work};
+use zse_model::executor::{Batch, Profile, Squares, TokenSource, Work};
 use zse_model::passes::{BufferPlan, GroupKind, Step};
 use zse_model::program::{EmbedIndex, NodeId, Op, Program, Scoring, StateId, TensorId, ValueId};
 
@@ -90,6 +90,18 @@ impl<'a> Run<'a> {
             self.step(step);
             part.time += start.elapsed();
             part.work.add(work(step));
+        }
+    }
+
+    /// Runs all steps, and adds up the squares of what meets their weights: the inputs of a step are
+    /// in their buffers until the next.
+    pub(super) fn observed_steps(&mut self, squares: &mut Squares) {
+        for step in self.steps {
+            self.step(step);
+            for node in step.nodes() {
+                let hidden = self.memory.moe.hidden();
+                squares.observe(self.program, self.op(*node), |v| self.value(v), hidden);
+            }
         }
     }
 

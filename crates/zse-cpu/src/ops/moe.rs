@@ -105,6 +105,12 @@ pub(crate) struct MoeScratch {
 }
 
 impl MoeScratch {
+    /// What the last matrices met in the last pass, if all of its tokens were computed at once:
+    /// `[n_tokens, top_k, ff]`.
+    pub(crate) fn hidden(&self) -> &[f32] {
+        &self.hidden
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         4 * (self.hidden.capacity() + self.outputs.capacity())
@@ -167,7 +173,7 @@ pub(crate) struct Tokens<'a> {
 }
 
 /// Tokens that are computed at a time.
-fn tokens_at_once(top_k: usize) -> usize {
+pub(crate) fn tokens_at_once(top_k: usize) -> usize {
     (MAX_PAIRS / top_k).max(1)
 }
 

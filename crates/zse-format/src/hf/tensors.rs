@@ -24,6 +24,8 @@ pub(super) struct Tensors<'a, 'f> {
     key_heads: usize,
     /// Whether the logits come from the embeddings.
     is_tied: bool,
+    /// Whether it is said that they do not.
+    is_untied: bool,
     tensors: Vec<Tensor>,
 }
 
@@ -41,6 +43,7 @@ impl<'a, 'f> Tensors<'a, 'f> {
             query_heads: common::heads(c)? as usize,
             key_heads: common::kv_heads(c)? as usize,
             is_tied: c.bool("tie_word_embeddings", false)?,
+            is_untied: !c.bool("tie_word_embeddings", true)?,
             tensors: Vec::new(),
         })
     }
@@ -78,9 +81,11 @@ impl<'a, 'f> Tensors<'a, 'f> {
             weights.extend(self.quantization.weight(self.stored, from)?);
         }
         if weights.is_empty() {
-            return match rule.optional {
-                true => Ok(()),
-                false => Err(self.stored.missing(&format!("{from}.weight"))),
+            // Logits from the embeddings would be those of another model.
+            let is_needed = !rule.optional || self.is_untied && to == "output";
+            return match is_needed {
+                true => Err(self.stored.missing(&format!("{from}.weight"))),
+                false => Ok(()),
             };
         }
         let is_unused = self.is_tied && to == "output";

@@ -150,6 +150,11 @@ fn tensors_that_do_not_fit_are_named() {
         &|m| m.remove("model.norm.weight"),
         "tensor \"model.norm.weight\" is missing",
     );
+    // The configuration says that it is not the embeddings.
+    check(
+        &|m| m.remove("lm_head.weight"),
+        "tensor \"lm_head.weight\" is missing",
+    );
     check(
         &|m| {
             m.tensors

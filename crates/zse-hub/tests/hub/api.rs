@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use zse_hub::HubError;
+use zse_hub::{HubError, Order, Search};
 
-use crate::server::{Fault, Server};
 use crate::{CHUNK, Client, contents, parse};
+use zse_hub_mock::{Fault, Server};
 
 #[test]
 fn errors_say_what_to_do() {
@@ -66,7 +66,13 @@ fn some_bytes_of_a_file_are_read_with_and_without_ranges() {
 #[test]
 fn searches_give_only_sound_names() {
     let server = Server::start(&[]);
-    let found = Client::of(&server).hub().search("good", true, 10).unwrap();
+    let search = Search {
+        text: Some("good"),
+        gguf_only: true,
+        order: Order::Downloads,
+        limit: 10,
+    };
+    let found = Client::of(&server).hub().search(&search).unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(
         (found[0].id.as_str(), found[0].gguf, found[0].gated),

@@ -3,7 +3,6 @@
 mod api;
 mod pull;
 mod remove;
-mod server;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -12,8 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use zse_hub::{Config, Hub, HubError, ModelRef, Patience, Pulled, Token};
-
-use crate::server::Server;
+use zse_hub_mock::Server;
 
 /// Bytes of a chunk in these tests.
 const CHUNK: usize = 1000;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use zse_hub::HubError;
 
-use crate::server::{COMMIT, Fault, Server, sha256};
 use crate::{CHUNK, Client, contents, parse};
+use zse_hub_mock::{COMMIT, Fault, Server, sha256};
 
 const FILE: &str = "m-Q4_K_M.gguf";
 

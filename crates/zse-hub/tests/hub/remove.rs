@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::server::{Server, sha256};
 use crate::{CHUNK, Client, contents, parse};
+use zse_hub_mock::{Server, sha256};
 
 #[test]
 fn removing_one_file_leaves_the_others() {

@@ -12,6 +12,7 @@ mod check;
 mod finish;
 mod flight;
 mod profile;
+mod squares;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use budget::{Budget, Fuse, KvType, MemoryReport, try_reserve};
 pub use finish::finish;
 pub use flight::Flight;
 pub use profile::{Profile, ProfilePart, Work};
+pub use squares::{Squares, WeightSquares};
 
 use std::sync::Arc;
 
@@ -122,6 +124,18 @@ pub trait Executor: Send {
     /// What was measured since [`start_profile`](Self::start_profile); `None` if that was never
     /// called, or was refused. No more is measured.
     fn end_profile(&mut self) -> Option<Profile> {
+        None
+    }
+
+    /// Sums the squares of what meets the columns of the weights in each pass from here on; false where
+    /// it cannot.
+    fn start_squares(&mut self) -> bool {
+        false
+    }
+
+    /// What was summed since [`start_squares`](Self::start_squares); `None` if that was never called,
+    /// or was refused. No more is summed.
+    fn end_squares(&mut self) -> Option<Squares> {
         None
     }
 }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use crate::executor::{
     Backend, Batch, Budget, Caps, ExecError, Executor, Flight, KvType, LoadError, Masks,
-    MemoryReport, Output, Outputs, Ticket, TokenSource, finish,
+    MemoryReport, Output, Outputs, Squares, Ticket, TokenSource, finish,
 };
 use crate::model::Model;
-use crate::program::{EmbedIndex, Op, ProgramOutput, Scoring, Tensor, TensorId, ValueId};
+use crate::program::{Act, EmbedIndex, Op, ProgramOutput, Scoring, Tensor, TensorId, ValueId};
 use crate::rope;
 
 use kv::KvStore;
@@ -76,6 +76,7 @@ impl Backend for Reference {
             flight: Flight::default(),
             logits: Vec::new(),
             values: 0,
+            squares: None,
         }))
     }
 }
@@ -92,6 +93,8 @@ struct ReferenceExecutor {
     logits: Vec<f32>,
     /// The most numbers that the values of a step were.
     values: usize,
+    /// What meets the weights, if that is wanted.
+    squares: Option<Squares>,
 }
 
 impl Executor for ReferenceExecutor {
@@ -145,6 +148,15 @@ impl Executor for ReferenceExecutor {
     fn swapped_type(&self) -> Option<KvType> {
         Some(KvType::F32)
     }
+
+    fn start_squares(&mut self) -> bool {
+        self.squares = Some(Squares::new(&self.model.program));
+        true
+    }
+
+    fn end_squares(&mut self) -> Option<Squares> {
+        self.squares.take()
+    }
 }
 
 impl ReferenceExecutor {
@@ -154,6 +166,12 @@ impl ReferenceExecutor {
         let mut values: Vec<Vec<f32>> = vec![Vec::new(); model.program.values.len()];
         for node in &model.program.nodes {
             let result = self.run(&node.op, &values, batch);
+            if let Some(mut squares) = self.squares.take() {
+                let hidden = self.hidden(&node.op, &values);
+                let value = |v: ValueId| values[v.index()].as_slice();
+                squares.observe(&model.program, &node.op, value, &hidden);
+                self.squares = Some(squares);
+            }
             if let Some(out) = node.out {
                 debug_assert_eq!(
                     result.len(),
@@ -164,6 +182,45 @@ impl ReferenceExecutor {
         }
         self.values = self.values.max(values.iter().map(Vec::len).sum());
         std::mem::take(&mut values[model.program.output.value().index()])
+    }
+
+    /// The matrices of a mixture.
+    fn experts(&self, [gate, up, down]: [TensorId; 3], act: Act) -> ops::Experts<'_> {
+        let weight = |t: TensorId| self.weights[t.index()].as_slice();
+        let tensor = |t: TensorId| self.model.program.tensor(t);
+        ops::Experts {
+            gate: weight(gate),
+            up: weight(up),
+            down: weight(down),
+            ff: tensor(gate).rows,
+            out: tensor(down).rows,
+            act,
+        }
+    }
+
+    /// `[rows, top_k, ff]`: what the last matrices of a mixture meet; nothing for other operations.
+    fn hidden(&self, op: &Op, values: &[Vec<f32>]) -> Vec<f32> {
+        let &Op::MoeFfn {
+            x,
+            route,
+            gate,
+            up,
+            down,
+            act,
+        } = op
+        else {
+            return Vec::new();
+        };
+        let experts = self.experts([gate, up, down], act);
+        let cols = |v: ValueId| self.model.program.value(v).cols;
+        let rows = values[x.index()].chunks_exact(cols(x));
+        let mut hidden = Vec::new();
+        for (x, route) in rows.zip(values[route.index()].chunks_exact(cols(route))) {
+            for &expert in &route[..route.len() / 2] {
+                hidden.extend(ops::moe_hidden(x, expert as usize, &experts));
+            }
+        }
+        hidden
     }
 
     fn run(&mut self, op: &Op, values: &[Vec<f32>], batch: &Batch) -> Vec<f32> {
@@ -249,14 +306,7 @@ impl ReferenceExecutor {
                 down,
                 act,
             } => {
-                let experts = ops::Experts {
-                    gate: weight(gate),
-                    up: weight(up),
-                    down: weight(down),
-                    ff: program.tensor(gate).rows,
-                    out: program.tensor(down).rows,
-                    act,
-                };
+                let experts = self.experts([gate, up, down], act);
                 ops::moe_ffn(value(x), cols(x), value(route), cols(route) / 2, &experts)
             }
             Op::GatherRows { x } => {

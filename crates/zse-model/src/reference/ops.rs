@@ -186,29 +186,27 @@ pub(super) fn moe_ffn(
     top_k: usize,
     experts: &Experts<'_>,
 ) -> Vec<f32> {
-    let Experts { ff, out, act, .. } = *experts;
+    let Experts { ff, out, .. } = *experts;
     let mut result = Vec::with_capacity(x.len() / cols * out);
     for (x, route) in x.chunks_exact(cols).zip(route.chunks_exact(2 * top_k)) {
         let mut sum = vec![0.0; out];
         for (&expert, &weight) in route[..top_k].iter().zip(&route[top_k..]) {
-            let part = |w: &'_ [f32], size: usize| {
-                let start = expert as usize * size;
-                start..(start + size).min(w.len())
-            };
-            let gate = linear(x, &experts.gate[part(experts.gate, ff * cols)], cols, None);
-            let up = linear(x, &experts.up[part(experts.up, ff * cols)], cols, None);
-            let hidden = zip(&gate, &up, |g, u| activate(act, g) * u);
-            let y = linear(
-                &hidden,
-                &experts.down[part(experts.down, out * ff)],
-                ff,
-                None,
-            );
+            let hidden = moe_hidden(x, expert as usize, experts);
+            let down = &experts.down[expert as usize * out * ff..][..out * ff];
+            let y = linear(&hidden, down, ff, None);
             sum.iter_mut().zip(y).for_each(|(s, y)| *s += weight * y);
         }
         result.extend(sum);
     }
     result
+}
+
+/// `[ff]`: `act(gate(x)) * up(x)` of an expert.
+pub(super) fn moe_hidden(x: &[f32], expert: usize, experts: &Experts<'_>) -> Vec<f32> {
+    let size = experts.ff * x.len();
+    let of = |w: &[f32]| linear(x, &w[expert * size..][..size], x.len(), None);
+    let (gate, up) = (of(experts.gate), of(experts.up));
+    zip(&gate, &up, |g, u| activate(experts.act, g) * u)
 }
 
 pub(super) fn pool(x: &[f32], cols: usize, kind: PoolKind) -> Vec<f32> {

@@ -30,8 +30,11 @@ pub(crate) struct ColdAndWarm {
 impl Models {
     /// What is known of all models.
     pub(crate) fn all(&self) -> Vec<Status> {
-        let count = 0..self.entries.len();
-        count.map(|index| self.status_at(index)).collect()
+        let served: Vec<usize> = self.table().served().collect();
+        served
+            .into_iter()
+            .map(|index| self.status_at(index))
+            .collect()
     }
 
     /// What is known of a model.
@@ -43,11 +46,8 @@ impl Models {
     }
 
     fn status_at(&self, index: usize) -> Status {
-        let entry = &self.entries[index];
         let aliases = self.aliases.iter();
         Status {
-            name: entry.name.clone(),
-            created: entry.created,
             aliases: aliases
                 .filter(|(_, i)| **i == index)
                 .map(|(alias, _)| alias.clone())
@@ -121,9 +121,11 @@ impl Models {
         let mut table = self.table();
         let mut names = Vec::new();
         let mut engines = Vec::new();
-        for (index, entry) in self.entries.iter().enumerate() {
+        for index in 0..table.places.len() {
+            let place = &table.places[index];
+            let entry = Arc::clone(&place.entry);
             if entry.origin.is_some()
-                && !table.places[index].is_pinned
+                && !place.is_pinned
                 && let Some(engine) = table.unload(index)
             {
                 names.push(entry.name.clone());
@@ -241,7 +243,7 @@ impl Models {
 
     /// Where a model is loaded from.
     fn check_origin(&self, index: usize) -> Result<super::Origin, ApiError> {
-        let origin = self.entries[index].origin.clone();
+        let origin = self.entry(index).origin.clone();
         origin.ok_or_else(|| {
             let message = "this model was given to the server ready, and stays as it is";
             ApiError::param("model", message)

@@ -70,7 +70,7 @@ impl Models {
         name: Option<&str>,
     ) -> Result<Arc<Details>, ApiError> {
         let index = self.index(name)?;
-        if let Some(details) = self.entries[index].details.get() {
+        if let Some(details) = self.entry(index).details.get() {
             return Ok(Arc::clone(details));
         }
         let models = Arc::clone(self);
@@ -78,7 +78,7 @@ impl Models {
     }
 
     fn read_details(&self, index: usize) -> Result<Arc<Details>, ApiError> {
-        let entry = &self.entries[index];
+        let entry = self.entry(index);
         let engine = self.table().status(index).engine;
         let opened = match (&entry.origin, engine) {
             (Some(origin), _) => origin.source.open(),

@@ -6,6 +6,7 @@
 
 mod change;
 mod details;
+mod fetched;
 mod served;
 mod table;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
 use zse::Engine;
+use zse_hub::ModelRef;
 
 use crate::config::{Config, ServeError};
 use crate::error::ApiError;
@@ -36,9 +38,10 @@ const ENDING: Duration = Duration::from_secs(30);
 
 /// All models, loaded or not.
 pub(crate) struct Models {
-    entries: Vec<Entry>,
-    /// Other names, and which entry they stand for.
+    /// Other names, and which model they stand for.
     aliases: BTreeMap<String, usize>,
+    /// Whether a request that names none means the first: the only one that the server was given.
+    has_default: bool,
     table: Mutex<Table>,
     /// Something was given back.
     freed: Notify,
@@ -52,8 +55,22 @@ struct Entry {
     origin: Option<Origin>,
     /// Since when it is served, in seconds since 1970.
     created: u64,
+    /// What was fetched for it while the server runs; `None`: it was given to the server.
+    fetched: Option<ModelRef>,
     /// Filled when first asked for.
     details: OnceLock<Arc<Details>>,
+}
+
+impl Entry {
+    fn new(name: String, origin: Option<Origin>, fetched: Option<ModelRef>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            origin,
+            created: now(),
+            fetched,
+            details: OnceLock::new(),
+        })
+    }
 }
 
 /// A model that is loaded, and stays so while this or a clone of it is there.
@@ -85,17 +102,8 @@ impl Models {
     /// If there is none, or two have one name.
     pub(crate) fn new(served: Vec<Served>, config: &Config) -> Result<Self, ServeError> {
         let aliases = aliases(&served, config)?;
-        let mut entries = Vec::with_capacity(served.len());
-        let mut places = Vec::with_capacity(served.len());
-        for served in served {
-            places.push(Place::new(&served));
-            entries.push(Entry {
-                name: served.name,
-                origin: served.origin,
-                created: now(),
-                details: OnceLock::new(),
-            });
-        }
+        let has_default = served.len() == 1;
+        let places: Vec<Place> = served.into_iter().map(Place::new).collect();
         let taken: u64 = places.iter().map(|place| place.memory).sum();
         let limit = config.model_memory.unwrap_or_else(|| {
             // What is loaded already is part of it.
@@ -103,8 +111,8 @@ impl Models {
             available.map_or(u64::MAX, |bytes| bytes.saturating_add(taken))
         });
         Ok(Self {
-            entries,
             aliases,
+            has_default,
             table: Mutex::new(Table {
                 places,
                 limit,
@@ -131,14 +139,14 @@ impl Models {
 
     /// Which model a request means.
     fn index(&self, name: Option<&str>) -> Result<usize, ApiError> {
-        match (name, &self.entries[..]) {
-            (None, [_]) => Ok(0),
-            (None, _) => Err(ApiError::param(
+        match name {
+            None if self.has_default => Ok(0),
+            None => Err(ApiError::param(
                 "model",
                 "several models are served: name one (GET /v1/models lists them)",
             )),
-            (Some(name), entries) => {
-                let own = entries.iter().position(|entry| entry.name == name);
+            Some(name) => {
+                let own = self.table().find(name);
                 let found = own.or_else(|| self.aliases.get(name).copied());
                 found.ok_or_else(|| ApiError::no_model(name))
             }
@@ -149,7 +157,7 @@ impl Models {
     fn take(self: &Arc<Self>, index: usize) -> Option<Model> {
         let engine = self.table().take(index)?;
         Some(Model {
-            name: self.entries[index].name.clone(),
+            name: self.entry(index).name.clone(),
             engine,
             _hold: Arc::new(Hold {
                 models: Arc::clone(self),
@@ -161,7 +169,8 @@ impl Models {
     /// Loads a model as soon as it is its turn and there is room. Nobody has the turn who waits for
     /// room: others may be loaded meanwhile.
     async fn load(self: &Arc<Self>, index: usize) -> Result<Model, ApiError> {
-        let Entry { name, origin, .. } = &self.entries[index];
+        let entry = self.entry(index);
+        let Entry { name, origin, .. } = &*entry;
         let Some(origin) = origin else {
             return Err(ApiError::internal(
                 "a model without an origin is not loaded",
@@ -194,7 +203,7 @@ impl Models {
             };
             needed = Some(memory);
             if let Some(evicted) = self.evict(name, memory)? {
-                self.table().places[index].state = State::Loading;
+                self.table().begin(index)?;
                 // A task of its own: whether the client stays or not, what is begun is of use to
                 // the next.
                 let models = Arc::clone(self);
@@ -215,8 +224,9 @@ impl Models {
         evicted: Vec<Engine>,
         _turn: OwnedMutexGuard<()>,
     ) -> Result<Model, ApiError> {
-        let Entry { name, origin, .. } = &self.entries[index];
-        let origin = origin.clone();
+        let entry = self.entry(index);
+        let name = &entry.name;
+        let origin = entry.origin.clone();
         let models = Arc::clone(self);
         let load = on_thread(move || {
             drop(evicted);
@@ -256,6 +266,11 @@ impl Models {
         let is_free = leaving.is_empty();
         self.table().leaving.append(&mut leaving);
         is_free
+    }
+
+    /// What never changes of a model.
+    fn entry(&self, index: usize) -> Arc<Entry> {
+        Arc::clone(&self.table().places[index].entry)
     }
 
     /// Whether a load of it has begun.
@@ -375,7 +390,7 @@ fn cannot_load(name: &str, error: &zse::Error) -> ApiError {
 }
 
 /// An error and what caused it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();
     texts.join(": ")

@@ -1,10 +1,12 @@
 //! Which models are loaded, how much memory they take, and which gives way first.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zse::{Ended, Engine, Metrics};
 
-use super::{LoadTimes, Served};
+use super::{Entry, LoadTimes, Served};
+use crate::error::ApiError;
 
 /// What changes of all models.
 pub(super) struct Table {
@@ -40,8 +42,11 @@ impl State {
     }
 }
 
-/// What changes of a model.
+/// A model, and what changes of it.
 pub(super) struct Place {
+    pub(super) entry: Arc<Entry>,
+    /// Whether it is not served any more; its place stays, because those of others are numbered.
+    is_removed: bool,
     pub(super) state: State,
     engine: Option<Engine>,
     /// Bytes that it takes while it is loaded.
@@ -97,8 +102,8 @@ impl Status {
 }
 
 impl Place {
-    pub(super) fn new(served: &Served) -> Self {
-        let engine = served.engine.clone();
+    pub(super) fn new(served: Served) -> Self {
+        let engine = served.engine;
         let memory = |engine: &Engine| match &served.origin {
             Some(origin) => origin.options.resident(&engine.memory()),
             None => engine.memory().total(),
@@ -111,13 +116,28 @@ impl Place {
             memory: engine.as_ref().map_or(0, memory),
             loads: engine.is_some().into(),
             engine,
+            is_pinned: served.is_pinned,
+            times: served.times,
+            ..Self::unloaded(Entry::new(served.name, served.origin, None))
+        }
+    }
+
+    /// A model that nobody has asked for yet.
+    pub(super) fn unloaded(entry: Arc<Entry>) -> Self {
+        Self {
+            entry,
+            is_removed: false,
+            state: State::Unloaded,
+            engine: None,
+            memory: 0,
             users: 0,
             used: Instant::now(),
             keep: None,
             leaves: false,
-            is_pinned: served.is_pinned,
+            is_pinned: false,
+            loads: 0,
             uses: 0,
-            times: served.times,
+            times: LoadTimes::default(),
         }
     }
 
@@ -167,6 +187,38 @@ impl Place {
 }
 
 impl Table {
+    /// The numbers of the models that are served.
+    pub(super) fn served(&self) -> impl Iterator<Item = usize> {
+        (0..self.places.len()).filter(|&i| !self.places[i].is_removed)
+    }
+
+    /// The model of this name.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.served().find(|&i| self.places[i].entry.name == name)
+    }
+
+    /// A load begins.
+    ///
+    /// # Errors
+    /// If the model is not served any more.
+    pub(super) fn begin(&mut self, index: usize) -> Result<(), ApiError> {
+        let place = &mut self.places[index];
+        if place.is_removed {
+            return Err(ApiError::no_model(&place.entry.name));
+        }
+        place.state = State::Loading;
+        Ok(())
+    }
+
+    /// Serves a model no more. Gives its engine to drop, if it is idle; else it goes with its last
+    /// request.
+    pub(super) fn remove(&mut self, index: usize) -> Option<Engine> {
+        let place = &mut self.places[index];
+        place.is_removed = true;
+        place.is_pinned = false;
+        self.let_go(index)
+    }
+
     /// A model that is loaded, counted as used until [`release`](Self::release).
     pub(super) fn take(&mut self, index: usize) -> Option<Engine> {
         let place = &mut self.places[index];
@@ -247,14 +299,14 @@ impl Table {
         over.into_iter().filter_map(|i| self.unload(i)).collect()
     }
 
-    /// What the outside is told of a model, but for what never changes.
+    /// What the outside is told of a model, but for its other names.
     pub(super) fn status(&self, index: usize) -> Status {
         let place = &self.places[index];
         let now = Instant::now();
         let is_loaded = place.engine.is_some();
         Status {
-            name: String::new(),
-            created: 0,
+            name: place.entry.name.clone(),
+            created: place.entry.created,
             aliases: Vec::new(),
             state: place.state,
             engine: place.engine.clone(),

@@ -33,6 +33,48 @@ fn a_key_covers_every_route_but_health() {
 }
 
 #[test]
+fn only_admin_keys_manage_models() {
+    let managing = [
+        ("GET", "/api/models/cache/status"),
+        ("POST", "/api/models/load"),
+        ("POST", "/api/models/unload"),
+        ("POST", "/api/models/cache/settings"),
+        ("GET", "/api/models/registry"),
+        ("GET", "/api/models/check"),
+        ("POST", "/api/models/download"),
+        ("DELETE", "/api/models/download/1"),
+        ("POST", "/api/pull"),
+        ("DELETE", "/api/delete"),
+        ("GET", "/ws/downloads"),
+    ];
+    let user = "x-api-key: user\r\n";
+    for admins in [&["boss"][..], &[]] {
+        let server = serve(|config| {
+            config.api_keys = vec!["user".to_owned()];
+            config.admin_keys = admins.iter().map(|&key| key.to_owned()).collect();
+        });
+        for (method, path) in managing {
+            let answer = server.request(method, path, user, "{}");
+            assert_eq!(answer.status, 403, "{path}: {}", answer.body);
+            assert!(
+                answer.body.contains("--admin-key"),
+                "{path}: {}",
+                answer.body
+            );
+            let boss = server.request(method, path, "x-api-key: boss\r\n", "{}");
+            let is_refused = matches!(boss.status, 401 | 403);
+            assert_eq!(is_refused, admins.is_empty(), "{path}: {}", boss.body);
+        }
+        let models = |headers| server.request("GET", "/v1/models", headers, "").status;
+        assert_eq!(models(user), 200);
+        assert_eq!(models("x-api-key: boss\r\n") == 200, !admins.is_empty());
+    }
+    // Where there are no users' keys, an admin's is needed for all.
+    let server = serve(|config| config.admin_keys = vec!["boss".to_owned()]);
+    server.get("/v1/models").error(401);
+}
+
+#[test]
 fn foreign_names_and_pages_are_refused() {
     let server = serve(|config| config.allowed_origins = vec!["https://chat.example".to_owned()]);
     let rebound =

@@ -13,6 +13,7 @@ mod models;
 mod ollama;
 mod openapi;
 mod parameters;
+mod registry;
 mod rerank;
 mod responses;
 mod text;

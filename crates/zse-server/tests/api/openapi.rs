@@ -96,10 +96,10 @@ fn shape<'a>(
 }
 
 /// A server's document, to hold its answers against.
-struct Document(Value);
+pub(crate) struct Document(Value);
 
 impl Document {
-    fn of(server: &Running) -> Self {
+    pub(crate) fn of(server: &Running) -> Self {
         Self(server.get("/openapi.json").json())
     }
 
@@ -119,7 +119,7 @@ impl Document {
     }
 
     #[track_caller]
-    fn json(&self, verb: &str, path: &str, answer: &Answer) {
+    pub(crate) fn json(&self, verb: &str, path: &str, answer: &Answer) {
         let schema = self.schema(verb, path, "200", "application/json");
         self.holds(schema, &answer.json());
     }

@@ -16,10 +16,14 @@ use tungstenite::{Message, WebSocket};
 
 use crate::common::{Running, serve};
 
-type Client = WebSocket<TcpStream>;
+pub(crate) type Client = WebSocket<TcpStream>;
 
 /// A WebSocket with these headers beside its own, or the status that was answered instead.
-fn open(server: &Running, path: &str, headers: &[(&'static str, &str)]) -> Result<Client, u16> {
+pub(crate) fn open(
+    server: &Running,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<Client, u16> {
     let mut request = format!("ws://{}{path}", server.address)
         .into_client_request()
         .expect("an address");
@@ -44,7 +48,7 @@ fn say(client: &mut Client, value: &Value) {
 
 /// The next text.
 #[track_caller]
-fn hear(client: &mut Client) -> String {
+pub(crate) fn hear(client: &mut Client) -> String {
     loop {
         match client.read().expect("a message") {
             Message::Text(text) => return text.as_str().to_owned(),

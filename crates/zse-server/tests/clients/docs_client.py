@@ -5,7 +5,9 @@ import io
 import pathlib
 import re
 import subprocess
+import tempfile
 
+import hub
 from openai_client import BERT
 from server import ServerTest
 
@@ -15,9 +17,17 @@ EMBEDDER = "my-bert"
 
 
 class Docs(ServerTest):
-    """The examples ask a server of one model, without a key."""
+    """The examples ask a server of one model, without a key; its hub is on this machine."""
 
     has_key = False
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        host, port = hub.start().server_address
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.variables = {"HF_ENDPOINT": f"http://{host}:{port}", "HF_HOME": folder.name}
+        super().setUpClass()
 
     def examples(self, language: str) -> list[str]:
         """The code blocks of a language (none: shell) that ask a model which is served."""

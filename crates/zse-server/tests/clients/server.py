@@ -23,11 +23,15 @@ class ServerTest(unittest.TestCase):
 
     models: list[str] = []
     has_key = True
+    # Variables of its environment.
+    variables: dict[str, str] = {}
 
     @classmethod
     def setUpClass(cls) -> None:
         command = [binary(), "serve", *cls.models, "--port", "0"]
-        environment = {name: value for name, value in os.environ.items() if name != "ZSE_API_KEY"}
+        keys = ("ZSE_API_KEY", "ZSE_ADMIN_KEY")
+        environment = {name: value for name, value in os.environ.items() if name not in keys}
+        environment.update(cls.variables)
         if cls.has_key:
             environment["ZSE_API_KEY"] = KEY
         cls.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

@@ -20,6 +20,11 @@ const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
 
 impl Importance {
+    /// By tensor: `[experts, cols]`.
+    pub(super) fn new(columns: HashMap<String, Vec<f32>>) -> Self {
+        Self { columns }
+    }
+
     /// Reads an importance matrix in GGUF, as llama.cpp has written them since 2025: `<name>.in_sum2`
     /// is `[cols, experts]` sums of squares, `<name>.counts` how many rows went into each expert's.
     ///
@@ -51,7 +56,7 @@ impl Importance {
                 .map_err(|why| malformed(&sums, why))?;
             columns.insert(name.to_owned(), means);
         }
-        Ok(Self { columns })
+        Ok(Self::new(columns))
     }
 
     /// Number of tensors that it speaks of.
@@ -100,7 +105,7 @@ impl Importance {
 
 /// `sums / counts` for each expert, of `cols` columns; all 1 for an expert that saw nothing. The
 /// error says what is wrong with the sums.
-fn means(cols: usize, mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>, String> {
+pub(super) fn means(cols: usize, mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>, String> {
     let (found, experts) = (sums.len() / cols, counts.len());
     if found != experts {
         return Err(format!(

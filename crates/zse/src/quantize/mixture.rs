@@ -104,13 +104,28 @@ impl Mixture {
         q5_output_of_8(mixed(plain("IQ4_XS", 30, Iq4Xs), Shared(Q5K, Iq4Xs), Base, FirstEighthUnweighted(Q5K))),
         plain("MXFP4", 38, Mxfp4),
         plain(MXFP4_MOE, 38, Mxfp4),
+        // What other formats call symmetric integers with a scale a group; ours have groups of 32.
+        plain("INT4", 2, Q4_0),
+        plain("INT8", 7, Q8_0),
     ];
 
-    /// The mixture of this name, in any case; `Q3_K`, `Q4_K` and `Q5_K` are their `_M`.
+    /// The mixture of this name, in any case; `Q3_K`, `Q4_K` and `Q5_K` are their `_M`. Behind `INT4` and
+    /// `INT8` may stand the size of their groups, which is 32: `int4:g32`.
     ///
     /// # Errors
-    /// [`QuantizeError::UnknownType`], which lists the names there are.
+    /// [`QuantizeError::UnknownType`], which lists the names there are; [`QuantizeError::GroupSize`] for
+    /// other sizes.
     pub fn parse(name: &str) -> Result<&'static Self, QuantizeError> {
+        let (name, group) = match name.split_once(':') {
+            Some((kind, group)) if kind.to_ascii_lowercase().starts_with("int") => (kind, group),
+            _ => (name, GROUP),
+        };
+        if !group.eq_ignore_ascii_case(GROUP) {
+            return Err(QuantizeError::GroupSize {
+                name: name.to_owned(),
+                group: group.to_owned(),
+            });
+        }
         let medium = format!("{name}_M");
         Self::ALL
             .iter()
@@ -136,6 +151,9 @@ impl Mixture {
     }
 }
 
+/// Weights that share a scale, as it stands behind a name.
+const GROUP: &str = "g32";
+
 /// MXFP4 for experts, as gpt-oss is published.
 const MXFP4_MOE: &str = "MXFP4_MOE";
 
@@ -153,6 +171,21 @@ mod tests {
             error.contains("'q4'") && error.contains("Q4_K_M"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn integers_have_groups_of_32() {
+        for (name, base) in [("int4", Q4_0), ("INT4:G32", Q4_0), ("int8:g32", Q8_0)] {
+            assert_eq!(Mixture::parse(name).unwrap().base, base);
+        }
+        for name in ["int4:g64", "int8:128", "int4:"] {
+            let error = Mixture::parse(name).unwrap_err().to_string();
+            assert!(error.contains("groups of 32"), "{error}");
+        }
+        for name in ["int5", "int5:g32", "q4_0:g32"] {
+            let error = Mixture::parse(name).unwrap_err().to_string();
+            assert!(error.contains("unknown"), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! as they come, so that memory stays small whatever the size of the model.
 
 pub(crate) mod encode;
+mod gather;
 mod importance;
 mod mixture;
 pub(crate) mod rules;
@@ -20,6 +21,7 @@ use zse_model::executor::Budget;
 use zse_quant::{GgmlType, QuantError};
 
 use encode::Form;
+pub use gather::{GatherOptions, GatherProgress, Gathered, gather};
 pub use importance::Importance;
 pub use mixture::Mixture;
 use rules::{Choice, Chooser};
@@ -116,6 +118,17 @@ pub enum QuantizeError {
         /// The names there are.
         known: String,
     },
+    /// Groups of a size that no type has.
+    #[error(
+        "{name}:{group}: {name} has groups of 32 weights, finer than most formats have; larger ones, \
+         which save less than half a bit a weight, are not written. Give {name}"
+    )]
+    GroupSize {
+        /// The type.
+        name: String,
+        /// What was asked for.
+        group: String,
+    },
     /// A weight that cannot be encoded.
     #[error("tensor '{tensor}': {source}")]
     Encode {
@@ -139,15 +152,15 @@ pub enum QuantizeError {
     #[error("cancelled; nothing was written")]
     Cancelled,
     /// A file that is no importance matrix.
-    #[error("{file} is not an importance matrix in GGUF; make one with llama-imatrix")]
+    #[error(
+        "{file} is not an importance matrix in GGUF; make one with `zse imatrix` or llama-imatrix"
+    )]
     NotImportance {
         /// The file.
         file: String,
     },
     /// An importance matrix with a tensor that makes no sense.
-    #[error(
-        "tensor '{tensor}' of {file} is malformed: {why}; make the file anew with llama-imatrix"
-    )]
+    #[error("tensor '{tensor}' of {file} is malformed: {why}; make the file anew")]
     ImportanceTensor {
         /// The tensor.
         tensor: String,

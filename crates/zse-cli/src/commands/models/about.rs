@@ -4,9 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::bail;
 use serde_json::json;
-use zse_hub::{Cache, Catalogue, Config, QuantPlan};
+use zse_hub::{Cache, Catalogue, Config, QuantPlan, Shape};
 
-use super::CONTEXT;
 use crate::args::{AboutArgs, Form};
 use crate::term::{Table, bytes, count};
 
@@ -44,7 +43,7 @@ pub(super) fn run(args: &AboutArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     };
-    let context = entry.context.min(CONTEXT);
+    let context = entry.context.min(Shape::CONTEXT);
     if args.form.form == Form::Json {
         let mut object = json!(entry);
         object["runs"] = entry.is_runnable().into();

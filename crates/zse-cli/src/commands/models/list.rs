@@ -3,67 +3,26 @@
 use std::io::{self, Write};
 
 use anyhow::anyhow;
-use serde_json::{Value, json};
-use zse_hub::{Cache, Catalogue, Config, Entry, LocalModel, QuantPlan};
+use serde_json::json;
+use zse_hub::{Cache, Catalogue, Config, Filter, Listed, Listing, Shape};
 
-use super::CONTEXT;
 use crate::Usage;
 use crate::args::{Form, ListArgs};
 use crate::term::{Table, bytes, count};
 
 pub(super) fn run(args: &ListArgs) -> anyhow::Result<()> {
-    let quant = QuantPlan::parse(&args.quant).ok_or_else(|| {
-        let known: Vec<&str> = QuantPlan::ALL.iter().map(|q| q.name).collect();
-        Usage(format!(
-            "--quant {}: known here are {}",
-            args.quant,
-            known.join(", ")
-        ))
-    })?;
-    if let Some(category) = &args.category
-        && !Catalogue::CATEGORIES.contains(&category.as_str())
-    {
-        let known = Catalogue::CATEGORIES.join(", ");
-        return Err(Usage(format!("--category {category}: there are {known}")).into());
-    }
-    let limit = limit(args)?;
-    let here = Cache::new(Config::from_env()?.cache).list()?;
-    let of_entry = |entry: &Entry| -> Vec<LocalModel> {
-        let is_its = |m: &&LocalModel| {
-            let repo = m.repo.as_str();
-            repo == entry.repo || Some(repo) == entry.gguf.as_deref()
-        };
-        here.iter().filter(is_its).cloned().collect()
+    let filter = Filter {
+        recommended: args.recommended,
+        memory: limit(args)?,
+        local: args.local,
+        ..Filter::new(args.category.as_deref(), &args.quant)?
     };
-    let rows: Vec<(&Entry, Vec<LocalModel>)> = Catalogue::builtin()
-        .models
-        .iter()
-        .filter(|e| {
-            args.category
-                .as_ref()
-                .is_none_or(|c| e.categories.contains(c))
-        })
-        .filter(|e| !args.recommended || e.recommended)
-        .filter(|e| limit.is_none_or(|limit| e.is_runnable() && memory(e, quant) <= limit))
-        .map(|e| (e, of_entry(e)))
-        .filter(|(_, local)| !args.local || !local.is_empty())
-        .collect();
-    // Filters are about what the catalogue knows: of other models only the size is known.
-    let is_filtered = args.category.is_some() || args.recommended || limit.is_some();
-    let others: Vec<&LocalModel> = here
-        .iter()
-        .filter(|m| {
-            !is_filtered
-                && Catalogue::builtin()
-                    .models
-                    .iter()
-                    .all(|e| !of_entry(e).contains(m))
-        })
-        .collect();
+    let here = Cache::new(Config::from_env()?.cache).list()?;
+    let listing = Catalogue::builtin().list(&filter, &here);
     let mut out = io::stdout().lock();
     match args.form.form {
-        Form::Json => writeln!(out, "{:#}", as_json(&rows, &others, quant))?,
-        Form::Table => write_tables(&mut out, &rows, &others, quant)?,
+        Form::Json => writeln!(out, "{:#}", json!(listing))?,
+        Form::Table => write_tables(&mut out, &listing, filter.quant.name)?,
     }
     Ok(())
 }
@@ -82,46 +41,15 @@ fn limit(args: &ListArgs) -> anyhow::Result<Option<u64>> {
     }
 }
 
-fn memory(entry: &Entry, quant: &QuantPlan) -> u64 {
-    entry.shape.memory(quant, entry.context.min(CONTEXT))
-}
-
-fn local_json(model: &LocalModel) -> Value {
-    json!({
-        "repo": model.repo.as_str(),
-        "commit": model.commit,
-        "quant": model.quant,
-        "bytes": model.bytes,
-        "path": model.path.display().to_string(),
-    })
-}
-
-fn as_json(rows: &[(&Entry, Vec<LocalModel>)], others: &[&LocalModel], quant: &QuantPlan) -> Value {
-    let catalogue: Vec<Value> = rows
-        .iter()
-        .map(|(entry, local)| {
-            let mut object = json!(entry);
-            object["runs"] = entry.is_runnable().into();
-            object["memory"] = json!({
-                "quant": quant.name,
-                "context": entry.context.min(CONTEXT),
-                "bytes": memory(entry, quant),
-            });
-            object["local"] = local.iter().map(local_json).collect();
-            object
-        })
-        .collect();
-    json!({ "catalogue": catalogue, "others": others.iter().map(|m| local_json(m)).collect::<Vec<_>>() })
-}
-
-fn write_tables(
-    out: &mut impl Write,
-    rows: &[(&Entry, Vec<LocalModel>)],
-    others: &[&LocalModel],
-    quant: &QuantPlan,
-) -> io::Result<()> {
-    let mut table = Table::new(["id", "parameters", quant.name, "context", "for", "here"]);
-    for (entry, local) in rows {
+fn write_tables(out: &mut impl Write, listing: &Listing, quant: &str) -> io::Result<()> {
+    let mut table = Table::new(["id", "parameters", quant, "context", "for", "here"]);
+    for Listed {
+        entry,
+        runs,
+        memory,
+        local,
+    } in &listing.catalogue
+    {
         let kinds: Vec<&str> = local
             .iter()
             .map(|m| m.quant.as_deref().unwrap_or("safetensors"))
@@ -129,8 +57,8 @@ fn write_tables(
         table.row([
             format!("{}{}", entry.id, if entry.recommended { " *" } else { "" }),
             count(entry.parameters),
-            match entry.is_runnable() {
-                true => bytes(memory(entry, quant)),
+            match runs {
+                true => bytes(memory.bytes),
                 false => "not run".to_owned(),
             },
             entry.context.to_string(),
@@ -141,12 +69,13 @@ fn write_tables(
     write!(out, "{}", table.plain())?;
     writeln!(
         out,
-        "\n* recommended; {}: memory to run it in that quant, with up to {CONTEXT} tokens of context",
-        quant.name
+        "\n* recommended; {}: memory to run it in that quant, with up to {} tokens of context",
+        quant,
+        Shape::CONTEXT
     )?;
-    if !others.is_empty() {
+    if !listing.others.is_empty() {
         let mut table = Table::new(["on this machine beside those", "quant", "size"]);
-        for model in others {
+        for model in &listing.others {
             table.row([
                 model.repo.to_string(),
                 model

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use anyhow::bail;
 use serde_json::json;
-use zse_hub::{Cache, Config, Hub, LocalModel};
+use zse_hub::{Cache, Config, Hub, LocalModel, Order, Search};
 
 use crate::Usage;
 use crate::args::{Form, Global, ModelId, ModelsArgs, ModelsCommand, RemoveArgs, SearchArgs};
@@ -29,12 +29,14 @@ pub(crate) fn run(args: &ModelsArgs, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-/// Tokens of context that memory is told for, where the model can have more.
-const CONTEXT: u64 = 4096;
-
 fn search(args: &SearchArgs) -> anyhow::Result<()> {
     let hub = Hub::new(Config::from_env()?)?;
-    let found = hub.search(&args.text, !args.all, usize::from(args.limit))?;
+    let found = hub.search(&Search {
+        text: Some(&args.text),
+        gguf_only: !args.all,
+        order: Order::Downloads,
+        limit: usize::from(args.limit),
+    })?;
     let mut out = io::stdout().lock();
     if args.form.form == Form::Json {
         writeln!(out, "{:#}", json!(found))?;

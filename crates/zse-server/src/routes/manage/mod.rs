@@ -1,7 +1,9 @@
 //! `/api/models/*`, `/api/stats`, `/api/batching`: for those who run the server.
 
 mod cache;
+mod download;
 mod load;
+mod registry;
 pub(super) mod stats;
 mod warmup;
 
@@ -26,6 +28,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(cache::status))
         .routes(routes!(cache::clear))
         .routes(routes!(cache::settings, cache::set))
+        .routes(routes!(registry::registry))
+        .routes(routes!(registry::discover))
+        .routes(routes!(registry::search))
+        .routes(routes!(registry::check))
+        .routes(routes!(download::list, download::post))
+        .routes(routes!(download::get, download::cancel))
         .routes(routes!(warmup::post))
         .routes(routes!(warmup::status))
         .routes(routes!(warmup::benchmark))

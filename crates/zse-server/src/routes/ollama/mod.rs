@@ -7,6 +7,7 @@ mod embed;
 mod generate;
 mod models;
 mod options;
+mod pull;
 mod request;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::models::Model;
 use crate::state::App;
 
 /// Its paths, whose errors have Ollama's shape.
-pub(crate) const PATHS: [&str; 8] = [
+pub(crate) const PATHS: [&str; 10] = [
     "/api/chat",
     "/api/generate",
     "/api/embed",
@@ -31,6 +32,8 @@ pub(crate) const PATHS: [&str; 8] = [
     "/api/show",
     "/api/ps",
     "/api/version",
+    "/api/pull",
+    "/api/delete",
 ];
 
 /// What parameters are called that have another name in OpenAI's API.
@@ -48,6 +51,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::show))
         .routes(routes!(models::ps))
         .routes(routes!(models::version))
+        .routes(routes!(pull::pull))
+        .routes(routes!(pull::delete))
 }
 
 /// The name of a model without the tag that Ollama adds where there is none.

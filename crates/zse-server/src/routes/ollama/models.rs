@@ -1,6 +1,6 @@
 //! `/api/tags`, `/api/show`, `/api/ps` and `/api/version`: what there is.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,8 +30,13 @@ fn time(time: SystemTime) -> String {
 /// A number of 64 hexadecimal digits that tells files apart by name, size and time: their contents
 /// are not read for it.
 fn digest(name: &str, details: &Details) -> String {
+    digest_of((name, details.size, details.modified))
+}
+
+/// The same of anything.
+pub(super) fn digest_of(what: impl Hash) -> String {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    let of = |i: u8| hasher.hash_one((i, name, details.size, details.modified));
+    let of = |i: u8| hasher.hash_one((i, &what));
     (0..4).map(|i| format!("{:016x}", of(i))).collect()
 }
 

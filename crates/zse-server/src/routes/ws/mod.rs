@@ -1,6 +1,7 @@
-//! `/ws/chat` and `/ws/stats`: what streams and counts say, over a WebSocket.
+//! `/ws/chat`, `/ws/stats` and `/ws/downloads`: what streams, counts and downloads say, over a WebSocket.
 
 mod chat;
+mod downloads;
 mod socket;
 mod stats;
 
@@ -16,4 +17,5 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(chat::get))
         .routes(routes!(stats::get))
+        .routes(routes!(downloads::get))
 }

@@ -1,4 +1,6 @@
-//! A hub on this machine that speaks the API of the real one, and misbehaves when told to.
+//! A hub on this machine that speaks the API of the real one, and misbehaves when told to: what tests
+//! of downloads fetch from. It holds one repository, `org/name`.
+#![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,11 +11,12 @@ use std::thread;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// The commit that every revision of the repository stands for.
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What a server does with a request for a file's contents, instead of answering it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Sends so many bytes of the body, then closes the connection.
     Cut(usize),
     /// Sends so many bytes of the body, then nothing more, without closing.
@@ -28,52 +31,64 @@ pub(crate) enum Fault {
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) range: Option<(usize, usize)>,
-    pub(crate) has_token: bool,
+pub struct Seen {
+    /// Such as `GET`.
+    pub method: String,
+    /// Without the query.
+    pub path: String,
+    /// First and last byte that were asked for.
+    pub range: Option<(usize, usize)>,
+    /// Whether the token `hf_secret` was sent.
+    pub has_token: bool,
 }
 
 /// What the server holds and how it behaves.
-#[derive(Default)]
-pub(crate) struct State {
+#[derive(Debug, Default)]
+pub struct State {
     /// Contents by path.
-    pub(crate) files: HashMap<String, Vec<u8>>,
+    pub files: HashMap<String, Vec<u8>>,
     /// What is done with the next requests for contents, in their order.
-    pub(crate) faults: VecDeque<Fault>,
+    pub faults: VecDeque<Fault>,
     /// Whether ranges are ignored.
-    pub(crate) no_ranges: bool,
+    pub no_ranges: bool,
     /// Where contents are redirected to.
-    pub(crate) cdn: Option<String>,
+    pub cdn: Option<String>,
     /// The hashes in the list are those of other contents.
-    pub(crate) wrong_hash: bool,
+    pub wrong_hash: bool,
     /// Each answer has a tag of its own, which is no hash.
-    pub(crate) odd_tags: bool,
+    pub odd_tags: bool,
     /// The tag of contents changes after so many answers.
-    pub(crate) changes_after: Option<usize>,
+    pub changes_after: Option<usize>,
     /// Access is refused without a token.
-    pub(crate) gated: bool,
+    pub gated: bool,
     /// Every token is refused.
-    pub(crate) refuses_tokens: bool,
+    pub refuses_tokens: bool,
     /// The list leaves sizes and hashes out.
-    pub(crate) bare_list: bool,
+    pub bare_list: bool,
     /// The size that the list gives every file.
-    pub(crate) listed_size: Option<u64>,
+    pub listed_size: Option<u64>,
     /// Paths that are listed beside those of `files`.
-    pub(crate) also_listed: Vec<String>,
-    pub(crate) seen: Vec<Seen>,
+    pub also_listed: Vec<String>,
+    /// The requests that came.
+    pub seen: Vec<Seen>,
     answers: usize,
 }
 
 /// A server on a port of its own; threads end with the process.
-pub(crate) struct Server {
-    pub(crate) address: String,
-    pub(crate) state: Arc<Mutex<State>>,
+#[derive(Debug)]
+pub struct Server {
+    /// Its endpoint: `http://127.0.0.1:PORT`.
+    pub address: String,
+    /// What it holds and how it behaves.
+    pub state: Arc<Mutex<State>>,
 }
 
 impl Server {
-    pub(crate) fn start(files: &[(&str, &[u8])]) -> Self {
+    /// A server whose repository has these files.
+    ///
+    /// # Panics
+    /// If this machine gives it no port.
+    pub fn start(files: &[(&str, &[u8])]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = format!("http://{}", listener.local_addr().expect("it is bound"));
         let files = files
@@ -94,12 +109,19 @@ impl Server {
         Self { address, state }
     }
 
-    pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
+    /// Changes what it holds or how it behaves.
+    ///
+    /// # Panics
+    /// If one of its threads has.
+    pub fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().expect("no test has panicked with it"));
     }
 
     /// The requests that came, and forgets them.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    ///
+    /// # Panics
+    /// If one of its threads has.
+    pub fn seen(&self) -> Vec<Seen> {
         std::mem::take(
             &mut self
                 .state
@@ -110,7 +132,7 @@ impl Server {
     }
 
     /// Bytes of contents that requests asked for by range.
-    pub(crate) fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         let ranges = self.seen().into_iter().filter_map(|seen| seen.range);
         ranges.map(|(first, last)| last + 1 - first).sum()
     }
@@ -176,7 +198,8 @@ impl Answer {
     }
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+/// The SHA-256 of some bytes, in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
     digest(&SHA256, bytes)
         .as_ref()
         .iter()
