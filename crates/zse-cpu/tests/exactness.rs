@@ -9,8 +9,8 @@ use zse_cpu::{CpuBackend, Isa};
 use zse_model::Model;
 use zse_model::conformance::{DecoderSpec, Fill, Golden, Rng, adapter, decoder, op_cases};
 use zse_model::executor::{
-    AdapterId, AdapterUse, Backend, Batch, BlockBytes, BlockId, Budget, Executor, Fuse, KvOp, KvType, Masks, Output,
-    OutputRow, SeqSpan, TokenSource, Want,
+    AdapterId, AdapterUse, Backend, Batch, BlockBytes, BlockId, Budget, Executor, Fuse, KvOp,
+    KvType, Masks, Output, OutputRow, SeqSpan, TokenSource, Want,
 };
 use zse_model::program::ProgramOutput;
 use zse_quant::GgmlType;
@@ -421,7 +421,8 @@ fn every_architecture_is_exact() {
 fn sequences_with_adapters_are_exact_beside_others() {
     let mut rng = Rng::new(11);
     for ty in [GgmlType::F32, GgmlType::F16, GgmlType::Q4K, GgmlType::Q6K] {
-        let model = decoder(&DecoderSpec::small(ty), rng.bits()).expect("the suite builds its models");
+        let model =
+            decoder(&DecoderSpec::small(ty), rng.bits()).expect("the suite builds its models");
         let ids = rng.ids(WIDE, model.info.vocab);
         let plain = Way::plain(KvType::F16).adapted(true);
         compare(ty.name(), &model, &ids, &plain, 3, rng.bits());

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zse_model::AdapterError;
-use zse_model::executor::{AdapterId, AdapterUse};
+use zse_model::executor::{AdapterId, AdapterUse, Executor};
+use zse_model::{Adapter, AdapterError};
 
 use crate::request::RequestError;
 
@@ -50,13 +50,50 @@ pub(crate) struct Registry {
     dropped: Mutex<Vec<AdapterId>>,
 }
 
-impl Registry {
-    /// Those that nobody has any more, once.
-    pub(crate) fn take_dropped(&self) -> Vec<AdapterId> {
-        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *dropped)
+/// The adapters of an engine.
+#[derive(Default)]
+pub(crate) struct Adapters {
+    registry: Arc<Registry>,
+    /// Number of the next one.
+    next: u64,
+}
+
+impl Adapters {
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
+    /// Loads an adapter; `wake` is called when it is to be unloaded.
+    pub(crate) fn load(
+        &mut self,
+        executor: &mut dyn Executor,
+        adapter: &Adapter,
+        wake: Option<Wake>,
+    ) -> Result<LoadedAdapter, AdapterError> {
+        self.unload_dropped(executor);
+        let before = executor.memory().weights;
+        let id = AdapterId(self.next);
+        executor.load_adapter(id, adapter)?;
+        self.next += 1;
+        Ok(LoadedAdapter(Arc::new(Inner {
+            id,
+            bytes: executor.memory().weights.saturating_sub(before),
+            registry: Arc::clone(&self.registry),
+            wake,
+        })))
+    }
+
+    /// Unloads the adapters that nobody has any more.
+    pub(crate) fn unload_dropped(&mut self, executor: &mut dyn Executor) {
+        let dropped = self.registry.dropped.lock();
+        let mut dropped = dropped.unwrap_or_else(PoisonError::into_inner);
+        for id in dropped.drain(..) {
+            executor.unload_adapter(id);
+        }
+    }
+}
+
+impl Registry {
     /// Whether all of `choices` were loaded by the engine of this registry.
     ///
     /// # Errors
@@ -75,20 +112,6 @@ impl Registry {
 }
 
 impl LoadedAdapter {
-    pub(crate) fn new(
-        id: AdapterId,
-        bytes: u64,
-        registry: Arc<Registry>,
-        wake: Option<Wake>,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            id,
-            bytes,
-            registry,
-            wake,
-        }))
-    }
-
     /// Bytes that it takes.
     pub fn bytes(&self) -> u64 {
         self.0.bytes

@@ -8,13 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use zse_model::executor::{
-    AdapterId, Backend, Budget, ExecError, Executor, KvOp, LoadError, Masks, MemoryReport, Outputs,
-    Ticket,
+    Backend, Budget, ExecError, Executor, KvOp, LoadError, Masks, MemoryReport, Outputs, Ticket,
 };
 use zse_model::{Adapter, AdapterError, Model};
 use zse_text::{GrammarState, Tokenizer};
 
-use crate::adapters::{AdapterChoice, LoadedAdapter, Registry, Wake};
+use crate::adapters::{AdapterChoice, Adapters, LoadedAdapter, Registry, Wake};
 use crate::batch;
 use crate::channel::{EventStream, Sink, channel};
 use crate::config::{EngineConfig, ModelShape};
@@ -50,8 +49,7 @@ pub struct Engine {
     /// Most bytes of a KV block of all groups.
     block_bytes: usize,
     swap: SwapStore,
-    adapters: Arc<Registry>,
-    next_adapter: u64,
+    adapters: Adapters,
 }
 
 /// A request that has events to come.
@@ -139,8 +137,7 @@ impl Engine {
             // More by little where the executor rounds its memory up.
             block_bytes: kv_bytes / budget.kv_blocks.max(1),
             swap: SwapStore::default(),
-            adapters: Arc::default(),
-            next_adapter: 0,
+            adapters: Adapters::default(),
             executor,
             scheduler: Scheduler::new(step, blocks),
             constraints: Arc::new(Constraints::new(tokenizer.clone())),
@@ -255,26 +252,12 @@ impl Engine {
         adapter: &Adapter,
         wake: Option<Wake>,
     ) -> Result<LoadedAdapter, AdapterError> {
-        self.unload_adapters();
-        let before = self.executor.memory().weights;
-        let id = AdapterId(self.next_adapter);
-        self.executor.load_adapter(id, adapter)?;
-        self.next_adapter += 1;
-        let bytes = self.executor.memory().weights.saturating_sub(before);
-        let registry = Arc::clone(&self.adapters);
-        Ok(LoadedAdapter::new(id, bytes, registry, wake))
-    }
-
-    /// Lets go of the adapters that nobody has any more.
-    fn unload_adapters(&mut self) {
-        for id in self.adapters.take_dropped() {
-            self.executor.unload_adapter(id);
-        }
+        self.adapters.load(&mut *self.executor, adapter, wake)
     }
 
     /// What knows its adapters.
     pub(crate) fn registry(&self) -> &Arc<Registry> {
-        &self.adapters
+        self.adapters.registry()
     }
 
     /// Takes a request in; [`step`](Self::step) works on it.
@@ -283,7 +266,7 @@ impl Engine {
     /// If it can never be served.
     pub fn submit(&mut self, request: Request) -> Result<EventStream, RequestError> {
         self.limits.check(&request)?;
-        self.adapters.check(&request.adapters)?;
+        self.registry().check(&request.adapters)?;
         let grammar = self.constraints.compile(&request)?;
         let (sink, stream) = channel(self.channel_capacity, None);
         self.open(request, grammar, sink, None);
@@ -385,7 +368,7 @@ impl Engine {
     }
 
     fn work(&mut self) -> bool {
-        self.unload_adapters();
+        self.adapters.unload_dropped(&mut *self.executor);
         self.admit();
         let plan = self.scheduler.plan();
         if plan.parts.is_empty() {

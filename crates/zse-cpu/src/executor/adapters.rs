@@ -86,6 +86,8 @@ pub(super) struct Adapted<'a> {
     tokens: Vec<AdaptedRows>,
     outputs: Vec<AdaptedRows>,
     seqs: Vec<AdaptedRows>,
+    /// 0, 1, 2, ...
+    identity: Vec<u32>,
 }
 
 /// What is computed on the way.
@@ -120,19 +122,25 @@ impl Scratch {
 
 impl<'a> Adapted<'a> {
     pub(super) fn new(adapters: &'a Adapters, batch: &Batch) -> Self {
+        let tokens = batch.adapted(Rows::Tokens);
+        let rows = if tokens.is_empty() {
+            0
+        } else {
+            batch.tokens.len()
+        };
         Self {
             adapters,
-            tokens: batch.adapted(Rows::Tokens),
+            tokens,
             outputs: batch.adapted(Rows::Outputs),
             seqs: batch.adapted(Rows::Seqs),
+            identity: (0..rows as u32).collect(),
         }
     }
 
     /// Whether no sequence of the batch uses an adapter.
     pub(super) fn is_empty(&self) -> bool {
-        [&self.tokens, &self.outputs, &self.seqs]
-            .iter()
-            .all(|rows| rows.is_empty())
+        // Every sequence has tokens.
+        self.tokens.is_empty()
     }
 
     /// For each adapter that changes the product of `slot`, the rows.
@@ -161,13 +169,12 @@ impl<'a> Adapted<'a> {
     }
 
     /// Adds to `out`, `[n, cols]`, the product of `slot` with `x`, what the adapters add. `place` says
-    /// which row of `out` a row of `x` is; `identity` is 0, 1, 2, ...
+    /// which row of `out` a row of `x` is.
     pub(super) fn add(
         &self,
         ctx: &Ctx<'_>,
         slot: LinearSlot,
         (x, rows): (&[f32], Rows),
-        identity: &[u32],
         place: impl Fn(u32) -> usize + Sync,
         scratch: &mut Scratch,
         out: &mut [f32],
@@ -180,7 +187,7 @@ impl<'a> Adapted<'a> {
         } = scratch;
         for (site, adapted) in self.of(slot, rows) {
             let n = adapted.rows.len();
-            let in_order = &identity[..n];
+            let in_order = &self.identity[..n];
             resize(inner, n * site.a.rows(), 0.0);
             multiply(ctx, &site.a, (x, rounded), &adapted.rows, in_order, inner);
             resize(outer, n * site.b.rows(), 0.0);

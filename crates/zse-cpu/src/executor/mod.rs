@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zse_model::executor::{
-    AdapterId, Batch, Budget, ExecError, Executor, Flight, Fuse, KvType, LoadError, Masks, MemoryReport,
-    Output, Outputs, Profile, Ticket, Work, finish,
+    AdapterId, Batch, Budget, ExecError, Executor, Flight, Fuse, KvType, LoadError, Masks,
+    MemoryReport, Output, Outputs, Profile, Ticket, Work, finish,
 };
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
 use zse_model::program::ProgramOutput;
@@ -208,11 +208,8 @@ impl Executor for CpuExecutor {
             weights: weights + self.adapters.bytes(),
             mapped: self.model.weights.mapped_bytes(in_place),
             kv: self.kv.bytes(),
-            activations: (4 * floats
-                + rounded.bytes()
-                + moe.bytes()
-                + adapters.bytes()
-                + rotations) as u64,
+            activations: (4 * floats + rounded.bytes() + moe.bytes() + adapters.bytes() + rotations)
+                as u64,
         }
     }
 

@@ -427,9 +427,8 @@ impl<'a> Run<'a> {
         out: &mut [f32],
     ) {
         let x = (self.value(linear.x), self.program.value(linear.x).rows);
-        let identity = &self.memory.identity;
         self.adapted
-            .add(&self.ctx, linear.slot, x, identity, place, scratch, out);
+            .add(&self.ctx, linear.slot, x, place, scratch, out);
     }
 
     /// Rounds the common input of `linears`, if one of them wants it rounded and it is not yet.

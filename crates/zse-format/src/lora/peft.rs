@@ -272,8 +272,7 @@ fn patterns<T>(
             .build()
             .map_err(|_| object.unusable(pattern, "is no pattern that zse reads".to_owned()))?;
         let value = object.get(pattern).and_then(&convert);
-        let value =
-            value.ok_or_else(|| object.unusable(pattern, format!("must be {expected}")))?;
+        let value = value.ok_or_else(|| object.unusable(pattern, format!("must be {expected}")))?;
         patterns.push((regex, value));
     }
     Ok(patterns)

@@ -12,7 +12,9 @@ use zse_format::{Checkpoint, FormatError, Lora};
 use super::{CaseError, batch};
 use crate::adapter::{Adapter, AdapterError};
 use crate::error::ModelError;
-use crate::executor::{AdapterId, AdapterUse, Backend, Budget, Executor, Fuse, KvType, Masks, Output, Outputs};
+use crate::executor::{
+    AdapterId, AdapterUse, Backend, Budget, Executor, Fuse, KvType, Masks, Output, Outputs,
+};
 use crate::model::{Model, ModelOptions};
 
 /// Tokens of a greedy continuation.

@@ -27,8 +27,8 @@ use zse_quant::GgmlType;
 
 use crate::adapter::{Adapter, AdapterError};
 use crate::executor::{
-    AdapterId, Backend, Batch, Budget, ExecError, LoadError, Masks, Output, OutputRow, SeqSpan, TokenSource,
-    Want,
+    AdapterId, Backend, Batch, Budget, ExecError, LoadError, Masks, Output, OutputRow, SeqSpan,
+    TokenSource, Want,
 };
 use crate::model::Model;
 use crate::program::ProgramOutput;

@@ -67,7 +67,9 @@ impl Batch {
                     );
                     at
                 });
-                adapted[at].rows.extend(of_seq.clone().map(|row| row as u32));
+                adapted[at]
+                    .rows
+                    .extend(of_seq.clone().map(|row| row as u32));
                 adapted[at]
                     .scales
                     .extend(of_seq.clone().map(|_| used.scale));

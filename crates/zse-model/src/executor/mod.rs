@@ -16,8 +16,8 @@ mod profile;
 mod tests;
 
 pub use batch::{
-    AdaptedRows, AdapterId, AdapterUse, Batch, BlockBytes, BlockId, KvOp, Masks, Output, OutputRow, Outputs, SampleJob, Sampled,
-    SeqSpan, TokenMask, TokenSource, Want,
+    AdaptedRows, AdapterId, AdapterUse, Batch, BlockBytes, BlockId, KvOp, Masks, Output, OutputRow,
+    Outputs, SampleJob, Sampled, SeqSpan, TokenMask, TokenSource, Want,
 };
 pub use budget::{Budget, Fuse, KvType, MemoryReport, try_reserve};
 pub use finish::finish;
