@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub model_idle: Option<Duration>,
     /// Other names of models: each with the name that it stands for.
     pub aliases: Vec<(String, String)>,
+    /// Folders whose adapters (LoRA) clients may have loaded; without any, they may have none loaded.
+    pub adapter_folders: Vec<PathBuf>,
     /// Told about failures that clients only hear of in general words.
     pub report: Report,
 }
@@ -63,6 +66,7 @@ impl Default for Config {
             model_memory: None,
             model_idle: None,
             aliases: Vec::new(),
+            adapter_folders: Vec::new(),
             report: Arc::new(|_| {}),
         }
     }

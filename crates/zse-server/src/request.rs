@@ -32,20 +32,38 @@ impl FromRequest<Arc<App>> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let limit = app.config.max_body;
         let tenant = Tenant::of(request.extensions());
-        let length = request.headers().get(CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limit as u64) {
-            return Err(ApiError::too_large(limit));
-        }
-        let body = to_bytes(request.into_body(), limit);
-        let body = tokio::time::timeout(app.config.read_timeout, body).await;
-        let body = body.map_err(|_| ApiError::slow_body())?;
-        // Either too many bytes without a length, or a client that went away and will not read this.
-        let body = body.map_err(|_| ApiError::too_large(limit))?;
-        Self::read(body, tenant).await
+        Self::read(body(request, app).await?, tenant).await
     }
+}
+
+/// A body that is a list.
+pub(crate) struct Items<T>(pub(crate) Vec<T>);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Items<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let list = json::read(&body(request, app).await?)?;
+        let list = serde_json::from_value(list);
+        let wrong = |error| ApiError::invalid(format!("the body must be a list: {error}"));
+        list.map(Self).map_err(wrong)
+    }
+}
+
+/// The body of a request, within the limits of size and time.
+async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
+    let limit = app.config.max_body;
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(ApiError::too_large(limit));
+    }
+    let body = to_bytes(request.into_body(), limit);
+    let body = tokio::time::timeout(app.config.read_timeout, body).await;
+    let body = body.map_err(|_| ApiError::slow_body())?;
+    // Either too many bytes without a length, or a client that went away and will not read this.
+    body.map_err(|_| ApiError::too_large(limit))
 }
 
 /// The fields of a JSON object.

@@ -4,22 +4,24 @@
 //! A request [holds](Models::hold) its model while it runs; what is held is never unloaded. One
 //! model is loaded at a time, because a load takes all cores.
 
+mod adapters;
 mod change;
 mod details;
 mod served;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
-use zse::Engine;
+use zse::{AdapterSource, Engine};
 
 use crate::config::{Config, ServeError};
 use crate::error::ApiError;
 use crate::state::now;
+pub(crate) use adapters::{AdapterStatus, LoraScale, Wanted, allowed_path};
 pub(crate) use change::Limits;
 pub(crate) use details::{Details, Task};
 pub(crate) use served::Origin;
@@ -87,8 +89,9 @@ impl Models {
         let aliases = aliases(&served, config)?;
         let mut entries = Vec::with_capacity(served.len());
         let mut places = Vec::with_capacity(served.len());
+        let mut next_adapter = 0;
         for served in served {
-            places.push(Place::new(&served));
+            places.push(Place::new(&served, &mut next_adapter));
             entries.push(Entry {
                 name: served.name,
                 origin: served.origin,
@@ -110,6 +113,7 @@ impl Models {
                 limit,
                 idle: config.model_idle,
                 leaving: Vec::new(),
+                next_adapter,
             }),
             freed: Notify::new(),
             turn: Arc::default(),
@@ -122,24 +126,31 @@ impl Models {
     /// # Errors
     /// If there is no such model, it does not fit, or it cannot be loaded.
     pub(crate) async fn hold(self: &Arc<Self>, name: Option<&str>) -> Result<Model, ApiError> {
-        let index = self.index(name)?;
-        match self.take(index) {
-            Some(model) => Ok(model),
-            None => self.load(index).await,
-        }
+        self.hold_with(name, &Wanted::default()).await
     }
 
-    /// Which model a request means.
+    /// Which model a request means, that of an adapter where it names one.
     fn index(&self, name: Option<&str>) -> Result<usize, ApiError> {
+        self.find(name).map(|(index, _)| index)
+    }
+
+    /// Which model a request means, and its adapter where it names one.
+    fn find(&self, name: Option<&str>) -> Result<(usize, Option<String>), ApiError> {
         match (name, &self.entries[..]) {
-            (None, [_]) => Ok(0),
+            (None, [_]) => Ok((0, None)),
             (None, _) => Err(ApiError::param(
                 "model",
                 "several models are served: name one (GET /v1/models lists them)",
             )),
             (Some(name), entries) => {
                 let own = entries.iter().position(|entry| entry.name == name);
-                let found = own.or_else(|| self.aliases.get(name).copied());
+                if let Some(index) = own.or_else(|| self.aliases.get(name).copied()) {
+                    return Ok((index, None));
+                }
+                let table = self.table();
+                let has = |place: &Place| place.adapters.iter().any(|a| a.source.name == name);
+                let found = table.places.iter().position(has);
+                let found = found.map(|index| (index, Some(name.to_owned())));
                 found.ok_or_else(|| ApiError::no_model(name))
             }
         }
@@ -161,8 +172,8 @@ impl Models {
     /// Loads a model as soon as it is its turn and there is room. Nobody has the turn who waits for
     /// room: others may be loaded meanwhile.
     async fn load(self: &Arc<Self>, index: usize) -> Result<Model, ApiError> {
-        let Entry { name, origin, .. } = &self.entries[index];
-        let Some(origin) = origin else {
+        let name = &self.entries[index].name;
+        let Some(origin) = self.origin(index) else {
             return Err(ApiError::internal(
                 "a model without an origin is not loaded",
             ));
@@ -190,7 +201,7 @@ impl Models {
             }
             let memory = match needed {
                 Some(memory) => memory,
-                None => self.memory_of(name, origin).await?,
+                None => self.memory_of(name, &origin).await?,
             };
             needed = Some(memory);
             if let Some(evicted) = self.evict(name, memory)? {
@@ -215,8 +226,8 @@ impl Models {
         evicted: Vec<Engine>,
         _turn: OwnedMutexGuard<()>,
     ) -> Result<Model, ApiError> {
-        let Entry { name, origin, .. } = &self.entries[index];
-        let origin = origin.clone();
+        let name = &self.entries[index].name;
+        let origin = self.origin(index);
         let models = Arc::clone(self);
         let load = on_thread(move || {
             drop(evicted);
@@ -256,6 +267,14 @@ impl Models {
         let is_free = leaving.is_empty();
         self.table().leaving.append(&mut leaving);
         is_free
+    }
+
+    /// Where a model is loaded from, with the adapters that it has now.
+    fn origin(&self, index: usize) -> Option<Origin> {
+        let mut origin = self.entries[index].origin.clone()?;
+        let adapters = &self.table().places[index].adapters;
+        origin.options.adapters = adapters.iter().map(|a| a.source.clone()).collect();
+        Some(origin)
     }
 
     /// Whether a load of it has begun.
@@ -321,8 +340,15 @@ pub(crate) fn aliases(
     }
     let mut names = BTreeMap::new();
     for (i, served) in served.iter().enumerate() {
-        if names.insert(&served.name, i).is_some() {
+        if names.insert(served.name.clone(), i).is_some() {
             let name = served.name.clone();
+            return Err(ServeError::SameName { name });
+        }
+    }
+    let adapters = served.iter().flat_map(Served::adapters);
+    let mut adapter_names = BTreeSet::new();
+    for AdapterSource { name, .. } in adapters {
+        if names.contains_key(&name) || !adapter_names.insert(name.clone()) {
             return Err(ServeError::SameName { name });
         }
     }
@@ -332,7 +358,8 @@ pub(crate) fn aliases(
             let (alias, name) = (alias.clone(), name.clone());
             return Err(ServeError::AliasOfNothing { alias, name });
         };
-        if names.contains_key(alias) || aliases.insert(alias.clone(), index).is_some() {
+        let is_taken = names.contains_key(alias) || adapter_names.contains(alias);
+        if is_taken || aliases.insert(alias.clone(), index).is_some() {
             let name = alias.clone();
             return Err(ServeError::SameName { name });
         }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use zse::{Ended, Engine, Metrics};
 
-use super::{LoadTimes, Served};
+use super::{AdapterStatus, LoadTimes, Served};
+use crate::state::now;
 
 /// What changes of all models.
 pub(super) struct Table {
@@ -16,6 +17,8 @@ pub(super) struct Table {
     pub(super) idle: Option<Duration>,
     /// Engines that were taken out, until their memory is free.
     pub(super) leaving: Vec<Ended>,
+    /// Number of the next adapter.
+    pub(super) next_adapter: u64,
 }
 
 /// Whether a model can answer.
@@ -46,6 +49,8 @@ pub(super) struct Place {
     engine: Option<Engine>,
     /// Bytes that it takes while it is loaded.
     pub(super) memory: u64,
+    /// Its adapters, whether it is loaded or not.
+    pub(super) adapters: Vec<AdapterStatus>,
     /// Requests that hold it.
     users: usize,
     used: Instant,
@@ -79,6 +84,7 @@ pub(crate) struct Status {
     pub(crate) state: State,
     pub(crate) engine: Option<Engine>,
     pub(crate) memory: u64,
+    pub(crate) adapters: Vec<AdapterStatus>,
     pub(crate) users: usize,
     pub(crate) idle: Duration,
     /// When it will be unloaded if nobody asks for it; `None`: never.
@@ -97,7 +103,18 @@ impl Status {
 }
 
 impl Place {
-    pub(super) fn new(served: &Served) -> Self {
+    /// A model that is served; its adapters are numbered from `next_adapter` on.
+    pub(super) fn new(served: &Served, next_adapter: &mut u64) -> Self {
+        let adapters = served.adapters().into_iter().zip(*next_adapter..);
+        let adapters: Vec<AdapterStatus> = adapters
+            .map(|(source, id)| AdapterStatus {
+                id,
+                source,
+                scale: 0.0,
+                created: now(),
+            })
+            .collect();
+        *next_adapter += adapters.len() as u64;
         let engine = served.engine.clone();
         let memory = |engine: &Engine| match &served.origin {
             Some(origin) => origin.options.resident(&engine.memory()),
@@ -110,6 +127,7 @@ impl Place {
             },
             memory: engine.as_ref().map_or(0, memory),
             loads: engine.is_some().into(),
+            adapters,
             engine,
             users: 0,
             used: Instant::now(),
@@ -148,6 +166,11 @@ impl Place {
         self.memory = 0;
         self.leaves = false;
         Some(engine)
+    }
+
+    /// What answers, if it is loaded.
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
     }
 
     pub(super) fn is_used(&self) -> bool {
@@ -259,6 +282,7 @@ impl Table {
             state: place.state,
             engine: place.engine.clone(),
             memory: place.memory,
+            adapters: place.adapters.clone(),
             users: place.users,
             idle: match place.is_used() {
                 true => Duration::ZERO,
