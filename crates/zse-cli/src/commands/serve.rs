@@ -29,6 +29,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         model_memory: args.models_memory.or(args.budget),
         model_idle: args.idle_unload.map(Duration::from_secs),
         aliases: args.alias.clone(),
+        adapter_folders: args.lora_dir.clone(),
         report: Arc::new(|what| log::warn(format_args!("{what}"))),
         ..Config::default()
     };
@@ -86,6 +87,17 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
     {
         return Err(Usage(format!("--pin {name}: there is no model of this name")).into());
     }
+    if let ([first, ..], true) = (&args.lora[..], sources.len() > 1) {
+        let why = format!(
+            "--lora {first}: several models are served, and it does not say which one it is for: load it \
+             with /v1/load_lora_adapter, which does (see --lora-dir)"
+        );
+        return Err(Usage(why).into());
+    }
+    if let Some(folder) = args.lora_dir.iter().find(|folder| !folder.is_dir()) {
+        let why = format!("--lora-dir {}: it is no folder", folder.display());
+        return Err(Usage(why).into());
+    }
     if args.kv_compact.is_some() && args.kv_swap_memory == 0 && args.kv_swap_dir.is_none() {
         let why = "--kv-compact needs --kv-swap-memory or --kv-swap-dir: it is what is there that it \
                    makes smaller";
@@ -94,6 +106,7 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
     let serve = |(name, source): (String, ModelSource)| {
         let options = LoadOptions {
             sequences: usize::from(args.parallel),
+            adapters: args.lora.clone(),
             swap: SwapConfig {
                 memory: args.kv_swap_memory,
                 disk: args.kv_swap_dir.as_ref().map(|folder| SwapDisk {
