@@ -331,7 +331,7 @@ fn files_that_are_no_adapters_are_named() {
     for (name, expected) in [
         ("absent", "cannot open"),
         (".", "adapter_config.json is missing"),
-        ("config.json", "neither \"GGUF\""),
+        ("config.json", "this file is no adapter"),
     ] {
         let refused = bench.open(name).unwrap_err();
         assert!(refused.contains(expected), "{name}: {refused}");
@@ -416,13 +416,11 @@ fn damaged_files_are_errors_and_nothing_worse() {
             assert!(bench.open(adapter).is_err(), "{file} cut to {len} bytes");
         }
         for at in 0..good.len() {
-            for change in [1, 0x80, 0xff] {
-                let mut bytes = good.clone();
-                bytes[at] ^= change;
-                bench.directory.add(file, &bytes);
-                // Some changes make other numbers; none may bring the program down.
-                let _ = bench.open(adapter);
-            }
+            let mut bytes = good.clone();
+            bytes[at] ^= [1, 0x80, 0xff][at % 3];
+            bench.directory.add(file, &bytes);
+            // Some changes make other numbers; none may bring the program down.
+            let _ = bench.open(adapter);
         }
         bench.directory.add(file, &good);
         bench.open(adapter).unwrap();
