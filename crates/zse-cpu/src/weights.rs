@@ -1,11 +1,12 @@
 //! Weights as the kernels read them.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use zse_model::executor::LoadError;
 use zse_model::program::TensorId;
-use zse_model::{FileBytes, Model, WeightView};
+use zse_model::{FileBytes, LoraMatrix, Model, WeightView};
 use zse_quant::pack::{TILE_ROWS, gather_row, pack_rows, packed_bytes, tile_bytes};
 use zse_quant::{GgmlType, QuantError};
 
@@ -54,6 +55,36 @@ impl Matrix {
         drop(bytes);
         model.weights.release(id);
         Ok(Self::new(&view, tile_bytes, Source::Packed(packed)))
+    }
+
+    /// Packs a matrix of an adapter.
+    ///
+    /// # Errors
+    /// If the system does not give the memory.
+    pub(crate) fn of_rows(matrix: &LoraMatrix, step: &Step<'_>) -> io::Result<Self> {
+        let LoraMatrix {
+            ty,
+            rows,
+            cols,
+            ref data,
+        } = *matrix;
+        let tile_bytes = tile_bytes(ty, cols).expect("floats are packed in any number");
+        let row_bytes = data.len() / rows;
+        let mut packed = Pages::zeroed(rows.div_ceil(TILE_ROWS) * tile_bytes)?;
+        for_parts(step, &mut packed, tile_bytes, |first, part| {
+            let first = first / tile_bytes * TILE_ROWS;
+            let n = TILE_ROWS.min(rows - first);
+            let bytes = &data[first * row_bytes..][..n * row_bytes];
+            pack_rows(ty, n, cols, bytes, part).expect("the sizes follow from one shape");
+        });
+        Ok(Self {
+            ty,
+            rows,
+            cols,
+            experts: 1,
+            tile_bytes,
+            source: Source::Packed(packed),
+        })
     }
 
     /// Reads tensor `id` of `model` from its file, which holds these `tiles` of it.

@@ -2,7 +2,7 @@
 //! instruction set of this machine.
 
 use zse_cpu::{CpuBackend, Isa};
-use zse_model::conformance::{Case, decoder_cases, nmse, op_cases};
+use zse_model::conformance::{Case, adapter_cases, decoder_cases, nmse, op_cases};
 use zse_model::reference::Reference;
 
 fn compare(cases: &[Case]) {
@@ -38,4 +38,11 @@ fn operations_agree_with_the_reference() {
 #[test]
 fn decoders_agree_with_the_reference() {
     compare(&decoder_cases(7).expect("the suite builds its cases"));
+}
+
+#[test]
+fn adapters_agree_with_the_reference() {
+    for seed in 0..2 {
+        compare(&adapter_cases(seed).expect("the suite builds its cases"));
+    }
 }

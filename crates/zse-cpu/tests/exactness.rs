@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use zse_cpu::{CpuBackend, Isa};
 use zse_model::Model;
-use zse_model::conformance::{DecoderSpec, Fill, Golden, Rng, decoder, op_cases};
+use zse_model::conformance::{DecoderSpec, Fill, Golden, Rng, adapter, decoder, op_cases};
 use zse_model::executor::{
-    Backend, Batch, BlockBytes, BlockId, Budget, Executor, Fuse, KvOp, KvType, Masks, Output,
-    OutputRow, SeqSpan, TokenSource, Want,
+    AdapterId, AdapterUse, Backend, Batch, BlockBytes, BlockId, Budget, Executor, Fuse, KvOp,
+    KvType, Masks, Output, OutputRow, SeqSpan, TokenSource, Want,
 };
 use zse_model::program::ProgramOutput;
 use zse_quant::GgmlType;
@@ -40,6 +40,8 @@ struct Way {
     shared: bool,
     /// Whether all blocks are swapped between two chunks, and come back as others.
     swapped: bool,
+    /// Whether the sequence uses an adapter, and the others this, another, both or none.
+    adapted: bool,
     seed: u64,
 }
 
@@ -57,6 +59,7 @@ impl Way {
             prefix: 0,
             shared: false,
             swapped: false,
+            adapted: false,
             seed: 0,
         }
     }
@@ -74,6 +77,7 @@ impl Way {
             prefix: 16,
             shared: true,
             swapped: true,
+            adapted: false,
             seed: 1,
         }
     }
@@ -93,9 +97,21 @@ impl Way {
             prefix,
             shared: prefix.is_multiple_of(block_len) && rng.below(2) == 0,
             swapped: rng.below(3) == 0,
+            adapted: false,
             seed: rng.bits(),
         }
     }
+
+    fn adapted(self, adapted: bool) -> Self {
+        Self { adapted, ..self }
+    }
+}
+
+/// What a sequence uses of adapter 0 and of adapter 1.
+fn adapters(scales: [f32; 2]) -> Vec<AdapterUse> {
+    let used = (0..).map(AdapterId).zip(scales);
+    let used = used.map(|(adapter, scale)| AdapterUse { adapter, scale });
+    used.filter(|used| used.scale != 0.0).collect()
 }
 
 /// A sequence's blocks in each group.
@@ -105,6 +121,7 @@ type Tables = Vec<Vec<BlockId>>;
 struct Session<'a> {
     model: &'a Model,
     executor: Box<dyn Executor>,
+    adapters: Vec<AdapterUse>,
     rng: Rng,
     free: Vec<BlockId>,
     /// Blocks of strangers, free again after the step.
@@ -125,9 +142,16 @@ impl<'a> Session<'a> {
             memory: None,
         };
         let backend = CpuBackend { isa: Some(way.isa) };
-        let executor = backend
+        let mut executor = backend
             .compile(Arc::clone(model), &budget)
             .expect("the model is supported");
+        if way.adapted {
+            for (id, ranks) in [(0, &[4][..]), (1, &[17, 3])] {
+                let adapter = adapter(model, ranks, id).expect("made for this model");
+                let loaded = executor.load_adapter(AdapterId(id), &adapter);
+                loaded.expect("memory for a small adapter");
+            }
+        }
         let mut rng = Rng::new(way.seed);
         let mut free: Vec<BlockId> = (0..BLOCKS as BlockId).collect();
         for i in (1..free.len()).rev() {
@@ -136,6 +160,7 @@ impl<'a> Session<'a> {
         Self {
             model,
             executor,
+            adapters: adapters(if way.adapted { [1.0, 0.0] } else { [0.0; 2] }),
             rng,
             free,
             lent: Vec::new(),
@@ -172,6 +197,7 @@ impl<'a> Session<'a> {
             tokens: start..start + ids.len(),
             first,
             tables: tables.clone(),
+            adapters: self.adapters.clone(),
         });
     }
 
@@ -181,6 +207,12 @@ impl<'a> Session<'a> {
         let blocks = self.blocks(len.div_ceil(self.block_len));
         self.lent.extend(&blocks);
         self.push(batch, &ids, 0, &self.in_all_groups(blocks));
+        if !self.adapters.is_empty()
+            && let Some(seq) = batch.seqs.last_mut()
+        {
+            let choices = [[0.0, 0.0], [1.0, 0.0], [0.5, 0.0], [0.0, 1.0], [-1.0, 0.25]];
+            seq.adapters = adapters(self.rng.pick(&choices));
+        }
     }
 
     /// Swaps the blocks of a sequence out, lets a stranger have some of them, and has `batch` swap them
@@ -302,13 +334,21 @@ fn assert_same(name: &str, expected: &[Option<Vec<u32>>], got: &[Option<Vec<u32>
 /// on the scalar one, which is slow).
 fn check(name: &str, model: &Arc<Model>, ids: &[u32], kv_type: KvType, ways: usize, seed: u64) {
     assert!(ids.len() >= WIDE);
+    let plain = Way::plain(kv_type);
+    compare(name, model, ids, &plain, ways, seed);
+}
+
+fn compare(name: &str, model: &Arc<Model>, ids: &[u32], plain: &Way, ways: usize, seed: u64) {
     let mut rng = Rng::new(seed);
-    let expected = logits(model, ids, &Way::plain(kv_type));
+    let Way {
+        kv_type, adapted, ..
+    } = *plain;
+    let expected = logits(model, ids, plain);
     for isa in Isa::available() {
-        let wide = Way::wide(isa, kv_type, ids.len());
+        let wide = Way::wide(isa, kv_type, ids.len()).adapted(adapted);
         assert_same(name, &expected, &logits(model, ids, &wide), &wide);
         for _ in 0..if isa == Isa::Scalar { 1 } else { ways } {
-            let way = Way::random(&mut rng, isa, kv_type, ids.len());
+            let way = Way::random(&mut rng, isa, kv_type, ids.len()).adapted(adapted);
             assert_same(name, &expected, &logits(model, ids, &way), &way);
         }
     }
@@ -375,6 +415,68 @@ fn every_architecture_is_exact() {
             );
         }
     }
+}
+
+#[test]
+fn sequences_with_adapters_are_exact_beside_others() {
+    let mut rng = Rng::new(11);
+    for ty in [GgmlType::F32, GgmlType::F16, GgmlType::Q4K, GgmlType::Q6K] {
+        let model =
+            decoder(&DecoderSpec::small(ty), rng.bits()).expect("the suite builds its models");
+        let ids = rng.ids(WIDE, model.info.vocab);
+        let plain = Way::plain(KvType::F16).adapted(true);
+        compare(ty.name(), &model, &ids, &plain, 3, rng.bits());
+    }
+}
+
+/// Among them joined matrices and tied embeddings.
+#[test]
+fn every_architecture_is_exact_with_adapters() {
+    let mut rng = Rng::new(12);
+    for file in Golden::files().expect("fixtures are there") {
+        let golden = Golden::open(&file).expect("a good fixture");
+        if golden.model.program.is_causal() {
+            let ids = rng.ids(WIDE, golden.model.info.vocab);
+            let plain = Way::plain(KvType::F32).adapted(true);
+            compare(&golden.name, &golden.model, &ids, &plain, 1, rng.bits());
+        }
+    }
+}
+
+#[test]
+fn an_adapter_of_another_sequence_changes_nothing() {
+    let model = decoder(&DecoderSpec::small(GgmlType::Q8_0), 3).expect("a good model");
+    let ids = Rng::new(13).ids(WIDE, model.info.vocab);
+    let plain = logits(&model, &ids, &Way::plain(KvType::F32));
+    let best = Isa::available()[0];
+    // The others use adapters, this sequence does not.
+    let way = Way::wide(best, KvType::F32, ids.len()).adapted(true);
+    let mut session = Session::new(&model, &way);
+    let (tables, mut batch) = (session.tables(&[], ids.len()), Batch::default());
+    (0..3).for_each(|_| session.push_stranger(&mut batch));
+    let start = batch.tokens.len();
+    session.push(&mut batch, &ids, 0, &tables);
+    batch.seqs[3].adapters = Vec::new();
+    batch.seqs[0].adapters = adapters([1.0, 1.0]);
+    let rows = session.step(batch, start..start + ids.len());
+    let rows: Vec<_> = rows.into_iter().map(Some).collect();
+    assert_same("beside adapters", &plain, &rows, &way);
+}
+
+#[test]
+fn an_adapter_that_is_not_loaded_is_refused() {
+    let model = decoder(&DecoderSpec::small(GgmlType::F32), 3).expect("a good model");
+    let way = Way::plain(KvType::F32).adapted(true);
+    let mut session = Session::new(&model, &way);
+    let (tables, mut batch) = (session.tables(&[], 1), Batch::default());
+    session.push(&mut batch, &[1], 0, &tables);
+    let before = session.executor.memory().weights;
+    session.executor.submit(&batch).expect("it is loaded");
+    session.executor.unload_adapter(AdapterId(0));
+    assert!(session.executor.memory().weights < before);
+    let refused = session.executor.submit(&batch).expect_err("it is gone");
+    let expected = "malformed batch: sequence 0: adapter 0 is not loaded";
+    assert_eq!(refused.to_string(), expected);
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl Heads {
             name,
             model,
             budget,
+            adapters: Vec::new(),
             batches,
             tolerance: if kv_type == KvType::F16 { 1e-6 } else { 2e-5 },
         }

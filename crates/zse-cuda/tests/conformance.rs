@@ -83,6 +83,7 @@ fn prompts_agree_with_the_reference() {
             name: format!("prompts {}", ty.name()),
             model,
             budget,
+            adapters: Vec::new(),
             batches: batches.into(),
             tolerance: tolerance(ty),
         });

@@ -26,6 +26,7 @@ pub(crate) fn build(plan: &Plan, scheduler: &Scheduler, kv_ops: Vec<KvOp>) -> Ba
             tokens: row..batch.tokens.len(),
             first: part.tokens.start,
             tables: vec![seq.table.as_slice().to_vec(); scheduler.kv_groups()],
+            adapters: seq.adapters().to_vec(),
         });
         let wants = seq.wants(&part.tokens).into_iter();
         batch.outputs.extend(wants.map(|(i, want)| OutputRow {

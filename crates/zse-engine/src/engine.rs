@@ -7,12 +7,13 @@ use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use zse_model::Model;
 use zse_model::executor::{
     Backend, Budget, ExecError, Executor, KvOp, LoadError, Masks, MemoryReport, Outputs, Ticket,
 };
+use zse_model::{Adapter, AdapterError, Model};
 use zse_text::{GrammarState, Tokenizer};
 
+use crate::adapters::{AdapterChoice, Adapters, LoadedAdapter, Registry, Wake};
 use crate::batch;
 use crate::channel::{EventStream, Sink, channel};
 use crate::config::{EngineConfig, ModelShape};
@@ -48,6 +49,7 @@ pub struct Engine {
     /// Most bytes of a KV block of all groups.
     block_bytes: usize,
     swap: SwapStore,
+    adapters: Adapters,
 }
 
 /// A request that has events to come.
@@ -60,6 +62,8 @@ struct Open {
     place: Option<Place>,
     /// Sequences that have not ended.
     live: u32,
+    /// What they use, which stays loaded until they have ended.
+    _adapters: Vec<AdapterChoice>,
 }
 
 impl Open {
@@ -133,6 +137,7 @@ impl Engine {
             // More by little where the executor rounds its memory up.
             block_bytes: kv_bytes / budget.kv_blocks.max(1),
             swap: SwapStore::default(),
+            adapters: Adapters::default(),
             executor,
             scheduler: Scheduler::new(step, blocks),
             constraints: Arc::new(Constraints::new(tokenizer.clone())),
@@ -233,12 +238,35 @@ impl Engine {
         self.scheduler.is_empty()
     }
 
+    /// Loads an adapter for the requests to come.
+    ///
+    /// # Errors
+    /// If the executor has no kernels for adapters, or memory does not suffice.
+    pub fn load_adapter(&mut self, adapter: &Adapter) -> Result<LoadedAdapter, AdapterError> {
+        self.load_adapter_with(adapter, None)
+    }
+
+    /// As [`load_adapter`](Self::load_adapter); `wake` is called when it is to be unloaded.
+    pub(crate) fn load_adapter_with(
+        &mut self,
+        adapter: &Adapter,
+        wake: Option<Wake>,
+    ) -> Result<LoadedAdapter, AdapterError> {
+        self.adapters.load(&mut *self.executor, adapter, wake)
+    }
+
+    /// What knows its adapters.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        self.adapters.registry()
+    }
+
     /// Takes a request in; [`step`](Self::step) works on it.
     ///
     /// # Errors
     /// If it can never be served.
     pub fn submit(&mut self, request: Request) -> Result<EventStream, RequestError> {
         self.limits.check(&request)?;
+        self.registry().check(&request.adapters)?;
         let grammar = self.constraints.compile(&request)?;
         let (sink, stream) = channel(self.channel_capacity, None);
         self.open(request, grammar, sink, None);
@@ -288,6 +316,7 @@ impl Engine {
         self.next_request += 1;
         let live = request.choices();
         let (salt, priority) = (request.salt(), request.priority());
+        let adapters = request.adapter_uses();
         for choice in 0..live {
             let goal = match &request.task {
                 Task::Generate(g) => Goal::Generate(Box::new(Generation::new(
@@ -309,8 +338,8 @@ impl Engine {
                 choice,
             };
             let (prompt, salt) = (request.prompt.clone(), salt.clone());
-            self.scheduler
-                .push(Sequence::new(id, prompt, salt, goal, now));
+            let seq = Sequence::new(id, prompt, salt, goal, now);
+            self.scheduler.push(seq.with_adapters(adapters.clone()));
         }
         let open = Open {
             sink,
@@ -318,6 +347,7 @@ impl Engine {
             stalled: false,
             place,
             live,
+            _adapters: request.adapters,
         };
         self.requests.insert(id, open);
     }
@@ -338,6 +368,7 @@ impl Engine {
     }
 
     fn work(&mut self) -> bool {
+        self.adapters.unload_dropped(&mut *self.executor);
         self.admit();
         let plan = self.scheduler.plan();
         if plan.parts.is_empty() {

@@ -6,8 +6,10 @@ use std::time::Duration;
 use std::{io, thread};
 
 use zse_model::executor::MemoryReport;
+use zse_model::{Adapter, AdapterError};
 use zse_text::GrammarState;
 
+use crate::adapters::{self, AdapterLoadError, LoadedAdapter, Registry};
 use crate::channel::{EventStream, Sink, Wake, channel};
 use crate::constraint::Constraints;
 use crate::ended::{Ended, TellEnd};
@@ -15,7 +17,7 @@ use crate::engine::Engine;
 use crate::event::{Event, FinishReason};
 use crate::metrics::Metrics;
 use crate::queue::{Full, Place, Queue};
-use crate::request::{Limits, Request, RequestError, Task};
+use crate::request::{Limits, Request, RequestError};
 
 enum Command {
     Open(Box<Opening>),
@@ -23,6 +25,12 @@ enum Command {
     Look,
     /// The prefix cache is to be forgotten.
     ClearCache,
+    /// An adapter is to be loaded, and whoever asked to hear of it.
+    LoadAdapter(
+        Box<Adapter>,
+        adapters::Wake,
+        Sender<Result<LoadedAdapter, AdapterError>>,
+    ),
 }
 
 /// A request that was accepted.
@@ -44,6 +52,7 @@ pub struct EngineHandle {
     queue: Arc<Queue>,
     metrics: Arc<Mutex<Metrics>>,
     constraints: Arc<Constraints>,
+    adapters: Arc<Registry>,
     ended: Ended,
 }
 
@@ -96,6 +105,7 @@ impl Engine {
             queue: Arc::clone(self.queue()),
             metrics: Arc::clone(self.published()),
             constraints: Arc::clone(self.constraints()),
+            adapters: Arc::clone(self.registry()),
             ended: Ended::default(),
         };
         let tell_end = TellEnd(handle.ended.clone());
@@ -140,6 +150,11 @@ impl Engine {
             // The next step looks at every channel.
             Command::Look => {}
             Command::ClearCache => self.clear_cache(),
+            Command::LoadAdapter(adapter, wake, told) => {
+                let loaded = self.load_adapter_with(&adapter, Some(wake));
+                // Nobody may be there to hear it.
+                let _ = told.send(loaded);
+            }
         }
     }
 }
@@ -152,6 +167,7 @@ impl EngineHandle {
     /// [`EngineError::Stopped`] if the engine is gone.
     pub fn submit(&self, request: Request) -> Result<EventStream, EngineError> {
         self.limits.check(&request)?;
+        self.adapters.check(&request.adapters)?;
         let place = self.queue.enter()?;
         let grammar = self.constraints.compile(&request)?;
         let commands = self.commands.clone();
@@ -170,6 +186,25 @@ impl EngineHandle {
             .send(Command::Open(Box::new(opening)))
             .map_err(|_| EngineError::Stopped)?;
         Ok(stream)
+    }
+
+    /// Loads an adapter for the requests to come, between two steps, and waits for it.
+    ///
+    /// # Errors
+    /// If the executor has no kernels for adapters, or memory does not suffice.
+    pub fn load_adapter(&self, adapter: Adapter) -> Result<LoadedAdapter, AdapterLoadError> {
+        let (told, hear) = mpsc::channel();
+        let commands = self.commands.clone();
+        let wake: adapters::Wake = Box::new(move || {
+            // Without an engine there is nothing to unload.
+            let _ = commands.send(Command::Look);
+        });
+        let stopped = |_| AdapterLoadError::Stopped;
+        let load = Command::LoadAdapter(Box::new(adapter), wake, told);
+        self.commands
+            .send(load)
+            .map_err(|_| AdapterLoadError::Stopped)?;
+        Ok(hear.recv().map_err(stopped)??)
     }
 
     /// The embedding of a prompt.
@@ -191,9 +226,7 @@ impl EngineHandle {
         from: usize,
         salt: &str,
     ) -> Result<Vec<f32>, EngineError> {
-        let salt = salt.to_owned();
-        let task = Task::Score { from, salt };
-        self.values(Request { prompt, task })
+        self.values(Request::score(prompt, from).with_salt(salt))
     }
 
     /// What happened so far and what was in use after the last step. Those that wait are counted as
@@ -235,8 +268,11 @@ impl EngineHandle {
         self.ended.clone()
     }
 
-    /// The numbers that a request for scores or an embedding gives.
-    fn values(&self, request: Request) -> Result<Vec<f32>, EngineError> {
+    /// The numbers that a request for scores or an embedding gives, one after another.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit), and if the engine fails on the way.
+    pub fn values(&self, request: Request) -> Result<Vec<f32>, EngineError> {
         let mut values = Vec::new();
         for event in &self.submit(request)? {
             match event {

@@ -14,6 +14,9 @@
 //! what of it was in the prefix cache, or on whether it had to give way and start again: executors are
 //! exact whatever the batch, and draws are keyed by position.
 //!
+//! Requests may use adapters ([`EngineHandle::load_adapter`]), each its own, and share steps
+//! nevertheless; what the prefix cache has of one is found by requests with the same ones only.
+//!
 //! [`EngineHandle::submit`] refuses what can never fit and what a full queue cannot take; who drops an
 //! [`EventStream`] is gone within a step. [`Metrics`] say how it goes.
 //!
@@ -40,6 +43,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod batch;
 mod channel;
 mod config;
@@ -57,6 +61,7 @@ mod scheduler;
 mod sequence;
 mod text;
 
+pub use adapters::{AdapterChoice, AdapterLoadError, LoadedAdapter};
 pub use channel::EventStream;
 pub use config::{EngineConfig, ModelShape};
 pub use ended::Ended;

@@ -1,9 +1,13 @@
 //! What callers ask for, and what is refused before it costs anything.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
+use zse_model::executor::AdapterUse;
 use zse_model::sampler::{ParamError, SampleParams};
 use zse_text::{Constraint, GrammarError};
+
+use crate::adapters::{self, AdapterChoice};
 
 /// A request: a prompt and what to do with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +16,8 @@ pub struct Request {
     pub prompt: Vec<u32>,
     /// What is wanted.
     pub task: Task,
+    /// What is added to the model; an adapter that is named twice is added twice.
+    pub adapters: Vec<AdapterChoice>,
 }
 
 /// What is done with a prompt.
@@ -90,6 +96,7 @@ impl Request {
         Self {
             prompt,
             task: Task::Generate(Box::new(generate)),
+            adapters: Vec::new(),
         }
     }
 
@@ -101,6 +108,7 @@ impl Request {
                 from,
                 salt: String::new(),
             },
+            adapters: Vec::new(),
         }
     }
 
@@ -109,16 +117,49 @@ impl Request {
         Self {
             prompt,
             task: Task::Embed,
+            adapters: Vec::new(),
         }
     }
 
-    /// Whose part of the prefix cache it uses; `None`: it uses none.
-    pub(crate) fn salt(&self) -> Option<Arc<str>> {
-        match &self.task {
-            Task::Generate(g) => g.cache.then(|| g.salt.as_str().into()),
-            Task::Score { salt, .. } => Some(salt.as_str().into()),
-            Task::Embed => None,
+    /// The same with the salt of a tenant; see [`Generate::salt`]. An embedding has none.
+    #[must_use]
+    pub fn with_salt(mut self, to: &str) -> Self {
+        match &mut self.task {
+            Task::Generate(generate) => to.clone_into(&mut generate.salt),
+            Task::Score { salt, .. } => to.clone_into(salt),
+            Task::Embed => {}
         }
+        self
+    }
+
+    /// The same with adapters.
+    #[must_use]
+    pub fn with_adapters(self, adapters: Vec<AdapterChoice>) -> Self {
+        Self { adapters, ..self }
+    }
+
+    /// The adapters as batches have them.
+    pub(crate) fn adapter_uses(&self) -> Vec<AdapterUse> {
+        adapters::uses(&self.adapters)
+    }
+
+    /// Whose part of the prefix cache it uses; `None`: it uses none. Keys and values depend on the
+    /// adapters, so these are part of it, before a NUL that they do not have: no tenant's own salt
+    /// can stand for them.
+    pub(crate) fn salt(&self) -> Option<Arc<str>> {
+        let salt = match &self.task {
+            Task::Generate(g) => g.cache.then_some(&g.salt),
+            Task::Score { salt, .. } => Some(salt),
+            Task::Embed => None,
+        }?;
+        let mut whole = String::with_capacity(salt.len() + 1);
+        for AdapterUse { adapter, scale } in self.adapter_uses() {
+            // Writing to a string does not fail.
+            let _ = write!(whole, "{}*{:08x} ", adapter.0, scale.to_bits());
+        }
+        whole.push('\0');
+        whole.push_str(salt);
+        Some(whole.into())
     }
 
     /// How urgent it is.
@@ -287,6 +328,15 @@ pub enum RequestError {
     WrongTask {
         /// What it gives.
         model: &'static str,
+    },
+    /// An adapter was loaded by another engine.
+    #[error("an adapter of the request is loaded for another model")]
+    AdapterOfAnother,
+    /// A factor is not finite.
+    #[error("the scale of an adapter is {scale}, must be finite")]
+    AdapterScale {
+        /// The factor.
+        scale: f32,
     },
     /// The constraint is beyond a limit, malformed or cannot be enforced.
     #[error(transparent)]

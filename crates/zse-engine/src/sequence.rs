@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zse_model::executor::{Output, TokenMask, Want};
+use zse_model::executor::{AdapterUse, Output, TokenMask, Want};
 use zse_text::GrammarError;
 
 use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
@@ -40,6 +40,8 @@ pub(crate) struct Sequence {
     pub(crate) table: BlockTable,
     /// Whose blocks of the prefix cache it finds, and who finds its own; `None`: nobody's.
     salt: Option<Arc<str>>,
+    /// What is added to the model.
+    adapters: Vec<AdapterUse>,
     /// The prompt, then what was drawn.
     tokens: Vec<u32>,
     prompt_len: usize,
@@ -69,6 +71,7 @@ impl Sequence {
             stalled: false,
             table: BlockTable::default(),
             salt,
+            adapters: Vec::new(),
             prompt_len: prompt.len(),
             tokens: prompt,
             cached: 0,
@@ -80,6 +83,15 @@ impl Sequence {
             first: None,
             last: None,
         }
+    }
+
+    /// The same with adapters, which its salt must know.
+    pub(crate) fn with_adapters(self, adapters: Vec<AdapterUse>) -> Self {
+        Self { adapters, ..self }
+    }
+
+    pub(crate) fn adapters(&self) -> &[AdapterUse] {
+        &self.adapters
     }
 
     pub(crate) fn tokens(&self) -> &[u32] {

@@ -11,6 +11,8 @@
 //!   and tensors. [`Safetensors`] reads such a file by itself.
 //! - `.zse` version 1, which [`ZseWriter`] writes; `docs/format.md` specifies it.
 //!
+//! [`Lora`] reads adapters that stand beside a model, from directories of PEFT and from GGUF files.
+//!
 //! Files are untrusted. Everything but the contents of tensors is checked while opening, with
 //! checked arithmetic and before anything is allocated for it; a file that breaks a rule is
 //! refused with a [`FormatError`] that names the file, the field and the byte. Opening allocates
@@ -50,6 +52,7 @@ mod error;
 mod gguf;
 pub mod hf;
 mod layout;
+mod lora;
 mod metadata;
 mod names;
 mod plan;
@@ -68,6 +71,7 @@ pub use error::{FormatError, Problem};
 pub use gguf::limits;
 pub use gguf::write::{GgufBody, GgufFile, GgufWriter};
 pub use layout::Layout;
+pub use lora::{Lora, LoraMatrix, LoraWeight};
 pub use metadata::{Metadata, Strings};
 pub use plan::FilePlan;
 pub use region::FileBytes;

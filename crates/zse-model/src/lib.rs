@@ -8,6 +8,7 @@
 //! logits.
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod arch;
 mod builder;
 pub mod conformance;
@@ -22,10 +23,11 @@ pub mod rope;
 pub mod sampler;
 mod weights;
 
+pub use adapter::{Adapter, AdapterError, LowRank};
 pub use builder::{AttentionSpec, Builder, Site, TOP};
 pub use error::ModelError;
 pub use model::{Model, ModelInfo, ModelOptions};
 pub use program::Program;
 pub use weights::{WeightView, Weights};
-/// Part of a model's file, for executors that read it in place.
-pub use zse_format::FileBytes;
+/// Part of a model's file, for executors that read it in place; a matrix of an adapter.
+pub use zse_format::{FileBytes, LoraMatrix};

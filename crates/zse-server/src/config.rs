@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub aliases: Vec<(String, String)>,
     /// Where models come from beside those that the server is given; `None`: from nowhere.
     pub registry: Option<Registry>,
+    /// Folders whose adapters (LoRA) clients may have loaded; without any, they may have none loaded.
+    pub adapter_folders: Vec<PathBuf>,
     /// Told about failures that clients only hear of in general words.
     pub report: Report,
 }
@@ -73,6 +76,7 @@ impl Default for Config {
             model_idle: None,
             aliases: Vec::new(),
             registry: None,
+            adapter_folders: Vec::new(),
             report: Arc::new(|_| {}),
         }
     }

@@ -107,6 +107,23 @@ impl ApiError {
         }
     }
 
+    /// An adapter that is not loaded, by its name or number.
+    pub(crate) fn no_adapter(param: &str, name: &str) -> Self {
+        let name = cut(name);
+        Self {
+            code: Some("adapter_not_found"),
+            param: Some(param.to_owned()),
+            ..Self::new(
+                StatusCode::NOT_FOUND,
+                "invalid_request_error",
+                format!(
+                    "the adapter '{name}' does not exist for this model; GET /lora-adapters lists \
+                     those that do"
+                ),
+            )
+        }
+    }
+
     /// A response that is not stored, or not any more.
     pub(crate) fn no_response(param: &str, id: &str) -> Self {
         let id = cut(id);
@@ -513,6 +530,8 @@ impl From<&RequestError> for ApiError {
             }
             RequestError::EmptyStop => Self::param("stop", message),
             RequestError::Constraint(_) => Self::param("response_format", message),
+            RequestError::AdapterScale { .. } => Self::param("lora", message),
+            RequestError::AdapterOfAnother => Self::internal(message),
             RequestError::NothingToScore { .. } => Self::invalid(message),
         }
     }

@@ -38,25 +38,44 @@ impl FromRequest<Arc<App>> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let limit = app.config.max_body;
         let tenant = Tenant::of(request.extensions());
-        let length = request.headers().get(CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let patience = app.config.read_timeout;
-        let mut body = request.into_body();
-        let read = match length.is_some_and(|length| length > limit as u64) {
-            true => Err(Unread::Long),
-            false => tokio::time::timeout(patience, collect(&mut body, limit))
-                .await
-                .map_err(|_| ApiError::slow_body())?,
-        };
-        match read {
-            Ok(data) => Self::read(data.into(), tenant).await,
-            Err(Unread::Gone) => Err(ApiError::invalid("the body ended before its length")),
-            Err(Unread::Long) => {
-                tokio::spawn(linger(body, limit.saturating_mul(LINGER), patience));
-                Err(ApiError::too_large(limit))
-            }
+        Self::read(body(request, app).await?, tenant).await
+    }
+}
+
+/// A body that is a list.
+pub(crate) struct Items<T>(pub(crate) Vec<T>);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Items<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let list = json::read(&body(request, app).await?)?;
+        let list = serde_json::from_value(list);
+        let wrong = |error| ApiError::invalid(format!("the body must be a list: {error}"));
+        list.map(Self).map_err(wrong)
+    }
+}
+
+/// The body of a request, within the limits of size and time.
+async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
+    let limit = app.config.max_body;
+    let length = request.headers().get(CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let patience = app.config.read_timeout;
+    let mut body = request.into_body();
+    let read = match length.is_some_and(|length| length > limit as u64) {
+        true => Err(Unread::Long),
+        false => tokio::time::timeout(patience, collect(&mut body, limit))
+            .await
+            .map_err(|_| ApiError::slow_body())?,
+    };
+    match read {
+        Ok(data) => Ok(data.into()),
+        Err(Unread::Gone) => Err(ApiError::invalid("the body ended before its length")),
+        Err(Unread::Long) => {
+            tokio::spawn(linger(body, limit.saturating_mul(LINGER), patience));
+            Err(ApiError::too_large(limit))
         }
     }
 }

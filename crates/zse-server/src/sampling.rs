@@ -9,6 +9,7 @@ use zse::{Generate, Mirostat, SampleParams, Tokenizer};
 
 use crate::error::ApiError;
 use crate::guard::Tenant;
+use crate::models::{LoraScale, Wanted};
 use crate::request::Texts;
 
 /// Most stop strings, and breakers of DRY: each costs time at every character.
@@ -55,12 +56,24 @@ pub(crate) struct Sampling {
     mirostat_eta: Option<f32>,
     #[serde(default)]
     logit_bias: BTreeMap<String, f32>,
+    /// The name of an adapter of the model.
+    adapter: Option<String>,
+    /// Adapters of the model by their numbers, each with how much of it is added.
+    lora: Option<Vec<LoraScale>>,
     /// Whose request it is, which no parameter says.
     #[serde(skip)]
     tenant: Tenant,
 }
 
 impl Sampling {
+    /// Which adapters are wanted.
+    pub(crate) fn adapters(&self) -> Wanted {
+        Wanted {
+            adapter: self.adapter.clone(),
+            lora: self.lora.clone(),
+        }
+    }
+
     /// How many continuations are wanted.
     pub(crate) fn n(&self) -> u32 {
         self.n.unwrap_or(1)

@@ -9,7 +9,7 @@ use crate::config::{Config, ServeError};
 use crate::downloads::Downloads;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::models::{Model, Models, Served};
+use crate::models::{Model, Models, Served, Wanted};
 use crate::routes::responses::Store;
 
 /// Seconds since 1970.
@@ -52,6 +52,15 @@ impl App {
     /// The model that a request names, once it is loaded; see [`Models::hold`].
     pub(crate) async fn model(&self, name: Option<&str>) -> Result<Model, ApiError> {
         self.models.hold(name).await
+    }
+
+    /// The same with the adapters that the request asks for; see [`Models::hold_with`].
+    pub(crate) async fn model_with(
+        &self,
+        name: Option<&str>,
+        wanted: &Wanted,
+    ) -> Result<Model, ApiError> {
+        self.models.hold_with(name, wanted).await
     }
 
     /// How many continuations run or wait.

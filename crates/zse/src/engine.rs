@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use zse_engine::{
-    Ended, Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits, Request,
+    AdapterChoice, Ended, Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits,
+    Request,
 };
 use zse_model::Model;
 use zse_model::program::ProgramOutput;
 use zse_text::{AnswerFormat, ChatTemplate, Tokenizer, TooManyTokens};
 
+use crate::adapters::Adapters;
 use crate::chat::ChatRequest;
 use crate::generation::Generation;
-use crate::{Error, LoadOptions, MemoryReport, Metrics, ModelSource};
+use crate::{AdapterInfo, AdapterSource, Error, LoadOptions, MemoryReport, Metrics, ModelSource};
 
 /// A loaded model. Cloning is cheap: clones share the model, and may be used from any number of
 /// threads; their requests are computed together, up to [`LoadOptions::sequences`] at a time.
@@ -33,6 +35,8 @@ use crate::{Error, LoadOptions, MemoryReport, Metrics, ModelSource};
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
+    /// What the requests of this clone use.
+    adapters: Arc<[AdapterChoice]>,
 }
 
 struct Shared {
@@ -42,6 +46,7 @@ struct Shared {
     answers: AnswerFormat,
     memory: MemoryReport,
     device: String,
+    adapters: Adapters,
     /// Dropped last: whoever hears that the engine has ended finds the memory of all of this free.
     handle: EngineHandle,
 }
@@ -59,7 +64,7 @@ impl Engine {
         let backend = options.device.backend()?;
         let budget = options.budget(&model);
         // Asked now: once loaded, the model itself takes of what is available.
-        let memory = options.memory(&model)?;
+        let memory = options.model_memory(&model)?;
         let config = EngineConfig {
             max_sequences: options.sequences,
             max_waiting: options.max_waiting,
@@ -68,9 +73,11 @@ impl Engine {
         let words = Some(tokenizer.clone());
         let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)?;
         let engine = engine.with_swap(&options.swap).map_err(Error::Swap)?;
-        Ok(Self {
+        let engine = Self {
+            adapters: Arc::default(),
             shared: Arc::new(Shared {
                 handle: engine.start().map_err(Error::Thread)?,
+                adapters: Adapters::default(),
                 model,
                 answers: AnswerFormat::new(template_text(&template), &tokenizer),
                 tokenizer,
@@ -78,7 +85,72 @@ impl Engine {
                 memory,
                 device: backend.caps().name,
             }),
+        };
+        for adapter in &options.adapters {
+            engine.load_adapter(adapter)?;
+        }
+        Ok(engine)
+    }
+
+    /// Loads an adapter (LoRA) beside the model, for clones that [`with_adapters`](Self::with_adapters)
+    /// gives. Requests that run go on meanwhile.
+    ///
+    /// ```no_run
+    /// use zse::{Engine, Generate, LoadOptions, ModelSource};
+    ///
+    /// let engine = Engine::load(&"model.gguf".parse()?, &LoadOptions::default())?;
+    /// engine.load_adapter(&"sql=adapters/sql-lora".parse()?)?;
+    /// let sql = engine.with_adapters(&[("sql", 1.0)])?;
+    /// // The two share their steps; what one gives does not depend on the other.
+    /// let settings = Generate::default();
+    /// let plain = engine.generate("List all users", &settings)?;
+    /// let query = sql.generate("List all users", &settings)?;
+    /// println!("{}\n{}", plain.complete()?.text, query.complete()?.text);
+    /// # Ok::<(), zse::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If it is not for this model, cannot be read, its name is taken, or the device has no kernels for
+    /// adapters.
+    pub fn load_adapter(&self, source: &AdapterSource) -> Result<(), Error> {
+        let Shared {
+            model,
+            handle,
+            adapters,
+            ..
+        } = &*self.shared;
+        adapters.load(model, handle, source)
+    }
+
+    /// Forgets an adapter. Its memory is free once the requests that use it have ended, and the clones
+    /// that were made for it are gone.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn unload_adapter(&self, name: &str) -> Result<(), Error> {
+        self.shared.adapters.unload(name)
+    }
+
+    /// The adapters that are loaded, in the order of loading.
+    pub fn adapters(&self) -> Vec<AdapterInfo> {
+        self.shared.adapters.all()
+    }
+
+    /// This engine for requests that use these adapters and no others, each times a factor: 1 as it was
+    /// trained.
+    ///
+    /// # Errors
+    /// If there is none of a name.
+    pub fn with_adapters(&self, choices: &[(&str, f32)]) -> Result<Self, Error> {
+        Ok(Self {
+            shared: Arc::clone(&self.shared),
+            adapters: self.shared.adapters.choose(choices)?.into(),
         })
+    }
+
+    /// `request` with the adapters of this clone.
+    fn adapted(&self, request: Request) -> Request {
+        request.with_adapters(self.adapters.to_vec())
     }
 
     /// Continues `text`. BOS is put before it if the model asks for it and `text` does not spell it;
@@ -100,10 +172,8 @@ impl Engine {
         prompt: Vec<u32>,
         settings: &Generate,
     ) -> Result<Generation, Error> {
-        let stream = self
-            .shared
-            .handle
-            .submit(Request::generate(prompt, settings.clone()))?;
+        let request = self.adapted(Request::generate(prompt, settings.clone()));
+        let stream = self.shared.handle.submit(request)?;
         Ok(Generation::new(stream, settings.n))
     }
 
@@ -228,7 +298,10 @@ impl Engine {
 
     /// The row that a model which pools gives for tokens.
     pub(crate) fn pooled(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
-        Ok(self.shared.handle.embed(tokens)?)
+        Ok(self
+            .shared
+            .handle
+            .values(self.adapted(Request::embed(tokens)))?)
     }
 
     /// The template by which the model itself wants to be asked to rank.
@@ -242,7 +315,8 @@ impl Engine {
     /// # Errors
     /// If there is nothing to score, or the tokens do not fit the context.
     pub fn score(&self, tokens: Vec<u32>, from: usize, salt: &str) -> Result<Vec<f32>, Error> {
-        Ok(self.shared.handle.score(tokens, from, salt)?)
+        let request = Request::score(tokens, from).with_salt(salt);
+        Ok(self.shared.handle.values(self.adapted(request))?)
     }
 
     /// What the engine counted and measured so far, and what was in use after its last step.
@@ -302,9 +376,13 @@ impl Engine {
         &self.shared.device
     }
 
-    /// The memory that it needs, as [`LoadOptions::memory`] said when it was loaded.
+    /// The memory that it needs, as [`LoadOptions::memory`] says, with the adapters that are loaded now.
     pub fn memory(&self) -> MemoryReport {
-        self.shared.memory
+        let adapters: u64 = self.adapters().iter().map(|adapter| adapter.bytes).sum();
+        MemoryReport {
+            weights: self.shared.memory.weights.saturating_add(adapters),
+            ..self.shared.memory
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zse_engine::{EngineError, RequestError};
+use zse_engine::{AdapterLoadError, EngineError, RequestError};
 use zse_format::FormatError;
-use zse_model::ModelError;
 use zse_model::executor::{ExecError, LoadError};
+use zse_model::{AdapterError, ModelError};
 use zse_text::TextError;
 
 use crate::Perplexity;
@@ -94,6 +94,27 @@ pub enum Error {
         "keys and values cannot be swapped as asked for; a folder must be one that can be written to"
     )]
     Swap(#[source] std::io::Error),
+    /// An adapter is not for this model, cannot be read, or the device has no kernels for it.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// An adapter without a name or a path.
+    #[error("'{text}' names no adapter: give the path of one, or NAME=PATH")]
+    AdapterSource {
+        /// What was given.
+        text: String,
+    },
+    /// A name that is taken.
+    #[error("there is an adapter '{name}' already: unload it first, or give another name")]
+    AdapterExists {
+        /// The name.
+        name: String,
+    },
+    /// A name that stands for none.
+    #[error("there is no adapter '{name}'; load it first")]
+    NoAdapter {
+        /// The name.
+        name: String,
+    },
     /// The engine refused the request, failed, or has stopped.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -180,6 +201,15 @@ pub enum Error {
     /// A model was not converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+}
+
+impl From<AdapterLoadError> for Error {
+    fn from(error: AdapterLoadError) -> Self {
+        match error {
+            AdapterLoadError::Refused(error) => Self::Adapter(error),
+            AdapterLoadError::Stopped => Self::Engine(EngineError::Stopped),
+        }
+    }
 }
 
 impl Error {

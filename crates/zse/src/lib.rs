@@ -19,7 +19,9 @@
 //! [`perplexity`](Engine::perplexity)); requests of several threads are computed together, up to
 //! [`LoadOptions::sequences`] at a time, and what a request gives does not depend on the others.
 //! [`Generate`] asks for the form of a text, a priority, and whose keys and values it may find;
-//! [`Engine::metrics`] counts. [`LoadOptions::memory`] says beforehand what memory a model needs,
+//! [`Engine::metrics`] counts. Adapters (LoRA) are loaded beside the model
+//! ([`LoadOptions::adapters`], [`Engine::load_adapter`]) and used by the requests that ask for them
+//! ([`Engine::with_adapters`]). [`LoadOptions::memory`] says beforehand what memory a model needs,
 //! [`mod@plan`] what fits into an amount of it, [`mod@bench`] measures speed, [`quantize`] writes a
 //! model's weights in other types, [`convert`] whole models in other formats.
 //!
@@ -27,6 +29,7 @@
 //! models run on NVIDIA GPUs ([`Device::Cuda`]).
 #![forbid(unsafe_code)]
 
+mod adapters;
 pub mod bench;
 mod chat;
 pub mod convert;
@@ -42,6 +45,7 @@ mod rerank;
 mod source;
 mod words;
 
+pub use adapters::{AdapterInfo, AdapterSource};
 pub use chat::ChatRequest;
 pub use device::Device;
 pub use engine::Engine;
@@ -56,14 +60,14 @@ pub use zse_cpu::{Isa, SystemMemory, system_memory};
 #[cfg(feature = "cuda")]
 pub use zse_cuda::{Gpu, gpus};
 pub use zse_engine::{
-    Completion, Ended, EngineError, FinishReason, Finished, Generate, Histogram, Limits, Metrics,
-    RequestError, SwapConfig, SwapDisk, Timings, TokenInfo, Usage,
+    AdapterLoadError, Completion, Ended, EngineError, FinishReason, Finished, Generate, Histogram,
+    Limits, Metrics, RequestError, SwapConfig, SwapDisk, Timings, TokenInfo, Usage,
 };
 /// Model files: metadata and tensors.
 pub use zse_format as format;
 pub use zse_model::executor::{Fuse, KvType, MemoryReport};
 pub use zse_model::sampler::{Mirostat, ParamError, SampleParams};
-pub use zse_model::{Model, ModelInfo, Program};
+pub use zse_model::{AdapterError, Model, ModelInfo, Program};
 pub use zse_text::{
     AnswerFormat, AnswerPiece, AnswerReader, CHATML, ChatTemplate, Constraint, Content, Grammar,
     GrammarError, Message, Role, StopMatcher, TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TextError,

@@ -7,7 +7,8 @@ use zse_format::Checkpoint;
 use zse_model::executor::{Budget, Fuse, KvType, MemoryReport};
 use zse_model::{Model, ModelOptions};
 
-use crate::{Device, Error, ModelSource};
+use crate::adapters;
+use crate::{AdapterSource, Device, Error, ModelSource};
 
 /// How a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,9 @@ pub struct LoadOptions {
     /// Where keys and values of earlier requests go when their room is needed; by default they are
     /// forgotten.
     pub swap: SwapConfig,
+    /// Adapters (LoRA) that are loaded beside the model; requests use them as
+    /// [`Engine::with_adapters`](crate::Engine::with_adapters) says.
+    pub adapters: Vec<AdapterSource>,
 }
 
 impl Default for LoadOptions {
@@ -51,6 +55,7 @@ impl Default for LoadOptions {
             fuse: Fuse::default(),
             memory_limit: None,
             swap: SwapConfig::default(),
+            adapters: Vec::new(),
         }
     }
 }
@@ -132,8 +137,8 @@ impl LoadOptions {
             .map_or(total, |limit| total.min(limit.max(held)))
     }
 
-    /// The memory that `model` needs while it computes prompts and generates, known before it is
-    /// loaded: what swapped keys and values may take counts as theirs
+    /// The memory that `model` and its adapters need while it computes prompts and generates, known
+    /// before they are loaded: what swapped keys and values may take counts as theirs
     /// ([`SwapConfig::peak_memory`]).
     ///
     /// ```
@@ -146,8 +151,18 @@ impl LoadOptions {
     /// ```
     ///
     /// # Errors
-    /// If the device cannot take the model, or not with these options.
+    /// If the device cannot take the model, or not with these options, or an adapter is not for it.
     pub fn memory(&self, model: &Model) -> Result<MemoryReport, Error> {
+        let mut plan = self.model_memory(model)?;
+        for adapter in &self.adapters {
+            let bytes = adapters::read(model, &adapter.path)?.bytes();
+            plan.weights = plan.weights.saturating_add(bytes);
+        }
+        Ok(plan)
+    }
+
+    /// The same without adapters.
+    pub(crate) fn model_memory(&self, model: &Model) -> Result<MemoryReport, Error> {
         let budget = self.budget(model);
         let outputs = match self.device.resolved() {
             // All of it is taken at once.

@@ -28,6 +28,10 @@ pub(crate) struct ConvertArgs {
     /// Give every matrix the same type
     #[arg(long, requires = "quant")]
     pub(crate) pure: bool,
+    /// Adapter (LoRA) to add to the weights, a directory of PEFT or a GGUF file; several times: all of
+    /// them
+    #[arg(long, value_name = "PATH")]
+    pub(crate) merge_lora: Vec<PathBuf>,
     /// Importance matrix, as `zse imatrix` and llama-imatrix write it (GGUF)
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,

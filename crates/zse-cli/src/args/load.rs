@@ -1,7 +1,7 @@
 //! Which model, and how it is loaded.
 
 use clap::Args;
-use zse::{Device, KvType, LoadOptions, ModelSource};
+use zse::{AdapterSource, Device, KvType, LoadOptions, ModelSource};
 use zse_hub::{Catalogue, HubError, ModelRef};
 
 use crate::resolve;
@@ -44,6 +44,18 @@ impl Global {
             ..LoadOptions::default()
         })
     }
+
+    /// The options for loading `source` with adapters.
+    pub(crate) fn options_with(
+        &self,
+        source: &ModelSource,
+        lora: &LoraArgs,
+    ) -> Result<LoadOptions, zse::Error> {
+        Ok(LoadOptions {
+            adapters: lora.adapters.clone(),
+            ..self.options(source)?
+        })
+    }
 }
 
 /// The model that a command works on.
@@ -70,6 +82,15 @@ impl ModelArg {
         let name = self.positional.as_ref().or(self.named.as_ref());
         resolve::source(name.map_or("builtin", String::as_str))
     }
+}
+
+/// The adapters of a model.
+#[derive(Args, Debug, Default)]
+pub(crate) struct LoraArgs {
+    /// Adapter (LoRA) to use with the model: a directory of PEFT or a GGUF file; of several all are
+    /// added
+    #[arg(long = "lora", value_name = "PATH")]
+    pub(crate) adapters: Vec<AdapterSource>,
 }
 
 /// A model of the hub.

@@ -14,7 +14,7 @@ use zse::plan::Mode;
 use zse::quantize::Mixture;
 
 pub(crate) use convert::ConvertArgs;
-pub(crate) use load::{Global, ModelArg, ModelId};
+pub(crate) use load::{Global, LoraArgs, ModelArg, ModelId};
 pub(crate) use models::{
     AboutArgs, CheckArgs, Form, ListArgs, ModelsArgs, ModelsCommand, PullArgs, RemoveArgs,
     SearchArgs,
@@ -99,6 +99,8 @@ pub(crate) struct ChatArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
     #[command(flatten)]
+    pub(crate) lora: LoraArgs,
+    #[command(flatten)]
     pub(crate) system: SystemArg,
     /// Functions that the model may call: a JSON file with an array of OpenAI's tool objects
     #[arg(long, value_name = "FILE")]
@@ -116,6 +118,8 @@ pub(crate) struct ChatArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
     /// Prompt; without it, and without --file, standard input is the prompt
     #[arg(
         short,
@@ -161,6 +165,8 @@ pub(crate) enum Format {
 pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
     /// Prompt tokens; several separated by commas; 0: no such test
     #[arg(short = 'p', long, value_name = "N", default_value = "512")]
     #[arg(value_delimiter = ',')]
@@ -263,6 +269,8 @@ pub(crate) struct TokenizeArgs {
 pub(crate) struct PerplexityArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
     /// Text to predict
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: PathBuf,

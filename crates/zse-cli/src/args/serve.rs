@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use zse::KvType;
 use zse::plan::Mode;
+use zse::{AdapterSource, KvType};
 
 use super::units::bytes;
 
@@ -27,6 +27,13 @@ pub(crate) struct ServeArgs {
     /// Another name for a model; may be given several times
     #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
     pub(crate) alias: Vec<(String, String)>,
+    /// Adapter (LoRA) of the one MODEL, a directory of PEFT or a GGUF file, that requests may name as
+    /// their model [default name: that of the file]; may be given several times
+    #[arg(long, value_name = "[NAME=]PATH")]
+    pub(crate) lora: Vec<AdapterSource>,
+    /// Folder whose adapters clients may load with /v1/load_lora_adapter; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub(crate) lora_dir: Vec<PathBuf>,
     /// Model, by its name, that stays loaded whatever others need; may be given several times
     #[arg(long, value_name = "NAME")]
     pub(crate) pin: Vec<String>,

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &BenchArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Usage("-b and -t must be above 0".to_owned()).into());
     }
     let source = args.model.source()?;
-    let options = global.options(&source)?;
+    let options = global.options_with(&source, &args.lora)?;
     let checkpoint = source.open()?;
     let machine = Machine::here();
     let threads = match &args.n_threads[..] {

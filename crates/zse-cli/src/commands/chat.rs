@@ -17,7 +17,8 @@ use slash::Outcome;
 pub(crate) fn run(args: ChatArgs, global: &Global) -> anyhow::Result<()> {
     let source = args.model.source()?;
     let tools = args.tools.as_deref().map(session::read_tools).transpose()?;
-    let engine = super::load(&source, &global.options(&source)?)?;
+    let options = global.options_with(&source, &args.lora)?;
+    let engine = super::load(&source, &options)?;
     let is_interactive = term::is_interactive();
     if is_interactive {
         let about = format!(

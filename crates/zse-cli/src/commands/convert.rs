@@ -25,6 +25,7 @@ pub(crate) fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
         pure: args.pure,
         allow_requantize: args.allow_requantize,
         importance: importance.map(Arc::new),
+        merge: args.merge_lora.clone(),
         threads: global.threads,
     };
     interrupt::catch()?;

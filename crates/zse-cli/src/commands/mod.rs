@@ -26,7 +26,7 @@ use zse::{Engine, LoadOptions, ModelSource};
 
 use crate::{log, term};
 
-/// Loads a model and says how long it took.
+/// Loads a model and says how long it took. What it then gives is with all adapters of `options`.
 fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Error> {
     let start = Instant::now();
     let engine = Engine::load(source, options)?;
@@ -46,7 +46,8 @@ fn load(source: &ModelSource, options: &LoadOptions) -> Result<Engine, zse::Erro
         term::bytes(plan.kv),
         term::bytes(plan.activations),
     ));
-    Ok(engine)
+    let adapters = options.adapters.iter().map(|a| (a.name.as_str(), 1.0));
+    engine.with_adapters(&adapters.collect::<Vec<_>>())
 }
 
 /// Warns of a context that the model was not made for.

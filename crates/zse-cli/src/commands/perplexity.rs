@@ -16,7 +16,7 @@ const CHUNK: usize = 512;
 pub(crate) fn run(args: &PerplexityArgs, global: &Global) -> anyhow::Result<()> {
     let text = super::read_text(&args.file)?;
     let source = args.model.source()?;
-    let options = global.options(&source)?;
+    let options = global.options_with(&source, &args.lora)?;
     let chunk = options.context.unwrap_or(CHUNK);
     let engine = super::load(
         &source,

@@ -17,7 +17,8 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> anyhow::Result<()> {
     }
     let prompt = prompt(args)?;
     let source = args.model.source()?;
-    let engine = super::load(&source, &global.options(&source)?)?;
+    let options = global.options_with(&source, &args.lora)?;
+    let engine = super::load(&source, &options)?;
     let seed = args.sampling.seed.unwrap_or_else(random_seed);
     let settings = settings(engine.tokenizer(), &args.generate, &args.sampling, seed)?;
     let generation = start(&engine, args, &prompt, &settings)?;

@@ -37,6 +37,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         model_idle: args.idle_unload.map(Duration::from_secs),
         aliases: args.alias.clone(),
         registry: registry(args, global),
+        adapter_folders: args.lora_dir.clone(),
         report: Arc::new(|what| log::warn(format_args!("{what}"))),
         ..Config::default()
     };
@@ -94,13 +95,27 @@ fn models(args: &ServeArgs, global: &Global) -> anyhow::Result<Vec<Served>> {
     {
         return Err(Usage(format!("--pin {name}: there is no model of this name")).into());
     }
+    if let ([first, ..], true) = (&args.lora[..], sources.len() > 1) {
+        let why = format!(
+            "--lora {first}: several models are served, and it does not say which one it is for: load it \
+             with /v1/load_lora_adapter, which does (see --lora-dir)"
+        );
+        return Err(Usage(why).into());
+    }
+    if let Some(folder) = args.lora_dir.iter().find(|folder| !folder.is_dir()) {
+        let why = format!("--lora-dir {}: it is no folder", folder.display());
+        return Err(Usage(why).into());
+    }
     if args.kv_compact.is_some() && args.kv_swap_memory == 0 && args.kv_swap_dir.is_none() {
         let why = "--kv-compact needs --kv-swap-memory or --kv-swap-dir: it is what is there that it \
                    makes smaller";
         return Err(Usage(why.to_owned()).into());
     }
     let serve = |(name, source): (String, ModelSource)| {
-        let options = options(&source, args, global)?;
+        let options = LoadOptions {
+            adapters: args.lora.clone(),
+            ..options(&source, args, global)?
+        };
         let is_pinned = args.pin.contains(&name);
         let served = Served::on_request(name, source, options);
         Ok(if is_pinned { served.pinned() } else { served })

@@ -4,6 +4,7 @@
 mod chat;
 mod common;
 mod convert;
+mod lora;
 mod measure;
 mod memory;
 mod model;

@@ -1,5 +1,6 @@
 //! Runs a program's steps.
 
+mod adapters;
 mod load;
 mod plan;
 mod run;
@@ -7,13 +8,13 @@ mod run;
 use std::sync::Arc;
 use std::time::Instant;
 
-use zse_model::Model;
 use zse_model::executor::{
-    Batch, Budget, ExecError, Executor, Flight, Fuse, KvType, LoadError, Masks, MemoryReport,
-    Output, Outputs, Profile, Squares, Ticket, Work, finish,
+    AdapterId, Batch, Budget, ExecError, Executor, Flight, Fuse, KvType, LoadError, Masks,
+    MemoryReport, Output, Outputs, Profile, Squares, Ticket, Work, finish,
 };
 use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
 use zse_model::program::{Op, ProgramOutput};
+use zse_model::{Adapter, AdapterError, Model};
 
 use crate::isa::Arch;
 use crate::kv::KvStore;
@@ -22,6 +23,7 @@ use crate::ops::moe::{MoeScratch, tokens_at_once};
 use crate::ops::rope::Rotations;
 use crate::par::for_parts;
 use crate::pool::{Pool, available_threads};
+use adapters::Adapters;
 use load::Weights;
 pub use load::tiled_tensors;
 pub(crate) use plan::plan;
@@ -49,6 +51,7 @@ pub(crate) struct CpuExecutor {
     arch: Arch,
     threads: usize,
     weights: Weights,
+    adapters: Adapters,
     /// By rope of the program.
     rotations: Vec<Rotations>,
     steps: Vec<Step>,
@@ -70,6 +73,7 @@ struct Memory {
     /// The input of the last quantized product.
     rounded: Activations,
     moe: MoeScratch,
+    adapters: adapters::Scratch,
     /// 0, 1, 2, ...: the columns of a product that takes all.
     identity: Vec<u32>,
 }
@@ -97,6 +101,7 @@ impl CpuExecutor {
             arch,
             threads,
             weights,
+            adapters: Adapters::default(),
             rotations,
             steps,
             plan,
@@ -121,7 +126,8 @@ impl CpuExecutor {
 
 impl Executor for CpuExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
-        batch.check(&self.model.program, &self.budget)?;
+        let is_loaded = |id| self.adapters.is_loaded(id);
+        batch.check_with(&self.model.program, &self.budget, is_loaded)?;
         let ticket = self.flight.begin(batch);
         for op in &batch.kv_ops {
             self.kv.apply(op)?;
@@ -178,6 +184,15 @@ impl Executor for CpuExecutor {
         self.flight.take(ticket)
     }
 
+    fn load_adapter(&mut self, id: AdapterId, adapter: &Adapter) -> Result<(), AdapterError> {
+        let step = Pool::global().step(self.threads);
+        self.adapters.load(id, adapter, &step)
+    }
+
+    fn unload_adapter(&mut self, id: AdapterId) {
+        self.adapters.unload(id);
+    }
+
     fn swapped_type(&self) -> Option<KvType> {
         Some(self.kv.ty())
     }
@@ -189,14 +204,16 @@ impl Executor for CpuExecutor {
             buffers,
             rounded,
             moe,
+            adapters,
             identity,
         } = &self.memory;
         let floats: usize = buffers.iter().map(Vec::capacity).sum::<usize>() + identity.capacity();
         MemoryReport {
-            weights,
+            weights: weights + self.adapters.bytes(),
             mapped: self.model.weights.mapped_bytes(in_place),
             kv: self.kv.bytes(),
-            activations: (4 * floats + rounded.bytes() + moe.bytes() + rotations) as u64,
+            activations: (4 * floats + rounded.bytes() + moe.bytes() + adapters.bytes() + rotations)
+                as u64,
         }
     }
 

@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use zse_model::executor::{Batch, Profile, Squares, TokenSource, Work};
 use zse_model::passes::{BufferPlan, GroupKind, Step};
-use zse_model::program::{EmbedIndex, NodeId, Op, Program, Scoring, StateId, TensorId, ValueId};
+use zse_model::program::{
+    Act, EmbedIndex, LinearSlot, NodeId, Op, Program, Scoring, StateId, TensorId, ValueId,
+};
 
+use super::adapters::{Adapted, Scratch};
 use super::load::Weights;
 use super::{CpuExecutor, Memory};
 use crate::kv::{KvStore, NewRows};
@@ -25,6 +28,7 @@ pub(super) struct Run<'a> {
     steps: &'a [Step],
     plan: &'a BufferPlan,
     weights: &'a Weights,
+    adapted: Adapted<'a>,
     rotations: &'a [Rotations],
     kv: &'a mut KvStore,
     memory: &'a mut Memory,
@@ -43,6 +47,7 @@ impl<'a> Run<'a> {
             model,
             arch,
             weights,
+            adapters,
             rotations,
             steps,
             plan,
@@ -68,6 +73,7 @@ impl<'a> Run<'a> {
             steps,
             plan,
             weights,
+            adapted: Adapted::new(adapters, batch),
             rotations,
             kv,
             memory,
@@ -348,7 +354,9 @@ impl<'a> Run<'a> {
         // SAFETY: each product has an `out` of its own and names each of its rows once.
         unsafe { products(&self.ctx, &parts.collect::<Vec<_>>()) };
         drop(shared);
-        for ((_, id), out) in linears.iter().zip(outs) {
+        for ((linear, id), mut out) in linears.iter().zip(outs) {
+            let len = self.len(*id);
+            self.adapt(linear, |row| row as usize, &mut out[..len]);
             self.memory.buffers[self.plan.buffer(*id)] = out;
         }
     }
@@ -364,12 +372,75 @@ impl<'a> Run<'a> {
             unreachable!("a gated projection of {gate:?}, {up:?} and {glu:?}");
         };
         self.round(&[gate, up]);
+        let rows = self.program.value(gate.x).rows;
+        let adapted = self.adapted.rows(&[gate.slot, up.slot], rows);
         self.define(out, |run, out| {
-            let up = run.weight(&up);
-            let out = SharedSlice::new(out);
+            let (up_weight, shared) = (run.weight(&up), SharedSlice::new(out));
+            let mut product = run.product(&gate, Some((act, up_weight)), &shared);
+            let is_plain = |row: &u32| adapted.binary_search(row).is_err();
+            let plain: Vec<u32>;
+            if !adapted.is_empty() {
+                plain = product.columns.iter().copied().filter(is_plain).collect();
+                (product.columns, product.to) = (&plain, &plain);
+            }
             // SAFETY: the one product names each row of `out` once.
-            unsafe { products(&run.ctx, &[run.product(&gate, Some((act, up)), &out)]) };
+            unsafe { products(&run.ctx, &[product]) };
+            if !adapted.is_empty() {
+                run.adapted_gated_up([gate, up], act, &adapted, out);
+            }
         });
+    }
+
+    /// `act(gate) * up` of `rows`, to which adapters add something before the activation.
+    fn adapted_gated_up(&mut self, sides: [Linear; 2], act: Act, rows: &[u32], out: &mut [f32]) {
+        let mut scratch = std::mem::take(&mut self.memory.adapters);
+        let cols = out.len() / self.batch.rows(self.program.value(sides[0].x).rows);
+        let len = rows.len() * cols;
+        let mut values = [&mut scratch.gate, &mut scratch.up].map(std::mem::take);
+        for (linear, value) in sides.iter().zip(&mut values) {
+            resize(value, len, 0.0);
+            let in_order = &self.memory.identity[..rows.len()];
+            let shared = SharedSlice::new(value);
+            let product = Product {
+                columns: rows,
+                to: in_order,
+                ..self.product(linear, None, &shared)
+            };
+            // SAFETY: the one product names each row of `value` once.
+            unsafe { products(&self.ctx, &[product]) };
+            let place = |row| rows.binary_search(&row).expect("of all adapted rows");
+            self.add_adapted(linear, place, &mut scratch, value);
+        }
+        resize(&mut scratch.gated, len, 0.0);
+        let [gate, up] = &values;
+        elementwise::glu(&self.ctx, act, gate, up, &mut scratch.gated);
+        for (&row, values) in rows.iter().zip(scratch.gated.chunks_exact(cols)) {
+            out[row as usize * cols..][..cols].copy_from_slice(values);
+        }
+        [scratch.gate, scratch.up] = values;
+        self.memory.adapters = scratch;
+    }
+
+    /// Adds what adapters add to the product `linear`, of which `out` has row `place(i)` for row `i`.
+    fn adapt(&mut self, linear: &Linear, place: impl Fn(u32) -> usize + Sync, out: &mut [f32]) {
+        if self.adapted.is_empty() {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.memory.adapters);
+        self.add_adapted(linear, place, &mut scratch, out);
+        self.memory.adapters = scratch;
+    }
+
+    fn add_adapted(
+        &self,
+        linear: &Linear,
+        place: impl Fn(u32) -> usize + Sync,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        let x = (self.value(linear.x), self.program.value(linear.x).rows);
+        self.adapted
+            .add(&self.ctx, linear.slot, x, place, scratch, out);
     }
 
     /// Rounds the common input of `linears`, if one of them wants it rounded and it is not yet.
@@ -397,7 +468,7 @@ impl<'a> Run<'a> {
     fn product<'p>(
         &'p self,
         linear: &Linear,
-        gated: Option<(zse_model::program::Act, Weight<'p>)>,
+        gated: Option<(Act, Weight<'p>)>,
         out: &'p SharedSlice<'p, f32>,
     ) -> Product<'p> {
         let n = self.batch.rows(self.program.value(linear.x).rows);
@@ -423,14 +494,23 @@ struct Linear {
     x: ValueId,
     weight: TensorId,
     bias: Option<TensorId>,
+    slot: LinearSlot,
 }
 
 impl Linear {
     fn of(op: &Op) -> Option<Self> {
         match *op {
             Op::Linear {
-                x, weight, bias, ..
-            } => Some(Self { x, weight, bias }),
+                x,
+                weight,
+                bias,
+                slot,
+            } => Some(Self {
+                x,
+                weight,
+                bias,
+                slot,
+            }),
             _ => None,
         }
     }

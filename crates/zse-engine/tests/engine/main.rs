@@ -1,5 +1,6 @@
 //! What callers of an engine may rely on, tested through its public interface.
 
+mod adapters;
 mod batching;
 mod cancel;
 mod chaos;

@@ -176,6 +176,7 @@ fn greedy_tokens_and_scores_are_those_of_whole_sequence_logits() {
             tokens: 0..all.len(),
             first: 0,
             tables: vec![(0..4).collect()],
+            adapters: Vec::new(),
         }],
         outputs: (0..all.len())
             .map(|token| OutputRow {

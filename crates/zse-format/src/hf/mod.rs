@@ -8,11 +8,12 @@
 
 mod bert;
 mod common;
-mod config;
+pub(crate) mod config;
 mod fp8;
 mod gemma2;
 mod gemma3;
 mod llama;
+pub(crate) mod modules;
 mod phi3;
 mod quant;
 mod quantization;
@@ -20,7 +21,7 @@ mod qwen2;
 mod qwen3;
 mod qwen3moe;
 mod rope;
-mod rules;
+pub(crate) mod rules;
 mod starcoder2;
 mod stored;
 mod tensors;

@@ -14,7 +14,7 @@ pub(super) struct Rule {
 
 /// What becomes of the numbers of a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Nothing.
     None,
     /// Gemma's norms multiply by one more than what is stored.

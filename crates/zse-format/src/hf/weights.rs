@@ -198,7 +198,7 @@ impl Make for Recipe {
 }
 
 /// Copies rows of `row` bytes: those of each head come from its two halves in turn.
-fn interleave(from: &[u8], to: &mut [u8], heads: usize, row: usize) {
+pub(crate) fn interleave(from: &[u8], to: &mut [u8], heads: usize, row: usize) {
     let head = from.len() / heads;
     for (from, to) in from.chunks_exact(head).zip(to.chunks_exact_mut(head)) {
         let (first, second) = from.split_at(head / 2);

@@ -5,6 +5,7 @@ mod bert;
 mod directory;
 mod families;
 mod fp8;
+mod lora;
 mod quant;
 mod refused;
 mod shards;

@@ -157,6 +157,7 @@ impl Draft {
             name: self.name,
             model,
             budget,
+            adapters: Vec::new(),
             batches,
             tolerance: self.tolerance,
         })

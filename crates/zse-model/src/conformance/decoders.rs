@@ -197,6 +197,7 @@ fn case(
         name,
         model,
         budget,
+        adapters: Vec::new(),
         batches,
         tolerance,
     })

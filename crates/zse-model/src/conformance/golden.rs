@@ -7,11 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zse_format::{Checkpoint, FormatError};
+use zse_format::{Checkpoint, FormatError, Lora};
 
 use super::{CaseError, batch};
+use crate::adapter::{Adapter, AdapterError};
 use crate::error::ModelError;
-use crate::executor::{Backend, Budget, Executor, Fuse, KvType, Masks, Output, Outputs};
+use crate::executor::{
+    AdapterId, AdapterUse, Backend, Budget, Executor, Fuse, KvType, Masks, Output, Outputs,
+};
 use crate::model::{Model, ModelOptions};
 
 /// Tokens of a greedy continuation.
@@ -23,6 +26,8 @@ pub struct Golden {
     pub name: String,
     /// The model.
     pub model: Arc<Model>,
+    /// What is added to it, if the fixture is of an adapter.
+    pub adapter: Option<Adapter>,
     prompts: Vec<Prompt>,
 }
 
@@ -69,6 +74,9 @@ pub enum GoldenError {
     /// The model cannot be built.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The adapter cannot be used.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The backend refused the model or failed.
     #[error(transparent)]
     Case(#[from] CaseError),
@@ -83,7 +91,19 @@ impl Golden {
     /// # Errors
     /// If their folder cannot be read.
     pub fn files() -> Result<Vec<PathBuf>, GoldenError> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        Self::files_in("tests/golden")
+    }
+
+    /// The files of all fixtures of adapters (`tests/lora/make.py`), sorted.
+    ///
+    /// # Errors
+    /// If their folder cannot be read.
+    pub fn adapter_files() -> Result<Vec<PathBuf>, GoldenError> {
+        Self::files_in("tests/lora")
+    }
+
+    fn files_in(folder: &str) -> Result<Vec<PathBuf>, GoldenError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let entries = std::fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let entries = entries.map_err(|source| GoldenError::Io { path, source })?;
         let mut files: Vec<_> = entries
@@ -95,7 +115,7 @@ impl Golden {
         Ok(files)
     }
 
-    /// Reads the fixture `path` and the model that it names.
+    /// Reads the fixture `path`, the model that it names, and the adapter if it names one.
     ///
     /// # Errors
     /// If either is malformed.
@@ -103,8 +123,8 @@ impl Golden {
         Self::open_with(path, |model| model.to_owned())
     }
 
-    /// Reads the fixture `path` and the directory beside the model that it names, of the same name
-    /// without an extension.
+    /// Reads the fixture `path` and the directories beside the model and the adapter that it names, of
+    /// the same names without an extension.
     ///
     /// # Errors
     /// If either is malformed.
@@ -121,6 +141,14 @@ impl Golden {
         };
         let checkpoint = Checkpoint::open(&file(&model))?;
         let model = Model::load(Arc::new(checkpoint), &options)?;
+        let adapter = match golden.metadata().str("golden.adapter")? {
+            None => None,
+            Some(adapter) => {
+                let adapter = file(&path.with_file_name(adapter));
+                let lora = Lora::open(&adapter, model.weights.checkpoint())?;
+                Some(Adapter::new(&model, &lora)?)
+            }
+        };
         let mut prompts = Vec::new();
         while golden
             .tensor(&format!("prompt.{}", prompts.len()))
@@ -139,6 +167,7 @@ impl Golden {
         Ok(Self {
             name,
             model: Arc::new(model),
+            adapter,
             prompts,
         })
     }
@@ -155,7 +184,7 @@ impl Golden {
         for (i, prompt) in self.prompts.iter().enumerate() {
             match &prompt.expected {
                 Expected::Embedding(e) => {
-                    let mut run = Run::new(backend, &self.model, prompt.ids.len())?;
+                    let mut run = Run::new(backend, self, prompt.ids.len())?;
                     report.add(&run.step(&prompt.ids)?, e, e.len());
                 }
                 Expected::Decoder {
@@ -163,7 +192,7 @@ impl Golden {
                     continuation,
                 } => {
                     let len = prompt.ids.len() + continuation.len();
-                    let mut run = Run::new(backend, &self.model, len)?;
+                    let mut run = Run::new(backend, self, len)?;
                     let rows = run.step(&prompt.ids)?;
                     report.add(&rows, logits, self.model.info.vocab);
                     let step = run.diverges(rows, continuation)?;
@@ -236,13 +265,14 @@ struct Run<'a> {
     model: &'a Model,
     budget: Budget,
     executor: Box<dyn Executor>,
+    adapters: Vec<AdapterUse>,
     /// Tokens so far.
     len: usize,
 }
 
 impl<'a> Run<'a> {
     /// An empty sequence that may grow to `len` tokens.
-    fn new(backend: &dyn Backend, model: &'a Arc<Model>, len: usize) -> Result<Self, CaseError> {
+    fn new(backend: &dyn Backend, golden: &'a Golden, len: usize) -> Result<Self, CaseError> {
         // Blocks that no prompt and no window is a multiple of.
         let block_len = 7;
         let budget = Budget {
@@ -255,18 +285,26 @@ impl<'a> Run<'a> {
             fuse: Fuse::All,
             memory: None,
         };
-        let executor = backend.compile(Arc::clone(model), &budget)?;
+        let mut executor = backend.compile(Arc::clone(&golden.model), &budget)?;
+        let mut adapters = Vec::new();
+        if let Some(lora) = &golden.adapter {
+            let (adapter, scale) = (AdapterId(0), 1.0);
+            executor.load_adapter(adapter, lora)?;
+            adapters.push(AdapterUse { adapter, scale });
+        }
         Ok(Self {
-            model,
+            model: &golden.model,
             budget,
             executor,
+            adapters,
             len: 0,
         })
     }
 
     /// The outputs of the next tokens.
     fn step(&mut self, ids: &[u32]) -> Result<Vec<Vec<f32>>, CaseError> {
-        let batch = batch(self.model, &self.budget, &[(ids, self.len)]);
+        let mut batch = batch(self.model, &self.budget, &[(ids, self.len)]);
+        batch.seqs[0].adapters.clone_from(&self.adapters);
         self.len += ids.len();
         let ticket = self.executor.submit(&batch)?;
         self.executor.sample(ticket, &Masks::default())?;

@@ -6,12 +6,14 @@
 //! on the reference and on the executor, and compare the [`nmse`]; the same cases time kernels in
 //! benchmarks.
 
+mod adapters;
 mod cases;
 mod decoders;
 mod golden;
 mod random;
 mod synth;
 
+pub use adapters::{adapter, adapter_cases};
 pub use cases::op_cases;
 pub use decoders::{DecoderSpec, decoder, decoder_cases};
 pub use golden::{Golden, GoldenError, GoldenReport};
@@ -23,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use zse_quant::GgmlType;
 
+use crate::adapter::{Adapter, AdapterError};
 use crate::executor::{
-    Backend, Batch, Budget, ExecError, LoadError, Masks, Output, OutputRow, SeqSpan, TokenSource,
-    Want,
+    AdapterId, Backend, Batch, Budget, ExecError, LoadError, Masks, Output, OutputRow, SeqSpan,
+    TokenSource, Want,
 };
 use crate::model::Model;
 use crate::program::ProgramOutput;
@@ -38,6 +41,8 @@ pub struct Case {
     pub model: Arc<Model>,
     /// Blocks and KV type.
     pub budget: Budget,
+    /// What sequences may use: the first is [`AdapterId`] 0.
+    pub adapters: Vec<Adapter>,
     /// Run one after another; later ones may read the KV of earlier ones.
     pub batches: Vec<Batch>,
     /// Largest normalised mean squared error of the outputs.
@@ -50,6 +55,9 @@ pub enum CaseError {
     /// The backend refused the model.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The executor refused an adapter.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A step failed.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -62,6 +70,9 @@ impl Case {
     /// If the backend refuses the model or fails.
     pub fn run(&self, backend: &dyn Backend) -> Result<(Vec<f32>, Duration), CaseError> {
         let mut executor = backend.compile(Arc::clone(&self.model), &self.budget)?;
+        for (id, adapter) in (0..).map(AdapterId).zip(&self.adapters) {
+            executor.load_adapter(id, adapter)?;
+        }
         let (mut all, mut time) = (Vec::new(), Duration::ZERO);
         for batch in &self.batches {
             let start = Instant::now();
@@ -122,6 +133,7 @@ pub fn batch(model: &Model, budget: &Budget, parts: &[(&[u32], usize)]) -> Batch
             tokens: start..out.tokens.len(),
             first: *first,
             tables: vec![table; groups],
+            adapters: Vec::new(),
         });
     }
     if let ProgramOutput::Logits(_) = model.program.output {

@@ -36,6 +36,49 @@ impl Batch {
         }
     }
 
+    /// What adapters change of a value with these rows: in rising order of the adapters, which is the
+    /// order in which they are added.
+    pub fn adapted(&self, rows: Rows) -> Vec<AdaptedRows> {
+        let mut adapted: Vec<AdaptedRows> = Vec::new();
+        for (i, seq) in self.seqs.iter().enumerate() {
+            if seq.adapters.is_empty() {
+                continue;
+            }
+            let of_seq = match rows {
+                Rows::Tokens => seq.tokens.clone(),
+                Rows::Outputs => {
+                    let before = |end| self.outputs.partition_point(|o| o.token < end);
+                    before(seq.tokens.start)..before(seq.tokens.end)
+                }
+                Rows::Seqs => i..i + 1,
+            };
+            for used in &seq.adapters {
+                let found = adapted.binary_search_by_key(&used.adapter, |a| a.adapter);
+                let at = found.unwrap_or_else(|at| {
+                    let (rows, scales) = (Vec::new(), Vec::new());
+                    let adapter = used.adapter;
+                    adapted.insert(
+                        at,
+                        AdaptedRows {
+                            adapter,
+                            rows,
+                            scales,
+                        },
+                    );
+                    at
+                });
+                adapted[at]
+                    .rows
+                    .extend(of_seq.clone().map(|row| row as u32));
+                adapted[at]
+                    .scales
+                    .extend(of_seq.clone().map(|_| used.scale));
+            }
+        }
+        adapted.retain(|a| !a.rows.is_empty());
+        adapted
+    }
+
     /// For each token, 1 behind the first `separator` of its sequence, else 0. The sequences are
     /// whole.
     pub fn segments(&self, separator: u32) -> Vec<u32> {
@@ -58,7 +101,7 @@ pub enum TokenSource {
 }
 
 /// A sequence's part of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SeqSpan {
     /// Its rows of [`Batch::tokens`].
     pub tokens: Range<usize>,
@@ -68,6 +111,33 @@ pub struct SeqSpan {
     /// For each KV group, the blocks that hold the sequence, the batch's tokens included. Token
     /// `i` of the sequence is row `i % block_len` of block `i / block_len`.
     pub tables: Vec<Vec<BlockId>>,
+    /// What is added to its products, in rising order of the adapters; empty: nothing.
+    pub adapters: Vec<AdapterUse>,
+}
+
+/// Names an adapter that was [loaded](super::Executor::load_adapter). Ids rise in the order of
+/// loading, and none is given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AdapterId(pub u64);
+
+/// An adapter and how much of it is added.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdapterUse {
+    /// Which.
+    pub adapter: AdapterId,
+    /// Factor on what it adds.
+    pub scale: f32,
+}
+
+/// The rows of a value that an adapter changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdaptedRows {
+    /// The adapter.
+    pub adapter: AdapterId,
+    /// The rows, rising.
+    pub rows: Vec<u32>,
+    /// For each row, the factor on what is added.
+    pub scales: Vec<f32>,
 }
 
 /// A row that wants an output.

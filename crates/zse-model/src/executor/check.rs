@@ -2,7 +2,7 @@
 
 use crate::program::{EmbedIndex, Op, Program, ProgramOutput, StateKind};
 
-use super::{Batch, Budget, ExecError, KvOp, LoadError, TokenSource, Want};
+use super::{AdapterId, Batch, Budget, ExecError, KvOp, LoadError, TokenSource, Want};
 
 impl Budget {
     /// Checks that the budget can hold something and that its KV type fits `program`.
@@ -61,11 +61,25 @@ impl Budget {
 }
 
 impl Batch {
-    /// Checks every index of the batch against `program` and `budget`.
+    /// Checks every index of the batch against `program` and `budget`, for an executor without
+    /// adapters.
     ///
     /// # Errors
     /// [`ExecError::BadBatch`] naming the first index that is out of range.
     pub fn check(&self, program: &Program, budget: &Budget) -> Result<(), ExecError> {
+        self.check_with(program, budget, |_| false)
+    }
+
+    /// As [`check`](Self::check), for an executor that has loaded some adapters.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_with(
+        &self,
+        program: &Program,
+        budget: &Budget,
+        is_loaded: impl Fn(AdapterId) -> bool,
+    ) -> Result<(), ExecError> {
         let n_groups = program.kv_groups().len();
         let ensure = |ok: bool, what: &dyn Fn() -> String| {
             if ok {
@@ -96,6 +110,7 @@ impl Batch {
         })?;
         self.check_ids(program)?;
         self.check_sequences(program, budget)?;
+        self.check_adapters(is_loaded)?;
 
         let (pooled, vocab) = match program.output {
             ProgramOutput::Logits(v) => (false, program.value(v).cols),
@@ -146,6 +161,24 @@ impl Batch {
                     "row {id} of '{}', which has {rows}",
                     program.tensor(table).name
                 )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adapters are loaded, and named in order.
+    fn check_adapters(&self, is_loaded: impl Fn(AdapterId) -> bool) -> Result<(), ExecError> {
+        for (i, seq) in self.seqs.iter().enumerate() {
+            let fail = |what: String| Err(ExecError::BadBatch(format!("sequence {i}: {what}")));
+            let adapters = &seq.adapters;
+            if let Some(used) = adapters.iter().find(|used| !is_loaded(used.adapter)) {
+                return fail(format!("adapter {} is not loaded", used.adapter.0));
+            }
+            if !adapters.is_sorted_by(|a, b| a.adapter < b.adapter) {
+                return fail("adapters not in rising order".to_owned());
+            }
+            if let Some(used) = adapters.iter().find(|used| !used.scale.is_finite()) {
+                return fail(format!("adapter {} times {}", used.adapter.0, used.scale));
             }
         }
         Ok(())

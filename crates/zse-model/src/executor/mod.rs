@@ -17,8 +17,8 @@ mod squares;
 mod tests;
 
 pub use batch::{
-    Batch, BlockBytes, BlockId, KvOp, Masks, Output, OutputRow, Outputs, SampleJob, Sampled,
-    SeqSpan, TokenMask, TokenSource, Want,
+    AdaptedRows, AdapterId, AdapterUse, Batch, BlockBytes, BlockId, KvOp, Masks, Output, OutputRow,
+    Outputs, SampleJob, Sampled, SeqSpan, TokenMask, TokenSource, Want,
 };
 pub use budget::{Budget, Fuse, KvType, MemoryReport, try_reserve};
 pub use finish::finish;
@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use zse_quant::QuantError;
 
+use crate::adapter::{Adapter, AdapterError};
 use crate::model::Model;
 use crate::sampler::SampleError;
 
@@ -106,6 +107,21 @@ pub trait Executor: Send {
     /// If `ticket` is not in flight, its rows were not sampled ([`ExecError::NotSampled`]; a
     /// program that pools has none to sample), or the device failed.
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError>;
+
+    /// Lets sequences of the batches to come use `adapter` by `id`, which was not given before. It may
+    /// be loaded and unloaded between any two steps; a step in flight goes on as it began.
+    ///
+    /// # Errors
+    /// If the device has no kernels for adapters, or memory does not suffice.
+    fn load_adapter(&mut self, id: AdapterId, adapter: &Adapter) -> Result<(), AdapterError> {
+        let _ = (id, adapter);
+        Err(AdapterError::Unsupported)
+    }
+
+    /// Gives the memory of an adapter back. Nothing happens if it is not loaded.
+    fn unload_adapter(&mut self, id: AdapterId) {
+        let _ = id;
+    }
 
     /// Bytes in use.
     fn memory(&self) -> MemoryReport;

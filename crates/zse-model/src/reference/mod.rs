@@ -7,10 +7,12 @@
 mod kv;
 mod ops;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::adapter::{Adapter, AdapterError};
 use crate::executor::{
-    Backend, Batch, Budget, Caps, ExecError, Executor, Flight, KvType, LoadError, Masks,
+    AdapterId, Backend, Batch, Budget, Caps, ExecError, Executor, Flight, KvType, LoadError, Masks,
     MemoryReport, Output, Outputs, Squares, Ticket, TokenSource, finish,
 };
 use crate::model::Model;
@@ -72,6 +74,7 @@ impl Backend for Reference {
             model,
             weights,
             ropes,
+            adapters: BTreeMap::new(),
             kv,
             flight: Flight::default(),
             logits: Vec::new(),
@@ -87,6 +90,7 @@ struct ReferenceExecutor {
     weights: Vec<Vec<f32>>,
     /// By rope: angle a position of each pair, and magnitude.
     ropes: Vec<(Vec<f32>, f32)>,
+    adapters: BTreeMap<AdapterId, Adapter>,
     kv: KvStore,
     flight: Flight,
     /// `[n_outputs, vocab]` of the step in flight.
@@ -99,7 +103,8 @@ struct ReferenceExecutor {
 
 impl Executor for ReferenceExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
-        batch.check(&self.model.program, self.kv.budget())?;
+        let is_loaded = |id| self.adapters.contains_key(&id);
+        batch.check_with(&self.model.program, self.kv.budget(), is_loaded)?;
         for op in &batch.kv_ops {
             self.kv.apply(op)?;
         }
@@ -136,9 +141,20 @@ impl Executor for ReferenceExecutor {
         self.flight.take(ticket)
     }
 
+    fn load_adapter(&mut self, id: AdapterId, adapter: &Adapter) -> Result<(), AdapterError> {
+        self.adapters.insert(id, adapter.clone());
+        Ok(())
+    }
+
+    fn unload_adapter(&mut self, id: AdapterId) {
+        self.adapters.remove(&id);
+    }
+
     fn memory(&self) -> MemoryReport {
+        let weights: u64 = self.weights.iter().map(|w| 4 * w.len() as u64).sum();
+        let adapters: u64 = self.adapters.values().map(Adapter::bytes).sum();
         MemoryReport {
-            weights: self.weights.iter().map(|w| 4 * w.len() as u64).sum(),
+            weights: weights + adapters,
             mapped: self.model.weights.mapped_bytes(0),
             kv: self.kv.bytes(),
             activations: 4 * self.values as u64,
@@ -253,8 +269,24 @@ impl ReferenceExecutor {
                 eps,
             } => ops::layer_norm(value(x), weight(w), bias.map(weight), eps),
             Op::Linear {
-                x, weight: w, bias, ..
-            } => ops::linear(value(x), weight(w), cols(x), bias.map(weight)),
+                x,
+                weight: w,
+                bias,
+                slot,
+            } => {
+                let mut out = ops::linear(value(x), weight(w), cols(x), bias.map(weight));
+                for adapted in batch.adapted(program.value(x).rows) {
+                    let Some(site) = self.adapters[&adapted.adapter].site(slot) else {
+                        continue;
+                    };
+                    for (&row, &scale) in adapted.rows.iter().zip(&adapted.scales) {
+                        let x = &value(x)[row as usize * cols(x)..][..cols(x)];
+                        let out = &mut out[row as usize * site.b.rows..][..site.b.rows];
+                        ops::add_low_rank(x, site, scale, out);
+                    }
+                }
+                out
+            }
             Op::Rope { x, head_dim, rope } => {
                 let (frequencies, magnitude) = &self.ropes[rope.index()];
                 let rotation = ops::Rotation {

@@ -1,5 +1,6 @@
 //! The operations on plain slices. Matrices are row-major; sums run in f64.
 
+use crate::adapter::LowRank;
 use crate::program::{Act, PoolKind, RopeStyle};
 
 /// `f(x)` of each number.
@@ -94,6 +95,16 @@ pub(super) fn linear(x: &[f32], weight: &[f32], cols: usize, bias: Option<&[f32]
         }
     }
     out
+}
+
+/// Adds what an adapter adds to a row of a product, times `scale`, to `out`.
+pub(super) fn add_low_rank(x: &[f32], site: &LowRank, scale: f32, out: &mut [f32]) {
+    let (a, b) = (site.a.to_f32(), site.b.to_f32());
+    let inner: Vec<f32> = a.chunks_exact(x.len()).map(|row| dot(x, row)).collect();
+    let rows = b.chunks_exact(inner.len());
+    for (out, row) in out.iter_mut().zip(rows) {
+        *out += scale * site.scale * dot(&inner, row);
+    }
 }
 
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -74,7 +74,8 @@ impl Chat {
         let tools = check_tools(self.tools, &self.calls)?;
         let n = self.sampling.n() as usize;
         let mut slot = app.admit(1)?;
-        let model = app.model(self.model.as_deref()).await?;
+        let wanted = self.sampling.adapters();
+        let model = app.model_with(self.model.as_deref(), &wanted).await?;
         if self.suffix.is_some() {
             gap::check(&model)?;
         }

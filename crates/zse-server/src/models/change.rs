@@ -243,7 +243,7 @@ impl Models {
 
     /// Where a model is loaded from.
     fn check_origin(&self, index: usize) -> Result<super::Origin, ApiError> {
-        let origin = self.entry(index).origin.clone();
+        let origin = self.origin(index);
         origin.ok_or_else(|| {
             let message = "this model was given to the server ready, and stays as it is";
             ApiError::param("model", message)

@@ -18,7 +18,7 @@ impl Models {
         let table = self.table();
         let is_other = match table.find(name) {
             Some(index) => table.places[index].entry.fetched.as_ref() != Some(model),
-            None => self.aliases.contains_key(name),
+            None => self.aliases.contains_key(name) || table.with_adapter(name).is_some(),
         };
         match is_other {
             true => Err(ApiError::name_is_taken(name)),

@@ -4,24 +4,26 @@
 //! A request [holds](Models::hold) its model while it runs; what is held is never unloaded. One
 //! model is loaded at a time, because a load takes all cores.
 
+mod adapters;
 mod change;
 mod details;
 mod fetched;
 mod served;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard};
-use zse::Engine;
+use zse::{AdapterSource, Engine};
 use zse_hub::ModelRef;
 
 use crate::config::{Config, ServeError};
 use crate::error::ApiError;
 use crate::state::now;
+pub(crate) use adapters::{AdapterStatus, LoraScale, Wanted, allowed_path};
 pub(crate) use change::Limits;
 pub(crate) use details::{Details, Task};
 pub(crate) use served::Origin;
@@ -103,7 +105,9 @@ impl Models {
     pub(crate) fn new(served: Vec<Served>, config: &Config) -> Result<Self, ServeError> {
         let aliases = aliases(&served, config)?;
         let has_default = served.len() == 1;
-        let places: Vec<Place> = served.into_iter().map(Place::new).collect();
+        let mut next_adapter = 0;
+        let places = served.into_iter().map(|s| Place::new(s, &mut next_adapter));
+        let places: Vec<Place> = places.collect();
         let taken: u64 = places.iter().map(|place| place.memory).sum();
         let limit = config.model_memory.unwrap_or_else(|| {
             // What is loaded already is part of it.
@@ -118,6 +122,7 @@ impl Models {
                 limit,
                 idle: config.model_idle,
                 leaving: Vec::new(),
+                next_adapter,
             }),
             freed: Notify::new(),
             turn: Arc::default(),
@@ -130,24 +135,30 @@ impl Models {
     /// # Errors
     /// If there is no such model, it does not fit, or it cannot be loaded.
     pub(crate) async fn hold(self: &Arc<Self>, name: Option<&str>) -> Result<Model, ApiError> {
-        let index = self.index(name)?;
-        match self.take(index) {
-            Some(model) => Ok(model),
-            None => self.load(index).await,
-        }
+        self.hold_with(name, &Wanted::default()).await
     }
 
-    /// Which model a request means.
+    /// Which model a request means, that of an adapter where it names one.
     fn index(&self, name: Option<&str>) -> Result<usize, ApiError> {
+        self.find(name).map(|(index, _)| index)
+    }
+
+    /// Which model a request means, and its adapter where it names one.
+    fn find(&self, name: Option<&str>) -> Result<(usize, Option<String>), ApiError> {
         match name {
-            None if self.has_default => Ok(0),
+            None if self.has_default => Ok((0, None)),
             None => Err(ApiError::param(
                 "model",
                 "several models are served: name one (GET /v1/models lists them)",
             )),
             Some(name) => {
-                let own = self.table().find(name);
-                let found = own.or_else(|| self.aliases.get(name).copied());
+                let table = self.table();
+                let own = table.find(name);
+                if let Some(index) = own.or_else(|| self.aliases.get(name).copied()) {
+                    return Ok((index, None));
+                }
+                let found = table.with_adapter(name);
+                let found = found.map(|index| (index, Some(name.to_owned())));
                 found.ok_or_else(|| ApiError::no_model(name))
             }
         }
@@ -170,8 +181,8 @@ impl Models {
     /// room: others may be loaded meanwhile.
     async fn load(self: &Arc<Self>, index: usize) -> Result<Model, ApiError> {
         let entry = self.entry(index);
-        let Entry { name, origin, .. } = &*entry;
-        let Some(origin) = origin else {
+        let name = &entry.name;
+        let Some(origin) = self.origin(index) else {
             return Err(ApiError::internal(
                 "a model without an origin is not loaded",
             ));
@@ -199,7 +210,7 @@ impl Models {
             }
             let memory = match needed {
                 Some(memory) => memory,
-                None => self.memory_of(name, origin).await?,
+                None => self.memory_of(name, &origin).await?,
             };
             needed = Some(memory);
             if let Some(evicted) = self.evict(name, memory)? {
@@ -226,7 +237,7 @@ impl Models {
     ) -> Result<Model, ApiError> {
         let entry = self.entry(index);
         let name = &entry.name;
-        let origin = entry.origin.clone();
+        let origin = self.origin(index);
         let models = Arc::clone(self);
         let load = on_thread(move || {
             drop(evicted);
@@ -271,6 +282,16 @@ impl Models {
     /// What never changes of a model.
     fn entry(&self, index: usize) -> Arc<Entry> {
         Arc::clone(&self.table().places[index].entry)
+    }
+
+    /// Where a model is loaded from, with the adapters that it has now.
+    fn origin(&self, index: usize) -> Option<Origin> {
+        let table = self.table();
+        let place = &table.places[index];
+        let mut origin = place.entry.origin.clone()?;
+        let adapters = &place.adapters;
+        origin.options.adapters = adapters.iter().map(|a| a.source.clone()).collect();
+        Some(origin)
     }
 
     /// Whether a load of it has begun.
@@ -336,8 +357,15 @@ pub(crate) fn aliases(
     }
     let mut names = BTreeMap::new();
     for (i, served) in served.iter().enumerate() {
-        if names.insert(&served.name, i).is_some() {
+        if names.insert(served.name.clone(), i).is_some() {
             let name = served.name.clone();
+            return Err(ServeError::SameName { name });
+        }
+    }
+    let adapters = served.iter().flat_map(Served::adapters);
+    let mut adapter_names = BTreeSet::new();
+    for AdapterSource { name, .. } in adapters {
+        if names.contains_key(&name) || !adapter_names.insert(name.clone()) {
             return Err(ServeError::SameName { name });
         }
     }
@@ -347,7 +375,8 @@ pub(crate) fn aliases(
             let (alias, name) = (alias.clone(), name.clone());
             return Err(ServeError::AliasOfNothing { alias, name });
         };
-        if names.contains_key(alias) || aliases.insert(alias.clone(), index).is_some() {
+        let is_taken = names.contains_key(alias) || adapter_names.contains(alias);
+        if is_taken || aliases.insert(alias.clone(), index).is_some() {
             let name = alias.clone();
             return Err(ServeError::SameName { name });
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use zse::{Engine, Error, Generate, LoadOptions, ModelSource, SampleParams};
+use zse::{AdapterSource, Engine, Error, Generate, LoadOptions, ModelSource, SampleParams};
 
 /// A model and the name that clients call it by.
 #[derive(Clone)]
@@ -86,6 +86,15 @@ impl Served {
             (None, None) => return Err(Error::Failed("there is nothing to load".to_owned())),
         };
         Ok(self.engine.insert(engine))
+    }
+
+    /// The adapters that it has from the start.
+    pub(super) fn adapters(&self) -> Vec<AdapterSource> {
+        match (&self.engine, &self.origin) {
+            (Some(engine), _) => engine.adapters().into_iter().map(|a| a.source).collect(),
+            (None, Some(origin)) => origin.options.adapters.clone(),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// The name that clients call it by.

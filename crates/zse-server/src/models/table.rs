@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use zse::{Ended, Engine, Metrics};
 
-use super::{Entry, LoadTimes, Served};
+use super::{AdapterStatus, Entry, LoadTimes, Served};
 use crate::error::ApiError;
+use crate::state::now;
 
 /// What changes of all models.
 pub(super) struct Table {
@@ -18,6 +19,8 @@ pub(super) struct Table {
     pub(super) idle: Option<Duration>,
     /// Engines that were taken out, until their memory is free.
     pub(super) leaving: Vec<Ended>,
+    /// Number of the next adapter.
+    pub(super) next_adapter: u64,
 }
 
 /// Whether a model can answer.
@@ -51,6 +54,8 @@ pub(super) struct Place {
     engine: Option<Engine>,
     /// Bytes that it takes while it is loaded.
     pub(super) memory: u64,
+    /// Its adapters, whether it is loaded or not.
+    pub(super) adapters: Vec<AdapterStatus>,
     /// Requests that hold it.
     users: usize,
     used: Instant,
@@ -84,6 +89,7 @@ pub(crate) struct Status {
     pub(crate) state: State,
     pub(crate) engine: Option<Engine>,
     pub(crate) memory: u64,
+    pub(crate) adapters: Vec<AdapterStatus>,
     pub(crate) users: usize,
     pub(crate) idle: Duration,
     /// When it will be unloaded if nobody asks for it; `None`: never.
@@ -102,7 +108,18 @@ impl Status {
 }
 
 impl Place {
-    pub(super) fn new(served: Served) -> Self {
+    /// A model that is served; its adapters are numbered from `next_adapter` on.
+    pub(super) fn new(served: Served, next_adapter: &mut u64) -> Self {
+        let adapters = served.adapters().into_iter().zip(*next_adapter..);
+        let adapters: Vec<AdapterStatus> = adapters
+            .map(|(source, id)| AdapterStatus {
+                id,
+                source,
+                scale: 0.0,
+                created: now(),
+            })
+            .collect();
+        *next_adapter += adapters.len() as u64;
         let engine = served.engine;
         let memory = |engine: &Engine| match &served.origin {
             Some(origin) => origin.options.resident(&engine.memory()),
@@ -115,6 +132,7 @@ impl Place {
             },
             memory: engine.as_ref().map_or(0, memory),
             loads: engine.is_some().into(),
+            adapters,
             engine,
             is_pinned: served.is_pinned,
             times: served.times,
@@ -130,6 +148,7 @@ impl Place {
             state: State::Unloaded,
             engine: None,
             memory: 0,
+            adapters: Vec::new(),
             users: 0,
             used: Instant::now(),
             keep: None,
@@ -170,6 +189,11 @@ impl Place {
         Some(engine)
     }
 
+    /// What answers, if it is loaded.
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
     pub(super) fn is_used(&self) -> bool {
         self.users > 0
     }
@@ -197,6 +221,12 @@ impl Table {
         self.served().find(|&i| self.places[i].entry.name == name)
     }
 
+    /// The model that has an adapter of this name.
+    pub(super) fn with_adapter(&self, name: &str) -> Option<usize> {
+        let has = |place: &Place| place.adapters.iter().any(|a| a.source.name == name);
+        self.served().find(|&i| has(&self.places[i]))
+    }
+
     /// A load begins.
     ///
     /// # Errors
@@ -216,6 +246,8 @@ impl Table {
         let place = &mut self.places[index];
         place.is_removed = true;
         place.is_pinned = false;
+        // Their names are free again.
+        place.adapters.clear();
         self.let_go(index)
     }
 
@@ -311,6 +343,7 @@ impl Table {
             state: place.state,
             engine: place.engine.clone(),
             memory: place.memory,
+            adapters: place.adapters.clone(),
             users: place.users,
             idle: match place.is_used() {
                 true => Duration::ZERO,

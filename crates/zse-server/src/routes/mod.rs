@@ -7,6 +7,7 @@ mod detokenize;
 mod docs;
 mod embeddings;
 mod health;
+mod lora;
 mod manage;
 mod metrics;
 mod models;
@@ -47,6 +48,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(detokenize::post))
         .merge(anthropic::routes())
         .merge(docs::routes())
+        .merge(lora::routes())
         .merge(manage::routes())
         .merge(responses::routes())
         .merge(ollama::routes())

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::models::Status;
+use crate::models::{AdapterStatus, Status};
 use crate::state::App;
 
 /// A model under one of its names.
@@ -21,6 +21,9 @@ struct Model {
     owned_by: &'static str,
     /// Its own name, for which `id` may be another.
     root: String,
+    /// Of an adapter, the model that it is loaded beside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
     /// `unloaded`, `loading` or `loaded`.
     state: &'static str,
     /// The longest sequence in tokens, once it is loaded.
@@ -43,8 +46,20 @@ impl Model {
             created: model.created,
             owned_by: "zse",
             root: model.name.clone(),
+            parent: None,
             state: model.state.name(),
             max_model_len: engine.map(|engine| engine.limits().sequence()),
+        }
+    }
+
+    /// An adapter of `model`.
+    fn adapter(model: &Status, adapter: &AdapterStatus) -> Self {
+        let name = &adapter.source.name;
+        Self {
+            created: adapter.created,
+            root: name.clone(),
+            parent: Some(model.name.clone()),
+            ..Self::new(model, name)
         }
     }
 }
@@ -61,6 +76,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
     for model in app.models.all() {
         data.push(Model::new(&model, &model.name));
         data.extend(model.aliases.iter().map(|alias| Model::new(&model, alias)));
+        data.extend(model.adapters.iter().map(|a| Model::adapter(&model, a)));
     }
     super::json(&ModelList {
         object: "list",
@@ -81,5 +97,10 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let model = app.models.status(Some(&id))?;
-    Ok(super::json(&Model::new(&model, &id)))
+    let is_own = model.name == id || model.aliases.contains(&id);
+    let adapter = model.adapters.iter().find(|a| a.source.name == id);
+    Ok(super::json(&match adapter.filter(|_| !is_own) {
+        Some(adapter) => Model::adapter(&model, adapter),
+        None => Model::new(&model, &id),
+    }))
 }

@@ -9,6 +9,7 @@ mod embeddings;
 mod form;
 mod hostile;
 mod lifecycle;
+mod lora;
 mod models;
 mod ollama;
 mod openapi;

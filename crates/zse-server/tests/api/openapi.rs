@@ -140,6 +140,7 @@ fn answers_are_what_the_document_says() {
         "/api/batching",
         "/api/models/cache/status",
         "/api/models/cache/settings",
+        "/lora-adapters",
     ] {
         document.json("get", path, &server.get(path));
     }

@@ -14,6 +14,8 @@ from server import ServerTest
 DOCS = pathlib.Path(__file__).parents[4] / "docs" / "api.md"
 # What stands in the examples for a model that embeds.
 EMBEDDER = "my-bert"
+# What stands in them for the directory of an adapter, and what is there.
+ADAPTER, LLAMA_ADAPTER = "sql-lora", "llama2"
 
 
 class Docs(ServerTest):
@@ -38,7 +40,7 @@ class Docs(ServerTest):
         return [text.replace("127.0.0.1:8000", host) for text in texts]
 
     def is_served(self, text: str) -> bool:
-        return EMBEDDER not in text
+        return EMBEDDER not in text and ADAPTER not in text
 
     def test_python(self) -> None:
         names: dict[str, object] = {}
@@ -50,7 +52,7 @@ class Docs(ServerTest):
 
     def test_curl(self) -> None:
         for example in self.examples(""):
-            example = example.replace(EMBEDDER, "bert-mean")
+            example = example.replace(EMBEDDER, "bert-mean").replace(ADAPTER, LLAMA_ADAPTER)
             example = example.replace("curl ", "curl --fail-with-body -sS ")
             with self.subTest(example):
                 done = subprocess.run(["bash", "-ec", example], capture_output=True, text=True)
@@ -65,3 +67,12 @@ class EmbedderDocs(Docs):
 
     def is_served(self, text: str) -> bool:
         return EMBEDDER in text or "client =" in text
+
+
+class AdapterDocs(Docs):
+    """The examples that load adapters."""
+
+    models = ["crates/zse-model/tests/golden/llama2.gguf", "--lora-dir", "crates/zse-model/tests/lora"]
+
+    def is_served(self, text: str) -> bool:
+        return ADAPTER in text or "client =" in text

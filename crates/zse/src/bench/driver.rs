@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use zse_model::Model;
 use zse_model::executor::{
-    Batch, BlockId, Budget, ExecError, Executor, Masks, OutputRow, SampleJob, SeqSpan, TokenSource,
-    Want,
+    AdapterId, AdapterUse, Batch, BlockId, Budget, ExecError, Executor, Masks, OutputRow,
+    SampleJob, SeqSpan, TokenSource, Want,
 };
 use zse_model::sampler::SampleParams;
+use zse_model::{Adapter, AdapterError, Model};
 
 /// An executor whose KV blocks are dealt out to sequences once and for all.
 pub(super) struct Driver {
     pub(super) executor: Box<dyn Executor>,
+    /// What every sequence uses.
+    adapters: Vec<AdapterUse>,
     params: Arc<SampleParams>,
     vocab: u64,
     groups: usize,
@@ -31,6 +33,7 @@ impl Driver {
     ) -> Self {
         Self {
             executor,
+            adapters: Vec::new(),
             params: Arc::new(SampleParams::greedy()),
             vocab: model.info.vocab as u64,
             groups: model.program.kv_groups().len(),
@@ -39,6 +42,17 @@ impl Driver {
             max_tokens: budget.max_tokens,
             random: 0,
         }
+    }
+
+    /// Lets every sequence use `adapter` from now on.
+    pub(super) fn add_adapter(&mut self, adapter: &Adapter) -> Result<(), AdapterError> {
+        let id = AdapterId(self.adapters.len() as u64);
+        self.executor.load_adapter(id, adapter)?;
+        self.adapters.push(AdapterUse {
+            adapter: id,
+            scale: 1.0,
+        });
+        Ok(())
     }
 
     /// Computes `n` more tokens of each of `seqs` sequences that have `cached` tokens, and draws
@@ -73,6 +87,7 @@ impl Driver {
                 tokens: start..start + len,
                 first: cached,
                 tables: vec![(first_block..first_block + blocks).collect(); self.groups],
+                adapters: self.adapters.clone(),
             });
             if is_last {
                 let job = SampleJob {

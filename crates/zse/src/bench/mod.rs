@@ -15,7 +15,7 @@ use zse_format::Checkpoint;
 use zse_model::Model;
 use zse_model::executor::{Budget, Fuse};
 
-use crate::{Device, Error, LoadOptions};
+use crate::{Device, Error, LoadOptions, adapters};
 use driver::Driver;
 pub use profile::{Bound, Profile, ProfileRow};
 pub use statistics::Statistics;
@@ -104,7 +104,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Loads the model of `checkpoint` with room for `tests`.
+    /// Loads the model of `checkpoint` with room for `tests`, whose sequences use all
+    /// [`LoadOptions::adapters`].
     ///
     /// # Errors
     /// If the model cannot be loaded, a test is longer than its context, or has no sequences.
@@ -140,8 +141,12 @@ impl Bench {
         };
         let backend = options.device.backend()?;
         let executor = backend.compile(Arc::clone(&model), &budget)?;
+        let mut driver = Driver::new(executor, &model, &budget, context);
+        for adapter in &options.adapters {
+            driver.add_adapter(&adapters::read(&model, &adapter.path)?)?;
+        }
         Ok(Self {
-            driver: Driver::new(executor, &model, &budget, context),
+            driver,
             backend: backend.caps().name,
             model,
             context,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use zse_format::FormatError;
 use zse_model::ModelError;
+use zse_quant::GgmlType;
 
 use crate::quantize::QuantizeError;
 
@@ -44,6 +45,28 @@ pub enum ConvertError {
          with --target portable"
     )]
     Architecture(#[source] ModelError),
+    /// An adapter changes the logits of a model whose logits come from its embeddings.
+    #[error(
+        "{file} changes {tensor:?}, which in this model are the embeddings: it cannot be merged; load it \
+         beside the model (--lora)"
+    )]
+    MergeTied {
+        /// The adapter.
+        file: String,
+        /// The weight.
+        tensor: String,
+    },
+    /// An adapter changes a weight that is quantized, and may not be quantized again.
+    #[error(
+        "tensor '{tensor}' is quantized already ({ty}), and what is added is lost in part: merge into \
+         the model that it was made of, or allow it with --allow-requantize"
+    )]
+    MergeQuantized {
+        /// The weight.
+        tensor: String,
+        /// Its type.
+        ty: GgmlType,
+    },
     /// The disk is too small.
     #[error(
         "{} takes {needed} bytes more, and its disk has {available} left: make room, or write to \

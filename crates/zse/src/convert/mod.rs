@@ -4,6 +4,7 @@
 //! threads, and written slab by slab, so that memory stays small whatever the size of the model.
 
 mod error;
+mod merge;
 mod output;
 mod partial;
 mod space;
@@ -12,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -28,6 +29,7 @@ use crate::quantize::{
 };
 
 pub use error::ConvertError;
+use merge::Merge;
 use output::Output;
 use partial::{Finished, Partial, partial_path};
 
@@ -102,6 +104,8 @@ pub struct ConvertOptions {
     pub allow_requantize: bool,
     /// How much columns matter.
     pub importance: Option<Arc<Importance>>,
+    /// Adapters (LoRA) that are added to the weights, before these are encoded.
+    pub merge: Vec<PathBuf>,
     /// Threads; see [`QuantizeOptions::threads`](crate::quantize::QuantizeOptions::threads).
     pub threads: Option<usize>,
 }
@@ -122,6 +126,8 @@ struct Job<'a> {
     tensor: TensorView<'a>,
     to: Form,
     importance: Option<&'a [f32]>,
+    /// Whether adapters change it.
+    is_merged: bool,
 }
 
 /// The source is read while the result is written: no file may be both.
@@ -146,9 +152,10 @@ fn refuse_own_source(source: &Checkpoint, out: &Path) -> Result<(), ConvertError
 /// encoded again.
 ///
 /// # Errors
-/// If `out` has another extension; the source is quantized already (and that is not allowed) or of
-/// an architecture whose CPU layout is not known; a weight is not finite; there is not room enough;
-/// a file cannot be read or written; or `progress` ended the work.
+/// If `out` has another extension; an adapter is not for this model, or cannot be merged; the source is
+/// quantized already (and that is not allowed) or of an architecture whose CPU layout is not known; a
+/// weight is not finite; there is not room enough; a file cannot be read or written; or `progress`
+/// ended the work.
 pub fn convert(
     source: &Arc<Checkpoint>,
     out: &Path,
@@ -158,11 +165,12 @@ pub fn convert(
     let threads = thread_count(options.threads)?;
     let mut output = Output::new(out, source, options.target)?;
     refuse_own_source(source, out)?;
-    let (jobs, mut report) = jobs(source, &output, options)?;
+    let merge = Merge::open(&options.merge, source)?;
+    let (jobs, mut report) = jobs(source, &output, options, &merge)?;
     output.declare(source, options.mixture, &jobs)?;
     let plan = output.plan()?;
     report.bytes_after = plan.tensors.iter().map(|t| t.end - t.start).sum();
-    let identity = identity(source, &plan.header, options);
+    let identity = identity(source, &plan.header, options, &merge);
     let mut partial = Partial::open(out, plan, identity)?;
     space::check(&partial)?;
     let resumed = partial.count();
@@ -184,7 +192,8 @@ pub fn convert(
         let stopped = if partial.finished(i).is_some() {
             tell(tensor.stored_len())
         } else {
-            let (finished, stopped) = write_tensor(source, &partial, i, job, threads, &mut tell)?;
+            let (finished, stopped) =
+                write_tensor(source, &partial, i, job, &merge, threads, &mut tell)?;
             if let Some(finished) = finished {
                 partial.finish_tensor(i, finished)?;
             }
@@ -218,6 +227,7 @@ fn jobs<'a>(
     source: &'a Arc<Checkpoint>,
     output: &Output,
     options: &'a ConvertOptions,
+    merge: &Merge,
 ) -> Result<(Vec<Job<'a>>, QuantizeReport), ConvertError> {
     let tiled = match output.is_tiled() {
         true => tiled(source)?,
@@ -241,19 +251,24 @@ fn jobs<'a>(
         };
         let ty = choice.ty;
         check_requantize(&tensor, ty, options.allow_requantize)?;
+        let is_merged = merge.changes(tensor.name);
+        if is_merged {
+            merge::check_type(&tensor, ty, options.allow_requantize)?;
+        }
         report.count(&tensor, choice);
         let layout = match tiled.contains(tensor.name) && ty.is_weight() {
             true => Layout::Tiles16,
             false => Layout::Rows,
         };
         let importance = match importance {
-            Some(importance) if ty != tensor.ty => importance.of(&tensor)?,
+            Some(importance) if ty != tensor.ty || is_merged => importance.of(&tensor)?,
             _ => None,
         };
         jobs.push(Job {
             tensor,
             to: Form { ty, layout },
             importance,
+            is_merged,
         });
     }
     output.sort(&mut jobs);
@@ -274,16 +289,21 @@ fn write_tensor(
     partial: &Partial,
     i: usize,
     job: &Job<'_>,
+    merge: &Merge,
     threads: usize,
     tell: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<(Option<Finished>, ControlFlow<()>), ConvertError> {
     let (mut written, mut read) = (Checksummer::default(), Checksummer::default());
     let (mut at, mut left) = (0, job.tensor.stored_len());
     let mut stopped = ControlFlow::Continue(());
+    let added = job.is_merged.then(|| merge.of(job.tensor.name));
     let done = encode::tensor(
         &job.tensor,
         job.to,
         job.importance,
+        added
+            .as_ref()
+            .map(|added| added as &(dyn encode::Added + Sync)),
         threads,
         |bytes, slab| {
             partial.write(i, at, bytes)?;
@@ -323,8 +343,13 @@ impl<E: Into<ConvertError>> From<E> for Piece {
 }
 
 /// What two conversions have in common if one may go on where the other ended: the source's files
-/// as they are now, everything that the header says, and how weights are encoded.
-fn identity(source: &Checkpoint, header: &[u8], options: &ConvertOptions) -> Checksum {
+/// as they are now, everything that the header says, how weights are encoded, and what is added to them.
+fn identity(
+    source: &Checkpoint,
+    header: &[u8],
+    options: &ConvertOptions,
+    merge: &Merge,
+) -> Checksum {
     let mut all = Checksummer::default();
     let mut put = |part: &str| {
         all.write(&(part.len() as u64).to_le_bytes());
@@ -347,6 +372,7 @@ fn identity(source: &Checkpoint, header: &[u8], options: &ConvertOptions) -> Che
     if let Some(importance) = &options.importance {
         importance.digest(&mut all);
     }
+    merge.digest(&mut all);
     all.finish()
 }
 

@@ -176,6 +176,7 @@ impl<'a> Sizes<'a> {
                 tokens: 0..1,
                 first: 0,
                 tables: Vec::new(),
+                adapters: Vec::new(),
             }],
             outputs: vec![OutputRow {
                 token: 0,

@@ -23,14 +23,21 @@ pub(crate) struct Form {
     pub(crate) layout: Layout,
 }
 
+/// What is added to a matrix before it is encoded.
+pub(crate) trait Added {
+    /// Adds its rows from `first` on to `numbers`, whole rows of `cols`.
+    fn add(&self, first: usize, cols: usize, numbers: &mut [f32]);
+}
+
 /// Brings `tensor` into the form `to`, giving `sink` the bytes in order, with the bytes of the
 /// source that went into them.
 ///
-/// `importance` is `[experts, cols]`.
+/// `importance` is `[experts, cols]`; `added` is for the only matrix of a tensor.
 pub(crate) fn tensor<E: From<QuantizeError>>(
     tensor: &TensorView<'_>,
     to: Form,
     importance: Option<&[f32]>,
+    added: Option<&(dyn Added + Sync)>,
     threads: usize,
     mut sink: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -51,7 +58,12 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
     };
     let matrix_bytes = sizes(from)?;
     sizes(to)?;
-    let conversion = Conversion { from, to, cols };
+    let conversion = Conversion {
+        from,
+        to,
+        cols,
+        added,
+    };
     // Parts can be cut where both layouts can.
     let step = from.layout.step().max(to.layout.step());
     let chunk_rows = CHUNK.div_ceil(cols).next_multiple_of(step);
@@ -71,7 +83,8 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
                 .zip(out.chunks_mut(conversion.range(to, 0..chunk_rows).len()))
                 .zip((0..n).step_by(chunk_rows));
             spread(parts, threads, thread::Builder::new, |((src, dst), at)| {
-                conversion.apply(chunk_rows.min(n - at), src, weights, dst)
+                let rows = first + at..first + at + chunk_rows.min(n - at);
+                conversion.apply(rows, src, weights, dst)
             })
             .map_err(failed)?;
             sink(out, slab)?;
@@ -81,13 +94,14 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
 }
 
 /// From one form to another, for rows of `cols`.
-struct Conversion {
+struct Conversion<'a> {
     from: Form,
     to: Form,
     cols: usize,
+    added: Option<&'a (dyn Added + Sync)>,
 }
 
-impl Conversion {
+impl Conversion<'_> {
     /// Where rows are in a matrix of this form; `rows` begin at a multiple of the layout's step.
     fn range(&self, form: Form, rows: Range<usize>) -> Range<usize> {
         let bytes = |rows| {
@@ -97,15 +111,21 @@ impl Conversion {
         bytes(rows.start)..bytes(rows.end)
     }
 
-    /// Converts `rows` rows; `importance` is `[cols]`.
+    /// Converts these rows, which are those of `src`; `importance` is `[cols]`.
     fn apply(
         &self,
-        rows: usize,
+        rows: Range<usize>,
         src: &[u8],
         importance: Option<&[f32]>,
         dst: &mut [u8],
     ) -> Result<(), QuantError> {
-        let Self { from, to, cols } = *self;
+        let Self {
+            from,
+            to,
+            cols,
+            added,
+        } = *self;
+        let (first, rows) = (rows.start, rows.len());
         let plain_bytes = |ty: GgmlType| ty.row_bytes(cols).unwrap_or(0) * rows;
         let mut plain = Cow::from(src);
         if from.layout == Layout::Tiles16 {
@@ -113,9 +133,12 @@ impl Conversion {
             unpack_rows(from.ty, rows, cols, src, &mut unpacked)?;
             plain = unpacked.into();
         }
-        if from.ty != to.ty {
+        if from.ty != to.ty || added.is_some() {
             let mut numbers = vec![0.0; rows * cols];
             zse_quant::decode(from.ty, &plain, &mut numbers)?;
+            if let Some(added) = added {
+                added.add(first, cols, &mut numbers);
+            }
             let mut encoded = vec![0; plain_bytes(to.ty)];
             zse_quant::encode(to.ty, &numbers, cols, importance, &mut encoded)?;
             plain = encoded.into();

@@ -328,7 +328,7 @@ fn write_tensor(
         ty: *to,
         layout: Layout::Rows,
     };
-    encode::tensor(tensor, to, importance, threads, |bytes, slab| {
+    encode::tensor(tensor, to, importance, None, threads, |bytes, slab| {
         written += bytes.len() as u64;
         file.write(tensor.name, bytes)?;
         tell(slab.len())

@@ -448,7 +448,7 @@ fn each_expert_has_an_importance_of_its_own() {
             ty: Q4_0,
             layout: zse_format::Layout::Rows,
         };
-        encode::tensor::<QuantizeError>(&tensor, to, importance, 1, |part, _| {
+        encode::tensor::<QuantizeError>(&tensor, to, importance, None, 1, |part, _| {
             bytes.extend_from_slice(part);
             Ok(())
         })

@@ -38,7 +38,7 @@ pub(super) fn run(file: &Path, args: &RunArgs, global: &Global) -> anyhow::Resul
     let parallel = args.parallel.clamp(1, questions.len().max(1));
     let options = LoadOptions {
         sequences: parallel,
-        ..global.options(&source)?
+        ..global.options_with(&source, &args.lora)?
     };
     let engine = super::super::load(&source, &options)?;
     let seed = args.sampling.seed.unwrap_or_else(random_seed);

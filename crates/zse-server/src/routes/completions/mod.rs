@@ -106,7 +106,8 @@ pub(super) async fn post(
     let mut sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let mut slot = app.admit(1)?;
-    let model = app.model(body.model.as_deref()).await?;
+    let wanted = sampling.adapters();
+    let model = app.model_with(body.model.as_deref(), &wanted).await?;
     let constraint = chat::of_response(body.response_format.take())?;
     let (logprobs, top) = body.logprobs()?;
     let is_stream = is_stream(body.stream, body.stream_options)?;

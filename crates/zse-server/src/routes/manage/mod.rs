@@ -47,6 +47,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 struct ModelStatus {
     id: String,
     aliases: Vec<String>,
+    /// The names of its adapters.
+    adapters: Vec<String>,
     /// `unloaded`, `loading` or `loaded`.
     state: &'static str,
     pinned: bool,
@@ -76,6 +78,9 @@ impl ModelStatus {
         Self {
             id: model.name.clone(),
             aliases: model.aliases.clone(),
+            adapters: (model.adapters.iter())
+                .map(|adapter| adapter.source.name.clone())
+                .collect(),
             state: model.state.name(),
             pinned: model.is_pinned,
             memory: model.memory,

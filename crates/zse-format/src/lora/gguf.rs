@@ -1,0 +1,62 @@
+//! Adapters in GGUF: `general.type` is `adapter`, and the matrices of a weight `NAME` are `NAME.lora_a`
+//! and `NAME.lora_b`. Weights have the order of rows that the model's file has.
+
+use std::path::Path;
+
+use super::{Lora, LoraMatrix, Pairs, Side, matrix, unusable};
+use crate::{Checkpoint, FormatError};
+
+pub(super) fn read(path: &Path, base: &Checkpoint) -> Result<Lora, FormatError> {
+    let adapter = Checkpoint::open(path)?;
+    let (metadata, file) = (adapter.metadata(), path.display().to_string());
+    let expect = |key: &str, expected: &str, what: &str| match metadata.str(key)? {
+        Some(found) if found == expected => Ok(()),
+        found => Err(FormatError::Unusable {
+            file: file.clone(),
+            field: key.to_owned(),
+            problem: format!(
+                "is {}, but must be {expected:?}: {what}",
+                found.map_or_else(|| "absent".to_owned(), |found| format!("{found:?}"))
+            ),
+        }),
+    };
+    expect("general.type", "adapter", "this file is no adapter")?;
+    expect("adapter.type", "lora", "other adapters are not implemented")?;
+    let architecture = base.metadata().require_str("general.architecture")?;
+    let why = "the adapter is for another model";
+    expect("general.architecture", architecture, why)?;
+    let invocation = "adapter.alora.invocation_tokens";
+    if metadata.get(invocation).is_some() {
+        return Err(FormatError::Unusable {
+            file,
+            field: invocation.to_owned(),
+            problem: "is there: adapters that begin in the middle of a text are not implemented"
+                .to_owned(),
+        });
+    }
+    let alpha = metadata.f32("adapter.lora.alpha")?.unwrap_or(0.0);
+
+    let mut pairs = Pairs::default();
+    for tensor in adapter.tensors() {
+        let failed = |problem: String| unusable(&file, tensor.name, problem);
+        let a = tensor.name.strip_suffix(".lora_a").map(|n| (n, Side::A));
+        let b = tensor.name.strip_suffix(".lora_b").map(|n| (n, Side::B));
+        let Some((name, side)) = a.or(b) else {
+            let problem = "is no matrix of a product, which is not implemented";
+            return Err(failed(problem.to_owned()));
+        };
+        // Fastest first in GGUF.
+        let shape: Vec<u64> = tensor.shape.iter().rev().copied().collect();
+        let [rows, cols] = matrix(&shape).map_err(failed)?;
+        let bytes = tensor.data.bytes().to_vec();
+        let matrix = LoraMatrix::decode(tensor.ty, rows, cols, bytes);
+        pairs
+            .add(name.to_owned(), side, matrix.map_err(failed)?)
+            .map_err(failed)?;
+    }
+    // 0 says that there is no factor.
+    pairs.finish(&file, |_, rank| match alpha == 0.0 {
+        true => 1.0,
+        false => alpha / rank as f32,
+    })
+}

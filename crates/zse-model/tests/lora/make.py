@@ -1,0 +1,188 @@
+"""Makes the fixtures of adapters: LoRAs of random numbers for some of the models of `../golden`, and what
+PEFT computes with them.
+
+    python make.py [NAME ...]        (needs torch, transformers >= 5, peft, gguf)
+
+For each adapter, beside this script:
+
+  NAME/          the adapter as PEFT saves it
+  NAME.gguf      the same with the metadata and names that llama.cpp's convert_lora_to_gguf.py writes,
+                 where a GGUF file can say it: it has one alpha for all tensors
+  NAME.golden    what the model computes with it, as ../golden/make.py describes it, and
+                 `golden.adapter` (the name of NAME.gguf)
+
+Everything follows from the seeds, of which one is passed over if a greedy choice is nearly a tie."""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+import transformers as hf
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+HERE = Path(__file__).parent
+GOLDEN = HERE.parent / "golden"
+PROMPTS = (1, 9, 33)
+GREEDY = 64
+LEAST_MARGIN = 5e-3
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+MLP = ["gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass
+class Fixture:
+    """An adapter to make."""
+
+    name: str
+    base: str
+    arch: gguf.MODEL_ARCH
+    config: dict = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    # Whether a GGUF file can say it.
+    gguf: bool = True
+
+
+FIXTURES = [
+    Fixture("llama2", "llama2", gguf.MODEL_ARCH.LLAMA,
+            dict(r=4, lora_alpha=8, target_modules=ATTENTION + MLP + ["lm_head"])),
+    Fixture("llama2-patterns", "llama2", gguf.MODEL_ARCH.LLAMA,
+            dict(r=3, lora_alpha=6, use_rslora=True, target_modules=["q_proj", "v_proj", "down_proj"],
+                 rank_pattern={"v_proj": 7, r"layers\.1\.mlp\.down_proj": 2},
+                 alpha_pattern={"model.layers.0.self_attn.q_proj": 1}), torch.bfloat16, gguf=False),
+    Fixture("phi3", "phi3", gguf.MODEL_ARCH.PHI3,
+            dict(r=5, lora_alpha=5, target_modules=["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]),
+            torch.float16),
+    Fixture("qwen2", "qwen2", gguf.MODEL_ARCH.QWEN2,
+            dict(r=2, lora_alpha=4, target_modules=["k_proj", "gate_proj", "lm_head"]), gguf=False),
+    Fixture("gemma2", "gemma2", gguf.MODEL_ARCH.GEMMA2, dict(r=4, lora_alpha=4, target_modules=MLP + ["k_proj"])),
+]
+
+
+@torch.no_grad()
+def logits(model, ids: list[int]) -> torch.Tensor:
+    """Next-token logits at every position, `[n, vocab]`."""
+    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+
+
+def continue_greedily(model, prompt: list[int]) -> tuple[list[int], float]:
+    """The most likely continuation, and the least lead of a chosen token over the next."""
+    ids, margin = list(prompt), float("inf")
+    for _ in range(GREEDY):
+        top = torch.topk(logits(model, ids)[-1], 2)
+        margin = min(margin, float(top.values[0] - top.values[1]))
+        ids.append(int(top.indices[0]))
+    return ids[len(prompt):], margin
+
+
+def adapted(fixture: Fixture, seed: int):
+    """The model with an adapter of random numbers, which are rounded to the adapter's type."""
+    torch.manual_seed(seed)
+    base = hf.AutoModelForCausalLM.from_pretrained(GOLDEN / fixture.base, dtype=torch.float32,
+                                                   attn_implementation="eager")
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **fixture.config)).eval()
+    rng = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        if "lora_" in name:
+            std = 0.5 if "lora_B" in name else p.shape[1] ** -0.5
+            p.data = (std * torch.randn(p.shape, generator=rng)).to(fixture.dtype).float()
+    return model
+
+
+def golden(model, seed: int) -> dict[str, np.ndarray] | None:
+    """The tensors of NAME.golden; `None` if a choice is nearly a tie or the text monotonous."""
+    rng = np.random.default_rng(seed)
+    vocab = model.config.vocab_size
+    tensors = {}
+    for i, n in enumerate(PROMPTS):
+        ids = rng.integers(0, vocab - 2, n).tolist()
+        more, margin = continue_greedily(model, ids)
+        if margin < LEAST_MARGIN or len(set(more)) < 6:
+            return None
+        tensors[f"prompt.{i}"] = np.array(ids, np.int32)
+        tensors[f"logits.{i}"] = logits(model, ids).numpy()
+        tensors[f"continuation.{i}"] = np.array(more, np.int32)
+    return tensors
+
+
+def save(fixture: Fixture, model) -> None:
+    """NAME/, without what says nothing of it."""
+    path = HERE / fixture.name
+    shutil.rmtree(path, ignore_errors=True)
+    for name, p in model.named_parameters():
+        if "lora_" in name:
+            p.data = p.data.to(fixture.dtype)
+    model.save_pretrained(path)
+    (path / "README.md").unlink(missing_ok=True)
+    config = json.loads((path / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = fixture.base
+    config["target_modules"].sort()
+    (path / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def write_gguf(fixture: Fixture, config) -> None:
+    """NAME.gguf, of the tensors in NAME/."""
+    writer = gguf.GGUFWriter(HERE / f"{fixture.name}.gguf", gguf.MODEL_ARCH_NAMES[fixture.arch])
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, fixture.config["lora_alpha"])
+    names = gguf.get_tensor_name_map(fixture.arch, config.num_hidden_layers)
+    heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
+    for name, w in load_file(HERE / fixture.name / "adapter_model.safetensors").items():
+        module, side, _ = name.removeprefix("base_model.model.").rsplit(".", 2)
+        if side == "base_layer":
+            continue
+        new = names.get_name(module)
+        assert new is not None, f"{module} has no GGUF name"
+        for part, n in heads.items():
+            if fixture.arch == gguf.MODEL_ARCH.LLAMA and side == "lora_B" and part in f"{new}.":
+                # Rows of a head from halves (transformers) to neighbours (GGUF's llama).
+                w = w.reshape(n, 2, -1, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+        writer.add_tensor(f"{new}.weight.{side.lower()}", np.ascontiguousarray(w.float().numpy()))
+    finish(writer)
+
+
+def write_golden(fixture: Fixture, tensors: dict[str, np.ndarray]) -> None:
+    """NAME.golden."""
+    writer = gguf.GGUFWriter(HERE / f"{fixture.name}.golden", "golden")
+    writer.add_string("golden.model", f"../golden/{fixture.base}.gguf")
+    writer.add_string("golden.adapter", f"{fixture.name}.gguf")
+    writer.add_uint32("golden.context", 0)
+    for name, data in tensors.items():
+        writer.add_tensor(name, np.ascontiguousarray(data))
+    finish(writer)
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    wanted = sys.argv[1:]
+    for fixture in FIXTURES:
+        if wanted and fixture.name not in wanted:
+            continue
+        for seed in range(1, 200):
+            model = adapted(fixture, seed)
+            if tensors := golden(model, seed):
+                break
+        else:
+            sys.exit(f"{fixture.name}: no seed without near ties")
+        save(fixture, model)
+        if fixture.gguf:
+            write_gguf(fixture, model.config)
+        write_golden(fixture, tensors)
+        print(f"{fixture.name}: seed {seed}")
+
+
+if __name__ == "__main__":
+    main()
