@@ -168,6 +168,7 @@ impl Run {
                     tokens: 0..part.len(),
                     first,
                     tables: vec![(0..blocks).collect(); groups],
+                    adapters: Vec::new(),
                 }],
                 outputs: outputs.collect(),
             })?;
