@@ -76,6 +76,7 @@ impl Mixture {
             batch(&model, &budget, &[(&ids[..], 0)])
         });
         Case {
+            adapters: Vec::new(),
             batches: batches.collect(),
             name,
             budget,
