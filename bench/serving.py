@@ -39,7 +39,7 @@ class Work:
     requests: int
 
 
-WORKS = (Work("builtin", 100, 200, 8), Work("tinyllama-q4_k_m", 60, 48, 2))
+WORKS = (Work("builtin", 100, 200, 8), Work("tinyllama-q4_k_m", 12, 48, 2))
 
 
 @dataclass
