@@ -2,38 +2,15 @@
 //! this card and with the portable ones. Needs a GPU: `just gpu-check` runs it.
 #![cfg(feature = "cuda")]
 
-use zse_cuda::CudaBackend;
+mod agree;
+
 use zse_model::conformance::{
-    Case, DecoderSpec, Rng, batch, decoder, decoder_cases, nmse, op_cases, tolerance,
+    Case, DecoderSpec, Rng, batch, decoder, decoder_cases, op_cases, tolerance,
 };
 use zse_model::executor::{Budget, KvType};
-use zse_model::reference::Reference;
 use zse_quant::GgmlType;
 
-fn compare(cases: &[Case]) {
-    let backends = [false, true].map(|portable| CudaBackend::with(0, portable).expect("a GPU"));
-    let mut failures = Vec::new();
-    for case in cases {
-        let (expected, _) = case.run(&Reference).expect("the reference runs everything");
-        for backend in &backends {
-            match case.run(backend) {
-                Ok((got, _)) if nmse(&got, &expected) <= case.tolerance => {}
-                Ok((got, _)) => {
-                    let nmse = nmse(&got, &expected);
-                    failures.push(format!("{backend:?} {}: nmse {nmse:e}", case.name));
-                }
-                Err(e) => failures.push(format!("{backend:?} {}: {e}", case.name)),
-            }
-        }
-    }
-    assert!(
-        failures.is_empty(),
-        "{} of {} failed:\n{}",
-        failures.len(),
-        2 * cases.len(),
-        failures.join("\n")
-    );
-}
+use agree::compare;
 
 #[test]
 #[ignore = "needs a GPU"]

@@ -2,15 +2,17 @@
 //! worked on at once. Needs a GPU: `just gpu-check`.
 #![cfg(feature = "cuda")]
 
+mod agree;
+
 use std::sync::Arc;
 
-use zse_cuda::CudaBackend;
-use zse_model::conformance::{Case, Fill, Rng, Synth, batch, nmse, tolerance};
+use zse_model::conformance::{Case, Fill, Rng, Synth, batch, tolerance};
 use zse_model::executor::Budget;
 use zse_model::program::{Act, EmbedIndex, ProgramOutput};
-use zse_model::reference::Reference;
 use zse_model::{Builder, Model, ModelInfo, TOP, Weights};
 use zse_quant::GgmlType;
+
+use agree::compare;
 
 const VOCAB: usize = 61;
 
@@ -104,22 +106,10 @@ impl Mixture {
     }
 }
 
-fn compare(mixtures: &[Mixture]) {
+fn compare_all(mixtures: &[Mixture]) {
     let mut rng = Rng::new(5);
-    let mut failures = Vec::new();
-    for mixture in mixtures {
-        let case = mixture.case(&mut rng);
-        let (expected, _) = case.run(&Reference).expect("the reference runs everything");
-        for portable in [false, true] {
-            let backend = CudaBackend::with(0, portable).expect("a GPU");
-            let (got, _) = case.run(&backend).expect("it runs");
-            let error = nmse(&got, &expected);
-            if error.is_nan() || error > case.tolerance {
-                failures.push(format!("{backend:?} {}: nmse {error:e}", case.name));
-            }
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let cases: Vec<Case> = mixtures.iter().map(|m| m.case(&mut rng)).collect();
+    compare(&cases);
 }
 
 #[test]
@@ -143,7 +133,7 @@ fn experts_agree_with_the_reference() {
         ff: 768,
         tokens: vec![1, 9, 40, 130, 600],
     });
-    compare(&mixtures);
+    compare_all(&mixtures);
 }
 
 /// Rows of odd sizes, few experts, and all of them.
@@ -159,7 +149,7 @@ fn odd_mixtures_agree_with_the_reference() {
         ff,
         tokens: vec![10, 77, 300],
     };
-    compare(&[
+    compare_all(&[
         odd(T::Q8_0, 1, 1, 96, 160),
         odd(T::Q4_0, 5, 5, 160, 32),
         odd(T::Bf16, 3, 2, 72, 104),
@@ -171,7 +161,7 @@ fn odd_mixtures_agree_with_the_reference() {
 #[test]
 #[ignore = "needs a GPU"]
 fn long_prompts_agree_with_the_reference() {
-    compare(&[Mixture {
+    compare_all(&[Mixture {
         types: [GgmlType::Q8_0; 3],
         experts: 9,
         top_k: 4,
