@@ -8,7 +8,7 @@ use zse_model::reference::Reference;
 ///
 /// # Panics
 /// If one fails, or is further from the reference than its tolerance.
-pub fn compare(cases: &[Case]) {
+pub(crate) fn compare(cases: &[Case]) {
     let backends = [false, true].map(|portable| CudaBackend::with(0, portable).expect("a GPU"));
     let mut failures = Vec::new();
     for case in cases {
