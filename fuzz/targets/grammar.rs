@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use zse_text::{
     AnswerFormat, Family, Grammar, GrammarError, Grammars, SpecialIds, StringTable, TokenKind,
@@ -127,7 +128,8 @@ fuzz_target!(|input: (u8, u8, &str)| {
         return;
     };
     match form {
-        Form::Json => drop(serde_json::from_str::<Value>(&drawn).expect(&drawn)),
+        // Not as a value: its numbers have no range, but Rust's have.
+        Form::Json => drop(serde_json::from_str::<IgnoredAny>(&drawn).expect(&drawn)),
         Form::OneOf(texts) => assert!(texts.contains(&drawn), "{drawn}"),
         Form::Call(family) => {
             let mut reader = AnswerFormat::of_family(family).reader(true, false);

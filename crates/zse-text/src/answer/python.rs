@@ -1,5 +1,6 @@
 //! Literals of Python, in which Llama writes the arguments of calls.
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 /// Lists and dictionaries within one another.
@@ -121,7 +122,9 @@ impl Reader<'_> {
             "False" => Some(false.into()),
             "None" => Some(Value::Null),
             // Numbers, and JSON's words.
-            word => serde_json::from_str(word).ok(),
+            word => serde_json::from_str(word)
+                .ok()
+                .or_else(|| is_number(word).then(|| word.into())),
         }
     }
 
@@ -202,6 +205,12 @@ impl Reader<'_> {
     }
 }
 
+/// Whether this is a number of JSON, be it beyond those of a computer: such a one stays a text.
+fn is_number(word: &str) -> bool {
+    word.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        && serde_json::from_str::<IgnoredAny>(word).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +221,7 @@ mod tests {
         for (text, value) in [
             ("1", json!(1)),
             (" -2.5e3 ", json!(-2500.0)),
+            ("12E1231", json!("12E1231")),
             ("True", json!(true)),
             ("None", json!(null)),
             ("'a\\'b'", json!("a'b")),
