@@ -13,6 +13,7 @@ pub(super) fn halves(codes: &[u8; 32]) -> [u8; 16] {
 }
 
 /// The f16 scale with the least error among the fits of a block, and codes.
+#[inline(always)]
 pub(super) fn search_scale<L: Levels>(block: Sample<32>, grid: &[F32x8]) -> (f32, [u8; 32]) {
     // Beside the fits, the weight of largest magnitude exactly at one of eight levels: nothing
     // is better where all weights are alike, and rounding to f16 makes the difference.
@@ -38,6 +39,7 @@ pub(super) fn search_scale<L: Levels>(block: Sample<32>, grid: &[F32x8]) -> (f32
 }
 
 /// The f16 scale and offset with the least error among the fits of a block, and codes.
+#[inline(always)]
 pub(super) fn search_affine<L: Levels>(
     block: Sample<32>,
     grid: &[(F32x8, f32)],

@@ -18,44 +18,96 @@ pub(super) fn round_blocks<B: Layout, const LEN: usize>(
 }
 
 /// Encodes the blocks of one row, each from its values and how much an error in each counts.
-///
-/// Importance is scaled so that its greatest is 1 in each block. A block without any counts all
-/// its errors alike.
 pub(super) fn weighted_blocks<B: Layout, const LEN: usize>(
     row: &[f32],
     importance: Option<&[f32]>,
     dst: &mut [u8],
     encode: impl Fn(&[f32; LEN], &[f32; LEN]) -> B,
 ) {
-    const { assert!(B::LEN == LEN) }
-    let mut weights = [1.0; LEN];
-    let importance = importance.map(|i| i.as_chunks().0);
-    for (i, (block, x)) in blocks_mut(dst)
-        .iter_mut()
-        .zip(row.as_chunks().0)
-        .enumerate()
-    {
-        if let Some(importance) = importance {
-            weights = relative(&importance[i]);
-        }
-        *block = encode(x, &weights);
+    for (block, x, w) in weighted(row, importance, dst) {
+        *block = encode(x, &w);
     }
 }
 
-/// As [`weighted_blocks`], for scales in f16: what rounds to zero in any case does not come to
-/// `encode`.
-pub(super) fn search_blocks<B: Layout, const LEN: usize>(
+/// The blocks of one row, their values, and how much an error in each counts.
+///
+/// Importance is scaled so that its greatest is 1 in each block. A block without any counts all
+/// its errors alike.
+fn weighted<'a, B: Layout + 'a, const LEN: usize>(
+    row: &'a [f32],
+    importance: Option<&'a [f32]>,
+    dst: &'a mut [u8],
+) -> impl Iterator<Item = (&'a mut B, &'a [f32; LEN], [f32; LEN])> {
+    const { assert!(B::LEN == LEN) }
+    let importance = importance.map(|i| i.as_chunks().0);
+    let blocks = blocks_mut(dst).iter_mut().zip(row.as_chunks().0);
+    blocks.enumerate().map(move |(i, (block, x))| {
+        let w = importance.map_or([1.0; LEN], |importance| relative(&importance[i]));
+        (block, x, w)
+    })
+}
+
+/// A block whose scales are searched for.
+pub(super) trait Searched<const LEN: usize>: Layout {
+    /// The block for values that do not all round to zero in f16, and how much an error in each
+    /// counts. To be inlined always, with all of weight that it calls (closures cannot be told to):
+    /// it is compiled for several kinds of vectors.
+    fn searched(x: &[f32; LEN], w: &[f32; LEN]) -> Self;
+}
+
+/// As [`weighted_blocks`], with the widest vectors that the machine has. The bytes are the same with
+/// any: no step is fused with another, and lanes add up in one order.
+pub(super) fn search_blocks<B: Searched<LEN>, const LEN: usize>(
     row: &[f32],
     importance: Option<&[f32]>,
     dst: &mut [u8],
-    encode: impl Fn(&[f32; LEN], &[f32; LEN]) -> B,
 ) {
-    weighted_blocks(row, importance, dst, |x, w| {
-        match x.iter().all(|x| x.abs() <= ROUNDS_TO_ZERO) {
-            true => B::default(),
-            false => encode(x, w),
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the machine has what the function is compiled for.
+            return unsafe { search_avx512::<B, LEN>(row, importance, dst) };
         }
-    });
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the machine has what the function is compiled for.
+            return unsafe { search_avx2::<B, LEN>(row, importance, dst) };
+        }
+    }
+    search::<B, LEN>(row, importance, dst);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avx512f,avx512vl")]
+fn search_avx512<B: Searched<LEN>, const LEN: usize>(
+    row: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+) {
+    search::<B, LEN>(row, importance, dst);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn search_avx2<B: Searched<LEN>, const LEN: usize>(
+    row: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+) {
+    search::<B, LEN>(row, importance, dst);
+}
+
+#[inline(always)]
+fn search<B: Searched<LEN>, const LEN: usize>(
+    row: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut [u8],
+) {
+    for (block, x, w) in weighted(row, importance, dst) {
+        *block = match x.iter().all(|x| x.abs() <= ROUNDS_TO_ZERO) {
+            true => B::default(),
+            false => B::searched(x, &w),
+        };
+    }
 }
 
 /// Half the least f16, 2^-25: under it, nothing is better than a scale of 0. (Searches would lose
@@ -74,6 +126,7 @@ fn relative<const LEN: usize>(importance: &[f32; LEN]) -> [f32; LEN] {
 }
 
 /// The `S` runs of a superblock.
+#[inline(always)]
 pub(super) fn runs<'a, const N: usize, const S: usize>(
     x: &'a [f32; 256],
     w: &'a [f32; 256],

@@ -193,24 +193,16 @@ impl<const N: usize> Sample<'_, N> {
     #[inline(always)]
     pub(super) fn fit_scale<L: Levels>(&self, grid: &[F32x8]) -> Fits {
         let mut fits = Fits::default();
-        let solve = |inverse| {
-            let m = self.lane_moments::<L>(inverse, F32x8::default());
-            let scale = m.xq * m.qq.inverse();
-            Fits {
-                scale,
-                gain: scale * m.xq,
-                curvature: m.qq,
-                ..Fits::default()
-            }
-        };
         for (low, high) in self.ranges(self.sums().0) {
             let unit = F32x8::splat(inverse(if high > -low { high } else { low }));
             for level in grid {
-                fits.improve(&solve(*level * unit));
+                let m = self.lane_moments::<L>(*level * unit, F32x8::default());
+                fits.improve(&best_scale(m));
             }
         }
         for _ in 0..LLOYD_STEPS {
-            fits.improve(&solve(fits.scale.inverse()));
+            let m = self.lane_moments::<L>(fits.scale.inverse(), F32x8::default());
+            fits.improve(&best_scale(m));
         }
         fits
     }
@@ -223,34 +215,12 @@ impl<const N: usize> Sample<'_, N> {
     pub(super) fn fit_affine<L: Levels>(&self, grid: &[(F32x8, f32)], allowed: Offset) -> Fits {
         let (sum_w, sum_x) = self.sums();
         let (sw, mean_x) = (F32x8::splat(sum_w), F32x8::splat(sum_x / sum_w));
-        let flat = mean_x * mean_x * sw;
-        let zero = F32x8::default();
-        let solve = |inverse, offset| {
-            let m = self.lane_moments::<L>(inverse, offset);
-            let mean_q = m.q / sw;
-            let curvature = m.qq - m.q * mean_q;
-            let covariance = m.xq - mean_x * m.q;
-            let scale = covariance * curvature.inverse();
-            let offset = mean_x - scale * mean_q;
-            // How far the offset is on the forbidden side of 0.
-            let excess = match allowed {
-                Offset::Any => F32x8::splat(-1.0),
-                Offset::NotAbove0 => offset,
-                Offset::NotBelow0 => zero - offset,
-            };
-            // Levels that are all alike leave the split between scale and offset open.
-            let alike = m.qq * F32x8::splat(ALIKE);
-            let unfit =
-                |no: F32x8, yes| excess.if_above(zero, no, alike.if_above(curvature, no, yes));
-            let without = m.xq * m.qq.inverse();
-            Fits {
-                scale: unfit(without, scale),
-                offset: unfit(zero, offset),
-                gain: unfit(without * m.xq, flat + covariance * scale),
-                curvature,
-                mean_q,
-            }
+        let line = Line {
+            sw,
+            mean_x,
+            allowed,
         };
+        let zero = F32x8::default();
         // The offset alone, where it can serve.
         let level = match allowed {
             Offset::NotBelow0 => zero,
@@ -269,12 +239,64 @@ impl<const N: usize> Sample<'_, N> {
             for (steps, anchor) in grid {
                 let step = range * steps.inverse();
                 let slack = range - step * F32x8::splat(L::HIGH);
-                fits.improve(&solve(step.inverse(), low + slack * F32x8::splat(*anchor)));
+                let offset = low + slack * F32x8::splat(*anchor);
+                fits.improve(&line.solve(self.lane_moments::<L>(step.inverse(), offset)));
             }
         }
         for _ in 0..LLOYD_STEPS {
-            fits.improve(&solve(fits.scale.inverse(), fits.offset));
+            let m = self.lane_moments::<L>(fits.scale.inverse(), fits.offset);
+            fits.improve(&line.solve(m));
         }
         fits
+    }
+}
+
+/// The best scales for the levels that have these moments.
+#[inline(always)]
+fn best_scale(m: Moments<F32x8>) -> Fits {
+    let scale = m.xq * m.qq.inverse();
+    Fits {
+        scale,
+        gain: scale * m.xq,
+        curvature: m.qq,
+        ..Fits::default()
+    }
+}
+
+/// What all lines `scale * q + offset` through one sample have in common.
+struct Line {
+    /// Sum of the importance.
+    sw: F32x8,
+    mean_x: F32x8,
+    allowed: Offset,
+}
+
+impl Line {
+    /// The best lines for the levels that have these moments.
+    #[inline(always)]
+    fn solve(&self, m: Moments<F32x8>) -> Fits {
+        let (sw, mean_x, zero) = (self.sw, self.mean_x, F32x8::default());
+        let mean_q = m.q / sw;
+        let curvature = m.qq - m.q * mean_q;
+        let covariance = m.xq - mean_x * m.q;
+        let scale = covariance * curvature.inverse();
+        let offset = mean_x - scale * mean_q;
+        // How far the offset is on the forbidden side of 0.
+        let excess = match self.allowed {
+            Offset::Any => F32x8::splat(-1.0),
+            Offset::NotAbove0 => offset,
+            Offset::NotBelow0 => zero - offset,
+        };
+        // Levels that are all alike leave the split between scale and offset open.
+        let alike = m.qq * F32x8::splat(ALIKE);
+        let unfit = |no: F32x8, yes| excess.if_above(zero, no, alike.if_above(curvature, no, yes));
+        let without = m.xq * m.qq.inverse();
+        Fits {
+            scale: unfit(without, scale),
+            offset: unfit(zero, offset),
+            gain: unfit(without * m.xq, mean_x * mean_x * sw + covariance * scale),
+            curvature,
+            mean_q,
+        }
     }
 }

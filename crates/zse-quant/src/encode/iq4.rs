@@ -3,7 +3,7 @@
 use std::array::from_fn;
 
 use super::block32::{halves, search_scale};
-use super::blocks::runs;
+use super::blocks::{Searched, runs};
 use super::fit::Sample;
 use super::lanes::F32x8;
 use super::levels::Iq4Levels;
@@ -26,30 +26,36 @@ static SEARCH: SymmetricSearch = SymmetricSearch {
     neighbours: BOTH_SIGNS,
 };
 
-pub(super) fn iq4_nl(x: &[f32; 32], w: &[f32; 32]) -> Iq4Nl {
-    let (d, codes) = search_scale::<Iq4Levels>(Sample { x, w }, &GRID);
-    Iq4Nl {
-        d: f16_bytes(d),
-        qs: halves(&codes),
+impl Searched<32> for Iq4Nl {
+    #[inline(always)]
+    fn searched(x: &[f32; 32], w: &[f32; 32]) -> Self {
+        let (d, codes) = search_scale::<Iq4Levels>(Sample { x, w }, &GRID);
+        Self {
+            d: f16_bytes(d),
+            qs: halves(&codes),
+        }
     }
 }
 
-pub(super) fn iq4_xs(x: &[f32; 256], w: &[f32; 256]) -> Iq4Xs {
-    let (found, codes) = SEARCH.run::<Iq4Levels, 32, 8>(&runs(x, w));
-    let scales = found.scales.map(|s| (s + 32.0) as u8);
-    let high = scales
-        .iter()
-        .rev()
-        .fold(0u16, |bits, s| (bits << 2) | u16::from(s >> 4));
-    let low = |i: usize| (scales[2 * i] & 15) | ((scales[2 * i + 1] & 15) << 4);
-    let mut qs = [0; 128];
-    for (qs, codes) in qs.as_chunks_mut().0.iter_mut().zip(&codes) {
-        *qs = halves(codes);
-    }
-    Iq4Xs {
-        d: f16_bytes(found.d),
-        scales_h: high.to_le_bytes(),
-        scales_l: from_fn(low),
-        qs,
+impl Searched<256> for Iq4Xs {
+    #[inline(always)]
+    fn searched(x: &[f32; 256], w: &[f32; 256]) -> Self {
+        let (found, codes) = SEARCH.run::<Iq4Levels, 32, 8>(&runs(x, w));
+        let scales = found.scales.map(|s| (s + 32.0) as u8);
+        let high = scales
+            .iter()
+            .rev()
+            .fold(0u16, |bits, s| (bits << 2) | u16::from(s >> 4));
+        let low = |i: usize| (scales[2 * i] & 15) | ((scales[2 * i + 1] & 15) << 4);
+        let mut qs = [0; 128];
+        for (qs, codes) in qs.as_chunks_mut().0.iter_mut().zip(&codes) {
+            *qs = halves(codes);
+        }
+        Self {
+            d: f16_bytes(found.d),
+            scales_h: high.to_le_bytes(),
+            scales_l: from_fn(low),
+            qs,
+        }
     }
 }

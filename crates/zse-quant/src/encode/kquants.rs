@@ -3,7 +3,7 @@
 use std::array::from_fn;
 
 use super::affine::AffineSearch;
-use super::blocks::runs;
+use super::blocks::{Searched, runs};
 use super::fit::anchored;
 use super::lanes::F32x8;
 use super::levels::Integers;
@@ -54,67 +54,82 @@ static Q6_SEARCH: SymmetricSearch = SymmetricSearch {
     neighbours: ONE_SIGN,
 };
 
-pub(super) fn q2_k(x: &[f32; 256], w: &[f32; 256]) -> Q2K {
-    let (found, codes) = Q2_SEARCH.run::<Integers<0, 3>, 16, 16>(&runs(x, w));
-    Q2K {
-        scales: from_fn(|j| found.scales[j] as u8 | ((found.mins[j] as u8) << 4)),
-        qs: bit_pairs(codes.as_flattened()),
-        d: f16_bytes(found.d),
-        dmin: f16_bytes(found.dmin),
+impl Searched<256> for Q2K {
+    #[inline(always)]
+    fn searched(x: &[f32; 256], w: &[f32; 256]) -> Self {
+        let (found, codes) = Q2_SEARCH.run::<Integers<0, 3>, 16, 16>(&runs(x, w));
+        Self {
+            scales: from_fn(|j| found.scales[j] as u8 | ((found.mins[j] as u8) << 4)),
+            qs: bit_pairs(codes.as_flattened()),
+            d: f16_bytes(found.d),
+            dmin: f16_bytes(found.dmin),
+        }
     }
 }
 
-pub(super) fn q3_k(x: &[f32; 256], w: &[f32; 256]) -> Q3K {
-    let (found, codes) = Q3_SEARCH.run::<Integers<-4, 3>, 16, 16>(&runs(x, w));
-    let codes = codes.as_flattened();
-    let scales = found.scales.map(|s| (s + 32.0) as u8);
-    Q3K {
-        hmask: high_bits(codes, 2),
-        qs: bit_pairs(codes),
-        scales: from_fn(|i| match i {
-            0..8 => (scales[i] & 15) | ((scales[i + 8] & 15) << 4),
-            _ => (0..4).fold(0, |byte, k| {
-                byte | ((scales[i - 8 + 4 * k] >> 4) << (2 * k))
+impl Searched<256> for Q3K {
+    #[inline(always)]
+    fn searched(x: &[f32; 256], w: &[f32; 256]) -> Self {
+        let (found, codes) = Q3_SEARCH.run::<Integers<-4, 3>, 16, 16>(&runs(x, w));
+        let codes = codes.as_flattened();
+        let scales = found.scales.map(|s| (s + 32.0) as u8);
+        Self {
+            hmask: high_bits(codes, 2),
+            qs: bit_pairs(codes),
+            scales: from_fn(|i| match i {
+                0..8 => (scales[i] & 15) | ((scales[i + 8] & 15) << 4),
+                _ => (0..4).fold(0, |byte, k| {
+                    byte | ((scales[i - 8 + 4 * k] >> 4) << (2 * k))
+                }),
             }),
-        }),
-        d: f16_bytes(found.d),
+            d: f16_bytes(found.d),
+        }
     }
 }
 
-pub(super) fn q4_k(x: &[f32; 256], w: &[f32; 256]) -> Q4K {
-    let (found, codes) = Q4_SEARCH.run::<Integers<0, 15>, 32, 8>(&runs(x, w));
-    Q4K {
-        d: f16_bytes(found.d),
-        dmin: f16_bytes(found.dmin),
-        scales: scales_and_mins(found.scales, found.mins),
-        qs: nibbles(codes.as_flattened()),
+impl Searched<256> for Q4K {
+    #[inline(always)]
+    fn searched(x: &[f32; 256], w: &[f32; 256]) -> Self {
+        let (found, codes) = Q4_SEARCH.run::<Integers<0, 15>, 32, 8>(&runs(x, w));
+        Self {
+            d: f16_bytes(found.d),
+            dmin: f16_bytes(found.dmin),
+            scales: scales_and_mins(found.scales, found.mins),
+            qs: nibbles(codes.as_flattened()),
+        }
     }
 }
 
-pub(super) fn q5_k(x: &[f32; 256], w: &[f32; 256]) -> Q5K {
-    let (found, codes) = Q5_SEARCH.run::<Integers<0, 31>, 32, 8>(&runs(x, w));
-    let codes = codes.as_flattened();
-    Q5K {
-        d: f16_bytes(found.d),
-        dmin: f16_bytes(found.dmin),
-        scales: scales_and_mins(found.scales, found.mins),
-        qh: high_bits(codes, 4),
-        qs: nibbles(codes),
+impl Searched<256> for Q5K {
+    #[inline(always)]
+    fn searched(x: &[f32; 256], w: &[f32; 256]) -> Self {
+        let (found, codes) = Q5_SEARCH.run::<Integers<0, 31>, 32, 8>(&runs(x, w));
+        let codes = codes.as_flattened();
+        Self {
+            d: f16_bytes(found.d),
+            dmin: f16_bytes(found.dmin),
+            scales: scales_and_mins(found.scales, found.mins),
+            qh: high_bits(codes, 4),
+            qs: nibbles(codes),
+        }
     }
 }
 
-pub(super) fn q6_k(x: &[f32; 256], w: &[f32; 256]) -> Q6K {
-    let (found, codes) = Q6_SEARCH.run::<Integers<-32, 31>, 16, 16>(&runs(x, w));
-    let codes = codes.as_flattened();
-    let upper: [u8; 256] = from_fn(|i| codes[i] >> 4);
-    Q6K {
-        ql: from_fn(|i| {
-            let low = 128 * (i / 64) + i % 64;
-            (codes[low] & 15) | ((codes[low + 64] & 15) << 4)
-        }),
-        qh: bit_pairs(&upper),
-        scales: found.scales.map(|s| s as i8 as u8),
-        d: f16_bytes(found.d),
+impl Searched<256> for Q6K {
+    #[inline(always)]
+    fn searched(x: &[f32; 256], w: &[f32; 256]) -> Self {
+        let (found, codes) = Q6_SEARCH.run::<Integers<-32, 31>, 16, 16>(&runs(x, w));
+        let codes = codes.as_flattened();
+        let upper: [u8; 256] = from_fn(|i| codes[i] >> 4);
+        Self {
+            ql: from_fn(|i| {
+                let low = 128 * (i / 64) + i % 64;
+                (codes[low] & 15) | ((codes[low + 64] & 15) << 4)
+            }),
+            qh: bit_pairs(&upper),
+            scales: found.scales.map(|s| s as i8 as u8),
+            d: f16_bytes(found.d),
+        }
     }
 }
 

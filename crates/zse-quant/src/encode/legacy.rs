@@ -2,7 +2,7 @@
 //! extreme values of a block fix its scale; by a search where columns differ in importance.
 
 use super::block32::{halves, search_affine, search_scale};
-use super::blocks::{round_blocks, search_blocks};
+use super::blocks::{Searched, round_blocks, search_blocks};
 use super::fit::Sample;
 use super::lanes::F32x8;
 use super::levels::Integers;
@@ -99,72 +99,92 @@ impl Q5_1 {
 }
 
 pub(super) fn q4_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [F32x8; 5] = [
-        F32x8::ramp(-5.5, -9.7),
-        F32x8::ramp(-5.8, -10.0),
-        F32x8::ramp(5.5, 8.7),
-        F32x8::ramp(5.8, 9.0),
-        F32x8::ramp(-9.0, -16.0),
-    ];
     match importance {
         None => round_blocks(row, dst, |x| Q4_0::of(round_symmetric(x, 8))),
-        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q4_0::of(search_scale::<Integers<-8, 7>>(Sample { x, w }, &GRID))
-        }),
+        Some(_) => search_blocks::<Q4_0, _>(row, importance, dst),
+    }
+}
+
+impl Searched<32> for Q4_0 {
+    #[inline(always)]
+    fn searched(x: &[f32; 32], w: &[f32; 32]) -> Self {
+        static GRID: [F32x8; 5] = [
+            F32x8::ramp(-5.5, -9.7),
+            F32x8::ramp(-5.8, -10.0),
+            F32x8::ramp(5.5, 8.7),
+            F32x8::ramp(5.8, 9.0),
+            F32x8::ramp(-9.0, -16.0),
+        ];
+        Self::of(search_scale::<Integers<-8, 7>>(Sample { x, w }, &GRID))
     }
 }
 
 pub(super) fn q4_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [(F32x8, f32); 8] = [
-        (F32x8::ramp(14.0, 16.8), 0.0),
-        (F32x8::ramp(14.2, 17.0), 0.0),
-        (F32x8::ramp(14.0, 17.5), 0.3),
-        (F32x8::ramp(14.0, 17.5), 0.5),
-        (F32x8::ramp(14.0, 17.5), 0.7),
-        (F32x8::ramp(14.0, 16.8), 1.0),
-        (F32x8::ramp(14.2, 17.0), 1.0),
-        (F32x8::ramp(17.0, 30.0), 0.5),
-    ];
     match importance {
         None => round_blocks(row, dst, |x| Q4_1::of(round_affine(x, 15))),
-        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q4_1::of(search_affine::<Integers<0, 15>>(Sample { x, w }, &GRID))
-        }),
+        Some(_) => search_blocks::<Q4_1, _>(row, importance, dst),
+    }
+}
+
+impl Searched<32> for Q4_1 {
+    #[inline(always)]
+    fn searched(x: &[f32; 32], w: &[f32; 32]) -> Self {
+        static GRID: [(F32x8, f32); 8] = [
+            (F32x8::ramp(14.0, 16.8), 0.0),
+            (F32x8::ramp(14.2, 17.0), 0.0),
+            (F32x8::ramp(14.0, 17.5), 0.3),
+            (F32x8::ramp(14.0, 17.5), 0.5),
+            (F32x8::ramp(14.0, 17.5), 0.7),
+            (F32x8::ramp(14.0, 16.8), 1.0),
+            (F32x8::ramp(14.2, 17.0), 1.0),
+            (F32x8::ramp(17.0, 30.0), 0.5),
+        ];
+        Self::of(search_affine::<Integers<0, 15>>(Sample { x, w }, &GRID))
     }
 }
 
 pub(super) fn q5_0(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [F32x8; 5] = [
-        F32x8::ramp(-12.5, -17.7),
-        F32x8::ramp(-12.8, -18.0),
-        F32x8::ramp(12.5, 17.2),
-        F32x8::ramp(12.8, 17.5),
-        F32x8::ramp(-17.0, -32.0),
-    ];
     match importance {
         None => round_blocks(row, dst, |x| Q5_0::of(round_symmetric(x, 16))),
-        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q5_0::of(search_scale::<Integers<-16, 15>>(Sample { x, w }, &GRID))
-        }),
+        Some(_) => search_blocks::<Q5_0, _>(row, importance, dst),
+    }
+}
+
+impl Searched<32> for Q5_0 {
+    #[inline(always)]
+    fn searched(x: &[f32; 32], w: &[f32; 32]) -> Self {
+        static GRID: [F32x8; 5] = [
+            F32x8::ramp(-12.5, -17.7),
+            F32x8::ramp(-12.8, -18.0),
+            F32x8::ramp(12.5, 17.2),
+            F32x8::ramp(12.8, 17.5),
+            F32x8::ramp(-17.0, -32.0),
+        ];
+        Self::of(search_scale::<Integers<-16, 15>>(Sample { x, w }, &GRID))
     }
 }
 
 pub(super) fn q5_1(row: &[f32], importance: Option<&[f32]>, dst: &mut [u8]) {
-    static GRID: [(F32x8, f32); 8] = [
-        (F32x8::ramp(30.0, 32.8), 0.0),
-        (F32x8::ramp(30.2, 33.0), 0.0),
-        (F32x8::ramp(30.0, 35.0), 0.3),
-        (F32x8::ramp(30.0, 35.0), 0.5),
-        (F32x8::ramp(30.0, 35.0), 0.7),
-        (F32x8::ramp(30.0, 32.8), 1.0),
-        (F32x8::ramp(30.2, 33.0), 1.0),
-        (F32x8::ramp(34.0, 60.0), 0.5),
-    ];
     match importance {
         None => round_blocks(row, dst, |x| Q5_1::of(round_affine(x, 31))),
-        Some(importance) => search_blocks(row, Some(importance), dst, |x, w| {
-            Q5_1::of(search_affine::<Integers<0, 31>>(Sample { x, w }, &GRID))
-        }),
+        Some(_) => search_blocks::<Q5_1, _>(row, importance, dst),
+    }
+}
+
+impl Searched<32> for Q5_1 {
+    #[inline(always)]
+    fn searched(x: &[f32; 32], w: &[f32; 32]) -> Self {
+        static GRID: [(F32x8, f32); 8] = [
+            (F32x8::ramp(30.0, 32.8), 0.0),
+            (F32x8::ramp(30.2, 33.0), 0.0),
+            (F32x8::ramp(30.0, 35.0), 0.3),
+            (F32x8::ramp(30.0, 35.0), 0.5),
+            (F32x8::ramp(30.0, 35.0), 0.7),
+            (F32x8::ramp(30.0, 32.8), 1.0),
+            (F32x8::ramp(30.2, 33.0), 1.0),
+            (F32x8::ramp(34.0, 60.0), 0.5),
+        ];
+        Self::of(search_affine::<Integers<0, 31>>(Sample { x, w }, &GRID))
     }
 }
 

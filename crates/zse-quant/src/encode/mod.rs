@@ -16,6 +16,8 @@ mod symmetric;
 
 use self::blocks::search_blocks;
 use crate::error::check_len;
+use crate::iq4::{Iq4Nl, Iq4Xs};
+use crate::kquants::{Q2K, Q3K, Q4K, Q5K, Q6K};
 use crate::{GgmlType, QuantError};
 
 /// How a type is written.
@@ -41,34 +43,13 @@ fn encoder(ty: GgmlType) -> Option<Encoder> {
         GgmlType::Q5_0 => (legacy::q5_0, F16_MAX * 16.0),
         GgmlType::Q5_1 => (legacy::q5_1, F16_MAX),
         GgmlType::Q8_0 => (legacy::q8_0, F16_MAX * 127.0),
-        GgmlType::Q2K => (
-            |x, i, to| search_blocks(x, i, to, kquants::q2_k),
-            F16_MAX * 15.0,
-        ),
-        GgmlType::Q3K => (
-            |x, i, to| search_blocks(x, i, to, kquants::q3_k),
-            F16_MAX * 96.0,
-        ),
-        GgmlType::Q4K => (
-            |x, i, to| search_blocks(x, i, to, kquants::q4_k),
-            F16_MAX * 63.0,
-        ),
-        GgmlType::Q5K => (
-            |x, i, to| search_blocks(x, i, to, kquants::q5_k),
-            F16_MAX * 63.0,
-        ),
-        GgmlType::Q6K => (
-            |x, i, to| search_blocks(x, i, to, kquants::q6_k),
-            F16_MAX * 3968.0,
-        ),
-        GgmlType::Iq4Nl => (
-            |x, i, to| search_blocks(x, i, to, iq4::iq4_nl),
-            F16_MAX * 113.0,
-        ),
-        GgmlType::Iq4Xs => (
-            |x, i, to| search_blocks(x, i, to, iq4::iq4_xs),
-            F16_MAX * 3616.0,
-        ),
+        GgmlType::Q2K => (search_blocks::<Q2K, _>, F16_MAX * 15.0),
+        GgmlType::Q3K => (search_blocks::<Q3K, _>, F16_MAX * 96.0),
+        GgmlType::Q4K => (search_blocks::<Q4K, _>, F16_MAX * 63.0),
+        GgmlType::Q5K => (search_blocks::<Q5K, _>, F16_MAX * 63.0),
+        GgmlType::Q6K => (search_blocks::<Q6K, _>, F16_MAX * 3968.0),
+        GgmlType::Iq4Nl => (search_blocks::<Iq4Nl, _>, F16_MAX * 113.0),
+        GgmlType::Iq4Xs => (search_blocks::<Iq4Xs, _>, F16_MAX * 3616.0),
         GgmlType::Mxfp4 => (mx::mxfp4, f32::MAX),
         _ => return None,
     };

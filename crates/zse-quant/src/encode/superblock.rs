@@ -7,11 +7,8 @@ use super::fit::{Fits, Sample};
 use super::lanes::{F32x8, round};
 use super::levels::Levels;
 
-/// Starting points that are followed to their local minimum.
-const STARTS: usize = 3;
-
-/// Most times that a start's f16 scales are refitted.
-pub(super) const ROUNDS: usize = 4;
+/// Most times that the f16 scales are refitted.
+pub(super) const ROUNDS: usize = 3;
 
 /// Relative difference of two sums that says nothing.
 const ROUNDING_NOISE: f64 = 1e-6;
@@ -106,28 +103,6 @@ pub(super) fn largest(numbers: &[f32]) -> f32 {
         .fold(0f32, |m, x| if x.abs() > m.abs() { *x } else { m })
 }
 
-/// The starting points of least estimated cost, kept in order.
-pub(super) struct Starts<T>([(f32, Option<T>); STARTS]);
-
-impl<T: Copy> Starts<T> {
-    pub(super) fn new() -> Self {
-        Self([(f32::INFINITY, None); STARTS])
-    }
-
-    pub(super) fn offer(&mut self, cost: f32, start: T) {
-        let mut offered = (cost, Some(start));
-        for kept in &mut self.0 {
-            if offered.0 < kept.0 {
-                std::mem::swap(kept, &mut offered);
-            }
-        }
-    }
-
-    pub(super) fn best(&self) -> impl Iterator<Item = T> {
-        self.0.iter().filter_map(|(_, start)| *start)
-    }
-}
-
 /// The f16 nearest to a scale, which neither vanishes nor overflows; 0 stays 0.
 pub(super) fn f16_scale(scale: f32) -> f32 {
     let least = half::f16::from_bits(1).to_f32();
@@ -143,12 +118,15 @@ pub(super) fn f16_nearest(x: f32) -> f32 {
     half::f16::from_f32(x.clamp(-most, most)).to_f32()
 }
 
+/// How many [`tops`] there are, at most.
+pub(super) const MOST_TOPS: usize = 14;
+
 /// Integers that the largest scale is tried at, `top` being the greatest that there is: over it,
 /// the largest scale is cut short and all others are represented more finely. Integers, so that
 /// a lone scale loses nothing but the rounding to f16.
 pub(super) fn tops(top: f32) -> impl Iterator<Item = f32> + Clone {
     let stride = round(top / 42.0).max(1.0);
-    (-2..12)
+    (-2..MOST_TOPS as i32 - 2)
         .map(move |i| top - stride * i as f32)
         .take_while(move |t| *t > 0.6 * top)
 }

@@ -1,11 +1,9 @@
 //! Superblocks without minima, `x ~ d * scale * q`: Q3_K, Q6_K, IQ4_XS.
 
-use std::array::from_fn;
-
 use super::fit::{Fits, Sample};
 use super::lanes::{F32x8, round};
 use super::levels::Levels;
-use super::superblock::{ROUNDS, Starts, constant, f16_scale, nearest_product};
+use super::superblock::{ROUNDS, constant, f16_scale, nearest_product};
 
 /// How one type is searched.
 pub(super) struct SymmetricSearch {
@@ -37,8 +35,8 @@ const FINER: f32 = 0.99;
 /// does not count.
 const FINEST: f32 = 1e-5;
 
-/// Values of d of which the best is taken.
-const NEIGHBOURS: usize = 4;
+/// Runs of a superblock, at most.
+const MOST_RUNS: usize = 16;
 
 /// The scales of a superblock.
 #[derive(Clone, Copy)]
@@ -52,10 +50,12 @@ pub(super) struct Symmetric<const S: usize> {
 
 impl SymmetricSearch {
     /// The scales with the least weighted error found, and the codes that go with them.
+    #[inline(always)]
     pub(super) fn run<L: Levels, const N: usize, const S: usize>(
         &self,
         runs: &[Sample<N>; S],
     ) -> (Symmetric<S>, [[u8; N]; S]) {
+        const { assert!(S <= MOST_RUNS && S.is_multiple_of(8)) }
         let (low, high) = self.range;
         let best = match constant(runs) {
             Some(x) => {
@@ -66,42 +66,47 @@ impl SymmetricSearch {
             None => self.search::<L, N, S>(runs),
         };
         debug_assert!(best.scales.iter().all(|s| (low..=high).contains(s)));
-        let codes = |j: usize| runs[j].codes::<L>(best.d * best.scales[j], 0.0);
-        (best, from_fn(codes))
+        let mut codes = [[0; N]; S];
+        for (j, codes) in codes.iter_mut().enumerate() {
+            *codes = runs[j].codes::<L>(best.d * best.scales[j], 0.0);
+        }
+        (best, codes)
     }
 
-    /// Follows the most promising values of d.
+    /// Follows the most promising d to a local minimum.
+    #[inline(always)]
     fn search<L: Levels, const N: usize, const S: usize>(
         &self,
         runs: &[Sample<N>; S],
     ) -> Symmetric<S> {
-        let fits: [Fits; S] = from_fn(|j| runs[j].fit_scale::<L>(self.grid));
+        let mut fits = [Fits::default(); S];
+        for (fits, run) in fits.iter_mut().zip(runs) {
+            *fits = run.fit_scale::<L>(self.grid);
+        }
         let mut best = Symmetric {
             d: 0.0,
             scales: [0.0; S],
             error: f32::INFINITY,
         };
-        for start in self.starts(&fits).best() {
-            let mut d = start;
-            let mut wanted = self.nearest_fits::<L, N, S>(runs, &fits, d);
-            let mut last = f32::INFINITY;
-            for _ in 0..ROUNDS {
-                let (found, refitted) = self.descend::<L, N, S>(runs, d, &mut wanted);
-                if found.error < best.error {
-                    best = found;
-                }
-                if found.error >= last || refitted == d {
-                    break;
-                }
-                (last, d) = (found.error, refitted);
+        let mut d = self.start(&fits);
+        let mut wanted = self.nearest_fits::<L, N, S>(runs, &fits, d);
+        for _ in 0..ROUNDS {
+            let (found, refitted) = self.descend::<L, N, S>(runs, d, &mut wanted);
+            if found.error >= best.error {
+                break;
             }
+            best = found;
+            if refitted == d {
+                break;
+            }
+            d = refitted;
         }
         best
     }
 
-    /// Values of d worth following: the best of each few neighbours, so that they lead to
-    /// different ends.
-    fn starts<const S: usize>(&self, fits: &[Fits; S]) -> Starts<f32> {
+    /// The d for which rounding the scales costs least.
+    #[inline(always)]
+    fn start<const S: usize>(&self, fits: &[Fits; S]) -> f32 {
         // The range of d: from cutting the largest scale a little short, where its run has other
         // fits the least of them, to leaving nearly half of the integers unused.
         let (mut least, mut most) = (0.0f32, 0.0f32);
@@ -113,37 +118,43 @@ impl SymmetricSearch {
         let (low, _) = self.range;
         let least = least.max(most * FINEST);
         let (mut d, end) = (most / (0.6 * low), least / (1.06 * low));
-        let mut starts = Starts::new();
-        while d <= end && d < 0.0 {
-            let mut best = (f32::INFINITY, d);
-            for _ in 0..NEIGHBOURS {
-                let candidate = f16_scale(d);
-                let cost = self.rounding_cost(fits, candidate);
-                if cost < best.0 {
-                    best = (cost, candidate);
-                }
-                d *= FINER;
-            }
-            starts.offer(best.0, best.1);
+        let mut abreast = [[Fits::default(); 8]; MOST_RUNS / 8];
+        for (eight, fits) in abreast.iter_mut().zip(fits.as_chunks().0) {
+            *eight = transposed(fits);
         }
-        starts
+        let mut best = (f32::INFINITY, 0.0);
+        while d <= end && d < 0.0 {
+            let candidate = f16_scale(d);
+            let cost = self.rounding_cost(&abreast[..S / 8], candidate);
+            if cost < best.0 {
+                best = (cost, candidate);
+            }
+            d *= FINER;
+        }
+        best.1
     }
 
-    /// Error, up to a constant, when each run takes its best fit, scales made multiples of d.
+    /// Error, up to a constant, when each run takes its best fit, scales made multiples of d. The fits
+    /// of each eight runs are [`transposed`].
     #[inline(always)]
-    fn rounding_cost<const S: usize>(&self, fits: &[Fits; S], d: f32) -> f32 {
+    fn rounding_cost(&self, fits: &[[Fits; 8]], d: f32) -> f32 {
         let (low, high) = self.range;
         let (d, inverse) = (F32x8::splat(d), F32x8::splat(d).inverse());
-        let mut total = 0.0;
-        for fits in fits {
-            let miss = d * (fits.scale * inverse).clamp(low, high).round() - fits.scale;
-            let cost = fits.curvature * (miss * miss) - fits.gain;
-            total += cost.min();
+        let mut total = F32x8::default();
+        for eight in fits {
+            let mut least = F32x8::splat(f32::INFINITY);
+            for fits in eight {
+                let miss = d * (fits.scale * inverse).clamp(low, high).round() - fits.scale;
+                let cost = fits.curvature * (miss * miss) - fits.gain;
+                least = least.if_above(cost, cost, least);
+            }
+            total += least;
         }
-        total
+        total.sum()
     }
 
     /// The best for each run among its fits, their scales rounded to multiples of d.
+    #[inline(always)]
     fn nearest_fits<L: Levels, const N: usize, const S: usize>(
         &self,
         runs: &[Sample<N>; S],
@@ -152,14 +163,17 @@ impl SymmetricSearch {
     ) -> [f32; S] {
         let (low, high) = self.range;
         let d = F32x8::splat(d);
-        from_fn(|j| {
-            let scales = d * (fits[j].scale * d.inverse()).clamp(low, high).round();
-            scales.0[runs[j].errors::<L>(scales, F32x8::default()).least()]
-        })
+        let mut nearest = [0.0; S];
+        for ((nearest, run), fits) in nearest.iter_mut().zip(runs).zip(fits) {
+            let scales = d * (fits.scale * d.inverse()).clamp(low, high).round();
+            *nearest = scales.0[run.errors::<L>(scales, F32x8::default()).least()];
+        }
+        nearest
     }
 
     /// The best integer scale of each run given d and the scales wanted, which become those
     /// found; and the best d for the levels that result.
+    #[inline(always)]
     fn descend<L: Levels, const N: usize, const S: usize>(
         &self,
         runs: &[Sample<N>; S],
@@ -192,4 +206,18 @@ impl SymmetricSearch {
         debug_assert!(found.scales.iter().all(|s| *s == round(*s)));
         (found, if qq > 0.0 { f16_scale(xq / qq) } else { d })
     }
+}
+
+/// Eight runs side by side: lane j of fit k is lane k of fit j. Without offsets.
+#[inline(always)]
+fn transposed(runs: &[Fits; 8]) -> [Fits; 8] {
+    let mut fits = [Fits::default(); 8];
+    for (k, fits) in fits.iter_mut().enumerate() {
+        for (j, run) in runs.iter().enumerate() {
+            fits.scale.0[j] = run.scale.0[k];
+            fits.curvature.0[j] = run.curvature.0[k];
+            fits.gain.0[j] = run.gain.0[k];
+        }
+    }
+    fits
 }
