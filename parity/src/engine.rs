@@ -48,6 +48,7 @@ impl Engine {
             max_tokens: context,
             max_outputs: context,
             threads: Some(threads),
+            memory: None,
             fuse: Fuse::All,
         };
         let executor = backend.compile(Arc::clone(&model), &budget)?;

@@ -207,7 +207,10 @@ impl Fields {
                 }
             }
         }
-        serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
+        let own = Value::Object(own);
+        // Following the path takes long in long lists, and only errors tell it.
+        let value = T::deserialize(&own).or_else(|_| serde_path_to_error::deserialize(&own));
+        value.map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
             let path = error.path().to_string();
             let why = error.into_inner();
             match path.as_str() {

@@ -1,5 +1,6 @@
 //! Tokenizers built from small vocabularies by hand: one of each kind, and what each must not do.
 
+use proptest::prelude::*;
 use zse_format::{Checkpoint, GgufWriter};
 use zse_text::{
     SpecialIds, StringTable, TextError, TokenKind, Tokenizer, TokenizerModel, Vocab, VocabFlags,
@@ -89,6 +90,14 @@ fn streams_hold_back_unfinished_characters() {
         (stream.push(7), stream.push(1)),
         (" a".to_owned(), String::new())
     );
+    // Whatever is before, it is as if that had come one by one.
+    let id = || prop::sample::select(vec![0, 1, 7, 9, 10, 99]);
+    proptest!(|(prompt in prop::collection::vec(id(), 0..6), next in id())| {
+        let mut expected = tokenizer.stream();
+        prompt.iter().for_each(|&id| drop(expected.push(id)));
+        expected.flush();
+        prop_assert_eq!(tokenizer.stream().after(&prompt).push(next), expected.push(next));
+    });
     assert_eq!(tokenizer.stream().show_special().push(1), "<s>");
     assert_eq!(tokenizer.stream().push(99), "");
 }

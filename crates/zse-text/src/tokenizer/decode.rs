@@ -30,6 +30,16 @@ impl Tokenizer {
     }
 }
 
+/// Whether a token stands for no text.
+fn is_mark(kind: TokenKind) -> bool {
+    matches!(kind, TokenKind::Control | TokenKind::Unknown)
+}
+
+/// Whether a token is made of the text around what is cut out of it.
+fn is_text(kind: TokenKind) -> bool {
+    !is_mark(kind) && kind != TokenKind::UserDefined
+}
+
 impl Inner {
     /// Appends what token `id` adds to a text. `at_start` says, and is told, whether a space that
     /// encoding put in comes next.
@@ -37,8 +47,7 @@ impl Inner {
         let Some(&kind) = self.kinds.get(id as usize) else {
             return;
         };
-        let mark = matches!(kind, TokenKind::Control | TokenKind::Unknown);
-        let text = !mark && kind != TokenKind::UserDefined;
+        let (mark, text) = (is_mark(kind), is_text(kind));
         // Encoding puts a space behind what is cut out of a text, as it does at the start.
         *at_start |= !text && self.add_space_behind_special;
         if mark && skip_special {
@@ -81,12 +90,14 @@ impl DecodeStream {
     /// Goes on behind `prompt`: in the middle of a text, a leading space is a space, not one that
     /// encoding put in.
     pub fn after(mut self, prompt: &[u32]) -> Self {
-        for &id in prompt {
-            self.tokenizer
-                .0
-                .append(id, true, &mut self.at_start, &mut self.pending);
-            self.pending.clear();
-        }
+        let inner = &self.tokenizer.0;
+        let known = |id: &u32| inner.kinds.get(*id as usize);
+        // The last token that says so decides: text, or what has a space put in behind it.
+        let last = prompt.iter().rev().filter_map(known).find_map(|kind| {
+            let is_text = is_text(*kind);
+            (is_text || inner.add_space_behind_special).then_some(!is_text)
+        });
+        self.at_start = last.unwrap_or(self.at_start);
         self
     }
 

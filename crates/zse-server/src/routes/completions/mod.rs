@@ -209,8 +209,8 @@ impl Job {
                 (Prompt::Text(text), None) => (prompt_tokens(&self.model, &text)?, text),
                 (Prompt::Tokens(tokens), None) => {
                     fits(&self.model, tokens.len())?;
-                    let text = engine.tokenizer().decode(&tokens, false);
-                    (tokens, text)
+                    let text = self.echo.then(|| engine.tokenizer().decode(&tokens, false));
+                    (tokens, text.unwrap_or_default())
                 }
             };
             let echo = match self.echo {
