@@ -2,7 +2,8 @@
 ik_llama.cpp from its repository. Nothing of them becomes part of ZSE.
 
 A folder of peers holds a folder for each engine and instruction set (`ll`, `ik`, `ll-avx2`,
-`ik-avx2`) with `llama-bench` and `llama-batched-bench`, and `llama-server` where servers are compared.
+`ik-avx2`) with `llama-bench` and `llama-batched-bench`, and `llama-server` or `llama-quantize` where those are
+compared.
 """
 
 import os

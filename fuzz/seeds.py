@@ -2,7 +2,6 @@
 of a format. Run it from any folder; the result is the same every time."""
 
 import json
-import json
 import struct
 from pathlib import Path
 
@@ -247,10 +246,40 @@ GRAMMARS = {
                   ' {"c": {"type": "boolean"}}}'),
 }
 
+def peft(config: dict, *pairs: tuple[str, int, int, int]) -> bytes:
+    """An adapter of modules (name, inputs, outputs, rank)."""
+    tensors = []
+    for module, inputs, outputs, rank in pairs:
+        name = f"base_model.model.{module}"
+        tensors.append((f"{name}.lora_A.weight", "F32", [rank, inputs], 4 * rank * inputs))
+        tensors.append((f"{name}.lora_B.weight", "F32", [outputs, rank], 4 * outputs * rank))
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none"} | config
+    return b"\x01" + json.dumps(config).encode() + b"\0" + safetensors(tensors)
+
+
+def adapter(alpha: float, *tensors) -> bytes:
+    """An adapter in GGUF."""
+    metadata = [(b"general.type", STRING, b"adapter"), (b"adapter.type", STRING, b"lora"),
+                (b"general.architecture", STRING, b"llama"), (b"adapter.lora.alpha", F32, alpha)]
+    return b"\0" + gguf(metadata, tensors)
+
+
+UP, QUERY = "model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj"
+
+LORA = {
+    "peft": peft({}, (UP, 8, 16, 2), (QUERY, 8, 8, 2)),
+    "peft_ranks": peft({"rank_pattern": {"up_proj": 1}, "alpha_pattern": {"^model.layers.0.*": 3}, "use_rslora": True,
+                        "target_modules": "all-linear"}, (UP, 8, 16, 1), (QUERY, 8, 8, 2)),
+    "gguf": adapter(4.0, (b"blk.0.ffn_up.weight.lora_a", [8, 2], 0, 64), (b"blk.0.ffn_up.weight.lora_b", [2, 16], 0, 128)),
+    "gguf_f16": adapter(0.0, (b"blk.0.attn_q.weight.lora_a", [8, 1], 1, 16),
+                        (b"blk.0.attn_q.weight.lora_b", [1, 8], 1, 16)),
+}
+
 SEEDS = {
     "answer": {name: b"\x02" + text.encode() for name, text in ANSWERS.items()},
     "gguf": GGUF,
     "hf_tokenizer": HF,
+    "lora": LORA,
     "safetensors": SAFETENSORS,
     "zse": ZSE,
     "grammar": {name: bytes([kind, 1]) + text.encode() for name, (kind, text) in GRAMMARS.items()},

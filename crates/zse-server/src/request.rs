@@ -193,6 +193,12 @@ impl Fields {
         self.get(name).is_some()
     }
 
+    /// Takes a parameter that may be any value, and large: at once, where [`take`](Self::take) visits all
+    /// of it.
+    pub(crate) fn take_whole(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name).filter(|value| !value.is_null())
+    }
+
     /// Takes the fields that `T` has; `null` counts as absent.
     ///
     /// # Errors
@@ -207,10 +213,7 @@ impl Fields {
                 }
             }
         }
-        let own = Value::Object(own);
-        // Following the path takes long in long lists, and only errors tell it.
-        let value = T::deserialize(&own).or_else(|_| serde_path_to_error::deserialize(&own));
-        value.map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
+        serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
             let path = error.path().to_string();
             let why = error.into_inner();
             match path.as_str() {
@@ -339,9 +342,21 @@ pub(crate) enum Prompt {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Prompts(pub(crate) Vec<Prompt>);
 
-impl<'de> Deserialize<'de> for Prompts {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let wrong = || D::Error::custom("must be text, tokens, or a list of texts or of tokens");
+impl Prompts {
+    /// Takes the prompts that the parameter `name` has.
+    ///
+    /// # Errors
+    /// Names it, if it is missing or something else.
+    pub(crate) fn take(fields: &mut Fields, name: &str) -> Result<Self, ApiError> {
+        let missing = || ApiError::param(name, format!("missing field `{name}`"));
+        let value = fields.take_whole(name).ok_or_else(missing)?;
+        Self::of(&value).ok_or_else(|| {
+            let what = "must be text, tokens, or a list of texts or of tokens";
+            ApiError::param(name, format!("{name}: {what}"))
+        })
+    }
+
+    fn of(value: &Value) -> Option<Self> {
         let tokens = |list: &[Value]| -> Option<Vec<u32>> {
             let id = |id: &Value| u32::try_from(id.as_u64()?).ok();
             list.iter().map(id).collect()
@@ -351,8 +366,7 @@ impl<'de> Deserialize<'de> for Prompts {
             Value::Array(list) => Some(Prompt::Tokens(tokens(list)?)),
             _ => None,
         };
-        let value = Value::deserialize(from)?;
-        let prompts = match &value {
+        let prompts = match value {
             Value::String(text) => Some(vec![Prompt::Text(text.clone())]),
             Value::Array(list) if list.first().is_some_and(Value::is_number) => {
                 tokens(list).map(|tokens| vec![Prompt::Tokens(tokens)])
@@ -360,7 +374,7 @@ impl<'de> Deserialize<'de> for Prompts {
             Value::Array(list) => list.iter().map(one).collect(),
             _ => None,
         };
-        prompts.map(Self).ok_or_else(wrong)
+        prompts.map(Self)
     }
 }
 
@@ -432,7 +446,13 @@ mod tests {
 
     #[test]
     fn prompts_come_in_four_forms() {
-        let parse = |json: &str| serde_json::from_str::<Prompts>(json).map(|p| p.0);
+        let parse = |json: &str| {
+            let mut fields = Fields {
+                fields: parse(format!("{{\"prompt\": {json}}}").as_bytes()).unwrap(),
+                tenant: Tenant::default(),
+            };
+            Prompts::take(&mut fields, "prompt").map(|prompts| prompts.0)
+        };
         let text = |t: &str| Prompt::Text(t.to_owned());
         assert_eq!(parse(r#""a""#).unwrap(), [text("a")]);
         assert_eq!(parse(r#"["a", "b"]"#).unwrap(), [text("a"), text("b")]);
@@ -447,8 +467,10 @@ mod tests {
             "[1.5]",
             "[4294967296]",
             "[null]",
+            "null",
         ] {
-            assert!(parse(wrong).is_err(), "{wrong}");
+            let error = parse(wrong).expect_err(wrong).body().to_string();
+            assert!(error.contains(r#""param":"prompt""#), "{error}");
         }
     }
 }

@@ -7,6 +7,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::embed::Embed;
@@ -19,7 +20,9 @@ use crate::state::App;
 #[schema(as = EmbeddingRequest)]
 struct Body {
     model: Option<String>,
-    input: Prompts,
+    #[serde(rename = "input")]
+    #[schema(value_type = Prompts)]
+    _input: Option<Value>,
     encoding_format: Option<Encoding>,
     dimensions: Option<usize>,
     #[serde(rename = "user")]
@@ -77,11 +80,12 @@ pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
+    let inputs = Prompts::take(&mut fields, "input")?.0;
     let body: Body = fields.take()?;
     fields.finish(&[])?;
     let embed = Embed {
         model: body.model,
-        inputs: body.input.0,
+        inputs,
         dimensions: body.dimensions,
         truncate: false,
     };

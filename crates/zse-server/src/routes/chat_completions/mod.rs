@@ -46,7 +46,8 @@ struct Body {
     parallel_tool_calls: Option<bool>,
     /// Of type `text`, `json_object` or `json_schema`.
     #[schema(value_type = Option<Object>)]
-    response_format: Option<Value>,
+    #[serde(rename = "response_format")]
+    _form: Option<Value>,
     reasoning_effort: Option<String>,
     max_tokens: Option<usize>,
     max_completion_tokens: Option<usize>,
@@ -162,6 +163,7 @@ impl Question {
     /// # Errors
     /// Names what is wrong.
     pub(super) async fn read(app: &Arc<App>, mut fields: Fields) -> Result<Self, ApiError> {
+        let form = fields.take_whole("response_format");
         let body: Body = fields.take()?;
         let sampling = fields.sampling()?;
         fields.finish(&UNSUPPORTED)?;
@@ -184,7 +186,7 @@ impl Question {
             tools: body.tools,
             calls: Calls::of(body.tool_choice.as_ref())?,
             parallel: body.parallel_tool_calls,
-            form: chat::of_response(body.response_format)?,
+            form: chat::of_response(form)?,
             sampling,
             max_tokens,
             top_logprobs,

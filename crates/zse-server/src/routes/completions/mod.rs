@@ -35,7 +35,9 @@ const DEFAULT_TOKENS: usize = 16;
 )]
 struct Body {
     model: Option<String>,
-    prompt: Prompts,
+    #[serde(rename = "prompt")]
+    #[schema(value_type = Prompts)]
+    _prompt: Option<Value>,
     max_tokens: Option<usize>,
     echo: Option<bool>,
     suffix: Option<String>,
@@ -45,7 +47,8 @@ struct Body {
     n_probs: Option<u32>,
     /// Of type `text`, `json_object` or `json_schema`.
     #[schema(value_type = Option<Object>)]
-    response_format: Option<Value>,
+    #[serde(rename = "response_format")]
+    _form: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     #[serde(rename = "user")]
@@ -102,13 +105,15 @@ pub(super) async fn post(
     State(app): State<Arc<App>>,
     mut fields: Fields,
 ) -> Result<Response, ApiError> {
-    let mut body: Body = fields.take()?;
+    let form = fields.take_whole("response_format");
+    let prompts = Prompts::take(&mut fields, "prompt")?.0;
+    let body: Body = fields.take()?;
     let mut sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
     let mut slot = app.admit(1)?;
     let wanted = sampling.adapters();
     let model = app.model_with(body.model.as_deref(), &wanted).await?;
-    let constraint = chat::of_response(body.response_format.take())?;
+    let constraint = chat::of_response(form)?;
     let (logprobs, top) = body.logprobs()?;
     let is_stream = is_stream(body.stream, body.stream_options)?;
     let given = sampling.n();
@@ -133,7 +138,7 @@ pub(super) async fn post(
     }
     let param = if best_of > given { "best_of" } else { "n" };
     sampling.set_n(best_of);
-    let choices = body.prompt.0.len().saturating_mul(best_of as usize);
+    let choices = prompts.len().saturating_mul(best_of as usize);
     check_choices(&model, param, choices)?;
     app.admit_all(&mut slot, choices)?;
     let most = body.max_tokens.unwrap_or(DEFAULT_TOKENS);
@@ -146,7 +151,7 @@ pub(super) async fn post(
         given: given as usize,
         app: Arc::clone(&app),
         model,
-        prompts: body.prompt.0,
+        prompts,
         logprobs,
         echo,
         suffix,
