@@ -137,3 +137,63 @@ pub(super) fn runs<'a, const N: usize, const S: usize>(
         w: &w.as_chunks().0[j],
     })
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::iq4::{Iq4Nl, Iq4Xs};
+    use crate::kquants::{Q2K, Q3K, Q4K, Q5K, Q6K};
+    use crate::legacy::{Q4_0, Q4_1, Q5_0, Q5_1};
+
+    const COLS: usize = 512;
+
+    fn all_vectors_give_the_same_bytes<B: Searched<LEN>, const LEN: usize>(
+        row: &[f32],
+        importance: Option<&[f32]>,
+    ) -> Result<(), TestCaseError> {
+        let empty = vec![0; COLS / LEN * size_of::<B>()];
+        let [mut plain, mut avx2, mut avx512] = [(); 3].map(|()| empty.clone());
+        search::<B, LEN>(row, importance, &mut plain);
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the machine has what the function is compiled for.
+            unsafe { search_avx2::<B, LEN>(row, importance, &mut avx2) };
+            prop_assert_eq!(&plain, &avx2);
+        }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the machine has what the function is compiled for.
+            unsafe { search_avx512::<B, LEN>(row, importance, &mut avx512) };
+            prop_assert_eq!(&plain, &avx512);
+        }
+        Ok(())
+    }
+
+    fn row() -> impl Strategy<Value = Vec<f32>> {
+        let number = prop_oneof![8 => -0.1f32..0.1, 1 => -30.0f32..30.0, 1 => Just(0.0)];
+        prop::collection::vec(number, COLS)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn blocks_do_not_depend_on_the_vectors(
+            row in row(),
+            weights in prop::collection::vec(0.0f32..9.0, COLS),
+            is_weighted: bool,
+        ) {
+            let importance = is_weighted.then_some(&weights[..]);
+            all_vectors_give_the_same_bytes::<Q2K, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q3K, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q4K, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q5K, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q6K, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Iq4Xs, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Iq4Nl, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q4_0, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q4_1, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q5_0, _>(&row, importance)?;
+            all_vectors_give_the_same_bytes::<Q5_1, _>(&row, importance)?;
+        }
+    }
+}
