@@ -3,10 +3,11 @@
 use std::array::from_fn;
 
 use super::block32::{halves, search_scale};
-use super::blocks::{Searched, runs};
+use super::blocks::runs;
 use super::fit::Sample;
 use super::lanes::F32x8;
 use super::levels::Iq4Levels;
+use super::search::Searched;
 use super::symmetric::{BOTH_SIGNS, SymmetricSearch};
 use crate::block::f16_bytes;
 use crate::iq4::{Iq4Nl, Iq4Xs};

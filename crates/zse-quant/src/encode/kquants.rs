@@ -3,10 +3,11 @@
 use std::array::from_fn;
 
 use super::affine::AffineSearch;
-use super::blocks::{Searched, runs};
+use super::blocks::runs;
 use super::fit::anchored;
 use super::lanes::F32x8;
 use super::levels::Integers;
+use super::search::Searched;
 use super::symmetric::{BOTH_SIGNS, ONE_SIGN, SymmetricSearch};
 use crate::block::f16_bytes;
 use crate::kquants::{Q2K, Q3K, Q4K, Q5K, Q6K};

@@ -2,10 +2,11 @@
 //! extreme values of a block fix its scale; by a search where columns differ in importance.
 
 use super::block32::{halves, search_affine, search_scale};
-use super::blocks::{Searched, round_blocks, search_blocks};
+use super::blocks::round_blocks;
 use super::fit::Sample;
 use super::lanes::F32x8;
 use super::levels::Integers;
+use super::search::{Searched, search_blocks};
 use super::superblock::largest;
 use crate::block::f16_bytes;
 use crate::legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};

@@ -11,10 +11,11 @@ mod lanes;
 mod legacy;
 mod levels;
 mod mx;
+mod search;
 mod superblock;
 mod symmetric;
 
-use self::blocks::search_blocks;
+use self::search::search_blocks;
 use crate::error::check_len;
 use crate::iq4::{Iq4Nl, Iq4Xs};
 use crate::kquants::{Q2K, Q3K, Q4K, Q5K, Q6K};
