@@ -14,7 +14,7 @@ use crate::kquants::{Q2K, Q3K, Q4K, Q5K, Q6K};
 
 /// Steps that the range of a run is taken to be, and where the slack goes.
 static Q2_GRID: [(F32x8, f32); 5] = anchored(F32x8::ramp(2.0, 5.0), [0.0, 0.25, 0.5, 0.75, 1.0]);
-static Q4_GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(14.0, 17.5), [0.0, 0.3, 0.7, 1.0]);
+static Q4_GRID: [(F32x8, f32); 3] = anchored(F32x8::ramp(14.0, 17.5), [0.0, 0.5, 1.0]);
 static Q5_GRID: [(F32x8, f32); 4] = anchored(F32x8::ramp(30.0, 35.0), [0.0, 0.3, 0.7, 1.0]);
 
 /// Levels that the largest weight of a run is to stand at.

@@ -8,7 +8,7 @@ use super::lanes::{F32x8, round};
 use super::levels::Levels;
 
 /// Most times that the f16 scales are refitted.
-pub(super) const ROUNDS: usize = 3;
+pub(super) const ROUNDS: usize = 2;
 
 /// Relative difference of two sums that says nothing.
 const ROUNDING_NOISE: f64 = 1e-6;
@@ -42,6 +42,7 @@ impl<const S: usize> Targets<S> {
     /// step as well as at three). So a limit on scales is lowered step by step, and the choice
     /// kept that costs least together with the rounding of the scales to `1/steps` of the
     /// largest.
+    #[inline(always)]
     pub(super) fn choose(fits: &[Fits; S], steps: f32) -> Self {
         let mut chosen = [0; S];
         let (mut limit, mut least) = (f32::INFINITY, f64::INFINITY);
@@ -67,6 +68,7 @@ impl<const S: usize> Targets<S> {
     }
 
     /// One lane of the fits of each run.
+    #[inline(always)]
     pub(super) fn of(fits: &[Fits; S], lanes: [usize; S]) -> Self {
         let take = |field: fn(&Fits) -> &F32x8| from_fn(|j| field(&fits[j]).0[lanes[j]]);
         Self {
@@ -79,6 +81,7 @@ impl<const S: usize> Targets<S> {
 }
 
 /// The best fit of each run with a scale up to `limit`; none if a run has no such fit.
+#[inline(always)]
 fn best_lanes<const S: usize>(fits: &[Fits; S], limit: f32) -> Option<[usize; S]> {
     let mut lanes = [0; S];
     for (lane, fits) in lanes.iter_mut().zip(fits) {
