@@ -34,6 +34,13 @@ def build(*what: str) -> None:
     subprocess.run(["cargo", "build", "--release", *what], cwd=ROOT, check=True, env=environment)
 
 
+def zse(given: Path | None) -> Path:
+    """The binary `zse`, built where none is given."""
+    if not given:
+        build("-p", "zse-cli")
+    return given or target() / "release/zse"
+
+
 def commit() -> str:
     """The commit of the sources, and whether they differ from it; results do not count."""
 

@@ -78,9 +78,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
     args = parser.parse_args()
     common.own_python(args.cache)
-    if not args.zse:
-        common.build("-p", "zse-cli")
-    zse = args.zse or common.target() / "release/zse"
+    zse = common.zse(args.zse)
     folder = args.peers or args.cache / "peers"
     peers.build(folder, ["ll"], {}, ("llama-quantize",))
     source = common.model(args.shape, "bf16", args.cache)

@@ -310,9 +310,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
     args = parser.parse_args()
     common.own_python(args.cache)
-    if not args.binary:
-        common.build("-p", "zse-cli")
-    binary = args.binary or common.target() / "release/zse"
+    binary = common.zse(args.binary)
     lines = [
         "# What serving costs",
         "",

@@ -255,9 +255,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    if not args.binary:
-        common.build("-p", "zse-cli")
-    binary = args.binary or common.target() / "release/zse"
+    binary = common.zse(args.binary)
     busy = machine.wait_until_quiet(1.0 if args.quick else 60.0)
     options = ["--parallel", str(args.parallel), "--max-requests", str(args.max_requests)]
     with Server(binary, args.model, *options) as server:

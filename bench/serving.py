@@ -220,9 +220,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     common.own_python(args.cache)
-    if not args.binary:
-        common.build("-p", "zse-cli")
-    binary = args.binary or common.target() / "release/zse"
+    binary = common.zse(args.binary)
     if not args.peers:
         args.peers = args.cache / "peers"
         peers.build(args.peers, ["ll"], {}, ("llama-server",))

@@ -156,9 +156,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--name", help="of the results; without, they are only printed")
     args = parser.parse_args()
-    if not args.binary:
-        common.build("-p", "zse-cli")
-    binary = args.binary or common.target() / "release/zse"
+    binary = common.zse(args.binary)
     # A small KV cache is used up to its end within seconds, swap included.
     options = ["--ctx", "1024", "--kv-swap-memory", "8M"]
     with Server(binary, args.model, *options) as server:

@@ -128,8 +128,14 @@ fuzz_target!(|input: (u8, u8, &str)| {
         return;
     };
     match form {
-        // Not as a value: its numbers have no range, but Rust's have.
-        Form::Json => drop(serde_json::from_str::<IgnoredAny>(&drawn).expect(&drawn)),
+        Form::Json => match serde_json::from_str::<Value>(&drawn) {
+            Ok(_) => {}
+            // Its numbers have no range, but Rust's have.
+            Err(error) if error.to_string().starts_with("number out of range") => {
+                drop(serde_json::from_str::<IgnoredAny>(&drawn).expect(&drawn));
+            }
+            Err(error) => panic!("{drawn}: {error}"),
+        },
         Form::OneOf(texts) => assert!(texts.contains(&drawn), "{drawn}"),
         Form::Call(family) => {
             let mut reader = AnswerFormat::of_family(family).reader(true, false);
