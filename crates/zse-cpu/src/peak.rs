@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::isa::{Arch, Isa};
 use crate::pages::Pages;
-use crate::simd::{Kernel, LANES, Simd, fetch_ahead};
+use crate::simd::{Kernel, LANES, Simd, array, chain, fetch_ahead};
 
 /// Bytes that all threads read together, well beyond the caches.
 const READ: usize = 512 << 20;
@@ -16,6 +16,9 @@ const LEAST: Duration = Duration::from_millis(10);
 
 /// Steps of arithmetic between looks at the clock.
 const ROUNDS: usize = 4096;
+
+/// Products of bytes that are added before their sums are whole: as many as weights of 4 bits allow.
+const CHAIN: usize = chain(4);
 
 /// Times that a figure is taken; the best counts.
 const TAKES: usize = 5;
@@ -145,17 +148,23 @@ impl Kernel for Int8 {
 
 #[inline(always)]
 fn int8<S: Simd, const SUMS: usize>(s: S) -> f64 {
-    let mut x = s.splat_u8(1);
+    let (w, x) = ([s.splat_u8(1); CHAIN], [s.splat_u8(1); SUMS]);
     let mut sums = [s.splat_i32(0); SUMS];
     let ops = timed(
         #[inline(always)]
         || {
-            // Operands that change: products of the same ones would be computed once.
-            x = black_box(x);
-            for sum in &mut sums {
-                *sum = s.dot_narrow(*sum, x, x);
+            // Operands of which nothing is known: products of the same ones would be computed once.
+            let (w, x) = (black_box(&w), black_box(&x));
+            let mut chains: [S::Sums; SUMS] = array!(s.begin(sums[0]); i => s.begin(sums[i]));
+            for &w in w {
+                for (chain, &x) in chains.iter_mut().zip(x) {
+                    *chain = s.add_narrow(*chain, w, x);
+                }
             }
-            SUMS * LANES * 8
+            for (sum, chain) in sums.iter_mut().zip(chains) {
+                *sum = s.total(chain, *sum);
+            }
+            SUMS * CHAIN * LANES * 8
         },
     );
     black_box(sums);

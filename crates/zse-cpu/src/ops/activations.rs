@@ -22,7 +22,7 @@ pub(crate) struct Group {
     /// Their sum.
     pub(crate) total: f32,
     /// Their sums by halves.
-    pub(crate) sums: [i32; 2],
+    pub(crate) sums: [f32; 2],
 }
 
 impl Group {
@@ -30,7 +30,7 @@ impl Group {
         q: [0; GROUP],
         scale: 0.0,
         total: 0.0,
-        sums: [0; 2],
+        sums: [0.0; 2],
     };
 }
 
@@ -176,13 +176,13 @@ impl Kernel for Round<'_> {
                 s.store_low_bytes(r, &mut q[h]);
             }
         }
-        let totals: [[i32; LANES]; 2] = array!([0; LANES]; h => {
+        let totals: [[f32; LANES]; 2] = array!([0.0; LANES]; h => {
             let lanes = s.transpose(rounded[h]);
             let mut total = s.to_bits(lanes[0]);
             for lane in &lanes[1..] {
                 total = s.add_i32(total, s.to_bits(*lane));
             }
-            s.to_i32_array(total)
+            s.to_array(s.to_f32(total))
         });
 
         for (g, to) in to.iter_mut().enumerate() {
@@ -191,10 +191,10 @@ impl Kernel for Round<'_> {
                 to.sums = [totals[0][g], totals[1][g]];
             } else {
                 to.q = [0; GROUP];
-                to.sums = [0; 2];
+                to.sums = [0.0; 2];
                 to.scale = if amax[g].is_finite() { 0.0 } else { f32::NAN };
             }
-            to.total = (to.sums[0] + to.sums[1]) as f32;
+            to.total = to.sums[0] + to.sums[1];
         }
     }
 }
@@ -238,8 +238,9 @@ mod tests {
                     let got: Vec<Group> = (0..groups).map(|g| *got.group(g)).collect();
                     let q = got.iter().flat_map(|got| got.q).map(|q| q as i8);
                     assert!(q.eq(expected.q.iter().copied()), "{isa} {groups}");
-                    let sums: Vec<i32> = got.iter().flat_map(|got| got.sums).collect();
-                    assert_eq!(sums, expected.sums, "{isa} {groups}");
+                    let sums = got.iter().flat_map(|got| got.sums);
+                    let expected_sums = expected.sums.iter().map(|&sum| sum as f32);
+                    assert!(sums.eq(expected_sums), "{isa} {groups}");
                     let totals = expected.sums.chunks(2).map(|s| (s[0] + s[1]) as f32);
                     assert!(totals.eq(got.iter().map(|got| got.total)), "{isa} {groups}");
                     let scale: Vec<f32> = got.iter().map(|got| got.scale).collect();

@@ -28,9 +28,23 @@ fn halves<T, const N: usize, const H: usize>(x: &[T; N]) -> [&[T; H]; 2] {
     ]
 }
 
+impl Avx2 {
+    methods! {
+        // The magnitude of each signed byte.
+        fn magnitude(self, v: [__m256i; 2]) -> [__m256i; 2] {
+            [_mm256_abs_epi8(v[0]), _mm256_abs_epi8(v[1])]
+        }
+        // Each signed byte of `v`, negated where that of `sign` is negative, 0 where that is 0.
+        fn with_sign(self, v: [__m256i; 2], sign: [__m256i; 2]) -> [__m256i; 2] {
+            [_mm256_sign_epi8(v[0], sign[0]), _mm256_sign_epi8(v[1], sign[1])]
+        }
+    }
+}
+
 impl Simd for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
+    type Sums = [__m256i; 2];
 
     const COLUMNS: usize = 4;
     const TILES: usize = 1;
@@ -65,6 +79,14 @@ impl Simd for Avx2 {
                 _mm256_i32gather_epi32::<4>(table, i[1]),
             ]
         }
+    }
+
+    #[inline(always)]
+    fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
+        // |w| * sign(w) x: the first factor is unsigned as `maddubs` wants, and at most 128, so
+        // that the sum of two products, at most 2 * 128 * 127, does not saturate.
+        let (w, x) = (self.magnitude(w), self.with_sign(x, w));
+        self.total(self.add_narrow(self.begin(acc), w, x), acc)
     }
 
     methods! {
@@ -214,29 +236,22 @@ impl Simd for Avx2 {
             out
         }
 
-        fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
-            [narrow_half(acc[0], w[0], x[0]), narrow_half(acc[1], w[1], x[1])]
+        // `maddubs` adds the products of pairs of bytes in 16 bits, where a chain stays until it
+        // ends.
+        fn begin(self, _start: Self::I) -> Self::Sums { [_mm256_setzero_si256(); 2] }
+        fn add_narrow(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums {
+            [
+                _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(w[0], x[0])),
+                _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(w[1], x[1])),
+            ]
         }
-        fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
-            // |w| * sign(w) x: the first factor is unsigned as `maddubs` wants, at most 128.
-            let w_abs = [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])];
-            let x = [_mm256_sign_epi8(x[0], w[0]), _mm256_sign_epi8(x[1], w[1])];
-            [narrow_half(acc[0], w_abs[0], x[0]), narrow_half(acc[1], w_abs[1], x[1])]
+        fn total(self, sums: Self::Sums, start: Self::I) -> Self::I {
+            let one = _mm256_set1_epi16(1);
+            [
+                _mm256_add_epi32(start[0], _mm256_madd_epi16(sums[0], one)),
+                _mm256_add_epi32(start[1], _mm256_madd_epi16(sums[1], one)),
+            ]
         }
-    }
-}
-
-/// Dot products of four bytes, of `w` unsigned and at most 128, of `x` signed. The sums of two
-/// products are at most 2 * 128 * 127 in magnitude, so `maddubs` does not saturate.
-///
-/// # Safety
-/// The CPU must have AVX2.
-#[inline(always)]
-unsafe fn narrow_half(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
-    // SAFETY: the caller vouches for AVX2.
-    unsafe {
-        let pairs = _mm256_maddubs_epi16(w, x);
-        _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
 }
 

@@ -26,6 +26,7 @@ impl Avx512 {
 impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
+    type Sums = __m512i;
 
     const COLUMNS: usize = 8;
     const TILES: usize = 2;
@@ -49,6 +50,16 @@ impl Simd for Avx512 {
         // SAFETY: `self` proves that the CPU has the instruction, which reads four bytes for each
         // lane; no lane is above the last index, as the length is a power of two.
         unsafe { _mm512_i32gather_epi32::<4>(i, table.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn begin(self, start: Self::I) -> Self::Sums {
+        start
+    }
+
+    #[inline(always)]
+    fn total(self, sums: Self::Sums, _start: Self::I) -> Self::I {
+        sums
     }
 
     methods! {
@@ -135,8 +146,8 @@ impl Simd for Avx512 {
             out
         }
 
-        fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
-            _mm512_dpbusd_epi32(acc, w, x)
+        fn add_narrow(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums {
+            _mm512_dpbusd_epi32(sums, w, x)
         }
         fn wide(self, w: Self::I) -> Self::I { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) }
         fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {

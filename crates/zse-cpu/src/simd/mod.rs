@@ -87,6 +87,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type F: Copy;
     /// 64 bytes: 16 lanes of 4 bytes.
     type I: Copy;
+    /// Sums of products of bytes: 16 lanes, or pairs of lanes half as wide where those are added
+    /// faster.
+    type Sums: Copy;
 
     /// Columns that a matrix product keeps in registers at a time: 1, 2, 4 or 8.
     const COLUMNS: usize;
@@ -192,9 +195,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.load_bytes(&bytes)
     }
 
-    /// To each lane of `acc`, the dot product of four bytes of `w`, each at most 127, with four
-    /// signed bytes of `x`, none of them -128. Exact.
-    fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I;
+    /// The sums of a chain of [`Simd::add_narrow`] that begins with `start`; [`Simd::total`] ends it.
+    fn begin(self, start: Self::I) -> Self::Sums;
+    /// To each lane of `sums`, the dot product of four bytes of `w` with four signed bytes of `x`,
+    /// none of them -128. Exact, for a chain of [`chain`]`(bits)` with bytes of `w` of at most
+    /// `bits` bits, without sign.
+    fn add_narrow(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums;
+    /// The sums of a chain that began with `start`.
+    fn total(self, sums: Self::Sums, start: Self::I) -> Self::I;
     /// Signed bytes in the form that [`Simd::dot_wide`] takes: with [`Simd::WIDE_OFFSET`] added.
     fn wide(self, w: Self::I) -> Self::I;
     /// To each lane of `acc`, the dot product of four bytes of `w` as [`Simd::wide`] makes them
@@ -277,25 +285,49 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// How many dot products with bytes of `w` of at most `bits` bits, without sign, a chain of
+/// [`Simd::add_narrow`] may have: the sums of pairs fit 16 bits with their sign.
+pub(crate) const fn chain(bits: u32) -> usize {
+    match bits {
+        0..=4 => 8,
+        5 => 4,
+        6 => 2,
+        _ => 1,
+    }
+}
+
+const _: () = {
+    let mut bits = 4;
+    while bits < 8 {
+        assert!(chain(bits) as i32 * 2 * ((1 << bits) - 1) * 127 <= i16::MAX as i32);
+        bits += 1;
+    }
+};
+
 /// How far ahead of its use memory is asked for: further than the hardware's prefetchers dare to
 /// go, which stop at the end of a small page.
-const AHEAD: usize = 4096;
+pub(crate) const AHEAD: usize = 4096;
 
 /// Asks for the memory that lies [`AHEAD`] bytes behind `bytes`, which may be nobody's.
 #[inline(always)]
 pub(crate) fn fetch_ahead(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        fetch_line(line.as_ptr().wrapping_add(AHEAD));
+    }
+}
+
+/// Asks for the line of memory at `at`, which may be any address.
+#[inline(always)]
+pub(crate) fn fetch_line(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        for start in (0..bytes.len()).step_by(64) {
-            let at = bytes.as_ptr().wrapping_add(AHEAD + start);
-            // SAFETY: every x86-64 CPU has the instruction; it reads nothing that a program sees
-            // and faults on no address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-        }
+        // SAFETY: every x86-64 CPU has the instruction; it reads nothing that a program sees
+        // and faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = at;
 }
 
 /// Asks for `bytes` to come into the second-level cache.

@@ -74,6 +74,7 @@ fn pairs<A: Copy, B: Copy, C>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> C) -> [C
 impl<D: DotProduct> Simd for Neon<D> {
     type F = [float32x4_t; 4];
     type I = [uint32x4_t; 4];
+    type Sums = Self::I;
 
     const COLUMNS: usize = 2;
     const TILES: usize = 1;
@@ -96,9 +97,19 @@ impl<D: DotProduct> Simd for Neon<D> {
     }
 
     #[inline(always)]
-    fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
+    fn begin(self, start: Self::I) -> Self::Sums {
+        start
+    }
+
+    #[inline(always)]
+    fn add_narrow(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums {
         // At most 127: the same as a signed byte.
-        self.dot_wide(acc, w, x)
+        self.dot_wide(sums, w, x)
+    }
+
+    #[inline(always)]
+    fn total(self, sums: Self::Sums, _start: Self::I) -> Self::I {
+        sums
     }
 
     methods! {

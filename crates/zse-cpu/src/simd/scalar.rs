@@ -43,6 +43,7 @@ fn dot(acc: Bytes, w: Bytes, x: Bytes, f: impl Fn(u8) -> i32) -> Bytes {
 impl Simd for Scalar {
     type F = [f32; LANES];
     type I = Bytes;
+    type Sums = Bytes;
 
     const COLUMNS: usize = 1;
     const TILES: usize = 1;
@@ -201,8 +202,16 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn dot_narrow(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
-        dot(acc, w, x, i32::from)
+    fn begin(self, start: Self::I) -> Self::Sums {
+        start
+    }
+    #[inline(always)]
+    fn add_narrow(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums {
+        dot(sums, w, x, i32::from)
+    }
+    #[inline(always)]
+    fn total(self, sums: Self::Sums, _start: Self::I) -> Self::I {
+        sums
     }
     #[inline(always)]
     fn wide(self, w: Self::I) -> Self::I {

@@ -3,7 +3,7 @@
 use zse_model::conformance::Rng;
 use zse_model::program::Act;
 
-use super::{Kernel, LANES, Scalar, Simd, math};
+use super::{Kernel, LANES, Scalar, Simd, chain, math};
 use crate::isa::{Arch, Isa};
 
 /// Results of all operations on some inputs, as bits.
@@ -78,7 +78,6 @@ impl Kernel for &Operations {
             small,
             s.min(s.splat(1e9), s.max(small, s.splat(-1e9))),
         );
-        let narrow = s.and(x, s.splat_u8(127));
         // Activations are never -128.
         let activations: [u8; 64] = self.y.map(|y| if y == 128 { 0 } else { y });
         let q = s.load_bytes(&activations);
@@ -127,7 +126,17 @@ impl Kernel for &Operations {
                 integers(s, s.lookup16(bytes16, s.and(y, s.splat_u8(15)))),
             ),
             ("lookup", integers(s, s.lookup(bytes32.as_chunks().0, x))),
-            ("dot_narrow", integers(s, s.dot_narrow(z, narrow, q))),
+            ("add_narrow", {
+                let mut sums = Vec::new();
+                for bits in 4..=7 {
+                    let (w, mut chained) = (s.and(x, s.splat_u8((1 << bits) - 1)), s.begin(z));
+                    for _ in 0..chain(bits) {
+                        chained = s.add_narrow(chained, w, q);
+                    }
+                    sums.extend(integers(s, s.total(chained, z)));
+                }
+                sums
+            }),
             ("dot_wide", integers(s, wide)),
             ("transpose", {
                 let rows = array!(a; i => s.add(a, s.splat(i as f32)));
@@ -276,4 +285,41 @@ fn exp_of_zero_is_one_and_nan_stays() {
     let y = Scalar.enter(Apply(Exp, x));
     assert_eq!(y[0], 1.0);
     assert!(y[1..].iter().all(|y| y.is_nan()));
+}
+
+/// The sums of whole chains of the greatest products, by bits of a weight.
+struct Greatest;
+
+impl Kernel for Greatest {
+    type Output = Vec<(i32, Vec<u32>)>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        let mut all = Vec::new();
+        for bits in 1..=7 {
+            for x in [127, -127_i8] {
+                let w = (1 << bits) - 1;
+                let start = s.splat_i32(-5);
+                let mut sums = s.begin(start);
+                for _ in 0..chain(bits) {
+                    sums = s.add_narrow(sums, s.splat_u8(w), s.splat_u8(x as u8));
+                }
+                let sum = 4 * chain(bits) as i32 * i32::from(w) * i32::from(x);
+                all.push((sum - 5, integers(s, s.total(sums, start))));
+            }
+        }
+        all
+    }
+}
+
+#[test]
+fn chains_hold_the_greatest_sums() {
+    for isa in Isa::available() {
+        for (expected, got) in Arch::of(isa).unwrap().run(Greatest) {
+            assert!(
+                got.iter().all(|&got| got as i32 == expected),
+                "{isa}: {got:?} {expected}"
+            );
+        }
+    }
 }

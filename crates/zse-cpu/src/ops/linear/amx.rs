@@ -145,8 +145,8 @@ impl<S: Simd, U: Unpack> Sink<S> for Fill<'_, S, U> {
 fn signed<S: Simd>(s: S, form: Form, q: S::I) -> S::I {
     let sign = s.splat_u8(128);
     match form {
-        Form::Narrow(0) => q,
-        Form::Narrow(offset) => {
+        Form::Narrow { offset: 0, .. } => q,
+        Form::Narrow { offset, .. } => {
             // With the upper bit set, no byte borrows from the next.
             let less = s.splat_i32((offset * 0x0101_0101).wrapping_neg());
             s.xor(s.add_i32(s.or(q, sign), less), sign)
@@ -243,7 +243,10 @@ impl<U: Unpack> Pairs<'_, U> {
                 let w = [s.load(&weights.w[g][0]), s.load(&weights.w[g][1])];
                 let m = [s.load(&weights.m[g][0]), s.load(&weights.m[g][1])];
                 for (c, acc) in acc.iter_mut().enumerate() {
-                    let p = [s.load_bytes(&p0.0[c]), s.load_bytes(&p1.0[c])];
+                    let p = [
+                        s.to_f32(s.load_bytes(&p0.0[c])),
+                        s.to_f32(s.load_bytes(&p1.0[c])),
+                    ];
                     let t = scaled::<S, U>(s, p, &group[c], &w, &m);
                     *acc = s.fma(t, s.splat(group[c].scale), *acc);
                 }

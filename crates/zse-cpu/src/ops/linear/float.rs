@@ -3,7 +3,8 @@
 
 use zse_quant::pack::TILE_ROWS;
 
-use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
+use super::ahead::{Ahead, STREAMS};
+use crate::simd::{Kernel, LANES, Simd, array};
 
 /// Bytes of a column of cells: 4 bytes of 16 rows.
 const CELLS: usize = 4 * TILE_ROWS;
@@ -14,10 +15,6 @@ const BLOCK: usize = 256;
 
 /// Tiles that many columns meet together, so that these are gathered once for all.
 pub(super) const BAND: usize = 16;
-
-/// Tiles that one column meets together. Each has a chain of additions of its own, so that none
-/// waits for the one before, and memory of its own to fetch from.
-pub(super) const STREAMS: usize = 4;
 
 /// Values of k by 16 rows or columns, where vectors do not cross lines of the cache.
 #[derive(Clone, Copy)]
@@ -178,12 +175,13 @@ fn stream<S: Simd, C: FloatCell, const T: usize>(
     let cells = tiles.as_chunks::<CELLS>().0;
     let len = cells.len() / T;
     let tiles: [&[[u8; CELLS]]; T] = array!(cells; t => &cells[t * len..][..len]);
+    let mut ahead = Ahead::new(cells.as_flattened(), len * CELLS);
+    // A chain of additions for each tile, so that none waits for the one before.
     let mut acc = [s.zero(); T];
     for (i, x) in x.chunks(C::LEN).enumerate() {
+        ahead.ask(CELLS);
         for t in 0..T {
-            let cells = &tiles[t][i];
-            fetch_ahead(cells);
-            let w = cell.widen(s, cells);
+            let w = cell.widen(s, &tiles[t][i]);
             acc[t] = s.fma(w[0], s.splat(x[0]), acc[t]);
             if let [_, second] = x {
                 acc[t] = s.fma(w[1], s.splat(*second), acc[t]);

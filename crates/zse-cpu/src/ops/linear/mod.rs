@@ -8,6 +8,7 @@
 //! that the unpacker filled; for many it unpacks once, into the first-level cache. On AMX, many
 //! columns go through a second multiplier (`amx`), which gives the same bits.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod float;
@@ -187,9 +188,8 @@ impl Product<'_> {
     /// Tiles of a unit.
     fn band(&self, arch: Arch) -> usize {
         match (self.weight.matrix.ty().is_quantized(), self.columns.len()) {
-            (false, 1) => float::STREAMS,
+            (_, 1) => ahead::STREAMS,
             (false, _) => float::BAND,
-            (true, 1) => quantized::STREAMS,
             (true, n) => match arch {
                 #[cfg(target_arch = "x86_64")]
                 Arch::Amx(_) if n >= amx::COLUMNS => amx::BAND,
@@ -361,8 +361,8 @@ impl Visit for Quantized<'_> {
         } = self;
         let len = columns.len();
         if let [column] = *columns {
-            let bands = tiles.chunks(quantized::STREAMS * tile_bytes);
-            for (tiles, out) in bands.zip(out.chunks_mut(quantized::STREAMS)) {
+            let bands = tiles.chunks(ahead::STREAMS * tile_bytes);
+            for (tiles, out) in bands.zip(out.chunks_mut(ahead::STREAMS)) {
                 arch.run(quantized::MultiplyOne {
                     unpacker,
                     tiles,

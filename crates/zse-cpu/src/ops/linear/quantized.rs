@@ -6,22 +6,17 @@ use std::marker::PhantomData;
 use zse_quant::contract::GROUP;
 use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
+use super::ahead::Ahead;
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Column, Group};
-use crate::simd::{Kernel, LANES, Simd, array, fetch_ahead};
+use crate::simd::{Kernel, LANES, Simd, array, chain, fetch_ahead};
 
 /// Groups of 32 k that are unpacked at a time for many columns: with 512 bytes a group they stay
 /// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
 pub(super) const GROUPS: usize = 8;
 
-/// Bytes that memory is fetched by.
-const LINE: usize = 64;
-
-/// Tiles that one column meets together: each is memory of its own, and several streams are fetched
-/// faster than one.
-pub(super) const STREAMS: usize = 4;
-
-/// Multiplies up to [`STREAMS`] tiles of 16 rows with one column, as it unpacks them.
+/// Multiplies up to [`STREAMS`](super::ahead::STREAMS) tiles of 16 rows with one column, as it unpacks
+/// them.
 pub(super) struct MultiplyOne<'a, U> {
     pub(super) unpacker: U,
     /// The tiles' cells over all k, one tile after the other.
@@ -40,13 +35,8 @@ impl<U: Unpack> Kernel for MultiplyOne<'_, U> {
         let ty = self.unpacker.ty();
         let (bytes, groups) = (TILE_ROWS * cell_bytes(ty), cell_len(ty) / GROUP);
         self.out.fill([0.0; LANES]);
-        let mut ahead = Ahead {
-            tiles: self.tiles,
-            tile_bytes: self.tile_bytes,
-            step: bytes / (groups * self.out.len()),
-            done: 0,
-            asked: 0,
-        };
+        let mut ahead = Ahead::new(self.tiles, self.tile_bytes);
+        let each = bytes / (groups * self.out.len());
         for i in 0..self.tile_bytes / bytes {
             let tiles = self.tiles.chunks_exact(self.tile_bytes);
             for (tile, out) in tiles.zip(&mut *self.out) {
@@ -54,6 +44,7 @@ impl<U: Unpack> Kernel for MultiplyOne<'_, U> {
                     s,
                     column: self.column,
                     ahead: &mut ahead,
+                    each,
                     unpacker: PhantomData,
                     group: i * groups,
                     acc: s.load(out),
@@ -66,37 +57,13 @@ impl<U: Unpack> Kernel for MultiplyOne<'_, U> {
     }
 }
 
-/// Asks for the memory of several tiles, a little of each at a time: more at once would wait for a
-/// free buffer, and the products with it.
-struct Ahead<'a> {
-    tiles: &'a [u8],
-    tile_bytes: usize,
-    /// Bytes of a tile to ask for at a time.
-    step: usize,
-    /// What is behind the products, on average over the tiles.
-    done: usize,
-    /// What was asked for, in whole lines.
-    asked: usize,
-}
-
-impl Ahead<'_> {
-    #[inline(always)]
-    fn step(&mut self) {
-        self.done += self.step;
-        while self.asked < self.done {
-            for tile in (0..self.tiles.len()).step_by(self.tile_bytes) {
-                fetch_ahead(&self.tiles[tile + self.asked..][..1]);
-            }
-            self.asked += LINE;
-        }
-    }
-}
-
 /// Multiplies each tile at once with one column.
 struct OneColumn<'a, 't, S: Simd, U> {
     s: S,
     column: Column<'a>,
-    ahead: &'t mut Ahead<'a>,
+    ahead: &'t mut Ahead,
+    /// Bytes of each tile to ask for with each group of one.
+    each: usize,
     unpacker: PhantomData<U>,
     group: usize,
     acc: S::F,
@@ -105,7 +72,7 @@ struct OneColumn<'a, 't, S: Simd, U> {
 impl<S: Simd, U: Unpack> Sink<S> for OneColumn<'_, '_, S, U> {
     #[inline(always)]
     fn take(&mut self, tile: Tile<S>) {
-        self.ahead.step();
+        self.ahead.ask(self.each);
         let x = self.column.group(self.group);
         let [[products]] = dot::<S, U, 1, 1>(self.s, [&tile], [x]);
         self.acc = self.s.fma(products, self.s.splat(x.scale), self.acc);
@@ -332,39 +299,48 @@ fn dot<S: Simd, U: Unpack, const T: usize, const N: usize>(
     tiles: [&impl Source<S>; T],
     x: [&Group; N],
 ) -> [[S::F; N]; T] {
-    // The products over each half, or over both in the first, less what the form of the weights
-    // adds. What one column needs is made once for all tiles.
-    let offset = U::FORM.offset::<S>();
+    let chain = match U::FORM {
+        Form::Narrow { bits, .. } => chain(bits),
+        Form::Wide => 1,
+    };
+    let chain = if U::SPLIT { chain.min(4) } else { chain };
+    // The products over each half, or over both in the first.
     let mut p = [[[s.splat_i32(0); 2]; N]; T];
-    for c in 0..N {
-        let [s0, s1] = x[c].sums;
-        let start = if U::SPLIT {
-            [s.splat_i32(-offset * s0), s.splat_i32(-offset * s1)]
-        } else {
-            [s.splat_i32(-offset * (s0 + s1)); 2]
-        };
-        for p in &mut p {
-            p[c] = start;
-        }
-    }
+    let mut sums = [[s.begin(s.splat_i32(0)); N]; T];
     for j in 0..8 {
         let half = if U::SPLIT { j / 4 } else { 0 };
         let w: [S::I; T] = array!(s.splat_i32(0); t => tiles[t].q(s, j));
         for c in 0..N {
             let x = s.splat_i32(i32::from_le_bytes(x[c].q.as_chunks().0[j]));
             for t in 0..T {
-                let p = &mut p[t][c][half];
-                *p = match U::FORM {
-                    Form::Narrow(_) => s.dot_narrow(*p, w[t], x),
-                    Form::Wide => s.dot_wide(*p, w[t], x),
-                };
+                let (p, sums) = (&mut p[t][c][half], &mut sums[t][c]);
+                match U::FORM {
+                    Form::Narrow { .. } => {
+                        if j % chain == 0 {
+                            *sums = s.begin(*p);
+                        }
+                        *sums = s.add_narrow(*sums, w[t], x);
+                        if j % chain == chain - 1 {
+                            *p = s.total(*sums, *p);
+                        }
+                    }
+                    Form::Wide => *p = s.dot_wide(*p, w[t], x),
+                }
             }
         }
     }
     array!([s.zero(); N]; t => {
         let (w, m) = (tiles[t].w(s), tiles[t].m(s));
         array!(s.zero(); c => {
-            scaled::<S, U>(s, p[t][c], x[c], &w, &m)
+            let mut p = [s.to_f32(p[t][c][0]), s.to_f32(p[t][c][1])];
+            // Less what the form of the weights adds. All of these are integers below 2^24: exact.
+            let offset = U::FORM.offset::<S>();
+            if offset != 0 {
+                let less = s.splat(-offset as f32);
+                let sums = if U::SPLIT { x[c].sums } else { [x[c].total; 2] };
+                p = array!(p[0]; h => s.fma(s.splat(sums[h]), less, p[h]));
+            }
+            scaled::<S, U>(s, p, x[c], &w, &m)
         })
     })
 }
@@ -374,18 +350,18 @@ fn dot<S: Simd, U: Unpack, const T: usize, const N: usize>(
 #[inline(always)]
 pub(super) fn scaled<S: Simd, U: Unpack>(
     s: S,
-    products: [S::I; 2],
+    products: [S::F; 2],
     x: &Group,
     w: &[S::F; 2],
     m: &[S::F; 2],
 ) -> S::F {
-    let mut t = s.mul(s.to_f32(products[0]), w[0]);
+    let mut t = s.mul(products[0], w[0]);
     if U::SPLIT {
-        t = s.fma(s.to_f32(products[1]), w[1], t);
+        t = s.fma(products[1], w[1], t);
     }
     if U::MIN && U::SPLIT {
-        t = s.fma(s.splat(x.sums[0] as f32), m[0], t);
-        t = s.fma(s.splat(x.sums[1] as f32), m[1], t);
+        t = s.fma(s.splat(x.sums[0]), m[0], t);
+        t = s.fma(s.splat(x.sums[1]), m[1], t);
     } else if U::MIN {
         t = s.fma(s.splat(x.total), m[0], t);
     }

@@ -345,8 +345,9 @@ struct Check {
 impl Sink<Scalar> for Check {
     fn take(&mut self, tile: Tile<Scalar>) {
         self.tiles += 1;
-        if let Form::Narrow(_) = self.form {
-            assert!(tile.q.as_flattened().iter().all(|&q| q <= 127));
+        if let Form::Narrow { bits, .. } = self.form {
+            assert!(bits <= 7);
+            assert!(tile.q.as_flattened().iter().all(|&q| q < 1 << bits));
         }
     }
 }

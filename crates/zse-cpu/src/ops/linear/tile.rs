@@ -47,8 +47,8 @@ impl<S: Simd> Tile<S> {
 /// How the bytes of [`Tile::q`] stand for the contract's small integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// With this added: 0 to 127.
-    Narrow(i32),
+    /// With `offset` added: without sign, of `bits` bits, at most 7.
+    Narrow { offset: i32, bits: u32 },
     /// All values of a signed byte, through [`Simd::wide`].
     Wide,
 }
@@ -58,7 +58,7 @@ impl Form {
     #[inline(always)]
     pub(crate) fn offset<S: Simd>(self) -> i32 {
         match self {
-            Self::Narrow(offset) => offset,
+            Self::Narrow { offset, .. } => offset,
             Self::Wide => S::WIDE_OFFSET,
         }
     }

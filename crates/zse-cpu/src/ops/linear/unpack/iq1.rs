@@ -36,7 +36,10 @@ fn eight<S: Simd>(s: S, low: S::I, high: S::I, minus: S::I) -> [S::I; 2] {
 }
 
 impl Unpack for Iq1S {
-    const FORM: Form = Form::Narrow(IQ1_OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: IQ1_OFFSET,
+        bits: 5,
+    };
 
     fn ty(self) -> GgmlType {
         GgmlType::Iq1S
@@ -62,7 +65,10 @@ impl Unpack for Iq1S {
 }
 
 impl Unpack for Iq1M {
-    const FORM: Form = Form::Narrow(IQ1_OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: IQ1_OFFSET,
+        bits: 5,
+    };
     const SPLIT: bool = true;
 
     fn ty(self) -> GgmlType {

@@ -26,7 +26,10 @@ fn scaled<S: Simd>(s: S, d: S::F, scale: S::I) -> S::F {
 }
 
 impl Unpack for Iq2Xxs {
-    const FORM: Form = Form::Narrow(OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: OFFSET,
+        bits: 7,
+    };
 
     fn ty(self) -> GgmlType {
         GgmlType::Iq2Xxs
@@ -52,7 +55,10 @@ impl Unpack for Iq2Xxs {
 }
 
 impl Unpack for Iq2Xs {
-    const FORM: Form = Form::Narrow(OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: OFFSET,
+        bits: 7,
+    };
     const SPLIT: bool = true;
 
     fn ty(self) -> GgmlType {
@@ -83,7 +89,10 @@ impl Unpack for Iq2Xs {
 }
 
 impl Unpack for Iq2S {
-    const FORM: Form = Form::Narrow(OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: OFFSET,
+        bits: 7,
+    };
     const SPLIT: bool = true;
 
     fn ty(self) -> GgmlType {

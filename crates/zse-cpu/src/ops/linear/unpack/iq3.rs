@@ -15,7 +15,10 @@ pub(in crate::ops::linear) struct Iq3Xxs;
 pub(in crate::ops::linear) struct Iq3S;
 
 impl Unpack for Iq3Xxs {
-    const FORM: Form = Form::Narrow(OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: OFFSET,
+        bits: 7,
+    };
 
     fn ty(self) -> GgmlType {
         GgmlType::Iq3Xxs
@@ -47,7 +50,10 @@ impl Unpack for Iq3Xxs {
 }
 
 impl Unpack for Iq3S {
-    const FORM: Form = Form::Narrow(OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: OFFSET,
+        bits: 7,
+    };
 
     fn ty(self) -> GgmlType {
         GgmlType::Iq3S

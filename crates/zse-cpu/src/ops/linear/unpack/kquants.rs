@@ -2,7 +2,10 @@
 
 use zse_quant::GgmlType;
 
-use super::{Cells, Form, Sink, Tile, Unpack, atop, byte_numbers, negate, take_bits, wide};
+use super::{
+    Cells, Form, Sink, Tile, Unpack, atop, bits, both, byte_number, byte_numbers, for_each, negate,
+    take_bits, wide,
+};
 use crate::simd::{Simd, array};
 
 /// `weight = d * scale * q - dmin * min`, q of 2 bits, scale and min of 4 bits for 16.
@@ -59,7 +62,7 @@ fn scales_and_addends<S: Simd>(cells: Cells<'_, S>) -> [[[S::F; 4]; 2]; 2] {
 }
 
 impl Unpack for Q2K {
-    const FORM: Form = Form::Narrow(0);
+    const FORM: Form = Form::Narrow { offset: 0, bits: 2 };
     const SPLIT: bool = true;
     const MIN: bool = true;
 
@@ -75,17 +78,10 @@ impl Unpack for Q2K {
         let w = scaled(s, d, take_bits::<4, _, _>(s, &mut scales), 0.0);
         let m = scaled(s, dmin, take_bits::<4, _, _>(s, &mut scales), 0.0);
         let (w, m) = (pairs(&w), pairs(&m));
-        for half in 0..2 {
-            let mut words = cells.words(16 + 32 * half);
-            for g in 4 * half..4 * half + 4 {
-                let q = take_bits::<2, _, _>(s, &mut words);
-                sink.take(Tile {
-                    q,
-                    w: w[g],
-                    m: m[g],
-                });
-            }
-        }
+        for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
+            let q = bits::<2, 0, _, _>(s, cells.words(16 + 32 * (G / 4)), 2 * (G as u32 % 4));
+            sink.take(Tile { q, w: w[G], m: m[G] });
+        });
     }
 }
 
@@ -96,7 +92,7 @@ fn pairs<F>(quads: &[[F; 4]; 4]) -> &[[F; 2]] {
 }
 
 impl Unpack for Q3K {
-    const FORM: Form = Form::Narrow(4);
+    const FORM: Form = Form::Narrow { offset: 4, bits: 3 };
     const SPLIT: bool = true;
 
     fn ty(self) -> GgmlType {
@@ -119,20 +115,16 @@ impl Unpack for Q3K {
         let w = scaled(s, d, atop::<4, _, _>(s, [a, b, c, e], upper), 32.0);
         let w = pairs(&w);
 
-        let mut third = cells.words(0);
-        for half in 0..2 {
-            let mut words = cells.words(32 + 32 * half);
-            for w in &w[4 * half..4 * half + 4] {
-                let low = take_bits::<2, _, _>(s, &mut words);
-                let high = take_bits::<1, _, _>(s, &mut third);
-                sink.take(Tile::split(s, atop::<2, _, _>(s, low, high), *w));
-            }
-        }
+        for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
+            let low = bits::<2, 0, _, _>(s, cells.words(32 + 32 * (G / 4)), 2 * (G as u32 % 4));
+            let high = bits::<1, 2, _, _>(s, cells.words(0), G as u32);
+            sink.take(Tile::split(s, both(s, low, high), w[G]));
+        });
     }
 }
 
 impl Unpack for Q4K {
-    const FORM: Form = Form::Narrow(0);
+    const FORM: Form = Form::Narrow { offset: 0, bits: 4 };
     const MIN: bool = true;
 
     fn ty(self) -> GgmlType {
@@ -144,18 +136,15 @@ impl Unpack for Q4K {
         let cells = Cells::new(s, cells, 144);
         let [w, m] = &scales_and_addends(cells);
         let (w, m) = (w.as_flattened(), m.as_flattened());
-        for pair in 0..4 {
-            let mut words = cells.words(16 + 32 * pair);
-            for g in [2 * pair, 2 * pair + 1] {
-                let q = take_bits::<4, _, _>(s, &mut words);
-                sink.take(Tile::uniform_min(q, w[g], m[g]));
-            }
-        }
+        for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
+            let q = bits::<4, 0, _, _>(s, cells.words(16 + 32 * (G / 2)), 4 * (G as u32 % 2));
+            sink.take(Tile::uniform_min(q, w[G], m[G]));
+        });
     }
 }
 
 impl Unpack for Q5K {
-    const FORM: Form = Form::Narrow(0);
+    const FORM: Form = Form::Narrow { offset: 0, bits: 5 };
     const MIN: bool = true;
 
     fn ty(self) -> GgmlType {
@@ -167,21 +156,19 @@ impl Unpack for Q5K {
         let cells = Cells::new(s, cells, 176);
         let [w, m] = &scales_and_addends(cells);
         let (w, m) = (w.as_flattened(), m.as_flattened());
-        let mut fifth = cells.words(16);
-        for pair in 0..4 {
-            let mut words = cells.words(48 + 32 * pair);
-            for g in [2 * pair, 2 * pair + 1] {
-                let low = take_bits::<4, _, _>(s, &mut words);
-                let high = take_bits::<1, _, _>(s, &mut fifth);
-                let q = atop::<4, _, _>(s, low, high);
-                sink.take(Tile::uniform_min(q, w[g], m[g]));
-            }
-        }
+        for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
+            let low = bits::<4, 0, _, _>(s, cells.words(48 + 32 * (G / 2)), 4 * (G as u32 % 2));
+            let fifth = bits::<1, 4, _, _>(s, cells.words(16), G as u32);
+            sink.take(Tile::uniform_min(both(s, low, fifth), w[G], m[G]));
+        });
     }
 }
 
 impl Unpack for Q6K {
-    const FORM: Form = Form::Narrow(32);
+    const FORM: Form = Form::Narrow {
+        offset: 32,
+        bits: 6,
+    };
     const SPLIT: bool = true;
 
     fn ty(self) -> GgmlType {
@@ -192,22 +179,23 @@ impl Unpack for Q6K {
     fn unpack<S: Simd>(self, s: S, cells: &[u8], sink: &mut impl Sink<S>) {
         let cells = Cells::new(s, cells, 210);
         let d = cells.f16(208);
-        // Signed bytes, made unsigned by adding 128.
-        let scales = cells.words::<4>(192);
-        let scales = array!(scales[0]; i => s.xor(scales[i], s.splat_u8(128)));
-        let w = scaled(s, d, scales, 128.0);
-        let w = pairs(&w);
-        for half in 0..2 {
-            // Groups 0 and 1 are the low nibbles, 2 and 3 the high ones of the same bytes.
-            let mut low = [cells.words(64 * half), cells.words(64 * half + 32)];
-            let mut high = cells.words(128 + 32 * half);
-            for g in 0..4 {
-                let low = take_bits::<4, _, _>(s, &mut low[g % 2]);
-                let high = take_bits::<2, _, _>(s, &mut high);
-                let q = atop::<4, _, _>(s, low, high);
-                sink.take(Tile::split(s, q, w[4 * half + g]));
-            }
-        }
+        let offset = s.splat(128.0);
+        for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
+            // Of each half of 128, groups 0 and 1 are the low nibbles, 2 and 3 the high ones of the
+            // same bytes.
+            let (half, place) = (G / 4, G % 4);
+            let low = cells.words(64 * half + 32 * (place % 2));
+            let low = bits::<4, 0, _, _>(s, low, 4 * (place as u32 / 2));
+            let high = bits::<2, 4, _, _>(s, cells.words(128 + 32 * half), 2 * place as u32);
+            // Signed bytes, made unsigned by adding 128.
+            let [scales] = cells.words(192 + 4 * (G / 2));
+            let scales = s.xor(scales, s.splat_u8(128));
+            let w = array!(d; h => {
+                let scale = byte_number(s, scales, 2 * (G % 2) + h);
+                s.mul(d, s.sub(scale, offset))
+            });
+            sink.take(Tile::split(s, both(s, low, high), w));
+        });
     }
 }
 

@@ -37,7 +37,7 @@ fn five_bits<S: Simd>(s: S, low: [S::I; 4], [mut fifth]: [S::I; 1]) -> [S::I; 8]
 }
 
 impl Unpack for Q4_0 {
-    const FORM: Form = Form::Narrow(8);
+    const FORM: Form = Form::Narrow { offset: 8, bits: 4 };
 
     fn ty(self) -> GgmlType {
         GgmlType::Q4_0
@@ -51,7 +51,7 @@ impl Unpack for Q4_0 {
 }
 
 impl Unpack for Q4_1 {
-    const FORM: Form = Form::Narrow(0);
+    const FORM: Form = Form::Narrow { offset: 0, bits: 4 };
     const MIN: bool = true;
 
     fn ty(self) -> GgmlType {
@@ -67,7 +67,10 @@ impl Unpack for Q4_1 {
 }
 
 impl Unpack for Q5_0 {
-    const FORM: Form = Form::Narrow(16);
+    const FORM: Form = Form::Narrow {
+        offset: 16,
+        bits: 5,
+    };
 
     fn ty(self) -> GgmlType {
         GgmlType::Q5_0
@@ -82,7 +85,7 @@ impl Unpack for Q5_0 {
 }
 
 impl Unpack for Q5_1 {
-    const FORM: Form = Form::Narrow(0);
+    const FORM: Form = Form::Narrow { offset: 0, bits: 5 };
     const MIN: bool = true;
 
     fn ty(self) -> GgmlType {

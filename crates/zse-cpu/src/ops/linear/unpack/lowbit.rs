@@ -14,7 +14,7 @@ pub(in crate::ops::linear) struct Q1_0;
 pub(in crate::ops::linear) struct Q2_0;
 
 impl Unpack for Q1_0 {
-    const FORM: Form = Form::Narrow(1);
+    const FORM: Form = Form::Narrow { offset: 1, bits: 2 };
 
     fn ty(self) -> GgmlType {
         GgmlType::Q1_0
@@ -38,7 +38,7 @@ impl Unpack for Q1_0 {
 }
 
 impl Unpack for Q2_0 {
-    const FORM: Form = Form::Narrow(1);
+    const FORM: Form = Form::Narrow { offset: 1, bits: 2 };
 
     fn ty(self) -> GgmlType {
         GgmlType::Q2_0

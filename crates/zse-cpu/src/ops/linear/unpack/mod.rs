@@ -87,6 +87,72 @@ fn take_bits<const BITS: u32, S: Simd, const N: usize>(s: S, words: &mut [S::I; 
     digits
 }
 
+/// Bits `from .. from + BITS` of each byte, at bit `AT` of it. Unlike [`take_bits`] it leaves nothing
+/// behind that would have to be kept until the next bits are wanted.
+///
+/// `from` must be a constant once all is inlined: see [`for_each`].
+#[inline(always)]
+fn bits<const BITS: u32, const AT: u32, S: Simd, const N: usize>(
+    s: S,
+    words: [S::I; N],
+    from: u32,
+) -> [S::I; N] {
+    let mask = s.splat_u8(((1 << BITS) - 1) << AT);
+    // Bits of the neighbouring bytes come in as well, and fall to the mask.
+    array!(mask; i => s.and(shift_right(s, words[i], from as i32 - AT as i32), mask))
+}
+
+/// `v` shifted right by `n` bits, -6 to 6; left if that is negative.
+#[inline(always)]
+fn shift_right<S: Simd>(s: S, v: S::I, n: i32) -> S::I {
+    match n {
+        -6 => s.shl::<6>(v),
+        -5 => s.shl::<5>(v),
+        -4 => s.shl::<4>(v),
+        -3 => s.shl::<3>(v),
+        -2 => s.shl::<2>(v),
+        -1 => s.shl::<1>(v),
+        0 => v,
+        1 => s.shr::<1>(v),
+        2 => s.shr::<2>(v),
+        3 => s.shr::<3>(v),
+        4 => s.shr::<4>(v),
+        5 => s.shr::<5>(v),
+        6 => s.shr::<6>(v),
+        _ => unreachable!("bits are of one byte"),
+    }
+}
+
+/// Repeats a block for each of some numbers, which is a constant in it: a loop may be left a loop by
+/// the compiler, and what depends on the number then goes through memory.
+macro_rules! for_each {
+    ($i:ident in [$($value:literal),*] $block:block) => {$(
+        {
+            const $i: usize = $value;
+            $block
+        }
+    )*};
+}
+use for_each;
+
+/// Byte `i` of each lane as a number 0 to 255.
+#[inline(always)]
+fn byte_number<S: Simd>(s: S, word: S::I, i: usize) -> S::F {
+    let low = s.splat_i32(255);
+    s.to_f32(match i {
+        0 => s.and(word, low),
+        1 => s.and(s.shr::<8>(word), low),
+        2 => s.and(s.shr::<16>(word), low),
+        _ => s.shr::<24>(word),
+    })
+}
+
+/// The bits of both.
+#[inline(always)]
+fn both<S: Simd, const N: usize>(s: S, low: [S::I; N], high: [S::I; N]) -> [S::I; N] {
+    array!(low[0]; i => s.or(low[i], high[i]))
+}
+
 /// Sets `high` on top of the `AT` bits of `low`, byte by byte.
 #[inline(always)]
 fn atop<const AT: u32, S: Simd, const N: usize>(
@@ -94,7 +160,7 @@ fn atop<const AT: u32, S: Simd, const N: usize>(
     low: [S::I; N],
     high: [S::I; N],
 ) -> [S::I; N] {
-    array!(s.splat_i32(0); i => s.or(low[i], s.shl::<AT>(high[i])))
+    both(s, low, array!(s.splat_i32(0); i => s.shl::<AT>(high[i])))
 }
 
 /// 32 weights of 16 bytes: the low nibbles, then the high ones.
@@ -135,13 +201,7 @@ fn wide<S: Simd>(s: S, bytes: [S::I; 8]) -> [S::I; 8] {
 /// The four bytes of each lane as numbers 0 to 255.
 #[inline(always)]
 fn byte_numbers<S: Simd>(s: S, word: S::I) -> [S::F; 4] {
-    let low = s.splat_i32(255);
-    [
-        s.to_f32(s.and(word, low)),
-        s.to_f32(s.and(s.shr::<8>(word), low)),
-        s.to_f32(s.and(s.shr::<16>(word), low)),
-        s.to_f32(s.shr::<24>(word)),
-    ]
+    array!(s.zero(); i => byte_number(s, word, i))
 }
 
 /// `-v`, of zero too.

@@ -20,7 +20,10 @@ const OFFSET: i32 = 12;
 const VALUES: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
 
 impl Unpack for Mxfp4 {
-    const FORM: Form = Form::Narrow(OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: OFFSET,
+        bits: 5,
+    };
 
     fn ty(self) -> GgmlType {
         GgmlType::Mxfp4
@@ -41,7 +44,10 @@ impl Unpack for Mxfp4 {
 }
 
 impl Unpack for Nvfp4 {
-    const FORM: Form = Form::Narrow(OFFSET);
+    const FORM: Form = Form::Narrow {
+        offset: OFFSET,
+        bits: 5,
+    };
     const SPLIT: bool = true;
 
     fn ty(self) -> GgmlType {

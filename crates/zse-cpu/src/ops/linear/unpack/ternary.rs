@@ -35,7 +35,7 @@ fn fractions<S: Simd, const N: usize>(s: S, words: [S::I; N]) -> [[S::I; 2]; N] 
 }
 
 impl Unpack for Tq1_0 {
-    const FORM: Form = Form::Narrow(1);
+    const FORM: Form = Form::Narrow { offset: 1, bits: 2 };
 
     fn ty(self) -> GgmlType {
         GgmlType::Tq1_0
@@ -64,7 +64,7 @@ impl Unpack for Tq1_0 {
 }
 
 impl Unpack for Tq2_0 {
-    const FORM: Form = Form::Narrow(1);
+    const FORM: Form = Form::Narrow { offset: 1, bits: 2 };
 
     fn ty(self) -> GgmlType {
         GgmlType::Tq2_0

@@ -1,0 +1,87 @@
+//! Asking for the weights that one column meets next.
+
+use crate::simd::{AHEAD, fetch_line};
+
+/// Tiles that one column meets together: each is memory of its own, and several streams are fetched
+/// faster than one.
+pub(super) const STREAMS: usize = 4;
+
+/// Bytes that memory is fetched by.
+const LINE: usize = 64;
+
+/// Asks for the memory of [`STREAMS`] tiles, a little of each at a time: more at once would wait for
+/// a free buffer, and the products with it. At the end of the tiles it goes on with those behind
+/// them, which are mostly multiplied next: they would begin with nothing on its way, and tiles are
+/// short (18 KB for 2,048 weights a row of 4 bits).
+pub(super) struct Ahead {
+    /// Where the next line of the first tile is; those of the others are `tile_bytes` apart.
+    next: *const u8,
+    tile_bytes: usize,
+    /// Bytes from `next` to the end of its tile.
+    left: usize,
+    /// Bytes of each tile to ask for.
+    due: usize,
+}
+
+impl Ahead {
+    /// For tiles that lie one after the other.
+    #[inline(always)]
+    pub(super) fn new(tiles: &[u8], tile_bytes: usize) -> Self {
+        let mut ahead = Self {
+            next: tiles.as_ptr(),
+            tile_bytes,
+            left: tile_bytes,
+            due: 0,
+        };
+        ahead.advance(AHEAD);
+        ahead
+    }
+
+    /// Asks for what is to be multiplied once `bytes` more of each tile have been.
+    #[inline(always)]
+    pub(super) fn ask(&mut self, bytes: usize) {
+        self.due += bytes;
+        while self.due >= LINE {
+            for stream in 0..STREAMS {
+                fetch_line(self.next.wrapping_add(stream * self.tile_bytes));
+            }
+            self.advance(LINE);
+            self.due -= LINE;
+        }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, bytes: usize) {
+        self.next = self.next.wrapping_add(bytes);
+        while self.left < bytes {
+            // Past the other tiles, to those behind them.
+            self.next = self.next.wrapping_add((STREAMS - 1) * self.tile_bytes);
+            self.left += self.tile_bytes;
+        }
+        self.left -= bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goes_on_behind_the_tiles() {
+        for tile_bytes in [288, 2304, 4096, 18 << 10] {
+            let tiles = vec![0; STREAMS * tile_bytes];
+            let mut ahead = Ahead::new(&tiles, tile_bytes);
+            for done in (AHEAD..3 * AHEAD + 20_000).step_by(LINE) {
+                let band = done / tile_bytes;
+                let expected = band * STREAMS * tile_bytes + done % tile_bytes;
+                let offset = ahead.next.addr() - tiles.as_ptr().addr();
+                // At the end of a tile, and at the beginning behind it, alike.
+                assert!(
+                    offset == expected || done % tile_bytes == 0,
+                    "{tile_bytes} {done}: {offset} is not {expected}"
+                );
+                ahead.ask(LINE);
+            }
+        }
+    }
+}
