@@ -86,21 +86,19 @@ impl Places {
     }
 }
 
-/// Brings the tensors that lie on the host, or the others, to where they go from `base` on; the matrices and, of
-/// the others, the vectors.
+/// Brings all tensors to the device, from `memory` and, of those for the host, from `staging` on.
 fn bring(
     device: &Device,
     model: &Model,
     places: &Places,
-    base: Ptr,
-    on_host: bool,
+    [memory, staging]: [Ptr; 2],
 ) -> Result<(Vec<Option<Matrix>>, Vec<Option<Ptr>>), LoadError> {
     let (mut matrices, mut vectors, mut uploads) = (Vec::new(), Vec::new(), Vec::new());
     for (i, place) in places.tensors.iter().enumerate() {
         let id = TensorId(i as u32);
         let view = model.weights.get(id);
-        let matrix = place.matrix.filter(|_| place.on_host == on_host);
-        let matrix = matrix.map(|(layout, planes)| {
+        let matrix = place.matrix.map(|(layout, planes)| {
+            let base = if place.on_host { staging } else { memory };
             let [q, h, s, d] = planes.map(|offset| base.offset(offset));
             let (rows, cols) = (view.rows as i32, view.cols as i32);
             let planes = Planes {
@@ -113,11 +111,10 @@ fn bring(
             };
             Matrix { layout, planes }
         });
-        let vector = place.vector.filter(|_| !on_host);
-        if let Some(offset) = vector {
+        if let Some(offset) = place.vector {
             let numbers = view.to_f32().map_err(LoadError::weight(view.name))?;
             // SAFETY: placed for as many; waited for before they go.
-            unsafe { device.upload(base.offset(offset), &numbers) }?;
+            unsafe { device.upload(memory.offset(offset), &numbers) }?;
             device.synchronize()?;
         }
         match matrix {
@@ -129,11 +126,10 @@ fn bring(
                 };
                 uploads.push((id, upload));
             }
-            None if place.matrix.is_none() => model.weights.release(id),
-            None => {}
+            None => model.weights.release(id),
         }
         matrices.push(matrix);
-        vectors.push(vector.map(|offset| base.offset(offset)));
+        vectors.push(place.vector.map(|offset| memory.offset(offset)));
     }
     let (ids, uploads): (Vec<_>, Vec<_>) = uploads.into_iter().unzip();
     // SAFETY: the planes were placed for these tensors.
@@ -146,13 +142,16 @@ impl Weights {
     pub(super) fn load(device: &Device, model: &Model) -> Result<Self, LoadError> {
         let places = Places::new(model);
         let memory = device.allocate("weights", places.arena.bytes())?;
+        let bytes = places.host.bytes();
+        // Blocks are permuted on the device: kernels write to the host slowly.
+        let staging = device.allocate("tables on their way", bytes)?;
         // Memory of the host takes its time: it is made while weights are on their way.
         let (tables, uploaded) = thread::scope(|scope| {
-            let tables = scope.spawn(|| match places.host.bytes() {
+            let tables = scope.spawn(|| match bytes {
                 0 => Ok(None),
                 bytes => device.allocate_host(bytes).map(Some),
             });
-            let uploaded = bring(device, model, &places, memory.at(), false);
+            let uploaded = bring(device, model, &places, [memory.at(), staging.at()]);
             let tables = tables.join();
             (
                 tables.unwrap_or_else(|panic| resume_unwind(panic)),
@@ -162,17 +161,17 @@ impl Weights {
         let (mut matrices, vectors) = uploaded?;
         let tables: Option<HostMemory> = tables?;
         if let Some(tables) = &tables {
-            let bytes = places.host.bytes();
-            // Blocks are permuted on the device: kernels write to the host slowly.
-            let staging = device.allocate("tables on their way", bytes)?;
-            let (others, _) = bring(device, model, &places, staging.at(), true)?;
             // SAFETY: both are so large, and the kernels that wrote were waited for.
             unsafe { device.copy_to_host(tables.at(), staging.at(), bytes) }?;
             device.synchronize()?;
-            for (to, matrix) in matrices.iter_mut().zip(others) {
-                *to = to.or(matrix.map(|m| m.moved(staging.at(), tables.at())));
+            for (matrix, place) in matrices.iter_mut().zip(&places.tensors) {
+                *matrix = matrix.map(|m| match place.on_host {
+                    true => m.moved(staging.at(), tables.at()),
+                    false => m,
+                });
             }
         }
+        drop(staging);
         let at = |offset| memory.at().offset(offset);
         let mut rotations = Vec::new();
         for (r, &offset) in model.program.ropes.iter().zip(&places.ropes) {
