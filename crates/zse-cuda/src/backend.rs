@@ -73,7 +73,8 @@ impl Backend for CudaBackend {
 
     fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
         self.caps().check(budget)?;
-        report(model, budget, &self.name)
+        let is_hopper = self.context.is_hopper && !self.portable;
+        report(model, budget, &self.name, is_hopper)
     }
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {

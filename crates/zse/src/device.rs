@@ -63,6 +63,15 @@ impl Device {
         }
     }
 
+    /// What a GPU's driver takes on it for a process: its context, and the code of kernels in use. As an H200
+    /// shows it; `None` of other devices.
+    pub fn own_memory(self) -> Option<u64> {
+        match self.resolved() {
+            Self::Cuda(_) => Some(545 << 20),
+            Self::Auto | Self::Cpu | Self::CpuIsa(_) | Self::Reference => None,
+        }
+    }
+
     /// What the processor does at most, measured in less than a second on `threads` (`None`: as many
     /// as the process may use); `None` of GPUs, or where there is too little memory to read from.
     pub fn peaks(self, threads: Option<usize>) -> Option<Peaks> {

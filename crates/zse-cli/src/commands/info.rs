@@ -40,7 +40,11 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
     let facts = Facts {
         types: by_type(&checkpoint),
         plan: options.memory(&model)?,
-        process: machine::resident_bytes().unwrap_or(0) + RUNNING,
+        process: match options.device.own_memory() {
+            // On a GPU, of whose memory the plan is.
+            Some(bytes) => bytes,
+            None => machine::resident_bytes().unwrap_or(0) + RUNNING,
+        },
         kv_type: options.kv_type.name(),
         default_template: default_template(&checkpoint, &tokenizer)?,
         tokens: tokenizer.vocab_size(),

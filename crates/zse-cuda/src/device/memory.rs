@@ -83,6 +83,23 @@ impl Device {
         })
     }
 
+    /// Allocates `bytes` on the host that kernels read and write in place, over the bus.
+    pub(crate) fn allocate_host(&self, bytes: usize) -> Result<HostMemory, CudaError> {
+        self.make_current()?;
+        // SAFETY: the context is current.
+        let from = unsafe { result::malloc_host(bytes.max(1), sys::CU_MEMHOSTALLOC_DEVICEMAP) }
+            .named("cuMemHostAlloc")?;
+        let mut memory = HostMemory {
+            context: Arc::clone(&self.inner),
+            from,
+            at: Ptr::NULL,
+        };
+        // SAFETY: just allocated, for that.
+        unsafe { sys::cuMemHostGetDevicePointer_v2(&raw mut memory.at.0, from, 0) }
+            .named("cuMemHostGetDevicePointer")?;
+        Ok(memory)
+    }
+
     /// Allocates `words` zeros on the host that the device copies from and to without a detour.
     pub(crate) fn pin(&self, words: usize) -> Result<PinnedMemory, CudaError> {
         self.make_current()?;
@@ -132,6 +149,20 @@ impl Device {
         unsafe { result::memcpy_dtoh_async(to, from.0, self.stream) }.named("cuMemcpyDtoHAsync")
     }
 
+    /// Copies from the device to memory of the host that it knows, in the order of the stream.
+    ///
+    /// # Safety
+    /// Both parts are so large.
+    pub(crate) unsafe fn copy_to_host(
+        &self,
+        to: Ptr,
+        from: Ptr,
+        bytes: usize,
+    ) -> Result<(), CudaError> {
+        // SAFETY: the caller's promise.
+        unsafe { sys::cuMemcpyAsync(to.0, from.0, bytes, self.stream) }.named("cuMemcpyAsync")
+    }
+
     /// Copies on the device, in the order of the stream.
     ///
     /// # Safety
@@ -160,6 +191,33 @@ impl Drop for DeviceMemory {
         let _ = self.context.make_current();
         // SAFETY: ours alone; freeing waits for what still runs.
         let _ = unsafe { result::free_sync(self.at.0) };
+    }
+}
+
+/// An allocation on the host, in the device's address space.
+pub(crate) struct HostMemory {
+    context: Arc<Context>,
+    from: *mut c_void,
+    at: Ptr,
+}
+
+// SAFETY: the memory is owned, and only kernels use it.
+unsafe impl Send for HostMemory {}
+// SAFETY: as above.
+unsafe impl Sync for HostMemory {}
+
+impl HostMemory {
+    /// Its address on the device.
+    pub(crate) fn at(&self) -> Ptr {
+        self.at
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        let _ = self.context.make_current();
+        // SAFETY: ours alone; who owns us has waited for what still ran.
+        let _ = unsafe { result::free_host(self.from) };
     }
 }
 

@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::error::{CudaError, Named};
 pub(crate) use graph::Graph;
-pub(crate) use memory::{Arena, DeviceMemory, PinnedMemory, Ptr};
+pub(crate) use memory::{Arena, DeviceMemory, HostMemory, PinnedMemory, Ptr};
 pub use nvml::{Gpu, gpus};
 pub(crate) use stream::Stream;
 
@@ -67,12 +67,21 @@ impl Shape {
     }
 }
 
+/// A kernel; its code goes to the device when it is first used.
+struct Kernel {
+    function: sys::CUfunction,
+    /// Set once its blocks may ask for as much shared memory as there is.
+    raised: OnceLock<()>,
+}
+
 /// A GPU with the kernels and one stream.
 pub(crate) struct Device {
     inner: Arc<Context>,
     /// Nobody else's: a step is recorded and replayed on it.
     stream: sys::CUstream,
-    kernels: HashMap<String, sys::CUfunction>,
+    kernels: HashMap<String, Kernel>,
+    /// Most shared memory of a block, what its code declares included.
+    shared: i32,
     modules: Vec<sys::CUmodule>,
     pub(crate) multiprocessors: usize,
     /// Whether it runs Hopper's kernels, which may start while the one before them ends.
@@ -84,7 +93,7 @@ pub(crate) struct Context {
     device: sys::CUdevice,
     context: sys::CUcontext,
     pub(crate) name: String,
-    is_hopper: bool,
+    pub(crate) is_hopper: bool,
     multiprocessors: i32,
     /// Most shared memory of a block, what its code declares included.
     shared: i32,
@@ -209,6 +218,7 @@ impl Device {
             inner: Arc::clone(context),
             stream,
             kernels: HashMap::new(),
+            shared: context.shared,
             modules: Vec::new(),
             multiprocessors: usize::try_from(context.multiprocessors).unwrap_or(1),
             is_hopper: hopper,
@@ -219,13 +229,13 @@ impl Device {
             } else {
                 image.compute_80
             };
-            this.load(image.name, code, context.shared)?;
+            this.load(image.name, code)?;
         }
         Ok(this)
     }
 
     /// Loads all kernels of an image.
-    fn load(&mut self, name: &'static str, code: &[u8], shared: i32) -> Result<(), CudaError> {
+    fn load(&mut self, name: &'static str, code: &[u8]) -> Result<(), CudaError> {
         // The driver wants images aligned.
         let mut aligned = vec![0u64; code.len().div_ceil(8)];
         for (to, from) in aligned.iter_mut().zip(code.chunks(8)) {
@@ -259,23 +269,25 @@ impl Device {
                 std::ffi::CStr::from_ptr(name)
             };
             let name = name.to_string_lossy().into_owned();
-            if name.starts_with("gemm_") || name.starts_with("flash_") {
-                use sys::CUfunction_attribute_enum as A;
-                // What the code declares counts too.
-                let declared = A::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
-                // SAFETY: the function is loaded.
-                let declared =
-                    unsafe { result::function::get_function_attribute(function, declared) }
-                        .named("cuFuncGetAttribute")?;
-                let which = A::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-                let bytes = SHARED_LIMIT.min(shared - declared);
-                // SAFETY: the function is loaded.
-                unsafe { result::function::set_function_attribute(function, which, bytes) }
-                    .named("cuFuncSetAttribute")?;
-            }
-            self.kernels.insert(name, function);
+            let raised = OnceLock::new();
+            self.kernels.insert(name, Kernel { function, raised });
         }
         Ok(())
+    }
+
+    /// Lets blocks of a kernel ask for as much shared memory as there is.
+    fn raise(&self, function: sys::CUfunction) -> Result<(), CudaError> {
+        use sys::CUfunction_attribute_enum as A;
+        // What the code declares counts too.
+        let declared = A::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+        // SAFETY: a function of one of our modules.
+        let declared = unsafe { result::function::get_function_attribute(function, declared) }
+            .named("cuFuncGetAttribute")?;
+        let which = A::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let bytes = SHARED_LIMIT.min(self.shared - declared);
+        // SAFETY: as above.
+        unsafe { result::function::set_function_attribute(function, which, bytes) }
+            .named("cuFuncSetAttribute")
     }
 
     /// Makes the context current on this thread; before any other use there.
@@ -325,10 +337,14 @@ impl Device {
         if shape.grid.contains(&0) {
             return Ok(());
         }
-        let function = *self
+        let kernel = self
             .kernels
             .get(kernel)
             .ok_or_else(|| CudaError::NoKernel(kernel.to_owned()))?;
+        if shape.shared > 0 && kernel.raised.get().is_none() {
+            self.raise(kernel.function)?;
+            let _ = kernel.raised.set(());
+        }
         let mut attribute = sys::CUlaunchAttribute {
             id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
             pad: [0; 4],
@@ -353,7 +369,7 @@ impl Device {
         unsafe {
             sys::cuLaunchKernelEx(
                 &raw const config,
-                function,
+                kernel.function,
                 arguments.as_mut_ptr(),
                 std::ptr::null_mut(),
             )

@@ -51,7 +51,7 @@ impl Run<'_> {
             pairs: tokens * top_k,
             experts,
         };
-        let [counts, sources, slots, tiles] = self.plan.groups.map(|offset| self.at(offset));
+        let [counts, sources, slots, tiles] = self.scratch().groups.map(|offset| self.at(offset));
         let groups = Groups {
             counts,
             sources,
@@ -60,7 +60,7 @@ impl Run<'_> {
             wide: grouping.wide() as i32,
         };
         moe::group(self.device, route, top_k, &groups, grouping)?;
-        let [inner, _, _, said] = self.plan.mixture.map(|offset| self.at(offset));
+        let [inner, _, _, said] = self.scratch().mixture.map(|offset| self.at(offset));
         let by = (&groups, grouping);
         let job = |weight, gated, y| Job {
             weight,
@@ -78,7 +78,7 @@ impl Run<'_> {
         if gate.matrix.layout == up.matrix.layout {
             self.expert_product(x, of_tokens, &job(gate, Some((act, up)), inner), by)?;
         } else {
-            let other = self.at(self.plan.apart);
+            let other = self.at(self.scratch().apart);
             self.expert_product(x, of_tokens, &job(gate, None, inner), by)?;
             self.expert_product(x, of_tokens, &job(up, None, other), by)?;
             let len = grouping.slots() * gate.matrix.rows();
@@ -103,7 +103,7 @@ impl Run<'_> {
     ) -> Result<(), CudaError> {
         let matrix = &job.weight.matrix;
         let form = Form::of(matrix.layout).unwrap_or(Form::Bf16);
-        let [narrow, scale] = self.plan.narrow.map(|offset| self.at(offset));
+        let [narrow, scale] = self.scratch().narrow.map(|offset| self.at(offset));
         let scale = if form == Form::F16 { scale } else { Ptr::NULL };
         let tiles = Tiles::grouped(narrow, form, grouping);
         let (n, cols) = (grouping.slots(), matrix.cols());

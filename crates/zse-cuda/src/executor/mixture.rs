@@ -3,8 +3,8 @@
 use zse_model::program::{Act, TensorId, ValueId};
 
 use super::experts::Grouped;
-use super::plan::tokens_at_once;
 use super::run::Run;
+use super::scratch::tokens_at_once;
 use crate::device::Ptr;
 use crate::error::CudaError;
 use crate::ops::gemv::{Job, Pairs, Weight, gemv_experts};
@@ -27,7 +27,7 @@ impl Run<'_> {
         let [gate, up, down] = matrices;
         let (cols, ff, cols_out) = (self.cols(x), gate.matrix.rows(), self.cols(out));
         let top_k = self.cols(route) / 2;
-        let [inner, q, s, said] = self.plan.mixture.map(|offset| self.at(offset));
+        let [inner, q, s, said] = self.scratch().mixture.map(|offset| self.at(offset));
         let inner_rounded = Columns { q, s };
         let n = self.rows(x);
         let experts = self.program.tensor(weights[0]).experts;
@@ -103,7 +103,7 @@ impl Run<'_> {
             let gated = Some((act, up));
             return gemv_experts(self.device, &Job { gated, ..*job }, pairs);
         }
-        let y = self.at(self.plan.apart);
+        let y = self.at(self.scratch().apart);
         gemv_experts(self.device, job, pairs)?;
         gemv_experts(
             self.device,
@@ -131,7 +131,7 @@ impl Run<'_> {
         act: Act,
         out: ValueId,
     ) -> Result<(), CudaError> {
-        let (y, other) = (self.value(out), self.at(self.plan.apart));
+        let (y, other) = (self.value(out), self.at(self.scratch().apart));
         let jobs = [self.job(x, gate, None, y), self.job(x, up, None, other)];
         jobs.iter().try_for_each(|job| self.product(x, job))?;
         elementwise::glu(

@@ -2,12 +2,14 @@
 
 mod draws;
 mod experts;
+mod lives;
 mod load;
 mod meta;
 mod mixture;
 mod plan;
 mod products;
 mod run;
+mod scratch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ const GRAPHS: usize = 64;
 /// A model on a GPU.
 pub(crate) struct CudaExecutor {
     /// Launches of batches that decode, by what fixes their arguments.
-    graphs: HashMap<(Size, BatchShape), Graph>,
+    graphs: HashMap<(Size, BatchShape), Option<Graph>>,
     model: Arc<Model>,
     budget: Budget,
     weights: Weights,
@@ -67,9 +69,9 @@ impl CudaExecutor {
         budget.check(&model.program)?;
         plan::check(&model.program, budget, name)?;
         device.make_current()?;
-        let plan = Plan::new(&model, budget);
+        let plan = Plan::new(&model, budget, device.is_hopper);
         let groups = model.program.kv_groups().len();
-        let needed = report(&model, budget, name)?;
+        let needed = report(&model, budget, name, device.is_hopper)?;
         let needed = needed.weights + needed.kv + needed.activations + RESERVE;
         let (available, _) = device.memory()?;
         if needed > available {
@@ -81,7 +83,7 @@ impl CudaExecutor {
         }
         let weights = Weights::load(&device, &model)?;
         let kv = KvStore::new(&device, &model.program, budget)?;
-        let work = device.allocate("intermediate results", plan.arena.bytes())?;
+        let work = device.allocate("intermediate results", plan.bytes)?;
         // Some of it is counters that are zero between launches.
         device.clear(&work)?;
         let separator = separator(&model.program);
@@ -108,7 +110,7 @@ impl CudaExecutor {
     /// Where the program's output lies, and its columns.
     fn output(&self) -> (Ptr, usize) {
         let value = self.model.program.output.value();
-        let offset = self.plan.offsets[self.plan.buffers.buffer(value)];
+        let offset = self.plan.value(value);
         (
             self.work.at().offset(offset),
             self.model.program.value(value).cols,
@@ -127,21 +129,29 @@ impl CudaExecutor {
             self.graphs.clear();
         }
         let key = (Size::of(batch), BatchShape::of(batch));
-        let known = self.graphs.contains_key(&key);
         let decodes = batch.tokens.len() == batch.seqs.len();
-        if !decodes {
-            return Ok(Run::new(self, batch).all()?);
-        }
-        if !known {
-            if self.graphs.len() >= GRAPHS {
-                // Sizes come and go with the load; those of now are recorded again.
-                self.graphs.clear();
+        let known = self.graphs.get(&key).map(Option::is_some);
+        if !decodes || known.is_none() {
+            if decodes {
+                if self.graphs.len() >= GRAPHS {
+                    // Sizes come and go with the load; those of now are recorded again.
+                    self.graphs.clear();
+                }
+                // Recorded when it comes again: kernels are loaded as they first run.
+                self.graphs.insert(key, None);
             }
-            let graph = self.device.record(|| Run::new(self, batch).all())?;
-            self.graphs.insert(key, graph);
+            Run::new(self, batch).all()?;
+            return Ok(());
         }
-        // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
-        Ok(unsafe { self.device.replay(&self.graphs[&key]) }?)
+        if known == Some(false) {
+            let graph = self.device.record(|| Run::new(self, batch).all())?;
+            self.graphs.insert(key, Some(graph));
+        }
+        if let Some(Some(graph)) = self.graphs.get(&key) {
+            // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
+            unsafe { self.device.replay(graph) }?;
+        }
+        Ok(())
     }
 
     /// Fetches `n` rows of the output from `first` on.

@@ -1,97 +1,69 @@
-//! Where intermediate results lie: one arena, sized from the program for the largest batch.
+//! Where intermediate results lie: one allocation, shared by what is not needed at the same time, sized from the
+//! program for the largest batch.
 
 use zse_model::Model;
 use zse_model::executor::{Budget, Fuse, LoadError, MemoryReport};
-use zse_model::passes::{BufferPlan, GroupKind, Step, schedule};
-use zse_model::program::{Op, Program, ProgramOutput, Rows, TensorId, ValueId};
+use zse_model::passes::{GroupKind, Step, schedule};
+use zse_model::program::{Op, Program, ProgramOutput, Rows, ValueId};
 
 use super::draws;
+use super::lives::{Part, place};
 use super::load::Places;
 use super::meta::{self, Size};
-use crate::device::Arena;
+use super::scratch::{Scratch, Sizes, grow};
 use crate::kv;
-use crate::ops::attention::{self, WIDEST};
-use crate::ops::gemm_hopper::{Grouping, Shared};
+use crate::ops::attention::WIDEST;
 use crate::ops::gemv::MOST;
-use crate::ops::quantize::{Columns, Form, Narrowed};
+use crate::ops::quantize::Form;
 use crate::ops::sample;
 use crate::weights::Layout;
 
 /// The groups that have kernels.
 const FUSED: [GroupKind; 4] = GroupKind::ALL;
 
-/// Pairs of a token and an expert that a mixture works on at once.
-pub(super) const PAIRS: usize = 16_384;
-
 /// Most rows that a batch may have: what a grid counts.
 const MOST_ROWS: usize = 65_535;
+
+/// Weights of the largest matrix of a model whose 16-bit matrices meet activations as they are, however many columns
+/// there are: launches take the time there, and what is not rounded comes nearer.
+const SMALL: usize = 1 << 16;
 
 /// Steps, and offsets of all that a step works in.
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
-    pub(super) buffers: BufferPlan,
-    /// By buffer.
-    pub(super) offsets: Vec<usize>,
+    /// By value; `None` of those that no step stores.
+    values: Vec<Option<usize>>,
+    /// By step.
+    pub(super) scratch: Vec<Scratch>,
     /// Columns rounded to 8 bits: q and s.
     pub(super) rounded: [usize; 2],
+    /// Whether 16-bit matrices are so small that no activations are narrowed for them.
+    pub(super) is_small: bool,
     /// By value: the form in which products read it at once, if nothing else reads it.
     pub(super) only_products: Vec<Option<Form>>,
-    /// Columns in 16 bits and their scales.
-    pub(super) narrow: [usize; 2],
-    /// Of products whose blocks share tiles: sums, and who has left theirs.
-    pub(super) shared: [usize; 2],
-    /// Of a mixture, by pair: inner results, the same rounded (q, s), and what experts say.
-    pub(super) mixture: [usize; 4],
-    /// How its pairs are grouped by expert: counts, sources, slots and tiles.
-    pub(super) groups: [usize; 4],
-    /// Products with the second matrix of a gated pair, where the two differ in layout.
-    pub(super) apart: usize,
-    /// Of attention with split keys: sums, and their weights.
-    pub(super) splits: [usize; 2],
+    /// Of products whose blocks share tiles: who has left their sums.
+    pub(super) counters: usize,
     /// Of sampling: between the kernels, and the best of each row.
     pub(super) best: [usize; 2],
-    pub(super) arena: Arena,
+    /// Bytes of it all.
+    pub(super) bytes: usize,
     /// Words of a batch.
     pub(super) words: usize,
     /// Most rows that tokens are drawn from.
     pub(super) outputs: usize,
 }
 
-/// Sizes that grow to the largest of the operations.
-#[derive(Default)]
-struct Sizes {
-    rounded: [usize; 2],
-    narrow: [usize; 2],
-    shared: [usize; 2],
-    mixture: [usize; 4],
-    groups: [usize; 4],
-    apart: [usize; 1],
-    splits: [usize; 2],
-}
-
-fn grow<const N: usize>(to: &mut [usize; N], by: [usize; N]) {
-    for (to, by) in to.iter_mut().zip(by) {
-        *to = (*to).max(by);
-    }
-}
-
 impl Plan {
-    /// Of `model` within a budget that was checked.
-    pub(super) fn new(model: &Model, budget: &Budget) -> Self {
+    /// Of `model` within a budget that was checked, on Hopper or any card.
+    pub(super) fn new(model: &Model, budget: &Budget, is_hopper: bool) -> Self {
         let program = &model.program;
         let claim: &[GroupKind] = match budget.fuse {
             Fuse::All => &FUSED,
             Fuse::None => &[],
         };
         let steps = schedule(program, claim);
-        let buffers = BufferPlan::new(program, &steps);
-        let mut arena = Arena::default();
-        let offsets = buffers
-            .buffers
-            .iter()
-            .map(|b| arena.take(budget.max_rows(b.rows).saturating_mul(4 * b.cols)))
-            .collect();
-        let sizes = sizes(model, budget);
+        let is_small = is_small(model);
+        let only_products = only_products(model, &steps, is_small);
         let (outputs, best) = match program.output {
             ProgramOutput::Logits(_) => {
                 let n = budget.max_rows(Rows::Outputs);
@@ -106,30 +78,159 @@ impl Plan {
                 .max_tokens
                 .min(budget.kv_blocks.max(budget.max_outputs)),
         };
-        let only_products = only_products(model, &steps);
+        let sizes: Vec<Sizes> = steps
+            .iter()
+            .map(|step| Sizes::of(model, budget, step))
+            .collect();
+        let (mut rounded, mut counters) = ([0; 2], [0]);
+        for step in &sizes {
+            grow(&mut rounded, step.rounded);
+            grow(&mut counters, [step.shared[1]]);
+        }
+
+        let end = 2 * steps.len() + 1;
+        let always = |bytes: usize| Part::new(bytes, 0..=end);
+        let mut parts = vec![always(counters[0])];
+        parts.extend(rounded.map(always));
+        parts.extend(best.map(|bytes| Part::new(bytes, end - 1..=end)));
+        for (i, sizes) in sizes.iter().enumerate() {
+            parts.extend(sizes.parts(i));
+        }
+        let scratch = parts.len();
+        let stored = Lives {
+            model,
+            budget,
+            steps: &steps,
+            only_products: &only_products,
+            is_small,
+            is_hopper,
+        };
+        let stored = stored.all(end);
+        parts.extend(stored.iter().map(|(_, part)| part.clone()));
+        let (offsets, bytes) = place(&parts);
+        let mut values = vec![None; program.values.len()];
+        for ((value, _), offset) in stored.iter().zip(&offsets[scratch..]) {
+            values[value.index()] = Some(*offset);
+        }
         Self {
-            steps,
-            buffers,
-            offsets,
-            rounded: sizes.rounded.map(|b| arena.take(b)),
-            only_products,
-            narrow: sizes.narrow.map(|b| arena.take(b)),
-            shared: sizes.shared.map(|b| arena.take(b)),
-            mixture: sizes.mixture.map(|b| arena.take(b)),
-            groups: sizes.groups.map(|b| arena.take(b)),
-            apart: arena.take(sizes.apart[0]),
-            splits: sizes.splits.map(|b| arena.take(b)),
-            best: best.map(|b| arena.take(b)),
+            values,
+            counters: offsets[0],
+            rounded: [offsets[1], offsets[2]],
+            best: [offsets[3], offsets[4]],
+            scratch: offsets[5..scratch]
+                .as_chunks()
+                .0
+                .iter()
+                .map(Scratch::new)
+                .collect(),
+            bytes,
             words: meta::words(size, program.kv_groups().len(), budget.kv_blocks),
             outputs,
-            arena,
+            is_small,
+            only_products,
+            steps,
         }
+    }
+
+    /// Where `v` lies.
+    ///
+    /// # Panics
+    /// If no step stores it.
+    pub(super) fn value(&self, v: ValueId) -> usize {
+        self.values[v.index()].expect("stored by a step")
+    }
+}
+
+/// When values are needed. Time counts two for each step: inputs are brought into the form that products read, then
+/// results are written.
+struct Lives<'a> {
+    model: &'a Model,
+    budget: &'a Budget,
+    steps: &'a [Step],
+    only_products: &'a [Option<Form>],
+    is_small: bool,
+    is_hopper: bool,
+}
+
+impl Lives<'_> {
+    /// The values that steps store, and when they are needed; the last time is `end`.
+    fn all(&self, end: usize) -> Vec<(ValueId, Part)> {
+        let program = &self.model.program;
+        let mut stored = Vec::new();
+        for (i, step) in self.steps.iter().enumerate() {
+            for v in step.stores(program) {
+                let value = program.value(v);
+                let rows = self.budget.max_rows(value.rows);
+                let rows = if self.is_norm_of(step, v) {
+                    rows.min(MOST)
+                } else {
+                    rows
+                };
+                let row = 4 * value.cols;
+                let (until, few_until) = self.last_reads(i, v, end);
+                let mut nodes = step.nodes().iter().map(|id| &program.nodes[id.index()].op);
+                // Where the input is narrowed first, nothing is written before that.
+                let narrows = nodes.any(|op| self.is_narrowed(step, op));
+                let from = 2 * i + usize::from(narrows);
+                let part = Part::new(rows.saturating_mul(row), from..=until);
+                stored.push((v, part.lasting(MOST.min(rows) * row, few_until)));
+            }
+        }
+        stored
+    }
+
+    /// Whether `v` is the norm of a step's input that more than a few columns of products read in their form alone.
+    fn is_norm_of(&self, step: &Step, v: ValueId) -> bool {
+        let program = &self.model.program;
+        let Step::Group(GroupKind::Linears | GroupKind::GatedUp, nodes) = step else {
+            return false;
+        };
+        let first = &program.nodes[nodes[0].index()];
+        let form = self.only_products[v.index()].filter(|form| *form != Form::F16);
+        let whole = program.value(v).cols.is_multiple_of(32);
+        self.is_hopper
+            && first.out == Some(v)
+            && matches!(first.op, Op::RmsNorm { .. })
+            && form.is_some()
+            && whole
+    }
+
+    /// Until when all of `v`, which step `made` makes, is needed, and its first rows.
+    fn last_reads(&self, made: usize, v: ValueId, end: usize) -> (usize, usize) {
+        if self.model.program.output.value() == v {
+            return (end, end);
+        }
+        let (mut until, mut few) = (2 * made + 1, 2 * made + 1);
+        for (i, step) in self.steps.iter().enumerate().skip(made) {
+            for node in step.nodes() {
+                let op = &self.model.program.nodes[node.index()].op;
+                if !op.inputs().contains(&v) {
+                    continue;
+                }
+                few = few.max(2 * i + 1);
+                until = until.max(if self.is_narrowed(step, op) {
+                    2 * i
+                } else {
+                    2 * i + 1
+                });
+            }
+        }
+        (until, few)
+    }
+
+    /// Whether `op`, of `step`, reads its input before the step writes anything, if there are more than a few rows.
+    fn is_narrowed(&self, step: &Step, op: &Op) -> bool {
+        let Op::Linear { weight, .. } = *op else {
+            return false;
+        };
+        let alone = matches!(step, Step::One(_) | Step::Group(GroupKind::LinearAdd, _));
+        alone && form(self.is_small, Layout::of(self.model.weights.get(weight).ty)).is_some()
     }
 }
 
 /// In which form products of one step, that which makes a value or the next, read it, if nothing else does:
 /// there is one place for rounded columns, and one for narrowed ones.
-fn only_products(model: &Model, steps: &[Step]) -> Vec<Option<Form>> {
+fn only_products(model: &Model, steps: &[Step], is_small: bool) -> Vec<Option<Form>> {
     let program = &model.program;
     let mut made = vec![0; program.values.len()];
     let mut reads: Vec<Option<(Form, usize)>> = vec![None; program.values.len()];
@@ -138,7 +239,9 @@ fn only_products(model: &Model, steps: &[Step]) -> Vec<Option<Form>> {
     for (i, step) in steps.iter().enumerate() {
         for node in step.nodes().iter().map(|id| &program.nodes[id.index()]) {
             let form = match node.op {
-                Op::Linear { weight, .. } => Form::of(Layout::of(model.weights.get(weight).ty)),
+                Op::Linear { weight, .. } => {
+                    form(is_small, Layout::of(model.weights.get(weight).ty))
+                }
                 _ => None,
             };
             for v in node.op.inputs().iter().map(|v| v.index()) {
@@ -158,85 +261,18 @@ fn only_products(model: &Model, steps: &[Step]) -> Vec<Option<Form>> {
         .collect()
 }
 
-fn sizes(model: &Model, budget: &Budget) -> Sizes {
-    let program = &model.program;
-    let rows = |v: ValueId| budget.max_rows(program.value(v).rows);
-    let layout = |t: TensorId| Layout::of(model.weights.get(t).ty);
-    let mut sizes = Sizes::default();
-    for node in &program.nodes {
-        match node.op {
-            Op::Linear { x, weight, .. } => {
-                let (n, cols) = (rows(x), program.value(x).cols);
-                if layout(weight).is_quantized() {
-                    grow(&mut sizes.rounded, Columns::bytes(n.min(MOST), cols));
-                }
-                if n > 1 && layout(weight) != Layout::F32 {
-                    grow(&mut sizes.narrow, Narrowed::bytes(n, cols));
-                    grow(
-                        &mut sizes.shared,
-                        Shared::bytes(n, program.tensor(weight).rows),
-                    );
-                }
-            }
-            Op::Attention { state, heads, .. } => {
-                grow(
-                    &mut sizes.splits,
-                    attention::scratch_bytes(program, state, heads),
-                );
-            }
-            Op::Glu { gate, .. } if mixed_gates(model) => {
-                // Whether its inputs come from one group is known to the schedule; few models have both.
-                let bytes = rows(gate).saturating_mul(4 * program.value(gate).cols);
-                grow(&mut sizes.apart, [bytes]);
-            }
-            Op::MoeFfn {
-                x,
-                route,
-                gate,
-                up,
-                down,
-                ..
-            } => {
-                let top_k = program.value(route).cols / 2;
-                let n = rows(x).min(tokens_at_once(top_k));
-                let (ff, out) = (program.tensor(gate).rows, program.tensor(down).rows);
-                let (pairs, cols) = (n.saturating_mul(top_k), program.value(x).cols);
-                grow(&mut sizes.rounded, Columns::bytes(n, cols));
-                let [q, s] = Columns::bytes(pairs, ff);
-                let experts = program.tensor(gate).experts;
-                let grouping = Grouping { pairs, experts };
-                grow(&mut sizes.groups, grouping.bytes());
-                for (rows, cols) in [(ff, cols), (out, ff)] {
-                    grow(&mut sizes.shared, grouping.shared_bytes(rows));
-                    let scales = grouping.slots().saturating_mul(4);
-                    grow(&mut sizes.narrow, [grouping.tile_bytes(cols), scales]);
-                }
-                let floats = |cols: usize| grouping.slots().saturating_mul(4 * cols);
-                grow(&mut sizes.mixture, [floats(ff), q, s, floats(out)]);
-                if layout(gate) != layout(up) {
-                    grow(&mut sizes.apart, [floats(ff)]);
-                }
-            }
-            _ => {}
-        }
-    }
-    sizes
+/// The form in which products with such weights read more than a few columns; `None`: as f32.
+pub(super) fn form(is_small: bool, weights: Layout) -> Option<Form> {
+    Form::of(weights).filter(|_| weights.is_quantized() || !is_small)
 }
 
-/// Whether some gate's matrix differs in layout from another product of the same input.
-fn mixed_gates(model: &Model) -> bool {
-    let linears = || {
-        model.program.nodes.iter().filter_map(|n| match n.op {
-            Op::Linear { x, weight, .. } => Some((x, Layout::of(model.weights.get(weight).ty))),
-            _ => None,
-        })
-    };
-    linears().any(|(x, layout)| linears().any(|(other, l)| other == x && l != layout))
-}
-
-/// Tokens whose pairs a mixture works on at once.
-pub(super) fn tokens_at_once(top_k: usize) -> usize {
-    (PAIRS / top_k.max(1)).max(1)
+fn is_small(model: &Model) -> bool {
+    let tensors = model.program.nodes.iter().filter_map(|node| match node.op {
+        Op::Linear { weight, .. } => Some(model.program.tensor(weight)),
+        _ => None,
+    });
+    let mut sizes = tensors.map(|t| t.rows.saturating_mul(t.cols));
+    sizes.all(|size| size <= SMALL)
 }
 
 /// What the kernels cannot do.
@@ -288,14 +324,15 @@ pub(crate) fn report(
     model: &Model,
     budget: &Budget,
     device: &str,
+    is_hopper: bool,
 ) -> Result<MemoryReport, LoadError> {
     budget.check(&model.program)?;
     check(&model.program, budget, device)?;
-    let plan = Plan::new(model, budget);
+    let plan = Plan::new(model, budget, is_hopper);
     Ok(MemoryReport {
         weights: Places::new(model).bytes(),
         mapped: model.weights.mapped_bytes(0),
         kv: kv::bytes(&model.program, budget),
-        activations: (plan.arena.bytes() + 4 * (plan.words + draws::words(plan.outputs))) as u64,
+        activations: (plan.bytes + 4 * (plan.words + draws::words(plan.outputs))) as u64,
     })
 }

@@ -2,6 +2,7 @@
 
 use zse_model::program::{Act, NodeId, Op, ValueId};
 
+use super::plan::form;
 use super::run::Run;
 use crate::device::Ptr;
 use crate::error::CudaError;
@@ -26,13 +27,13 @@ impl Run<'_> {
             self.round(jobs[0].0, &only[0])?;
             return gemv::several(self.device, &only);
         }
-        let (x, form) = (jobs[0].0, Form::of(only[0].weight.matrix.layout));
+        let (x, form) = (jobs[0].0, self.form(only[0].weight.matrix.layout));
         if let Some(form) = form
             && self.device.is_hopper
             && !self.is_few(only[0].n)
             && only
                 .iter()
-                .all(|job| Form::of(job.weight.matrix.layout) == Some(form))
+                .all(|job| self.form(job.weight.matrix.layout) == Some(form))
         {
             let narrowed = self.narrow(x, form, &only[0])?;
             return gemm_hopper::gemm(self.device, &only, narrowed, self.shared());
@@ -120,13 +121,12 @@ impl Run<'_> {
         if layout == Layout::F32 && job.n >= gemm::MANY_F32 && job.gated.is_none() {
             return gemm::gemm_f32(self.device, job);
         }
-        if layout == Layout::F32 || self.is_few(job.n) {
+        let Some(form) = self.form(layout).filter(|_| !self.is_few(job.n)) else {
             if layout.is_quantized() {
                 self.round(x, job)?;
             }
             return gemv::gemv(self.device, job);
-        }
-        let form = Form::of(layout).unwrap_or(Form::Bf16);
+        };
         let narrowed = self.narrow(x, form, job)?;
         if !self.device.is_hopper {
             return gemm::gemm(self.device, job, narrowed);
@@ -141,7 +141,7 @@ impl Run<'_> {
 
     /// The columns of `x` in 16 bits; brings them there, unless they are.
     fn narrow(&mut self, x: ValueId, form: Form, job: &Job) -> Result<Narrowed, CudaError> {
-        let [narrow, scale] = self.plan.narrow.map(|offset| self.at(offset));
+        let [narrow, scale] = self.scratch().narrow.map(|offset| self.at(offset));
         let scaled = form == Form::F16 || !self.device.is_hopper;
         let to = Narrowed {
             x: narrow,
@@ -154,10 +154,17 @@ impl Run<'_> {
         Ok(to)
     }
 
+    /// The form in which products with such weights read more than a few columns; `None`: as f32.
+    pub(super) fn form(&self, weights: Layout) -> Option<Form> {
+        form(self.plan.is_small, weights)
+    }
+
     /// Where the blocks of a product put what they share.
     pub(super) fn shared(&self) -> Shared {
-        let [parts, arrived] = self.plan.shared.map(|offset| self.at(offset));
-        Shared { parts, arrived }
+        Shared {
+            parts: self.at(self.scratch().shared),
+            arrived: self.at(self.plan.counters),
+        }
     }
 
     /// Whether so many columns are multiplied without tensor cores.

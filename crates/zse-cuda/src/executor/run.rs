@@ -10,6 +10,7 @@ use super::CudaExecutor;
 use super::load::Weights;
 use super::meta::Meta;
 use super::plan::Plan;
+use super::scratch::Scratch;
 use crate::device::{Device, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
@@ -31,6 +32,8 @@ pub(super) struct Run<'a> {
     kv: &'a KvStore,
     meta: &'a Meta,
     work: Ptr,
+    /// The step.
+    step: usize,
     /// The value whose columns are there rounded to 8 bits.
     pub(super) rounded: Option<ValueId>,
     /// The value whose columns are there in 16 bits, and how.
@@ -48,6 +51,7 @@ impl<'a> Run<'a> {
             kv: &executor.kv,
             meta: &executor.meta,
             work: executor.work.at(),
+            step: 0,
             rounded: None,
             narrowed: None,
         }
@@ -55,14 +59,19 @@ impl<'a> Run<'a> {
 
     /// All steps, and the best token of each row of logits.
     pub(super) fn all(&mut self) -> Result<(), CudaError> {
-        let mut steps = self.plan.steps.iter().peekable();
-        while let Some(step) = steps.next() {
-            match (step, steps.peek()) {
+        let steps = &self.plan.steps;
+        let mut at = 0;
+        while at < steps.len() {
+            self.step = at;
+            // What a step narrows is gone with it.
+            self.narrowed = None;
+            at += 1;
+            match (&steps[at - 1], steps.get(at)) {
                 (Step::One(query), Some(Step::Group(GroupKind::RopeKvWrite, nodes)))
                     if self.is_rope(*query) =>
                 {
                     self.rope_kv_write(nodes, Some(*query))?;
-                    steps.next();
+                    at += 1;
                 }
                 (Step::One(node), _) => self.node(*node)?,
                 (Step::Group(kind, nodes), _) => self.group(*kind, nodes)?,
@@ -81,13 +90,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// What the step works in.
+    pub(super) fn scratch(&self) -> &'a Scratch {
+        &self.plan.scratch[self.step]
+    }
+
     /// A place in the arena.
     pub(super) fn at(&self, offset: usize) -> Ptr {
         self.work.offset(offset)
     }
 
     pub(super) fn value(&self, v: ValueId) -> Ptr {
-        self.at(self.plan.offsets[self.plan.buffers.buffer(v)])
+        self.at(self.plan.value(v))
     }
 
     pub(super) fn cols(&self, v: ValueId) -> usize {
@@ -143,7 +157,7 @@ impl<'a> Run<'a> {
         };
         let (out, linears) = (self.out(nodes[0]), &nodes[1..]);
         let form = linears.iter().find_map(|node| match *self.op(*node) {
-            Op::Linear { weight, .. } => Form::of(self.weights.matrix(weight).layout),
+            Op::Linear { weight, .. } => self.form(self.weights.matrix(weight).layout),
             _ => None,
         });
         let (n, cols) = (self.rows(x), self.cols(x));
@@ -175,7 +189,7 @@ impl<'a> Run<'a> {
     /// Where a norm of `n` rows leaves what products read as tiles, if they do.
     fn tiles(&self, form: Form, n: usize, cols: usize) -> Option<Tiles> {
         let fits = self.device.is_hopper && !self.is_few(n) && cols.is_multiple_of(32);
-        let at = self.at(self.plan.narrow[0]);
+        let at = self.at(self.scratch().narrow[0]);
         fits.then(|| Tiles::unscaled(at, form, n)).flatten()
     }
 
@@ -252,7 +266,7 @@ impl<'a> Run<'a> {
                     scale,
                     mask,
                     softcap,
-                    scratch: self.plan.splits.map(|offset| self.at(offset)),
+                    scratch: self.scratch().splits.map(|offset| self.at(offset)),
                 };
                 let out = self.out(id);
                 let values = [self.value(q), self.value(out)];

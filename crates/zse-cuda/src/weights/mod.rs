@@ -99,6 +99,12 @@ impl Layout {
         planes
     }
 
+    /// Bytes of `tensor`; saturating.
+    pub(crate) fn bytes(self, tensor: &Tensor) -> usize {
+        let planes = self.plane_bytes(tensor.experts.saturating_mul(tensor.rows), tensor.cols);
+        planes.into_iter().fold(0, usize::saturating_add)
+    }
+
     /// Sets the planes of `tensor` aside; offsets.
     pub(crate) fn place(self, tensor: &Tensor, arena: &mut Arena) -> [usize; 4] {
         self.plane_bytes(tensor.experts.saturating_mul(tensor.rows), tensor.cols)
@@ -129,6 +135,15 @@ impl Matrix {
     /// Output features.
     pub(crate) fn rows(&self) -> usize {
         self.planes.rows as usize
+    }
+
+    /// The same after a copy of what was behind `from` to `to`.
+    pub(crate) fn moved(mut self, from: Ptr, to: Ptr) -> Self {
+        let Planes { q, h, s, d, .. } = &mut self.planes;
+        for plane in [q, h, s, d] {
+            *plane = Ptr(plane.0 - from.0 + to.0);
+        }
+        self
     }
 
     /// Input features.

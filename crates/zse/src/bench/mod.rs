@@ -135,6 +135,8 @@ impl Bench {
             // More than can be counted is refused as more than there is.
             kv_blocks: single.kv_blocks.saturating_mul(sequences),
             kv_type: options.kv_type,
+            // The last token of each sequence.
+            max_outputs: sequences,
             threads: options.threads,
             fuse: options.fuse,
             ..single
