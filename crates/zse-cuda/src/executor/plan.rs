@@ -36,7 +36,7 @@ pub(super) struct Plan {
     pub(super) rounded: [usize; 2],
     /// By value: the form in which products read it at once, if nothing else reads it.
     pub(super) only_products: Vec<Option<Form>>,
-    /// Columns in 16 bits and their scales.
+    /// Columns in 16 or 8 bits and their scales.
     pub(super) narrow: [usize; 2],
     /// Of products whose blocks share tiles: sums, and who has left theirs.
     pub(super) shared: [usize; 2],
