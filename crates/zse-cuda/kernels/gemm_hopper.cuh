@@ -1,4 +1,4 @@
-// Products of a matrix [rows, cols] with more than a few columns on Hopper: y[t, r] = sum_k w[r, k] x[t, k].
+// Products of a matrix [rows, cols] with more columns than gemm_bytes.cuh takes on Hopper: y[t, r] = sum_k w[r, k] x[t, k].
 // Weights go from memory to registers, are unpacked there and multiplied by wgmma with activations that
 // bulk copies bring to shared memory (tiles.cuh); both are on their way while others are multiplied. (16-bit
 // weights by up to 64 columns wait in shared memory, ring.cuh; by more than 128: gemm_hopper_shared.cu.)
@@ -82,11 +82,18 @@ struct Weights {
         raw[1] = L::load(b, row[1] + g);
     }
 
+    // word & mask | 128 and 128 in bf16, in one instruction.
+    __device__ __forceinline__ static uint32_t on_128(uint32_t word, uint32_t mask) {
+        uint32_t v;
+        asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(v) : "r"(word), "r"(mask), "r"(0x43004300u));
+        return v;
+    }
+
     // Levels of bytes 0 and 2 of a word.
     __device__ __forceinline__ static __nv_bfloat162 levels(uint32_t word) {
         // On top of 128, which has 7 bits below it; a byte's upper bit takes another 128 away.
-        uint32_t on = (word & 0x007f007fu) | 0x43004300u;
-        uint32_t off = L::SIGNED ? (word & 0x00800080u) | 0x43004300u : 0x43004300u + 0x00010001u * L::ZERO;
+        uint32_t on = on_128(word, L::NIBBLES ? 0x000f000fu : 0x007f007fu);
+        uint32_t off = L::SIGNED ? on_128(word, 0x00800080u) : 0x43004300u + 0x00010001u * L::ZERO;
         return __hsub2(reinterpret_cast<__nv_bfloat162&>(on), reinterpret_cast<__nv_bfloat162&>(off));
     }
 
@@ -106,7 +113,9 @@ struct Weights {
             for (int s = 0; s < 4; s++)
 #pragma unroll
                 for (int odd = 0; odd < 2; odd++) {
-                    __nv_bfloat162 v = levels(uint32_t(g.q[4 * half + s]) >> (8 * odd));
+                    uint32_t word = uint32_t(g.q[4 * half + s]) >> (8 * odd);
+                    if constexpr (L::NIBBLES) word = (&raw[r].q.x)[s] >> (4 * half + 8 * odd);
+                    __nv_bfloat162 v = levels(word);
                     v = L::MIN ? __hfma2(v, w, m) : __hmul2(v, w);
                     a[s][2 * odd + r] = reinterpret_cast<uint32_t&>(v);
                 }
@@ -193,33 +202,50 @@ struct Cursor {
     }
 };
 
+// Counts one more arrival; what the thread knows of memory is known to those that count later.
+__device__ __forceinline__ int count_arrival(int* arrived) {
+    int before;
+    asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;" : "=r"(before) : "l"(arrived) : "memory");
+    return before;
+}
+
 // Leaves a part of a shared tile's sums, and tells whether it was the last; then `c` holds those of all.
 template <int WGS, int LEN>
 __device__ __forceinline__ bool put_together(const Gemm& a, int per, int tile, int slot, float (&c)[LEN]) {
     __shared__ int before[WGS];
     int group = threadIdx.x / 128, lane = threadIdx.x % 128;
     auto at = [&](int slot) { return a.parts + (size_t(slot) * WGS + group) * LEN * 128 + lane; };
+    constexpr int AT_ONCE = LEN <= 16 ? 32 / LEN : LEN == 32 ? 2 : 1;  // parts on their way
     float* own = at(slot);
 #pragma unroll
     for (int i = 0; i < LEN; i++) __stcg(own + i * 128, c[i]);
-    __threadfence();
+    // One thread publishes what all have written, and sees what others' have: cheaper than a fence of each.
     sync_threads_of(1 + group, 128);
     int first = tile * a.steps / per, last = ((tile + 1) * a.steps - 1) / per;
     int* arrived = a.arrived + tile * WGS + group;
     if (lane == 0) {
-        before[group] = atomicAdd(arrived, 1);
+        before[group] = count_arrival(arrived);
         if (before[group] == last - first) *arrived = 0;
     }
     sync_threads_of(1 + group, 128);
     if (before[group] != last - first) return false;
-    __threadfence();
 #pragma unroll
     for (int i = 0; i < LEN; i++) c[i] = 0.0f;
-    for (int block = first; block <= last; block++) {
-        // The first of a block's two places is that of the tile it begins with.
-        const float* from = at(2 * block + (block * per / a.steps != tile));
+    for (int base = first; base <= last; base += AT_ONCE) {
+        float part[AT_ONCE][LEN];
 #pragma unroll
-        for (int i = 0; i < LEN; i++) c[i] += __ldcg(from + i * 128);
+        for (int k = 0; k < AT_ONCE; k++) {
+            int block = min(base + k, last);
+            // The first of a block's two places is that of the tile it begins with.
+            const float* from = at(2 * block + (block * per / a.steps != tile));
+#pragma unroll
+            for (int i = 0; i < LEN; i++) part[k][i] = __ldcg(from + i * 128);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++)
+#pragma unroll
+            for (int i = 0; i < LEN; i++)
+                if (base + k <= last) c[i] += part[k][i];
     }
     return true;
 }
@@ -281,13 +307,18 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
     __syncthreads();
 
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    auto copy = [&](int u) {
-        int stage = (u - begin) % STAGES, step = u % a.steps;
-        expect_bytes(full + stage, STAGE);
-        int column = deal.place(a, u / a.steps).column;
-        const uint8_t* from = a.x + (size_t(2 * step) * a.atoms + column / 8) * 1024;
-        copy_bulk(x + stage * STAGE, from, HALF, full + stage);
-        copy_bulk(x + stage * STAGE + HALF, from + size_t(a.atoms) * 1024, HALF, full + stage);
+    // Counted on by the thread that copies columns.
+    int x_tile = begin / a.steps, x_step = begin % a.steps, x_stage = 0, x_phase = 0, x_left = end - begin;
+    const uint8_t* x_from = nullptr;
+    auto copy = [&] {
+        expect_bytes(full + x_stage, STAGE);
+        copy_bulk(x + x_stage * STAGE, x_from, HALF, full + x_stage);
+        copy_bulk(x + x_stage * STAGE + HALF, x_from + size_t(a.atoms) * 1024, HALF, full + x_stage);
+        if (++x_stage == STAGES) x_stage = 0;
+        x_from += size_t(a.atoms) * 2048;
+        if (--x_left == 0 || ++x_step < a.steps) return;
+        x_step = 0;
+        x_from = a.x + size_t(deal.place(a, ++x_tile).column / 8) * 1024;
     };
 
     using Tile = Weights<L>;
@@ -317,18 +348,22 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
     if (!a.beside) wait_for_inputs();
     // Only now: who runs beside this needs the same inputs.
     let_next_start();
-    if (threadIdx.x == 0)
-        for (int u = begin; u < min(begin + STAGES, end); u++) copy(u);
+    if (threadIdx.x == 0) {
+        x_from = a.x + (size_t(2 * x_step) * a.atoms + deal.place(a, x_tile).column / 8) * 1024;
+        for (int i = 0; i < STAGES && x_left; i++) copy();
+    }
     float c[N / 2];
     uint32_t low[4][4], high[4][4];
     int tile = begin / a.steps, step = begin % a.steps;
     Place place = deal.place(a, tile);
     auto row = [&] { return place.row + warp * (GATED ? 8 : 16); };
     begin_tile<N, GATED>(a, c, step == 0, row(), place);
+    int stage = 0, phase = 0;
+    uint64_t columns = descriptor(x);
     // Multiplies step `u` with `own` weights.
     auto multiply = [&](int u, Tile& own) {
-        int i = u - begin, stage = i % STAGES;
-        uint32_t at = x + stage * STAGE;
+        int i = u - begin;
+        uint64_t at = columns + stage * (STAGE >> 4);
         if constexpr (RING > 0) {
             wait_copies<RING - 2>();
             own.receive(Through{ring + i % RING * Through::BYTES});
@@ -336,10 +371,10 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
             commit_copies();
         }
         own.unpack(0, step, a.p.w.cols, low);
-        wait_barrier(full + stage, i / STAGES % 2);
+        wait_barrier(full + stage, phase);
         fence_warpgroup();
 #pragma unroll
-        for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], descriptor(at + 32 * s));
+        for (int s = 0; s < 4; s++) Warpgroup<typename Tile::Number, N>::run(c, low[s], at + 2 * s);
         commit_warpgroup();
         own.unpack(1, step, a.p.w.cols, high);
         if (RING == 0 && !Tile::DIRECT) {
@@ -349,16 +384,18 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
         fence_warpgroup();
 #pragma unroll
         for (int s = 0; s < 4; s++)
-            Warpgroup<typename Tile::Number, N>::run(c, high[s], descriptor(at + HALF + 32 * s));
+            Warpgroup<typename Tile::Number, N>::run(c, high[s], at + (HALF >> 4) + 2 * s);
         commit_warpgroup();
         // What the step before was multiplied with gives way to what comes STAGES after it.
-        if (threadIdx.x == 0 && i && u - 1 + STAGES < end) {
-            wait_barrier(empty + (i - 1) % STAGES, (i - 1) / STAGES % 2);
-            copy(u - 1 + STAGES);
+        if (threadIdx.x == 0 && i && x_left) {
+            wait_barrier(empty + x_stage, x_phase);
+            copy();
+            if (x_stage == 0) x_phase ^= 1;
         }
         __syncwarp();
         wait_warpgroup<0>();
         if (lane == 0) arrive(empty + stage);
+        if (++stage == STAGES) stage = 0, phase ^= 1;
         if (RING == 0 && Tile::DIRECT) {
             own.fetch(a.p.w, second, next.row, next.step);
             next.advance(a, deal);

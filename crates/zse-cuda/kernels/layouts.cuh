@@ -3,7 +3,7 @@
 // neighbouring 16 bytes. A layout says how the raw bytes of a group are loaded (`Raw`, loads only,
 // so that many can be in flight) and what they mean:
 //     weight[i] = (q[i] - ZERO) * w[i / 16] + m[i / 16]
-// with q packed four to an int, in order. Planes by layout (bytes of a group; `super`: of 8 groups):
+// with q packed four to an int, in order. NIBBLES: those are the 4 bits of `Raw::q`. Planes by layout (bytes of a group; `super`: of 8 groups):
 //     q4_0: q 16 | d 2 (f16)                       q8_0: q 16 | h 16 | d 2 (f16)
 //     q4_k: q 16 | s 16 / super                    q5_k: q 16 | h 4 | s 16 / super
 //     q6_k: q 16 | h 8 | s 2 | d 2 / super (f16)   any:  q 16 | h 16 | s 16 (w0 w1 m0 m1 as f32)
@@ -53,7 +53,7 @@ __device__ __forceinline__ void scale_min(const uint4& s, int j, Group& g) {
 
 struct Q4_0 {
     static constexpr int ZERO = 8;
-    static constexpr bool SPLIT = false, MIN = false, SIGNED = false;
+    static constexpr bool SPLIT = false, MIN = false, SIGNED = false, NIBBLES = true;
     struct Raw {
         uint4 q;
         uint16_t d;
@@ -69,7 +69,7 @@ struct Q4_0 {
 
 struct Q8_0 {
     static constexpr int ZERO = 0;
-    static constexpr bool SPLIT = false, MIN = false, SIGNED = true;
+    static constexpr bool SPLIT = false, MIN = false, SIGNED = true, NIBBLES = false;
     struct Raw {
         uint4 lo, hi;
         uint16_t d;
@@ -87,7 +87,7 @@ struct Q8_0 {
 
 struct Q4_K {
     static constexpr int ZERO = 0;
-    static constexpr bool SPLIT = false, MIN = true, SIGNED = false;
+    static constexpr bool SPLIT = false, MIN = true, SIGNED = false, NIBBLES = true;
     struct Raw {
         uint4 q, s;
     };
@@ -102,7 +102,7 @@ struct Q4_K {
 
 struct Q5_K {
     static constexpr int ZERO = 0;
-    static constexpr bool SPLIT = false, MIN = true, SIGNED = false;
+    static constexpr bool SPLIT = false, MIN = true, SIGNED = false, NIBBLES = false;
     struct Raw {
         uint4 q, s;
         uint32_t h;
@@ -125,7 +125,7 @@ struct Q5_K {
 
 struct Q6_K {
     static constexpr int ZERO = 32;
-    static constexpr bool SPLIT = true, MIN = false, SIGNED = false;
+    static constexpr bool SPLIT = true, MIN = false, SIGNED = false, NIBBLES = false;
     struct Raw {
         uint4 q;
         uint2 h;
@@ -153,7 +153,7 @@ struct Q6_K {
 // Every other block format, unpacked when it was loaded.
 struct Any {
     static constexpr int ZERO = 0;
-    static constexpr bool SPLIT = true, MIN = true, SIGNED = true;
+    static constexpr bool SPLIT = true, MIN = true, SIGNED = true, NIBBLES = false;
     struct Raw {
         uint4 lo, hi, s;
     };

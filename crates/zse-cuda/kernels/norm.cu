@@ -30,8 +30,9 @@ extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, fl
         int c = i * blockDim.x + threadIdx.x;
         if (c < chunks) factor[i] = weights[c];
     }
-    wait_for_inputs();
+    // Products behind this begin with weights.
     let_next_start();
+    wait_for_inputs();
     size_t at = size_t(blockIdx.x) * cols;
     const float4* row = reinterpret_cast<const float4*>(x + at);
     auto square = [](const float4& v) { return fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, v.w * v.w))); };
@@ -50,7 +51,8 @@ extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, fl
                    : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         if (y && inside) reinterpret_cast<float4*>(y + at)[c] = v;
         if (q) quantize_quarter(v, inside, q + at, s + at / 32, c, cols / 32);
-        if (to.at && inside) store_four(to, blockIdx.x, 4 * c, v);
+        if (to.at && to.order == BYTES) tile_quarter(v, inside, to, blockIdx.x, c);
+        else if (to.at && inside) store_four(to, blockIdx.x, 4 * c, v);
     };
 #pragma unroll
     for (int i = 0; i < KEPT; i++)
@@ -61,7 +63,7 @@ extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, fl
     }
     // Steps are whole.
     int c = chunks + threadIdx.x;
-    if (to.at && c < (cols + STEP - 1) / STEP * STEP / 4) store_four(to, blockIdx.x, 4 * c, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
+    if (to.at && to.order != BYTES && c < (cols + STEP - 1) / STEP * STEP / 4) store_four(to, blockIdx.x, 4 * c, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
 }
 
 extern "C" __global__ void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* y,

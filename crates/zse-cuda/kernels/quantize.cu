@@ -5,7 +5,7 @@
 // then the upper 16; `s` holds (scale, two 16-bit sums) for each group.
 // 16-bit rows: [n, pitch], zeros behind `cols`; f16 rows are scaled by a power of two so that none
 // overflows, which `scale` undoes.
-// Tiles: see tiles.cuh; 16-bit numbers for Hopper's products, scaled as rows are.
+// Tiles: see tiles.cuh; 16-bit numbers for Hopper's products, scaled as rows are, or bytes as of q8.
 // Floor: 4 bytes read a number, 1.25 (q8) or 2 written.
 #include "common.cuh"
 #include "mma.cuh"
@@ -96,12 +96,23 @@ struct Sources {
 
 // blockIdx.y: columns; a thread for each step of 16 along k.
 extern "C" __global__ void tiles_bf16(const float* x, Sources sources, Tiles to, int cols) {
-    wait_for_inputs();
+    // The product behind this begins with weights.
     let_next_start();
+    wait_for_inputs();
     int n = blockIdx.y, at = blockIdx.x * blockDim.x + threadIdx.x, steps = (cols + STEP - 1) / STEP;
     int row = sources.row_of(n);
     if (row < 0 || at >= 8 * steps) return;
     to_chunks<__nv_bfloat16>(x + size_t(row) * cols, to, cols, n, at / 8, at % 8, 1.0f);
+}
+
+// blockIdx.y: columns; a thread for each four numbers.
+extern "C" __global__ void tiles_bytes(const float* x, Tiles to, int cols) {
+    let_next_start();
+    wait_for_inputs();
+    int n = blockIdx.y, chunk = blockIdx.x * blockDim.x + threadIdx.x;
+    bool inside = chunk < cols / 4;
+    float4 v = reinterpret_cast<const float4*>(x + size_t(n) * cols)[inside ? chunk : 0];
+    tile_quarter(v, inside, to, n, chunk);
 }
 
 // A block for each column.

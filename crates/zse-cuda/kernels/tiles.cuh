@@ -11,7 +11,13 @@
 
 constexpr int STEP = 128;  // numbers along k that are multiplied at once
 
-enum Order : int { LANES, GROUPS, PLAIN };
+// BYTES: int8, for each 256 along k the columns in eights, as mma.sync takes them (gemm_bytes.cuh). Of groups 2 p and
+// 2 p + 1, lane l of column l / 4 has numbers 4 (l % 4) + {0 .. 3} and those + 16: 16 bytes. Behind those, the scales
+// of the groups: of groups 2 p and 2 p + 1 those of columns 2 i and 2 i + 1, 16 bytes; and the groups' sums times
+// scale in bf16, of each column and groups j and j + 4 what they are, and what that lacks, 8 bytes.
+constexpr int SCALES_OF_EIGHT = 2048, SUMS_OF_EIGHT = 2304, BYTES_OF_EIGHT = 2560;
+
+enum Order : int { LANES, GROUPS, PLAIN, BYTES };
 
 // Where numbers of columns go.
 struct Tiles {

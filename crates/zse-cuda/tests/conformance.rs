@@ -26,6 +26,51 @@ fn decoders_agree_with_the_reference() {
     compare(&decoder_cases(7).expect("the suite builds its cases"));
 }
 
+/// From two columns to more than integer tensor cores take, of all types that they know and one that they do not;
+/// `ff` so long that blocks share tiles.
+#[test]
+#[ignore = "needs a GPU"]
+fn few_columns_agree_with_the_reference() {
+    let types = [
+        GgmlType::Q4_0,
+        GgmlType::Q8_0,
+        GgmlType::Q4K,
+        GgmlType::Q5K,
+        GgmlType::Q6K,
+        GgmlType::Iq4Xs,
+    ];
+    let mut rng = Rng::new(12);
+    let mut cases = Vec::new();
+    for ty in types {
+        // Rows that are no whole tiles, and more steps along k than blocks take.
+        let spec = DecoderSpec {
+            layers: 1,
+            width: 768,
+            heads: 6,
+            ff: 5376,
+            ..DecoderSpec::small(ty)
+        };
+        let model = decoder(&spec, rng.bits()).expect("a model");
+        let budget = Budget {
+            kv_type: KvType::F32,
+            ..Budget::for_context(64, 2, 80)
+        };
+        let batches = [[1, 1], [2, 1], [4, 4], [8, 1], [7, 9], [9, 8], [16, 16]].map(|lens| {
+            let ids = lens.map(|n| rng.ids(n, spec.vocab));
+            batch(&model, &budget, &ids.each_ref().map(|ids| (&**ids, 0)))
+        });
+        cases.push(Case {
+            name: format!("few columns {}", ty.name()),
+            model,
+            budget,
+            adapters: Vec::new(),
+            batches: batches.into(),
+            tolerance: tolerance(ty),
+        });
+    }
+    compare(&cases);
+}
+
 /// Prompts that fill tiles of every size, the largest twice, of weights in every form that products read;
 /// `ff` so long that blocks share tiles.
 #[test]

@@ -9,7 +9,7 @@ use crate::error::CudaError;
 use crate::ops::gemm_hopper::Shared;
 use crate::ops::gemv::{Job, MOST, Weight};
 use crate::ops::quantize::{Form, Narrowed};
-use crate::ops::{gemm, gemm_hopper, gemv, quantize};
+use crate::ops::{gemm, gemm_bytes, gemm_hopper, gemv, quantize};
 use crate::weights::Layout;
 
 impl Run<'_> {
@@ -27,16 +27,14 @@ impl Run<'_> {
             self.round(jobs[0].0, &only[0])?;
             return gemv::several(self.device, &only);
         }
-        let (x, form) = (jobs[0].0, self.form(only[0].weight.matrix.layout));
-        if let Some(form) = form
+        let (x, of) = (jobs[0].0, self.of(only[0].weight.matrix.layout));
+        if let Some(form) = of.and_then(|form| self.form(form, only[0].n, self.cols(x)))
             && self.device.is_hopper
-            && !self.is_few(only[0].n)
             && only
                 .iter()
-                .all(|job| self.form(job.weight.matrix.layout) == Some(form))
+                .all(|job| self.of(job.weight.matrix.layout) == of)
         {
-            let narrowed = self.narrow(x, form, &only[0])?;
-            return gemm_hopper::gemm(self.device, &only, narrowed, self.shared());
+            return self.products(x, form, &only);
         }
         jobs.iter().try_for_each(|(x, job)| self.product(*x, job))
     }
@@ -121,25 +119,42 @@ impl Run<'_> {
         if layout == Layout::F32 && job.n >= gemm::MANY_F32 && job.gated.is_none() {
             return gemm::gemm_f32(self.device, job);
         }
-        let Some(form) = self.form(layout).filter(|_| !self.is_few(job.n)) else {
+        let of = self.of(layout);
+        let Some(form) = of.and_then(|form| self.form(form, job.n, self.cols(x))) else {
             if layout.is_quantized() {
                 self.round(x, job)?;
             }
             return gemv::gemv(self.device, job);
         };
-        let narrowed = self.narrow(x, form, job)?;
         if !self.device.is_hopper {
+            let narrowed = self.narrow(x, form, job)?;
             return gemm::gemm(self.device, job, narrowed);
         }
-        gemm_hopper::gemm(
-            self.device,
-            std::slice::from_ref(job),
-            narrowed,
-            self.shared(),
-        )
+        self.products(x, form, std::slice::from_ref(job))
     }
 
-    /// The columns of `x` in 16 bits; brings them there, unless they are.
+    /// Runs products of `x` on Hopper, none of which reads what another writes, with weights for columns in `form`.
+    fn products(&mut self, x: ValueId, form: Form, jobs: &[Job]) -> Result<(), CudaError> {
+        let narrowed = self.narrow(x, form, &jobs[0])?;
+        if form == Form::Bytes {
+            return gemm_bytes::gemm(self.device, jobs, narrowed.x, self.shared());
+        }
+        gemm_hopper::gemm(self.device, jobs, narrowed, self.shared())
+    }
+
+    /// In which form products with weights for columns in form `of` read `n` columns of `cols` numbers; none: as they
+    /// are, or with quantized weights rounded one by one.
+    pub(super) fn form(&self, of: Form, n: usize, cols: usize) -> Option<Form> {
+        let bytes = self.device.is_hopper && cols.is_multiple_of(gemm_bytes::STEP);
+        match of {
+            Form::Bytes if bytes && gemm_bytes::COLUMNS.contains(&n) => Some(of),
+            _ if self.is_few(n) => None,
+            Form::Bytes => Some(Form::Groups),
+            _ => Some(of),
+        }
+    }
+
+    /// The columns of `x` in `form`; brings them there, unless they are.
     fn narrow(&mut self, x: ValueId, form: Form, job: &Job) -> Result<Narrowed, CudaError> {
         let [narrow, scale] = self.scratch().narrow.map(|offset| self.at(offset));
         let scaled = form == Form::F16 || !self.device.is_hopper;
@@ -154,8 +169,8 @@ impl Run<'_> {
         Ok(to)
     }
 
-    /// The form in which products with such weights read more than a few columns; `None`: as f32.
-    pub(super) fn form(&self, weights: Layout) -> Option<Form> {
+    /// The form of columns that such weights are for; `None`: as they are.
+    pub(super) fn of(&self, weights: Layout) -> Option<Form> {
         form(self.plan.is_small, weights)
     }
 
@@ -167,8 +182,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether so many columns are multiplied without tensor cores.
-    pub(super) fn is_few(&self, n: usize) -> bool {
+    /// Whether so many columns are multiplied without tensor cores, unless those of integers pay.
+    fn is_few(&self, n: usize) -> bool {
         n <= if self.device.is_hopper {
             MOST / 2
         } else {

@@ -36,7 +36,7 @@ pub(super) struct Run<'a> {
     step: usize,
     /// The value whose columns are there rounded to 8 bits.
     pub(super) rounded: Option<ValueId>,
-    /// The value whose columns are there in 16 bits, and how.
+    /// The value whose columns are there in 16 or 8 bits, and how.
     pub(super) narrowed: Option<(ValueId, Form)>,
 }
 
@@ -157,12 +157,13 @@ impl<'a> Run<'a> {
         };
         let (out, linears) = (self.out(nodes[0]), &nodes[1..]);
         let form = linears.iter().find_map(|node| match *self.op(*node) {
-            Op::Linear { weight, .. } => self.form(self.weights.matrix(weight).layout),
+            Op::Linear { weight, .. } => self.of(self.weights.matrix(weight).layout),
             _ => None,
         });
         let (n, cols) = (self.rows(x), self.cols(x));
-        let round = self.is_few(n) && form == Some(Form::Groups);
-        let tiles = form.and_then(|form| self.tiles(form, n, cols));
+        let read = form.and_then(|form| self.form(form, n, cols));
+        let round = read.is_none() && form.is_some_and(Form::is_quantized);
+        let tiles = read.and_then(|form| self.tiles(form, n, cols));
         let only = self.plan.only_products[out.index()].is_some() && (round || tiles.is_some());
         let norm = RmsNorm {
             x: self.value(x),
@@ -180,7 +181,7 @@ impl<'a> Run<'a> {
         if round {
             self.rounded = Some(out);
         }
-        if let (Some(form), Some(_)) = (form, tiles) {
+        if let (Some(form), Some(_)) = (read, tiles) {
             self.narrowed = Some((out, form));
         }
         Ok(linears)
@@ -188,7 +189,7 @@ impl<'a> Run<'a> {
 
     /// Where a norm of `n` rows leaves what products read as tiles, if they do.
     fn tiles(&self, form: Form, n: usize, cols: usize) -> Option<Tiles> {
-        let fits = self.device.is_hopper && !self.is_few(n) && cols.is_multiple_of(32);
+        let fits = self.device.is_hopper && cols.is_multiple_of(32);
         let at = self.at(self.scratch().narrow[0]);
         fits.then(|| Tiles::unscaled(at, form, n)).flatten()
     }
@@ -271,9 +272,11 @@ impl<'a> Run<'a> {
                 let out = self.out(id);
                 let values = [self.value(q), self.value(out)];
                 let seqs = self.meta.sequences(state.group);
-                let few = self.is_few(self.rows(out))
-                    && self.plan.only_products[out.index()] == Some(Form::Groups);
-                let rounded = few.then(|| self.columns());
+                let alone = self.plan.only_products[out.index()].is_some_and(|form| {
+                    let read = self.form(form, self.rows(out), self.cols(out));
+                    form.is_quantized() && read.is_none()
+                });
+                let rounded = alone.then(|| self.columns());
                 if attention::attention(device, self.kv.ty, state, values, &seqs, &scores, rounded)?
                 {
                     self.rounded = Some(out);

@@ -20,7 +20,7 @@ const PARTS: usize = 14;
 
 /// Offsets of what a step works in.
 pub(super) struct Scratch {
-    /// Columns in 16 bits and their scales.
+    /// Columns in 16 or 8 bits and their scales.
     pub(super) narrow: [usize; 2],
     /// Of products whose blocks share tiles: sums.
     pub(super) shared: usize,

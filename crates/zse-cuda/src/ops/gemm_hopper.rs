@@ -1,5 +1,6 @@
 //! `kernels/gemm_hopper.cuh` and `gemm_hopper_shared.cu`: products with more than a few columns by Hopper's warpgroups.
 
+use super::gemm_bytes;
 use super::gemv::{Job, Product};
 use super::quantize::{Form, Narrowed};
 use crate::device::{Device, Ptr, Shape, launch};
@@ -188,7 +189,11 @@ impl Shared {
         // A counter for 32 rows or more, of tiles of up to 128.
         let counters = rows.next_multiple_of(128) / 32;
         let many = counters.saturating_mul(n.div_ceil(tile.columns));
-        [4 * sums, 4 * many.max(TOGETHER * counters)]
+        let bytes = gemm_bytes::shared_bytes(rows);
+        [
+            bytes[0].max(4 * sums),
+            bytes[1].max(4 * many.max(TOGETHER * counters)),
+        ]
     }
 }
 
@@ -200,6 +205,7 @@ enum Order {
     Lanes,
     Groups,
     Plain,
+    Bytes,
 }
 
 /// `Tiles` of `kernels/tiles.cuh`: where a result goes as activations of the next product; null: nowhere.
@@ -215,6 +221,7 @@ impl Tiles {
     /// Those of `n` columns at `at`.
     pub(crate) fn new(at: Ptr, form: Form, n: usize) -> Self {
         let order = match form {
+            Form::Bytes => Order::Bytes,
             Form::Groups => Order::Groups,
             // The largest tile has weights in shared memory.
             _ if tile(n).columns == 256 => Order::Plain,
@@ -222,7 +229,11 @@ impl Tiles {
         };
         Self {
             at,
-            atoms: atoms(n) as i32,
+            atoms: if form == Form::Bytes {
+                gemm_bytes::eights(n)
+            } else {
+                atoms(n)
+            } as i32,
             order,
         }
     }
@@ -230,7 +241,7 @@ impl Tiles {
     /// Those of a mixture's columns.
     pub(crate) fn grouped(at: Ptr, form: Form, grouping: Grouping) -> Self {
         let order = match form {
-            Form::Groups => Order::Groups,
+            Form::Bytes | Form::Groups => Order::Groups,
             Form::Bf16 | Form::F16 => Order::Lanes,
         };
         Self {
@@ -246,23 +257,23 @@ impl Tiles {
     }
 }
 
-/// `Gemm` of the kernel.
+/// `Gemm` of the kernels.
 #[repr(C)]
-struct Gemm {
-    product: Product,
-    x: Ptr,
-    scale: Ptr,
-    parts: Ptr,
-    arrived: Ptr,
-    groups: Ptr,
-    beside: i32,
-    atoms: i32,
-    steps: i32,
-    per: i32,
+pub(super) struct Gemm {
+    pub(super) product: Product,
+    pub(super) x: Ptr,
+    pub(super) scale: Ptr,
+    pub(super) parts: Ptr,
+    pub(super) arrived: Ptr,
+    pub(super) groups: Ptr,
+    pub(super) beside: i32,
+    pub(super) atoms: i32,
+    pub(super) steps: i32,
+    pub(super) per: i32,
 }
 
 /// Most products that run side by side.
-const TOGETHER: usize = 3;
+pub(super) const TOGETHER: usize = 3;
 
 /// How a product is dealt out to blocks.
 struct Deal {

@@ -9,6 +9,7 @@ pub(crate) mod draw;
 pub(crate) mod elementwise;
 pub(crate) mod embed;
 pub(crate) mod gemm;
+pub(crate) mod gemm_bytes;
 pub(crate) mod gemm_hopper;
 pub(crate) mod gemv;
 pub(crate) mod kv;

@@ -23,9 +23,11 @@ impl Columns {
     }
 }
 
-/// In which 16-bit form products read activations.
+/// In which form products of several columns read activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
+    /// Rounded to 8 bits, tiles of `kernels/gemm_bytes.cuh`; of more columns than those take, as `Groups`.
+    Bytes,
     /// bf16 in the order of quantized weights.
     Groups,
     Bf16,
@@ -33,18 +35,24 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// What products with such weights read; F32 ones read f32.
+    /// What products with such weights read at most numbers of columns; F32 ones read f32.
     pub(crate) fn of(weights: Layout) -> Option<Self> {
         match weights {
             Layout::F32 => None,
             Layout::F16 => Some(Self::F16),
             Layout::Bf16 => Some(Self::Bf16),
-            _ => Some(Self::Groups),
+            Layout::Any => Some(Self::Groups),
+            _ => Some(Self::Bytes),
         }
+    }
+
+    /// Whether weights are quantized: a column by itself is rounded to 8 bits for them.
+    pub(crate) fn is_quantized(self) -> bool {
+        matches!(self, Self::Bytes | Self::Groups)
     }
 }
 
-/// Columns narrowed to 16 bits: tiles on Hopper (`kernels/tiles.cuh`), else rows.
+/// Columns narrowed to 16 or 8 bits: tiles on Hopper (`kernels/tiles.cuh`), else 16-bit rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Narrowed {
     pub(crate) x: Ptr,
@@ -116,6 +124,13 @@ fn tiles(
     n: usize,
     cols: usize,
 ) -> Result<(), CudaError> {
+    if form == Form::Bytes {
+        let tiles = Tiles::new(to.x, form, n);
+        let shape = Shape::plane((cols / 4).div_ceil(128), n, 128);
+        let cols = cols as i32;
+        // SAFETY: n * cols numbers behind x, whole groups; tiles of n columns.
+        return unsafe { launch!(device, "tiles_bytes", shape; x, tiles, cols) };
+    }
     tiles_of(
         device,
         form,
