@@ -86,13 +86,19 @@ impl Places {
     }
 }
 
+/// Where tensors are, by id: as matrices of products, and as numbers.
+struct Brought {
+    matrices: Vec<Option<Matrix>>,
+    vectors: Vec<Option<Ptr>>,
+}
+
 /// Brings all tensors to the device, from `memory` and, of those for the host, from `staging` on.
 fn bring(
     device: &Device,
     model: &Model,
     places: &Places,
     [memory, staging]: [Ptr; 2],
-) -> Result<(Vec<Option<Matrix>>, Vec<Option<Ptr>>), LoadError> {
+) -> Result<Brought, LoadError> {
     let (mut matrices, mut vectors, mut uploads) = (Vec::new(), Vec::new(), Vec::new());
     for (i, place) in places.tensors.iter().enumerate() {
         let id = TensorId(i as u32);
@@ -134,7 +140,7 @@ fn bring(
     let (ids, uploads): (Vec<_>, Vec<_>) = uploads.into_iter().unzip();
     // SAFETY: the planes were placed for these tensors.
     unsafe { upload(device, &uploads, |i| model.weights.release(ids[i])) }?;
-    Ok((matrices, vectors))
+    Ok(Brought { matrices, vectors })
 }
 
 impl Weights {
@@ -158,7 +164,10 @@ impl Weights {
                 uploaded,
             )
         });
-        let (mut matrices, vectors) = uploaded?;
+        let Brought {
+            mut matrices,
+            vectors,
+        } = uploaded?;
         let tables: Option<HostMemory> = tables?;
         if let Some(tables) = &tables {
             // SAFETY: both are so large, and the kernels that wrote were waited for.
