@@ -110,7 +110,7 @@ fn every_continuation_goes_its_own_way() {
 fn the_form_holds_from_a_marker_on() {
     for seed in 0..10 {
         let constraint = Constraint {
-            grammar: letters(),
+            grammar: letters().into(),
             after: Some("z".into()),
         };
         let request = (prompt(seed, 4), generate(seed, constraint));

@@ -78,8 +78,8 @@ pub struct TaggedCall {
 /// What a text must look like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Constraint {
-    /// Its form.
-    pub grammar: Grammar,
+    /// Its form. Shared by the copies: a schema may be large.
+    pub grammar: Arc<Grammar>,
     /// The text from which on it holds, such as `</think>`: what is before is free, but has to come
     /// to this. `None`: it holds from the first token.
     pub after: Option<String>,
@@ -88,7 +88,7 @@ pub struct Constraint {
 impl From<Grammar> for Constraint {
     fn from(grammar: Grammar) -> Self {
         Self {
-            grammar,
+            grammar: grammar.into(),
             after: None,
         }
     }

@@ -471,7 +471,7 @@ fn the_end_comes_when_the_text_is_complete_and_not_before() {
 fn what_comes_before_the_marker_is_free() {
     let grammars = grammars();
     let constraint = Constraint {
-        grammar: Grammar::Choice(vec!["yes".into()]),
+        grammar: Grammar::Choice(vec!["yes".into()]).into(),
         after: Some("</think>".into()),
     };
     let mut state = grammars.compile(&constraint).unwrap();
