@@ -140,8 +140,8 @@ impl Kernel for Int8 {
     fn run<S: Simd>(self, s: S) -> f64 {
         // As many sums as hide the latency of an instruction and fit the registers.
         match S::FLOAT_COLUMNS {
-            4 => int8::<S, 4>(s),
-            _ => int8::<S, 16>(s),
+            8 => int8::<S, 16>(s),
+            _ => int8::<S, 4>(s),
         }
     }
 }
@@ -180,8 +180,8 @@ impl Kernel for F32 {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
         match S::FLOAT_COLUMNS {
-            4 => f32::<S, 4>(s),
-            _ => f32::<S, 16>(s),
+            8 => f32::<S, 16>(s),
+            _ => f32::<S, 4>(s),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Simd for Avx2 {
 
     const COLUMNS: usize = 4;
     const TILES: usize = 1;
-    const FLOAT_COLUMNS: usize = 4;
+    const FLOAT_COLUMNS: usize = 6;
     const WIDE_OFFSET: i32 = 0;
 
     #[inline(always)]

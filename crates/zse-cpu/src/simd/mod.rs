@@ -97,7 +97,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Tiles of weights that a matrix product multiplies with each of them: 1 or 2.
     const TILES: usize;
 
-    /// As [`Simd::COLUMNS`], for weights that are numbers themselves: 4 or 8.
+    /// As [`Simd::COLUMNS`], for weights that are numbers themselves: 4, 6 or 8.
     const FLOAT_COLUMNS: usize;
 
     /// What [`Simd::wide`] adds to a byte.

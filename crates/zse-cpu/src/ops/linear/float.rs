@@ -237,10 +237,10 @@ fn multiply_add<S: Simd, const T: usize>(
     let mut first = 0;
     while first < n {
         // Few columns are better served by few than by many of which most are nobody's.
-        first = if S::FLOAT_COLUMNS == 8 && n - first > 4 {
-            multiply_add_from::<S, T, 8>(s, weights, x, first, &mut out)
-        } else {
-            multiply_add_from::<S, T, 4>(s, weights, x, first, &mut out)
+        first = match S::FLOAT_COLUMNS {
+            8 if n - first > 4 => multiply_add_from::<S, T, 8>(s, weights, x, first, &mut out),
+            6 if n - first > 4 => multiply_add_from::<S, T, 6>(s, weights, x, first, &mut out),
+            _ => multiply_add_from::<S, T, 4>(s, weights, x, first, &mut out),
         };
     }
 }
@@ -266,7 +266,9 @@ fn multiply_add_from<S: Simd, const T: usize, const N: usize>(
         for t in 0..T {
             w[t] = s.load(&weights[t][i]);
         }
-        let x: &[f32; N] = x[first..].first_chunk().expect("16 is a multiple of N");
+        let x: &[f32; N] = x[first..]
+            .first_chunk()
+            .expect("16 columns go by 8 or 4, or by 6, 6 and 4");
         for c in 0..N {
             let x = s.splat(x[c]);
             for t in 0..T {
