@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512, amx::Amx};
+use crate::simd::{Avx2, Avx512, Vnni, amx::Amx};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::{Dot, Neon};
 use crate::simd::{Kernel, Scalar, Simd};
@@ -16,6 +16,8 @@ pub enum Isa {
     Amx,
     /// AVX-512 with VNNI.
     Avx512,
+    /// AVX2 with FMA, F16C and AVX-VNNI.
+    AvxVnni,
     /// AVX2 with FMA and F16C.
     Avx2,
     /// NEON with the dot product instructions.
@@ -28,9 +30,10 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the best first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Amx,
         Self::Avx512,
+        Self::AvxVnni,
         Self::Avx2,
         Self::NeonDot,
         Self::Neon,
@@ -50,6 +53,7 @@ impl Isa {
         match self {
             Self::Amx => "amx",
             Self::Avx512 => "avx512",
+            Self::AvxVnni => "avx-vnni",
             Self::Avx2 => "avx2",
             Self::NeonDot => "neon-dot",
             Self::Neon => "neon",
@@ -88,6 +92,8 @@ pub(crate) enum Arch {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
+    AvxVnni(Avx2<Vnni>),
+    #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
@@ -104,6 +110,8 @@ impl Arch {
             Isa::Scalar => Some(Self::Scalar(Scalar)),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::detect().map(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Avx2::detect_vnni().map(Self::AvxVnni),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::detect().map(Self::Avx512),
             #[cfg(target_arch = "x86_64")]
@@ -123,6 +131,8 @@ impl Arch {
             Self::Scalar(s) => s.enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(s) => s.enter(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(s) => s.enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(s) => s.enter(kernel),
             #[cfg(target_arch = "x86_64")]

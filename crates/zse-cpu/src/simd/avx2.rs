@@ -1,20 +1,119 @@
 //! Vectors on AVX2 with FMA and F16C: two registers each.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::{Kernel, LANES, Simd};
 
-/// Proof that the CPU has AVX2, FMA and F16C.
+/// 64 bytes.
+pub(super) type Bytes = [__m256i; 2];
+
+/// Marks [`Avx2`] that sums products of bytes by pairs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2(());
+pub(crate) struct ByPairs;
+
+/// Proof that the CPU has AVX2, FMA and F16C, and what `P` marks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2<P = ByPairs>(PhantomData<P>);
+
+/// How products of bytes are summed: the methods of [`Simd`] of these names.
+pub(crate) trait ByteProducts: Copy + Send + Sync + 'static {
+    /// See [`Simd::WIDE_OFFSET`].
+    const WIDE_OFFSET: i32;
+
+    /// Runs `kernel` inside a function compiled for AVX2 and what this type marks.
+    ///
+    /// # Safety
+    /// The CPU must have that, here and below.
+    unsafe fn enter<K: Kernel>(s: Avx2<Self>, kernel: K) -> K::Output;
+
+    /// See [`Simd::begin`].
+    unsafe fn begin(start: Bytes) -> Bytes;
+    /// See [`Simd::add_narrow`].
+    unsafe fn add_narrow(sums: Bytes, w: Bytes, x: Bytes) -> Bytes;
+    /// See [`Simd::total`].
+    unsafe fn total(sums: Bytes, start: Bytes) -> Bytes;
+    /// See [`Simd::wide`].
+    unsafe fn wide(w: Bytes) -> Bytes;
+    /// See [`Simd::dot_wide`].
+    unsafe fn dot_wide(acc: Bytes, w: Bytes, x: Bytes) -> Bytes;
+}
 
 impl Avx2 {
     /// The proof, if the CPU has the features.
     pub(crate) fn detect() -> Option<Self> {
+        Self::detect_with(true)
+    }
+}
+
+impl<P> Avx2<P> {
+    /// The proof, if the CPU has the features, and `has` what `P` marks.
+    pub(super) fn detect_with(has: bool) -> Option<Self> {
         let found = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        found.then_some(Self(()))
+        (found && has).then_some(Self(PhantomData))
+    }
+}
+
+// `maddubs` adds the products of pairs of bytes in 16 bits, where a chain stays until it ends.
+impl ByteProducts for ByPairs {
+    const WIDE_OFFSET: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn enter<K: Kernel>(s: Avx2<Self>, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn inner<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
+            kernel.run(s)
+        }
+        // SAFETY: the caller vouches for the features.
+        unsafe { inner(s, kernel) }
+    }
+
+    #[inline(always)]
+    unsafe fn begin(_start: Bytes) -> Bytes {
+        // SAFETY: the caller vouches for AVX2; here and below.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn add_narrow(sums: Bytes, w: Bytes, x: Bytes) -> Bytes {
+        // SAFETY: as above.
+        unsafe {
+            [
+                _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(w[0], x[0])),
+                _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(w[1], x[1])),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(sums: Bytes, start: Bytes) -> Bytes {
+        // SAFETY: as above.
+        unsafe {
+            let one = _mm256_set1_epi16(1);
+            [
+                _mm256_add_epi32(start[0], _mm256_madd_epi16(sums[0], one)),
+                _mm256_add_epi32(start[1], _mm256_madd_epi16(sums[1], one)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn wide(w: Bytes) -> Bytes {
+        w
+    }
+
+    #[inline(always)]
+    unsafe fn dot_wide(acc: Bytes, w: Bytes, x: Bytes) -> Bytes {
+        // |w| * sign(w) x: the first factor is unsigned as `maddubs` wants, and at most 128, so
+        // that the sum of two products, at most 2 * 128 * 127, does not saturate.
+        // SAFETY: as above.
+        unsafe {
+            let x = [_mm256_sign_epi8(x[0], w[0]), _mm256_sign_epi8(x[1], w[1])];
+            let w = [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])];
+            Self::total(Self::add_narrow(Self::begin(acc), w, x), acc)
+        }
     }
 }
 
@@ -28,42 +127,20 @@ fn halves<T, const N: usize, const H: usize>(x: &[T; N]) -> [&[T; H]; 2] {
     ]
 }
 
-impl Avx2 {
-    methods! {
-        // The magnitude of each signed byte.
-        fn magnitude(self, v: [__m256i; 2]) -> [__m256i; 2] {
-            [_mm256_abs_epi8(v[0]), _mm256_abs_epi8(v[1])]
-        }
-        // Each signed byte of `v`, negated where that of `sign` is negative, 0 where that is 0.
-        fn with_sign(self, v: [__m256i; 2], sign: [__m256i; 2]) -> [__m256i; 2] {
-            [_mm256_sign_epi8(v[0], sign[0]), _mm256_sign_epi8(v[1], sign[1])]
-        }
-    }
-}
-
-impl Simd for Avx2 {
+impl<P: ByteProducts> Simd for Avx2<P> {
     type F = [__m256; 2];
-    type I = [__m256i; 2];
-    type Sums = [__m256i; 2];
+    type I = Bytes;
+    type Sums = Bytes;
 
     const COLUMNS: usize = 4;
     const TILES: usize = 1;
     const FLOAT_COLUMNS: usize = 6;
-    const WIDE_OFFSET: i32 = 0;
+    const WIDE_OFFSET: i32 = P::WIDE_OFFSET;
 
     #[inline(always)]
     fn enter<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn inner<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
-            kernel.run(s)
-        }
-        // SAFETY: `self` proves that the CPU has these features.
-        unsafe { inner(self, kernel) }
-    }
-
-    #[inline(always)]
-    fn wide(self, w: Self::I) -> Self::I {
-        w
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { P::enter(self, kernel) }
     }
 
     #[inline(always)]
@@ -79,14 +156,6 @@ impl Simd for Avx2 {
                 _mm256_i32gather_epi32::<4>(table, i[1]),
             ]
         }
-    }
-
-    #[inline(always)]
-    fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I {
-        // |w| * sign(w) x: the first factor is unsigned as `maddubs` wants, and at most 128, so
-        // that the sum of two products, at most 2 * 128 * 127, does not saturate.
-        let (w, x) = (self.magnitude(w), self.with_sign(x, w));
-        self.total(self.add_narrow(self.begin(acc), w, x), acc)
     }
 
     methods! {
@@ -236,22 +305,13 @@ impl Simd for Avx2 {
             out
         }
 
-        // `maddubs` adds the products of pairs of bytes in 16 bits, where a chain stays until it
-        // ends.
-        fn begin(self, _start: Self::I) -> Self::Sums { [_mm256_setzero_si256(); 2] }
+        fn begin(self, start: Self::I) -> Self::Sums { P::begin(start) }
         fn add_narrow(self, sums: Self::Sums, w: Self::I, x: Self::I) -> Self::Sums {
-            [
-                _mm256_add_epi16(sums[0], _mm256_maddubs_epi16(w[0], x[0])),
-                _mm256_add_epi16(sums[1], _mm256_maddubs_epi16(w[1], x[1])),
-            ]
+            P::add_narrow(sums, w, x)
         }
-        fn total(self, sums: Self::Sums, start: Self::I) -> Self::I {
-            let one = _mm256_set1_epi16(1);
-            [
-                _mm256_add_epi32(start[0], _mm256_madd_epi16(sums[0], one)),
-                _mm256_add_epi32(start[1], _mm256_madd_epi16(sums[1], one)),
-            ]
-        }
+        fn total(self, sums: Self::Sums, start: Self::I) -> Self::I { P::total(sums, start) }
+        fn wide(self, w: Self::I) -> Self::I { P::wide(w) }
+        fn dot_wide(self, acc: Self::I, w: Self::I, x: Self::I) -> Self::I { P::dot_wide(acc, w, x) }
     }
 }
 
