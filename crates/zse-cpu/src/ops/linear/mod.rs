@@ -187,14 +187,13 @@ impl Product<'_> {
 
     /// Tiles of a unit.
     fn band(&self, arch: Arch) -> usize {
-        match (self.weight.matrix.ty().is_quantized(), self.columns.len()) {
-            (_, 1) => ahead::STREAMS,
+        let columns = self.columns.len();
+        match (self.weight.matrix.ty().is_quantized(), arch) {
+            _ if columns == 1 => ahead::STREAMS,
             (false, _) => float::BAND,
-            (true, n) => match arch {
-                #[cfg(target_arch = "x86_64")]
-                Arch::Amx(_) if n >= amx::COLUMNS => amx::BAND,
-                _ => quantized::BAND,
-            },
+            #[cfg(target_arch = "x86_64")]
+            (true, Arch::Amx(_)) if columns >= amx::COLUMNS => amx::BAND,
+            (true, _) => quantized::BAND,
         }
     }
 
