@@ -1,5 +1,5 @@
 //! Directories of quantized weights in every format against transformers on the dequantized
-//! weights, on the fixtures that `tests/quantized/make.py` makes.
+//! weights, on the fixtures that `tests/quantized/make.py` and `make_experts.py` make.
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ fn numbers(checkpoint: &Checkpoint, name: &str) -> (GgmlType, Vec<f32>) {
 enum Rounding {
     /// They are equal.
     None,
+    /// Those that are looked at are equal; a router of 8 bits is rounded to half precision.
+    Router,
     /// Half a unit in the last place of half precision, which is what the format has scales in.
     Half,
 }
@@ -33,7 +35,11 @@ fn check(format: &str, ty: GgmlType, rounding: Rounding) {
     let golden = folder().join(format!("{format}.golden"));
     let (_, expected) = numbers(&Checkpoint::open(&golden).unwrap(), "down_proj");
     let checkpoint = Checkpoint::open(&folder().join(format)).unwrap();
-    let (found, weights) = numbers(&checkpoint, "blk.0.ffn_down.weight");
+    let names = ["blk.0.ffn_down.weight", "blk.0.ffn_down_exps.weight"];
+    let name = names
+        .into_iter()
+        .find(|name| checkpoint.tensor(name).is_some());
+    let (found, weights) = numbers(&checkpoint, name.unwrap());
     assert_eq!(found, ty, "{format}");
     // The fixture has the first rows. `max` below passes over what is no number.
     let weights = &weights[..expected.len()];
@@ -46,6 +52,7 @@ fn check(format: &str, ty: GgmlType, rounding: Rounding) {
     let error = differences.fold(0.0, f32::max) / largest;
     let (most, most_of_logits) = match rounding {
         Rounding::None => (0.0, 1e-5),
+        Rounding::Router => (0.0, 1e-3),
         Rounding::Half => (1.0 / 2048.0, 4e-3),
     };
     assert!(error <= most, "{format}: weights differ by {error:e}");
@@ -82,6 +89,8 @@ formats! {
     mlx_5_bits: "mlx-5" => Q5_1, None;
     mlx_6_bits: "mlx-6" => F16, Half;
     mlx_8_bits: "mlx-8" => F16, Half;
+    mlx_experts: "mlx-qwen3moe" => Q4_1, Router;
+    mlx_experts_of_other_widths: "mlx-mixtral" => Q5_1, None;
     nf4: "nf4" => F16, None;
     nf4_nested: "nf4-nested" => Bf16, None;
     fp4: "fp4" => Bf16, None;

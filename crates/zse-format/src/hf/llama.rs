@@ -41,16 +41,19 @@ const RULES: &[Rule] = &[
         "model.layers.{l}.block_sparse_moe.experts.{e}.w1",
         "blk.{l}.ffn_gate_exps",
     )
+    .stacked("model.layers.{l}.block_sparse_moe.switch_mlp.gate_proj")
     .optional(),
     rule(
         "model.layers.{l}.block_sparse_moe.experts.{e}.w3",
         "blk.{l}.ffn_up_exps",
     )
+    .stacked("model.layers.{l}.block_sparse_moe.switch_mlp.up_proj")
     .optional(),
     rule(
         "model.layers.{l}.block_sparse_moe.experts.{e}.w2",
         "blk.{l}.ffn_down_exps",
     )
+    .stacked("model.layers.{l}.block_sparse_moe.switch_mlp.down_proj")
     .optional(),
 ];
 

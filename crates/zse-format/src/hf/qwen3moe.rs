@@ -35,15 +35,18 @@ const RULES: &[Rule] = &[
     rule(
         "model.layers.{l}.mlp.experts.{e}.gate_proj",
         "blk.{l}.ffn_gate_exps",
-    ),
+    )
+    .stacked("model.layers.{l}.mlp.switch_mlp.gate_proj"),
     rule(
         "model.layers.{l}.mlp.experts.{e}.up_proj",
         "blk.{l}.ffn_up_exps",
-    ),
+    )
+    .stacked("model.layers.{l}.mlp.switch_mlp.up_proj"),
     rule(
         "model.layers.{l}.mlp.experts.{e}.down_proj",
         "blk.{l}.ffn_down_exps",
-    ),
+    )
+    .stacked("model.layers.{l}.mlp.switch_mlp.down_proj"),
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {

@@ -10,6 +10,10 @@ pub(super) struct Rule {
     pub(super) change: Change,
     /// Whether a model may lack it.
     pub(super) optional: bool,
+    /// Rows before this one are left out.
+    pub(super) first_row: u64,
+    /// The module that has all experts in one tensor of three dimensions, as MLX stores them.
+    pub(super) stacked: Option<&'static str>,
 }
 
 /// What becomes of the numbers of a weight.
@@ -33,6 +37,8 @@ pub(super) const fn rule(from: &'static str, to: &'static str) -> Rule {
         to,
         change: Change::None,
         optional: false,
+        first_row: 0,
+        stacked: None,
     }
 }
 
@@ -46,6 +52,22 @@ impl Rule {
     pub(super) const fn optional(self) -> Self {
         Self {
             optional: true,
+            ..self
+        }
+    }
+
+    /// The same without its first `rows` rows.
+    pub(super) const fn behind(self, rows: u64) -> Self {
+        Self {
+            first_row: rows,
+            ..self
+        }
+    }
+
+    /// The same of experts, `{e}`, which may also be stacked in the module `name`.
+    pub(super) const fn stacked(self, name: &'static str) -> Self {
+        Self {
+            stacked: Some(name),
             ..self
         }
     }

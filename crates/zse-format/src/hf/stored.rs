@@ -32,6 +32,8 @@ pub(super) fn renamed(name: &str, renames: &[(&str, &str)]) -> String {
 pub(super) struct Stored<'a> {
     directory: &'a str,
     by_name: BTreeMap<String, (Raw, bool)>,
+    /// Which of how many matrices is taken of a tensor that is a stack of them.
+    expert: Option<(usize, usize)>,
 }
 
 impl<'a> Stored<'a> {
@@ -44,6 +46,7 @@ impl<'a> Stored<'a> {
         let mut stored = Self {
             directory,
             by_name: BTreeMap::new(),
+            expert: None,
         };
         for (number, file) in (0..).zip(files) {
             for view in file.tensors() {
@@ -63,11 +66,18 @@ impl<'a> Stored<'a> {
         self.by_name.contains_key(name)
     }
 
+    /// From now on tensors that are stacks of `n` are taken as number `e` of each, if that is
+    /// `Some((e, n))`. Others are taken as they are: where a matrix is wanted, they are refused.
+    pub(super) fn take_of_stacks(&mut self, expert: Option<(usize, usize)>) {
+        self.expert = expert;
+    }
+
     /// The tensor `name`, which counts as used from now on.
     pub(super) fn take(&mut self, name: &str) -> Option<Raw> {
         let (raw, taken) = self.by_name.get_mut(name)?;
         *taken = true;
-        Some(raw.clone())
+        let one = self.expert.and_then(|(e, n)| raw.of_stack(e, n));
+        Some(one.unwrap_or_else(|| raw.clone()))
     }
 
     /// The tensor `name`, which must be there.
@@ -76,11 +86,8 @@ impl<'a> Stored<'a> {
     }
 
     pub(super) fn missing(&self, name: &str) -> FormatError {
-        let stacked = |other: &String| other.contains(".switch_mlp.");
-        let problem = match name.contains(".experts.") && self.by_name.keys().any(stacked) {
-            true => "is missing; experts in one tensor (switch_mlp of MLX) are not implemented",
-            false => "is missing; files of the model were not downloaded, or it is of another kind",
-        };
+        let problem =
+            "is missing; files of the model were not downloaded, or it is of another kind";
         self.unusable(name, problem.to_owned())
     }
 

@@ -59,10 +59,31 @@ impl<'a, 'f> Tensors<'a, 'f> {
         }
         for l in 0..self.layers {
             let number = l.to_string();
-            let [from, to] = [rule.from, rule.to].map(|name| name.replace("{l}", &number));
-            self.add_of(rule, &from, &to)?;
+            let of_layer = |name: &str| name.replace("{l}", &number);
+            let to = of_layer(rule.to);
+            let stacked = rule.stacked.map(of_layer);
+            match stacked.filter(|module| self.stored.has(&format!("{module}.weight"))) {
+                Some(module) => self.add_stack(rule, &module, &to)?,
+                None => self.add_of(rule, &of_layer(rule.from), &to)?,
+            }
         }
         Ok(())
+    }
+
+    /// Adds the weights of all experts, which the module `from` has in one tensor.
+    fn add_stack(&mut self, rule: &Rule, from: &str, to: &str) -> Result<(), FormatError> {
+        let mut weights = Vec::new();
+        for e in 0..self.experts {
+            self.stored.take_of_stacks(Some((e, self.experts)));
+            weights.extend(self.quantization.weight(self.stored, from)?);
+        }
+        self.stored.take_of_stacks(None);
+        let name = format!("{from}.weight");
+        if weights.is_empty() {
+            let problem = "is of experts, but config.json has none".to_owned();
+            return Err(self.stored.unusable(&name, problem));
+        }
+        self.push(rule, &name, format!("{to}.weight"), weights)
     }
 
     /// Adds weight and bias of the module `from`, or those of all experts.
@@ -87,6 +108,21 @@ impl<'a, 'f> Tensors<'a, 'f> {
                 true => Err(self.stored.missing(&format!("{from}.weight"))),
                 false => Ok(()),
             };
+        }
+        if rule.first_row > 0 {
+            for weight in &mut weights {
+                let rows = match weight {
+                    Matrix::Plain(raw, _) => raw.rows_from(rule.first_row),
+                    _ => None,
+                };
+                let Some(rows) = rows else {
+                    let problem = format!("must be floats of more than {} rows", rule.first_row);
+                    return Err(self.stored.unusable(&format!("{from}.weight"), problem));
+                };
+                if let Matrix::Plain(raw, _) = weight {
+                    *raw = rows;
+                }
+            }
         }
         let is_unused = self.is_tied && to == "output";
         if is_unused {

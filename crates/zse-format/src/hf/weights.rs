@@ -39,6 +39,38 @@ impl Raw {
         }
     }
 
+    /// The rows from `first` on; `None` if it is no matrix with more.
+    pub(crate) fn rows_from(&self, first: u64) -> Option<Self> {
+        let [rows, cols] = *self.shape else {
+            return None;
+        };
+        let left = rows.checked_sub(first).filter(|left| *left > 0)?;
+        let len = self.len / rows as usize * left as usize;
+        Some(Self {
+            start: self.start + self.len - len,
+            len,
+            shape: [left, cols].into(),
+            source: Arc::clone(&self.source),
+            ..*self
+        })
+    }
+
+    /// Number `e` of the `n` parts that it is a stack of; `None` if it is no such stack.
+    pub(crate) fn of_stack(&self, e: usize, n: usize) -> Option<Self> {
+        let (count, shape) = self.shape.split_first()?;
+        if *count != n as u64 || shape.is_empty() || e >= n {
+            return None;
+        }
+        let len = self.len / n;
+        Some(Self {
+            start: self.start + e * len,
+            len,
+            shape: shape.into(),
+            source: Arc::clone(&self.source),
+            ..*self
+        })
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.source.bytes()[self.start..self.start + self.len]
     }

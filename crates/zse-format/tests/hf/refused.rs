@@ -251,13 +251,38 @@ fn mixtures_have_all_experts_alike() {
         error.contains("experts.2.w2.weight\" is missing"),
         "{error}"
     );
-    let stacked = "model.layers.0.block_sparse_moe.switch_mlp.down_proj.weight";
-    let error = mixtral(&|m| {
-        m.remove(one);
-        m.tensors.push(floats(stacked, &[3, 8, 16]));
+    let down = "model.layers.0.block_sparse_moe.switch_mlp.down_proj";
+    let stacked = |name: &str, shape: &[u64]| {
+        let model = mixtral(&|m| {
+            for e in 0..3 {
+                m.remove(&one.replace("experts.2", &format!("experts.{e}")));
+            }
+            m.tensors.push(floats(&format!("{down}.{name}"), shape));
+        });
+        model.refused()
+    };
+    assert_eq!(stacked("weight", &[3, 8, 16]), "");
+    for (name, shape, said) in [
+        (
+            "weight",
+            &[2, 8, 16][..],
+            "has shape [2, 8, 16], but must be",
+        ),
+        (
+            "weight",
+            &[3, 1, 8, 16],
+            "has shape [1, 8, 16], but must be",
+        ),
+        ("biases", &[3, 8, 1], "has no place"),
+    ] {
+        let error = stacked(name, shape);
+        assert!(error.contains(said), "{error}");
+    }
+    let twice = mixtral(&|m| {
+        m.tensors
+            .push(floats(&format!("{down}.weight"), &[3, 8, 16]))
     });
-    let error = error.refused();
-    assert!(error.contains("switch_mlp of MLX"), "{error}");
+    assert!(twice.refused().contains("has no place"));
     let error = mixtral(&|m| m.replace(floats(one, &[8, 15]))).refused();
     assert!(
         error.contains("differs among experts: f32 [8, 16] and f32 [8, 15]"),
