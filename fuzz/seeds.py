@@ -1,6 +1,7 @@
 """Writes the fuzz targets' seeds, seeds/TARGET/*: small valid inputs that between them use every part
 of a format. Run it from any folder; the result is the same every time."""
 
+import base64
 import json
 import struct
 from pathlib import Path
@@ -126,6 +127,19 @@ TEMPLATES = {
     "recursive": "{% for n in [[1], [[2]]] recursive %}{{ loop(n) if n is iterable else n }}{% endfor %}",
 }
 
+def charsmap() -> bytes:
+    """SentencePiece's map of characters: "a" becomes "xy", "ab" becomes "z"."""
+    units = [0] * 0x65
+    # The root's children are at their bytes; behind "a" they are at theirs ^ 0x63, where its value is.
+    units[0x61] = 0x61 | 1 << 8 | (0x61 ^ 0x63) << 10
+    units[0x63] = 1 << 31
+    units[0x63 ^ 0x62] = 0x62 | 1 << 8 | (0x63 ^ 0x62 ^ 0x64) << 10
+    units[0x64] = 1 << 31 | 3
+    return struct.pack("<I", 4 * len(units)) + struct.pack(f"<{len(units)}I", *units) + b"xy\0z\0"
+
+
+CHARSMAP = charsmap()
+
 # The name of the pre-tokenizer, the text, and the vocabulary.
 TOKENIZERS = {
     "spm": ["spm", "ab é<s>a", "u<unk>", "c<s>", "c</s>", "n▁", "na", "nb", "nab", "n▁a", "b<0xC3>", "b<0xA9>", "d  "],
@@ -137,6 +151,9 @@ TOKENIZERS = {
     "thousands": ["tiny_aya", "1234567 1234x", "n1", "n2", "n12", "m1 2"],
     "deepseek": ["deepseek-llm", "一 ab  ", "nĠ", "na", "nb", "mĠ a"],
     "kimi": ["kimi-k2", "漢Ab漢", "næ", "n¼", "n¢", "mæ ¼"],
+    "unigram": ["t5rp", " ab  c ab", "u<unk>", "c</s>", "n▁", "na", "nab", "n▁a", "b<0x63>"],
+    "unigram_sentencepiece": ["t5Sr", "aba éa<x> b", "u<unk>", "n▁a", "na", "nb", "nba", "d<x>", "p" + CHARSMAP.hex()],
+    "unigram_tokenizers": ["t5Tswcp", "a b\u0301a  ", "u<unk>", "n▁", "na", "nxy", "nz", "p" + CHARSMAP.hex()],
     "phi3": ["spm", "3<s>  a", "u<unk>", "c<s>", "d<|end|>", "n▁", "na"],
 }
 
@@ -201,6 +218,17 @@ HF = {
     "sentence_piece": hf(
         sentence_piece=sentence_piece(PIECES), text=" a<x>A", added_tokens={"<y>": 9}, special_tokens_map={"eos_token": "</s>"},
         tokenizer_config={"added_tokens_decoder": {"7": {"content": "<x>", "special": False}}}),
+    "unigram": hf(
+        tokenizer={"model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["▁", -2.0], ["a", -3.0], ["z", -3.5]]},
+                   "normalizer": {"type": "Sequence", "normalizers": [
+                       {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(CHARSMAP).decode()},
+                       {"type": "Strip", "strip_left": False, "strip_right": True},
+                       {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}]},
+                   "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                       {"type": "WhitespaceSplit"}, {"type": "Metaspace", "prepend_scheme": "always", "split": True}]}},
+        text="ab a  c ", tokenizer_config={"eos_token": "a"}),
+    "unigram_sentence_piece": hf(
+        sentence_piece=sentence_piece(PIECES, model_type=1) + field(3, field(2, CHARSMAP) + field(4, 0)), text=" a<x>A"),
     "word_piece": hf(
         tokenizer={"model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1, "a": 2, "##b": 3}, "unk_token": "[UNK]"},
                    "normalizer": {"type": "BertNormalizer", "lowercase": True}, "pre_tokenizer": {"type": "BertPreTokenizer"}},

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use zse_text::{
     AnswerFormat, Family, Grammar, GrammarError, Grammars, SpecialIds, StringTable, TokenKind,
-    Tokenizer, TokenizerModel, Vocab, VocabFlags,
+    Tokenizer, TokenizerModel, UnigramRules, Vocab, VocabFlags,
 };
 
 /// Most tokens of a text.
@@ -42,6 +42,7 @@ fn tokenizer() -> Tokenizer {
             ..SpecialIds::default()
         },
         flags: VocabFlags::default(),
+        unigram: UnigramRules::default(),
         name: String::new(),
         tokens: table(&tokens),
         kinds,

@@ -45,6 +45,7 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("zse reads tensors in place, which needs a little-endian machine");
 
+mod charsmap;
 mod checkpoint;
 mod checksum;
 mod data;
@@ -64,6 +65,7 @@ mod text;
 mod value;
 mod zse;
 
+pub use charsmap::CharsmapParts;
 pub use checkpoint::{Checkpoint, TensorView};
 pub use checksum::{Checksum, Checksummer};
 pub use data::{TensorBytes, TensorData};

@@ -167,6 +167,15 @@ getters! {
 }
 
 impl Metadata {
+    /// The value of `key`: an array of bytes, which count as unsigned.
+    pub fn byte_array(&self, key: &str) -> Result<Option<Vec<u8>>, FormatError> {
+        self.list(key, "an array of bytes", |value| match value {
+            Value::U8(byte) => Some(byte),
+            Value::I8(byte) => Some(byte.cast_unsigned()),
+            _ => None,
+        })
+    }
+
     /// The value of `key`: an array of strings.
     pub fn strings<'a>(&'a self, key: &'a str) -> Result<Option<Strings<'a>>, FormatError> {
         self.typed(key, "an array of strings", |value| {

@@ -61,7 +61,7 @@ pub enum Runs {
 }
 
 /// Architectures that are run, as `config.json` (`model_type`) and as GGUF files name them.
-const ARCHITECTURES: [(&str, &str); 13] = [
+const ARCHITECTURES: [(&str, &str); 15] = [
     ("llama", "llama"),
     ("mistral", "llama"),
     ("mixtral", "llama"),
@@ -74,6 +74,8 @@ const ARCHITECTURES: [(&str, &str); 13] = [
     ("phi3", "phi3"),
     ("starcoder2", "starcoder2"),
     ("bert", "bert"),
+    ("roberta", "bert"),
+    ("xlm-roberta", "bert"),
     ("qwen3moe", "qwen3moe"),
 ];
 

@@ -193,7 +193,7 @@ impl Shape {
         let heads = required("num_attention_heads")?;
         let experts = ["num_local_experts", "num_experts", "n_routed_experts"];
         let experts = experts.iter().find_map(|f| optional(f)).unwrap_or(0);
-        let is_bert = kind == "bert";
+        let is_bert = matches!(kind.as_str(), "bert" | "roberta" | "xlm-roberta");
         let ff = match optional("moe_intermediate_size") {
             Some(ff) if experts > 0 && ff > 0 => ff,
             _ => required("intermediate_size")?,

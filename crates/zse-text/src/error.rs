@@ -12,7 +12,7 @@ pub enum TextError {
     /// The kind of tokenizer is not supported.
     #[error(
         "tokenizer.ggml.model {model:?} is not supported; supported are llama (SentencePiece BPE), \
-         gpt2 and gemma4 (BPE) and bert (WordPiece)"
+         gpt2 and gemma4 (BPE), t5 (Unigram) and bert (WordPiece)"
     )]
     UnsupportedModel {
         /// The value of `tokenizer.ggml.model`.

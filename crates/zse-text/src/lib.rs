@@ -2,7 +2,7 @@
 //!
 //! A [`Tokenizer`] is built from a [`Vocab`], which [`Vocab::from_metadata`] reads out of a GGUF
 //! file. It knows SentencePiece BPE, BPE over bytes with the splitting rules of every family that
-//! llama.cpp names, and BERT's WordPiece. [`DecodeStream`] turns generated tokens into text as they
+//! llama.cpp names, Unigram models and BERT's WordPiece. [`DecodeStream`] turns generated tokens into text as they
 //! come, [`StopMatcher`] ends it at stop strings, and [`parse_tool_calls`] takes tool calls out of
 //! it; an [`AnswerReader`] does so, and finds thoughts, in the form of each family, while it comes.
 //! [`Grammars`] say which tokens may come so that a text has a given form. A [`ChatTemplate`] turns
@@ -57,6 +57,6 @@ pub use grammar::{
 pub use special::SpecialIds;
 pub use stop::StopMatcher;
 pub use string_table::StringTable;
-pub use tokenizer::{DecodeStream, Tokenizer, TooManyTokens};
+pub use tokenizer::{DecodeStream, Tokenizer, TooManyTokens, UnigramLibrary, UnigramRules};
 pub use tools::{TOOL_CALL_CLOSE, TOOL_CALL_OPEN, parse_tool_calls};
 pub use vocab::{TokenKind, TokenizerModel, Vocab, VocabFlags};

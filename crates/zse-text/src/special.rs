@@ -77,6 +77,8 @@ impl SpecialIds {
             TokenizerModel::WordPiece => {
                 [Some(101), None, Some(100), Some(102), Some(0), Some(103)]
             }
+            // T5's.
+            TokenizerModel::Unigram => [None, Some(1), Some(2), None, Some(0), None],
             TokenizerModel::Bpe => [None; 6],
         };
         Ok(Self {

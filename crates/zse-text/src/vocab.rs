@@ -6,6 +6,7 @@ use zse_format::hf::tokenizer::keys;
 use crate::TextError;
 use crate::special::SpecialIds;
 use crate::string_table::StringTable;
+use crate::tokenizer::UnigramRules;
 
 /// How a tokenizer turns text into tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum TokenizerModel {
     /// BPE with ranked merges within words. GGUF calls it `gpt2` (over bytes) or `gemma4` (over
     /// characters).
     Bpe,
+    /// The cut of the best sum of scores. GGUF calls it `t5`.
+    Unigram,
     /// Greedy longest match within words. GGUF calls it `bert`.
     WordPiece,
 }
@@ -74,6 +77,8 @@ pub struct Vocab {
     pub special: SpecialIds,
     /// Flags that the file may set, over the defaults of its kind of tokenizer.
     pub flags: VocabFlags,
+    /// What a Unigram tokenizer does beside choosing tokens.
+    pub unigram: UnigramRules,
     /// `general.name`: some models' special tokens swallow the spaces beside them.
     pub name: String,
 }
@@ -85,6 +90,8 @@ pub struct VocabFlags {
     pub add_bos: Option<bool>,
     /// Put EOS behind the text.
     pub add_eos: Option<bool>,
+    /// Put a separator before the second of two texts, behind what ends the first.
+    pub add_sep: Option<bool>,
     /// Treat text as if a space stood before it.
     pub add_space_prefix: Option<bool>,
     /// That space stands at the start of a text only, not behind special tokens as well.
@@ -113,6 +120,7 @@ impl Vocab {
         let model = match model_name {
             "llama" => TokenizerModel::SentencePiece,
             "gpt2" | "gemma4" => TokenizerModel::Bpe,
+            "t5" => TokenizerModel::Unigram,
             "bert" => TokenizerModel::WordPiece,
             other => {
                 return Err(TextError::UnsupportedModel {
@@ -164,6 +172,7 @@ impl Vocab {
             flags: VocabFlags {
                 add_bos: metadata.bool("tokenizer.ggml.add_bos_token")?,
                 add_eos: metadata.bool("tokenizer.ggml.add_eos_token")?,
+                add_sep: metadata.bool("tokenizer.ggml.add_sep_token")?,
                 add_space_prefix: metadata.bool("tokenizer.ggml.add_space_prefix")?,
                 prefix_at_start_only: metadata.bool(keys::PREFIX_AT_START_ONLY)?,
                 prefix_unless_spaced: metadata.bool(keys::PREFIX_UNLESS_SPACED)?,
@@ -171,6 +180,10 @@ impl Vocab {
                 ignore_merges: metadata.bool(keys::IGNORE_MERGES)?,
                 lowercase: metadata.bool("tokenizer.ggml.normalizer.lowercase")?,
                 strip_accents: metadata.bool("tokenizer.ggml.normalizer.strip_accents")?,
+            },
+            unigram: match model {
+                TokenizerModel::Unigram => UnigramRules::from_metadata(metadata)?,
+                _ => UnigramRules::default(),
             },
             name: metadata.str("general.name")?.unwrap_or_default().to_owned(),
         })

@@ -28,7 +28,10 @@ pub(crate) mod tests {
 
     use crate::families;
     use crate::tokenizer::ALPHABET;
-    use crate::{SpecialIds, StringTable, TokenKind, Tokenizer, TokenizerModel, Vocab, VocabFlags};
+    use crate::{
+        SpecialIds, StringTable, TokenKind, Tokenizer, TokenizerModel, UnigramRules, Vocab,
+        VocabFlags,
+    };
 
     thread_local! {
         pub(super) static STEPS: Cell<u64> = const { Cell::new(0) };
@@ -64,6 +67,7 @@ pub(crate) mod tests {
             merges: table(&merges),
             special: SpecialIds::default(),
             flags: VocabFlags::default(),
+            unigram: UnigramRules::default(),
             name: String::new(),
         })
         .unwrap()
@@ -86,7 +90,11 @@ pub(crate) mod tests {
     #[test]
     fn encoding_takes_steps_in_proportion_to_the_text() {
         let families = families::names().map(|pre| (TokenizerModel::Bpe, pre));
-        let others = [TokenizerModel::SentencePiece, TokenizerModel::WordPiece];
+        let others = [
+            TokenizerModel::SentencePiece,
+            TokenizerModel::Unigram,
+            TokenizerModel::WordPiece,
+        ];
         let n = 2048;
         for (model, pre) in families.chain(others.map(|model| (model, "default"))) {
             let tokenizer = tokenizer(model, pre);

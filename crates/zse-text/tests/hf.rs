@@ -47,7 +47,11 @@ fn load_as(kind: &str, name: &str) -> Tokenizer {
 /// Every text's ids are those in `KIND/golden.json`, where it has them.
 fn check(kind: &str) {
     let tokenizer = load(kind);
-    let texts = json(&folder().join("texts.json"));
+    let texts = match kind.starts_with("unigram") {
+        true => "texts-unigram.json",
+        false => "texts.json",
+    };
+    let texts = json(&folder().join(texts));
     let golden = json(&folder().join(kind).join("golden.json"));
     let (texts, golden) = (texts.as_array().unwrap(), golden.as_array().unwrap());
     assert_eq!(texts.len(), golden.len());
@@ -86,8 +90,29 @@ kinds! {
     gemma_from_merges: "gemma";
     sentencepiece_model: "sentencepiece";
     sentencepiece_model_without_prefix: "sentencepiece-no-prefix";
+    unigram_of_xlm_roberta: "unigram-xlm-roberta";
+    unigram_of_t5: "unigram-t5";
+    unigram_with_bytes: "unigram-bytes";
+    unigram_sentencepiece_model: "unigram-sentencepiece";
+    unigram_sentencepiece_model_with_rules: "unigram-sentencepiece-rules";
+    unigram_sentencepiece_model_without_prefix: "unigram-sentencepiece-no-prefix";
     bert_uncased: "bert-uncased";
     bert_cased: "bert-cased";
+}
+
+#[test]
+fn pairs_are_put_together_as_the_template_says() {
+    let tokenizer = load("unigram-xlm-roberta");
+    let pairs = json(&folder().join("unigram-xlm-roberta/pairs.json"));
+    for pair in pairs.as_array().unwrap() {
+        let [first, second] = [0, 1].map(|i| pair[i].as_str().unwrap());
+        let expected: Vec<u32> = serde_json::from_value(pair[2].clone()).unwrap();
+        assert_eq!(tokenizer.encode_pair(first, second), expected, "{pair}");
+    }
+    let bert = load("bert-uncased");
+    let once = |text| bert.encode(text, true, true);
+    let expected = [&once("a")[..], &once("b")[1..]].concat();
+    assert_eq!(bert.encode_pair("a", "b"), expected);
 }
 
 #[test]
@@ -198,19 +223,19 @@ fn tokenizer_json(metadata: &Metadata, stages: &[&str]) -> serde_json::Value {
 #[test]
 fn damaged_files_are_refused_or_work() {
     let read = |file: &str| std::fs::read(folder().join(file)).unwrap();
-    let (json, model) = (
-        read("llama-bpe/tokenizer.json"),
-        read("sentencepiece/tokenizer.model"),
-    );
+    let jsons = ["llama-bpe", "unigram-t5"].map(|kind| read(&format!("{kind}/tokenizer.json")));
+    let models = ["sentencepiece", "unigram-sentencepiece-rules"]
+        .map(|kind| read(&format!("{kind}/tokenizer.model")));
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = |below: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (seed >> 33) as usize % below
     };
     let mut accepted = 0;
-    for round in 0..600 {
+    for round in 0..1200 {
         let is_json = round % 2 == 0;
-        let mut bytes = if is_json { json.clone() } else { model.clone() };
+        let kinds = if is_json { &jsons } else { &models };
+        let mut bytes = kinds[round / 2 % 2].clone();
         for _ in 0..=random(3) {
             let at = random(bytes.len());
             bytes[at] = random(256) as u8;
@@ -234,5 +259,5 @@ fn damaged_files_are_refused_or_work() {
             }
         }
     }
-    assert!((1..600).contains(&accepted), "{accepted} accepted");
+    assert!((1..1200).contains(&accepted), "{accepted} accepted");
 }

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use zse_format::{Checkpoint, GgufWriter};
 use zse_text::{
-    SpecialIds, StringTable, TextError, TokenKind, Tokenizer, TokenizerModel, Vocab, VocabFlags,
+    SpecialIds, StringTable, TextError, TokenKind, Tokenizer, TokenizerModel, UnigramRules, Vocab,
+    VocabFlags,
 };
 
 fn table<'a>(strings: impl IntoIterator<Item = &'a str>) -> StringTable {
@@ -21,6 +22,7 @@ fn vocab(model: TokenizerModel, tokens: &[&str]) -> Vocab {
         merges: table([]),
         special: SpecialIds::default(),
         flags: VocabFlags::default(),
+        unigram: UnigramRules::default(),
         name: String::new(),
     }
 }
@@ -153,20 +155,56 @@ fn vocabularies_that_contradict_themselves_are_refused() {
 
 #[test]
 fn a_vocabulary_without_any_special_token_works() {
-    for model in [TokenizerModel::SentencePiece, TokenizerModel::WordPiece] {
-        let tokenizer = Tokenizer::new(vocab(model, &["▁a", "a"])).unwrap();
+    for model in [
+        TokenizerModel::SentencePiece,
+        TokenizerModel::Unigram,
+        TokenizerModel::WordPiece,
+    ] {
+        let mut vocab = vocab(model, &["▁a", "a"]);
+        vocab.flags.add_space_prefix = Some(true);
+        let tokenizer = Tokenizer::new(vocab).unwrap();
         assert_eq!(tokenizer.encode("a é", true, true).first(), Some(&0));
         assert!(!tokenizer.adds_bos() && tokenizer.eog().is_empty());
     }
 }
 
 #[test]
+fn unigram_takes_the_best_sum() {
+    let mut vocab = vocab(
+        TokenizerModel::Unigram,
+        &["<unk>", "</s>", "▁", "a", "b", "ab", "▁ab", "aa", "▁a"],
+    );
+    vocab.scores = vec![0.0, 0.0, -3.0, -2.0, -2.0, -3.0, -7.0, -3.5, -4.5];
+    vocab.kinds = vec![TokenKind::Unknown, TokenKind::Control];
+    vocab.kinds.resize(9, TokenKind::Normal);
+    vocab.special.unk = Some(0);
+    vocab.special.eos = Some(1);
+    vocab.flags.add_space_prefix = Some(true);
+    let encode = |vocab: &Vocab, text| {
+        let tokenizer = Tokenizer::new(vocab.clone()).unwrap();
+        tokenizer.encode(text, true, true)
+    };
+    // The first of equal ones: "▁ab" is not as good as "▁", "ab".
+    assert_eq!(encode(&vocab, "ab"), [2, 5, 1]);
+    assert_eq!(encode(&vocab, "aab"), [8, 5, 1]);
+    // Neighbours without a token are one.
+    assert_eq!(encode(&vocab, "éèa"), [2, 0, 3, 1]);
+    assert_eq!(encode(&vocab, " a  a"), [2, 8, 2, 8, 1]);
+    vocab.unigram.remove_extra_whitespaces = true;
+    assert_eq!(encode(&vocab, " a  a "), [8, 8, 1]);
+    // Marks are no text unless they are parsed.
+    let tokenizer = Tokenizer::new(vocab).unwrap();
+    assert_eq!(tokenizer.encode("</s>", false, false), [2, 0]);
+    assert_eq!(tokenizer.decode(&[2, 5, 1], true), "ab");
+}
+
+#[test]
 fn kinds_of_tokenizers_that_are_not_known_are_named() {
     let mut writer = GgufWriter::new();
-    writer.set("tokenizer.ggml.model", "t5").unwrap();
-    let file = writer.begin(Vec::new(), "t5").unwrap().finish().unwrap();
-    let file = Checkpoint::from_bytes(file, "t5").unwrap();
+    writer.set("tokenizer.ggml.model", "rwkv").unwrap();
+    let file = writer.begin(Vec::new(), "rwkv").unwrap().finish().unwrap();
+    let file = Checkpoint::from_bytes(file, "rwkv").unwrap();
     let error = Tokenizer::from_metadata(file.metadata()).unwrap_err();
-    assert!(matches!(&error, TextError::UnsupportedModel { model } if model == "t5"));
-    assert!(error.to_string().contains("\"t5\" is not supported"));
+    assert!(matches!(&error, TextError::UnsupportedModel { model } if model == "rwkv"));
+    assert!(error.to_string().contains("\"rwkv\" is not supported"));
 }

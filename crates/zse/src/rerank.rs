@@ -35,7 +35,8 @@ impl Engine {
 
     /// The tokens of a query and a document, for [`relevance`](Self::relevance).
     ///
-    /// A cross-encoder gets both as one sequence, `[CLS] query [SEP] document [SEP]`. Other models
+    /// A cross-encoder gets both as one sequence, `[CLS] query [SEP] document [SEP]` or what its
+    /// tokenizer makes of two texts. Other models
     /// are asked, in the words of Qwen3-Reranker (Zhang et al. 2025, arXiv:2506.05176), whether the
     /// document meets the query by `instruction`: by the model's template `rerank`, if it has one,
     /// else by its chat template, without thinking first. What spells a control token in the texts
@@ -50,11 +51,7 @@ impl Engine {
         instruction: Option<&str>,
     ) -> Result<Vec<u32>, Error> {
         if self.is_reranker() {
-            let tokenizer = self.tokenizer();
-            let mut tokens = tokenizer.encode(query, true, false);
-            tokens.extend(tokenizer.encode(document, false, false));
-            tokens.extend(tokenizer.special_ids().sep);
-            return Ok(tokens);
+            return Ok(self.tokenizer().encode_pair(query, document));
         }
         let texts = [
             ("{query}", query),

@@ -19,7 +19,8 @@ pub(super) const FAMILY: Family = Family {
     unused: &["cls.", "embeddings.position_ids"],
 };
 
-const RULES: &[Rule] = &[
+/// The head comes last.
+pub(super) const RULES: &[Rule; 14] = &[
     rule("embeddings.word_embeddings", "token_embd"),
     rule("embeddings.position_embeddings", "position_embd"),
     rule("embeddings.token_type_embeddings", "token_types").optional(),
@@ -46,6 +47,9 @@ const RULES: &[Rule] = &[
     rule("classifier", "cls.output").optional(),
 ];
 
+/// The place of the positions among them.
+pub(super) const POSITIONS: usize = 1;
+
 /// `pooling_type` of a head that ranks, as llama.cpp's `llama_pooling_type` numbers it.
 const RANK: u32 = 4;
 
@@ -64,11 +68,31 @@ const OTHER_POOLINGS: [&str; 3] = [
 ];
 
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
+    // Every BERT is trained with a pooler; embeddings do without.
+    if !is_head(c)? {
+        keys.leave_out("pooler.dense");
+    }
+    describe_with(c, keys, c.require_u32("max_position_embeddings")?)
+}
+
+/// Whether the model has a head that ranks.
+fn is_head(c: &Config) -> Result<bool, FormatError> {
+    let classes = c.strs("architectures")?.unwrap_or_default();
+    let mut classes = classes.iter();
+    Ok(classes.any(|class| class.ends_with("ForSequenceClassification")))
+}
+
+/// Sets the keys of a model of so many positions.
+pub(super) fn describe_with(
+    c: &Config,
+    keys: &mut Keys,
+    positions: u32,
+) -> Result<(), FormatError> {
     c.allow_only("hidden_act", &[json!("gelu")])?;
     c.allow_only("position_embedding_type", &[json!("absolute")])?;
     c.allow_only("is_decoder", &[json!(false)])?;
+    keys.set("context_length", positions)?;
     for (from, to) in [
-        ("max_position_embeddings", "context_length"),
         ("hidden_size", "embedding_length"),
         ("intermediate_size", "feed_forward_length"),
         ("num_hidden_layers", "block_count"),
@@ -87,15 +111,9 @@ fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
     if let Some(separator) = c.u32("sep_token_id")? {
         keys.set_whole("tokenizer.ggml.seperator_token_id", separator)?; // sic
     }
-    let classes = c.strs("architectures")?.unwrap_or_default();
-    let is_head = classes
-        .iter()
-        .any(|class| class.ends_with("ForSequenceClassification"));
-    if is_head {
+    if is_head(c)? {
         return keys.set("pooling_type", RANK);
     }
-    // Every BERT is trained with a pooler; embeddings do without.
-    keys.leave_out("pooler.dense");
     match pooling(keys.directory())? {
         Some(pooling) => keys.set("pooling_type", pooling),
         None => Ok(()),

@@ -20,6 +20,7 @@ mod quantization;
 mod qwen2;
 mod qwen3;
 mod qwen3moe;
+mod roberta;
 mod rope;
 pub(crate) mod rules;
 mod starcoder2;
@@ -62,7 +63,7 @@ struct Family {
 }
 
 /// All that are supported.
-const FAMILIES: [&Family; 9] = [
+const FAMILIES: [&Family; 10] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -72,6 +73,7 @@ const FAMILIES: [&Family; 9] = [
     &phi3::FAMILY,
     &starcoder2::FAMILY,
     &bert::FAMILY,
+    &roberta::FAMILY,
 ];
 
 const CONFIG: &str = "config.json";

@@ -7,10 +7,12 @@ use super::{FAMILIES, Family};
 /// The tensor without `.weight` that the weight of `module` is in models of `architecture`, and what
 /// becomes of its numbers there; `None` for a module that such models do not have.
 pub(crate) fn tensor_of(architecture: &str, module: &str) -> Option<(String, Change)> {
-    let family = FAMILIES.iter().find(|f| f.architecture == architecture)?;
-    let renamed = renamed(module, family.renames);
-    // Models without a head have no `model.` before their layers.
-    find(family, &renamed).or_else(|| find(family, &format!("model.{renamed}")))
+    let mut families = FAMILIES.iter().filter(|f| f.architecture == architecture);
+    families.find_map(|family| {
+        let renamed = renamed(module, family.renames);
+        // Models without a head have no `model.` before their layers.
+        find(family, &renamed).or_else(|| find(family, &format!("model.{renamed}")))
+    })
 }
 
 fn find(family: &Family, module: &str) -> Option<(String, Change)> {

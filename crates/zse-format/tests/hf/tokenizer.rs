@@ -158,13 +158,33 @@ fn tokens_of_sentencepiece_are_completed_by_other_files() {
     ] {
         assert_eq!(get(&found, key), Some(&value), "{key}");
     }
-    let unigram = [&model[..5].concat()[..], &field(2, &[0x18, 1])].concat();
-    let files = TokenizerFiles {
-        sentence_piece: Some(&unigram),
-        ..TokenizerFiles::default()
+    let read = |trainer: &[u8], normalizer: &[u8], tokenizer: Option<&str>| {
+        let (trainer, normalizer) = (field(2, trainer), field(3, normalizer));
+        let model = [&model[..5].concat()[..], &trainer, &normalizer].concat();
+        metadata(&TokenizerFiles {
+            sentence_piece: Some(&model),
+            tokenizer: tokenizer.map(str::as_bytes),
+            ..TokenizerFiles::default()
+        })
+        .map_err(|error| error.to_string())
     };
-    let error = metadata(&files).unwrap_err().to_string();
-    assert!(error.contains("model_type 1 (Unigram)"), "{error}");
+    let unigram = read(&[0x18, 1], &[0x20, 0], None).unwrap();
+    let key = "tokenizer.ggml.remove_extra_whitespaces";
+    assert_eq!(get(&unigram, key), Some(&false.into()));
+    assert_eq!(get(&unigram, "tokenizer.ggml.model"), Some(&"t5".into()));
+    let mut of_bpe = bpe(QWEN2);
+    of_bpe["pre_tokenizer"] = json!({"type": "Metaspace", "split": false});
+    let of_bpe = of_bpe.to_string();
+    for (trainer, normalizer, tokenizer, said) in [
+        (&[0x18, 3][..], &[][..], None, "model_type 3 (words)"),
+        (&[0x18, 1], &[], Some(&*of_bpe), "model_type 1 (Unigram)"),
+        (&[0xc0, 1, 1], &[], None, "treat_whitespace_as_suffix"),
+        (&[], &[0x28, 0], None, "escape_whitespaces"),
+        (&[], &[0x12, 1, 0], None, "precompiled_charsmap"),
+    ] {
+        let error = read(trainer, normalizer, tokenizer).unwrap_err();
+        assert!(error.contains(said), "{error}");
+    }
 }
 
 #[test]
@@ -231,9 +251,59 @@ fn rules_that_are_not_known_are_printed() {
         words["pre_tokenizer"]["split"] = json!(false);
         entries(&words, &json!({}), &json!({}));
     }
+    let mut words = bpe(QWEN2);
+    words["model"]["type"] = json!("WordLevel");
+    assert!(refused(&words).contains("\"WordLevel\""));
+}
+
+#[test]
+fn steps_of_unigram_that_are_not_known_are_printed() {
     let mut unigram = bpe(QWEN2);
     unigram["model"] = json!({"type": "Unigram", "vocab": [["a", -1.0]]});
-    assert!(refused(&unigram).contains("\"Unigram\""));
+    unigram["pre_tokenizer"] = json!({"type": "Metaspace", "prepend_scheme": "always"});
+    let found = entries(&unigram, &json!({}), &json!({}));
+    assert_eq!(get(&found, "tokenizer.ggml.model"), Some(&"t5".into()));
+    let split = get(&found, "tokenizer.zse.unigram.split_words");
+    assert_eq!(split, Some(&true.into()));
+    let with = |key: &str, value: Value| {
+        let mut changed = unigram.clone();
+        changed[key] = value;
+        refused(&changed)
+    };
+    for (key, value, said) in [
+        ("normalizer", json!({"type": "NFKC"}), "NFKC"),
+        (
+            "normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "%"}),
+            "base64",
+        ),
+        (
+            "normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+            "ends in its length",
+        ),
+        (
+            "normalizer",
+            json!({"type": "Strip", "strip_left": true, "strip_right": true}),
+            "Strip",
+        ),
+        ("pre_tokenizer", json!({"type": "Whitespace"}), "Whitespace"),
+        ("pre_tokenizer", Value::Null, "Metaspace"),
+        (
+            "pre_tokenizer",
+            json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
+                {"type": "Metaspace", "prepend_scheme": "never"}]}),
+            "never",
+        ),
+        (
+            "model",
+            json!({"type": "Unigram", "vocab": {"a": 0}}),
+            "list of tokens",
+        ),
+    ] {
+        let error = with(key, value);
+        assert!(error.contains(said), "{error}");
+    }
 }
 
 #[test]

@@ -157,6 +157,13 @@ def fixtures() -> list[Fixture]:
     for name, pooling in [("bert-mean", gguf.PoolingType.MEAN), ("bert-cls", gguf.PoolingType.CLS)]:
         result.append(Fixture(name, arch.BERT, hf.BertConfig(**bert), hf.BertModel,
                               pooling=pooling, prompts=(1, 9, 33, 64)))
+    # Positions begin behind that of padding, 1.
+    xlm = bert | dict(max_position_embeddings=66, type_vocab_size=1, pad_token_id=1, layer_norm_eps=1e-5)
+    result.append(Fixture("xlm-roberta", arch.BERT, hf.XLMRobertaConfig(**xlm), hf.XLMRobertaModel,
+                          pooling=gguf.PoolingType.CLS, prompts=(1, 9, 33, 64)))
+    result.append(Fixture("xlm-roberta-rank", arch.BERT, hf.XLMRobertaConfig(**xlm, num_labels=1),
+                          hf.XLMRobertaForSequenceClassification,
+                          pooling=gguf.PoolingType.RANK, prompts=(9, 33, 64)))
     result.append(Fixture("bert-rank", arch.BERT, hf.BertConfig(**bert, num_labels=1, sep_token_id=SEP),
                           hf.BertForSequenceClassification,
                           pooling=gguf.PoolingType.RANK, prompts=(9, 33, 64)))
@@ -202,6 +209,8 @@ def golden(fixture: Fixture, model, seed: int) -> dict[str, dict[str, np.ndarray
         tensors = cases[case] = {}
         for i, n in enumerate(lengths):
             ids = rng.integers(0, VOCAB - 2, n).tolist()
+            if model.config.model_type == "xlm-roberta":
+                ids = [max(id, 2) for id in ids]  # padding has no position of its own
             tensors[f"prompt.{i}"] = np.array(ids, np.int32)
             if fixture.pooling == gguf.PoolingType.RANK:
                 ids = [max(id, 5) for id in ids]  # no control tokens within a text
@@ -226,6 +235,8 @@ def golden(fixture: Fixture, model, seed: int) -> dict[str, dict[str, np.ndarray
 def relevance(model, ids: list[int], separator: int) -> np.ndarray:
     """The logit of a query, whose end is put in place at `separator`, and a document."""
     ids[0], ids[separator], ids[-1] = CLS, SEP, SEP
+    if model.config.type_vocab_size == 1:
+        return model(torch.tensor([ids])).logits[0].numpy()
     types = [int(i > separator) for i in range(len(ids))]
     return model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits[0].numpy()
 
@@ -245,7 +256,9 @@ def tensors_of(fixture: Fixture, model) -> dict[str, torch.Tensor]:
             # The converter's names are those of heads that are written as one module.
             name = name.replace("bert.pooler.dense.", "classifier.dense.")
             name = re.sub(r"^classifier\.(weight|bias)", r"classifier.out_proj.\1", name)
-            name = name.removeprefix("bert.")
+            name = name.removeprefix("bert.").removeprefix("roberta.")
+        if config.model_type == "xlm-roberta" and name == "embeddings.position_embeddings.weight":
+            w = w[2:]
         if name.startswith("pooler.") or (name == "lm_head.weight" and config.tie_word_embeddings):
             continue
         parts = {name: w}
@@ -306,19 +319,19 @@ def write_rope(writer: gguf.GGUFWriter, config) -> None:
         writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
 
 
-def write_vocabulary(writer: gguf.GGUFWriter, model: str) -> None:
+def write_vocabulary(writer: gguf.GGUFWriter, model: str, types: int) -> None:
     """Printable ASCII, a space, and control tokens."""
     tokens = [chr(c) for c in range(33, 127)] + ["\u0120", "!!"]
     tokens += [f"<|{i}|>" for i in range(len(tokens), VOCAB)]
     if model == "bert":
         tokens[:5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    types = [gguf.TokenType.CONTROL if len(t) > 2 else gguf.TokenType.NORMAL for t in tokens]
+    kinds = [gguf.TokenType.CONTROL if len(t) > 2 else gguf.TokenType.NORMAL for t in tokens]
     writer.add_tokenizer_model(model)
     writer.add_tokenizer_pre("default" if model == "bert" else "gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types(types)
+    writer.add_token_types([int(kind) for kind in kinds])
     if model == "bert":
-        writer.add_token_type_count(2)
+        writer.add_token_type_count(types)
         for add, i in [(writer.add_pad_token_id, 0), (writer.add_unk_token_id, 1),
                        (writer.add_bos_token_id, 2), (writer.add_sep_token_id, 3)]:
             add(i)
@@ -334,7 +347,7 @@ def write_model(fixture: Fixture, model) -> None:
     writer = gguf.GGUFWriter(HERE / f"{fixture.name}.gguf", name)
     writer.add_name("golden fixture")  # llama.cpp treats some names specially
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_context_length(config.max_position_embeddings)
+    writer.add_context_length(config.max_position_embeddings - 2 * (config.model_type == "xlm-roberta"))
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -365,7 +378,7 @@ def write_model(fixture: Fixture, model) -> None:
         writer.add_pooling_type(fixture.pooling)
     else:
         write_rope(writer, config)
-    write_vocabulary(writer, "bert" if fixture.pooling is not None else "gpt2")
+    write_vocabulary(writer, "bert" if fixture.pooling is not None else "gpt2", getattr(config, "type_vocab_size", 2))
     for name, w in tensors_of(fixture, model).items():
         writer.add_tensor(name, w.detach().float().contiguous().numpy())
     finish(writer)

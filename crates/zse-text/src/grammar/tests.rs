@@ -46,6 +46,7 @@ fn tokenizer() -> Tokenizer {
             ..SpecialIds::default()
         },
         flags: Default::default(),
+        unigram: Default::default(),
         name: String::new(),
         tokens: table(&tokens),
         kinds,
@@ -566,6 +567,7 @@ fn a_vocabulary_without_an_end_cannot_be_constrained() {
         merges: table(&[]),
         special,
         flags: Default::default(),
+        unigram: Default::default(),
         name: String::new(),
         tokens: table(&["a", "b"].map(String::from)),
         kinds: Vec::new(),

@@ -1,8 +1,10 @@
 //! Text to tokens and back.
 
 mod bpe;
+mod charsmap;
 mod decode;
 mod sentencepiece;
+mod unigram;
 mod within;
 mod wordpiece;
 
@@ -16,6 +18,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use zse_format::Metadata;
 
 pub use decode::DecodeStream;
+pub use unigram::{UnigramLibrary, UnigramRules};
 pub use within::TooManyTokens;
 
 use crate::TextError;
@@ -29,6 +32,7 @@ use crate::vocab::{TokenKind, TokenizerModel, Vocab};
 pub(crate) use bpe::ALPHABET;
 use bpe::Bpe;
 use sentencepiece::{SPACE, SentencePiece};
+use unigram::Unigram;
 use wordpiece::WordPiece;
 
 /// Turns text into a model's tokens and back. Cloning is cheap: clones share one vocabulary.
@@ -49,6 +53,8 @@ struct Inner {
     segmenter: Segmenter,
     add_bos: bool,
     add_eos: bool,
+    /// A separator stands before the second of two texts, behind what ends the first.
+    add_sep: bool,
     /// Text at the start is treated as if a space stood before it.
     add_space_prefix: bool,
     /// Text behind special tokens is too.
@@ -63,6 +69,7 @@ struct Inner {
 enum Segmenter {
     SentencePiece(SentencePiece),
     Bpe(Bpe),
+    Unigram(Unigram),
     WordPiece(WordPiece),
 }
 
@@ -84,7 +91,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::UnknownPreTokenizer`] for a BPE family that is not known,
     /// [`TextError::Vocabulary`] for a vocabulary that contradicts itself.
-    pub fn new(vocab: Vocab) -> Result<Self, TextError> {
+    pub fn new(mut vocab: Vocab) -> Result<Self, TextError> {
         let mut kinds = vocab.checked_kinds()?;
         let mut ids = vocab.special.clone();
         let ends = ids.detect(&vocab.tokens, &mut kinds);
@@ -104,6 +111,9 @@ impl Tokenizer {
                 pre.ignore_merges = flags.ignore_merges.unwrap_or(pre.ignore_merges);
                 Segmenter::Bpe(Bpe::new(&vocab.tokens, vocab.merges, pre, ids.unk))
             }
+            TokenizerModel::Unigram => {
+                Segmenter::Unigram(Unigram::new(&mut vocab, &kinds, ids.unk)?)
+            }
             TokenizerModel::WordPiece => {
                 let lowercase = flags.lowercase.unwrap_or(true);
                 let strip_accents = flags.strip_accents.unwrap_or(lowercase);
@@ -117,7 +127,9 @@ impl Tokenizer {
         let add_bos = match &segmenter {
             Segmenter::Bpe(bpe) => bpe.add_bos(),
             Segmenter::SentencePiece(_) | Segmenter::WordPiece(_) => true,
+            Segmenter::Unigram(_) => false,
         };
+        let is_unigram = matches!(segmenter, Segmenter::Unigram(_));
         Ok(Self(Arc::new(Inner {
             tokens: vocab.tokens,
             kinds,
@@ -126,7 +138,9 @@ impl Tokenizer {
             specials,
             segmenter,
             add_bos: flags.add_bos.unwrap_or(add_bos),
-            add_eos: flags.add_eos.unwrap_or(false),
+            add_eos: flags.add_eos.unwrap_or(is_unigram),
+            // XLM-RoBERTa's; files of it often do not say so.
+            add_sep: flags.add_sep.unwrap_or(is_unigram),
             add_space_prefix,
             add_space_behind_special: add_space_prefix
                 && !flags.prefix_at_start_only.unwrap_or(false),
@@ -172,6 +186,20 @@ impl Tokenizer {
         } else if add_special && inner.add_eos {
             out.extend(inner.ids.eos);
         }
+        out
+    }
+
+    /// The tokens of two texts as one sequence, such as `[CLS] first [SEP] second [SEP]` of BERT and
+    /// `<s> first </s></s> second </s>` of XLM-RoBERTa. What spells a control token is text.
+    pub fn encode_pair(&self, first: &str, second: &str) -> Vec<u32> {
+        let ids = &self.0.ids;
+        let separator = ids.sep.or(ids.eos);
+        let mut out = self.encode(first, true, false);
+        if self.0.add_sep {
+            out.extend(separator);
+        }
+        out.extend(self.encode(second, false, false));
+        out.extend(separator);
         out
     }
 
@@ -245,6 +273,7 @@ impl Inner {
         match &self.segmenter {
             Segmenter::SentencePiece(spm) => spm.encode(&self.tokens, text, prefix, out),
             Segmenter::Bpe(bpe) => bpe.encode(&self.tokens, text, out),
+            Segmenter::Unigram(unigram) => unigram.encode(&self.tokens, text, prefix, out),
             Segmenter::WordPiece(wordpiece) => wordpiece.encode(&self.tokens, text, out),
         }
     }

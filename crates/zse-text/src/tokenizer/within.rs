@@ -56,8 +56,8 @@ impl Tokenizer {
         let longest = match &inner.segmenter {
             Segmenter::SentencePiece(spm) => spm.most_bytes(&inner.tokens),
             Segmenter::Bpe(bpe) => bpe.most_bytes(&inner.tokens),
-            // Spaces are no part of any token.
-            Segmenter::WordPiece(_) => None,
+            // Spaces are no part of any token, or go with other characters.
+            Segmenter::WordPiece(_) | Segmenter::Unigram(_) => None,
         };
         let longest = longest.filter(|_| !inner.specials.strip_spaces());
         longest.map_or(0, |longest| bytes / longest)

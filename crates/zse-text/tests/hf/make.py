@@ -3,17 +3,20 @@ library `tokenizers` (or `sentencepiece`) makes of many texts.
 
     python make.py        (needs tokenizers, transformers >= 5, sentencepiece)
 
-Beside this script: texts.json, the texts; KIND/ with the files of a model's directory;
-KIND/golden.json, for each text the ids with special tokens added and parsed."""
+Beside this script: texts.json, the texts, and texts-unigram.json, those of Unigram tokenizers; KIND/ with
+the files of a model's directory; KIND/golden.json, for each text the ids with special tokens added and
+parsed."""
 
 import io
 import json
 import random
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre
 from tokenizers import processors, trainers
@@ -50,6 +53,24 @@ def texts() -> list[str]:
     rng = random.Random(7)
     joined = ["".join(rng.choices(PARTS, k=rng.randint(2, 6))) for _ in range(200)]
     return ["", *PARTS, *joined]
+
+
+# Where scripts stand in Unicode, with much that NFKC changes.
+SCRIPTS = [(0x20, 0x7f), (0xa0, 0x180), (0x2b0, 0x370), (0x370, 0x530), (0x5d0, 0x700), (0x900, 0xa00), (0xe01, 0xe60),
+           (0x1100, 0x1200), (0x1e00, 0x2000), (0x2000, 0x2070), (0x2100, 0x2190), (0x2460, 0x2500), (0x3000, 0x3400),
+           (0x4e00, 0x4f00), (0xac00, 0xad00), (0xf900, 0xfa00), (0xfb00, 0xfe70), (0xff00, 0xfff0), (0x1d400, 0x1d500),
+           (0x1f300, 0x1f400), (0x0, 0x20), (0x300, 0x370)]
+
+
+def unigram_texts() -> list[str]:
+    """Those, and random characters of all scripts."""
+    rng = random.Random(13)
+    more = []
+    for _ in range(300):
+        scripts = rng.choices(SCRIPTS, k=rng.randint(1, 4))
+        words = ["".join(chr(rng.randrange(*rng.choice(scripts))) for _ in range(rng.randint(1, 8))) for _ in range(rng.randint(1, 6))]
+        more.append(rng.choice([" ", " ", "  ", "\n", "\u3000"]).join(words))
+    return texts() + more
 
 
 def corpus() -> list[str]:
@@ -91,7 +112,8 @@ def write(kind: str, tokenizer: Tokenizer, config: dict, more: dict[str, bytes] 
         (folder / name).write_bytes(content)
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
     golden = golden or (lambda text: tokenizer.encode(text).ids)
-    (folder / "golden.json").write_text(compact([golden(text) for text in texts()]))
+    of = unigram_texts() if kind.startswith("unigram") else texts()
+    (folder / "golden.json").write_text(compact([golden(text) for text in of]))
 
 
 def compact(value) -> str:
@@ -164,6 +186,83 @@ def sentence_piece(kind: str, add_dummy_prefix: bool) -> None:
     write(kind, None, config, {"tokenizer.model": out.getvalue()}, golden)
 
 
+# Some of what NFKC does, so that fixtures are small: half-width kana, ligatures, composition, spaces.
+RULES = {"Ａ": "A", "＄": "$", "ﬁ": "fi", "e\u0301": "é", "e\u0301\u0302": "é\u0302", "½": "1\u20442", "\u3000": " ", "\t": " ",
+         "\u200b": "", "１２": "12", "１": "1", "カ": "か"}
+
+
+def unigram_model(**options) -> bytes:
+    """A model that SentencePiece trains."""
+    out = io.BytesIO()
+    spaced = [text.replace("\n", " ").replace("\r", " ") for text in corpus()]
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        if options.get("normalization_rule_name") is None:
+            points = lambda text: " ".join(f"{ord(c):X}" for c in text)
+            rules.write("".join(f"{points(a)}\t{points(b)}\n" for a, b in RULES.items()))
+            rules.flush()
+            options = options | {"normalization_rule_tsv": rules.name}
+            del options["normalization_rule_name"]
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(spaced), model_writer=out, model_type="unigram", hard_vocab_limit=False, character_coverage=0.98,
+            minloglevel=2, num_threads=1, **{"vocab_size": VOCAB} | options)
+    return out.getvalue()
+
+
+def unigram_sentence_piece(kind: str, **options) -> None:
+    """A tokenizer.model alone."""
+    content = unigram_model(**options)
+    model = sentencepiece.SentencePieceProcessor(model_proto=content)
+    names = ["<s>", "</s>", "<unk>", "<extra>"]
+    golden = lambda text: None if any(n in text for n in names) else [1, *model.encode(text), 2]
+    config = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "add_eos_token": True}
+    write(kind, None, config, {"tokenizer.model": content}, golden)
+
+
+def unigram(kind: str, normalizer, splitter, around: str, byte_fallback=False, **options) -> None:
+    """A tokenizer.json as transformers makes it of a model of SentencePiece; `normalizer` takes the map of characters."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(unigram_model(byte_fallback=byte_fallback, **options))
+    # XLM-RoBERTa's numbers.
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    vocab = [(name, 0.0) for name in names] + [(p.piece, p.score) for p in proto.pieces if p.type in (1, 6)]
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=3, byte_fallback=byte_fallback))
+    charsmap = proto.normalizer_spec.precompiled_charsmap
+    steps = normalizer(charsmap)
+    if steps is not None:
+        tokenizer.normalizer = steps
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    tokenizer.add_special_tokens([AddedToken("[MASK]", special=True, lstrip=True)])
+    tokenizer.add_tokens([AddedToken("<extra>", normalized=False)])
+    pair = "<s> $A </s> </s> $B </s>" if around.startswith("<s>") and around.endswith("</s>") else None
+    special = [("<s>", 0), ("</s>", 2)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=around, pair=pair, special_tokens=special)
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "[MASK]"}
+    write(kind, tokenizer, config)
+    if pair:
+        pairs = [p for p in zip(texts(), texts()[1:]) if not any("<" in t or "[" in t for t in p)]
+        content = [[*p, tokenizer.encode(*p).ids] for p in pairs[:40]]
+        (HERE / kind / "pairs.json").write_text(compact(content))
+
+
+def unigrams() -> None:
+    (HERE / "texts-unigram.json").write_text(compact(unigram_texts()))
+    collapse = lambda content: normalizers.Replace(Regex(" {2,}"), content)
+    metaspace = pre.Metaspace(prepend_scheme="always")
+    nmt = {"normalization_rule_name": "nmt_nfkc"}
+    unigram("unigram-xlm-roberta", lambda m: normalizers.Sequence([normalizers.Precompiled(m), collapse(" ")]),
+            pre.Sequence([pre.WhitespaceSplit(), metaspace]), "<s> $A </s>", **nmt)
+    own = {"normalization_rule_name": None}
+    unigram("unigram-t5", lambda m: normalizers.Sequence([normalizers.Precompiled(m), normalizers.Strip(left=False), collapse("▁")]),
+            metaspace, "$A </s>", **own)
+    # Tokens that reach over spaces, and bytes of what has none.
+    unigram("unigram-bytes", lambda m: None, pre.Metaspace(prepend_scheme="first", split=False), "<s> $A", byte_fallback=True,
+            split_by_whitespace=False, remove_extra_whitespaces=False, normalization_rule_name="identity", vocab_size=VOCAB + 256)
+    unigram_sentence_piece("unigram-sentencepiece", **nmt)
+    unigram_sentence_piece("unigram-sentencepiece-rules", **own, byte_fallback=True, vocab_size=VOCAB + 256)
+    unigram_sentence_piece("unigram-sentencepiece-no-prefix", normalization_rule_name="identity", add_dummy_prefix=False,
+                           remove_extra_whitespaces=False, split_by_whitespace=False, allow_whitespace_only_pieces=True)
+
+
 def word_piece(kind: str, lowercase: bool) -> None:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
@@ -191,6 +290,7 @@ def main() -> None:
     character_level("gemma", spaces, pre.Split(" ", "merged_with_previous"), bos=False)
     sentence_piece("sentencepiece", True)
     sentence_piece("sentencepiece-no-prefix", False)
+    unigrams()
     word_piece("bert-uncased", True)
     word_piece("bert-cased", False)
 

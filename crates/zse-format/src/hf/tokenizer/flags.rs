@@ -6,11 +6,13 @@ use super::json::TokenizerJson;
 use super::vocab::Tokens;
 use super::{Entries, keys};
 
-/// The special tokens that the post-processor puts around a single text, by their spelling.
+/// The special tokens that the post-processor puts around a text, by their spelling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Around<'a> {
     pub(super) first: Option<&'a str>,
     pub(super) last: Option<&'a str>,
+    /// How many it puts between two texts, where it says so.
+    pub(super) between: Option<usize>,
 }
 
 impl<'a> Around<'a> {
@@ -20,7 +22,8 @@ impl<'a> Around<'a> {
         let mut around = Self::default();
         for processor in members.map_or(alone, Vec::as_slice) {
             match processor["type"].as_str() {
-                Some("RobertaProcessing" | "BertProcessing") => {
+                Some(kind @ ("RobertaProcessing" | "BertProcessing")) => {
+                    around.between = Some(if kind == "BertProcessing" { 1 } else { 2 });
                     around.first = processor["cls"][0].as_str();
                     around.last = processor["sep"][0].as_str();
                 }
@@ -33,12 +36,21 @@ impl<'a> Around<'a> {
                         around.first = special(single.first());
                         around.last = special(single.last());
                     }
+                    around.between = between(&processor["pair"]);
                 }
                 _ => {}
             }
         }
         around
     }
+}
+
+/// How many special tokens stand between the texts of a template.
+fn between(pair: &Value) -> Option<usize> {
+    let pieces = pair.as_array()?;
+    let mut texts = (0..).zip(pieces).filter(|(_, p)| !p["Sequence"].is_null());
+    let (first, second) = (texts.next()?.0, texts.next()?.0);
+    Some(second - first - 1)
 }
 
 /// Writes which special tokens swallow the spaces beside them, also if none does: a reader then has

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::{MAX_TOKENS, TokenizerFiles, check_size, error};
@@ -40,6 +40,12 @@ pub(super) struct Model<'a> {
     pub(super) merges: Vec<Merge<'a>>,
     #[serde(default)]
     pub(super) unk_token: Option<String>,
+    /// Of Unigram.
+    #[serde(default)]
+    pub(super) unk_id: Option<u32>,
+    /// Of Unigram: text without a token becomes those of its bytes.
+    #[serde(default)]
+    pub(super) byte_fallback: Option<bool>,
     #[serde(default)]
     pub(super) ignore_merges: Option<bool>,
     #[serde(default)]
@@ -80,7 +86,7 @@ impl<'a> TokenizerJson<'a> {
     pub(super) fn kind(&self) -> &str {
         match (&self.model.kind, &self.model.vocab) {
             (Some(kind), _) => kind,
-            (None, Pieces::Scored) => "Unigram",
+            (None, Pieces::Scored(_)) => "Unigram",
             (None, Pieces::Ids(_)) if !self.model.merges.is_empty() => "BPE",
             (None, Pieces::Ids(_)) => "WordPiece",
         }
@@ -116,13 +122,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 pub(super) enum Pieces<'a> {
     /// Of BPE and WordPiece: tokens and their ids.
     Ids(Vec<(Text<'a>, u32)>),
-    /// Of Unigram: tokens with their log-probabilities.
-    Scored,
+    /// Of Unigram: tokens with their log-probabilities, by id.
+    Scored(Vec<(Text<'a>, f64)>),
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Pieces<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct PiecesVisitor;
+        fn push<T, E: Error>(pieces: &mut Vec<T>, piece: T) -> Result<(), E> {
+            if pieces.len() == MAX_TOKENS {
+                let most = format_args!("more than {MAX_TOKENS} tokens");
+                return Err(E::custom(most));
+            }
+            pieces.push(piece);
+            Ok(())
+        }
         impl<'de> Visitor<'de> for PiecesVisitor {
             type Value = Pieces<'de>;
 
@@ -132,17 +146,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pieces<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pieces = Vec::new();
                 while let Some(piece) = map.next_entry()? {
-                    if pieces.len() == MAX_TOKENS {
-                        let most = format_args!("more than {MAX_TOKENS} tokens");
-                        return Err(A::Error::custom(most));
-                    }
-                    pieces.push(piece);
+                    push(&mut pieces, piece)?;
                 }
                 Ok(Pieces::Ids(pieces))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Pieces::Scored)
+                let mut pieces = Vec::new();
+                while let Some(piece) = seq.next_element()? {
+                    push(&mut pieces, piece)?;
+                }
+                Ok(Pieces::Scored(pieces))
             }
         }
         deserializer.deserialize_any(PiecesVisitor)

@@ -9,6 +9,8 @@
 //!   in [`FAMILIES`](crate::pre_tokenizer::FAMILIES) are an error that prints them.
 //! - SentencePiece's BPE in a `tokenizer.json` alone has no scores: its merges are kept, and scores
 //!   that order tokens as the merges do are written for readers that know only those.
+//! - Unigram models of a `tokenizer.json` keep the order and kind of its steps in such keys: what
+//!   the library makes of texts differs from what SentencePiece and llama.cpp make of them.
 //! - `add_bos_token` and `add_eos_token` are always written where `tokenizer.json` tells them.
 //! - Keys `tokenizer.zse.*` hold what GGUF has no key for (see [`keys`]).
 //!
@@ -20,6 +22,7 @@ mod piece;
 mod rules;
 mod special;
 mod template;
+mod unigram;
 mod vocab;
 
 use serde_json::Value;
@@ -44,6 +47,17 @@ pub mod keys {
     pub const PREFIX_AT_START_ONLY: &str = "tokenizer.zse.space_prefix_at_start_only";
     /// That space is left out before a text that begins with one (bool).
     pub const PREFIX_UNLESS_SPACED: &str = "tokenizer.zse.space_prefix_unless_spaced";
+    /// Whose rules a Unigram tokenizer keeps where they differ: `tokenizers` or `sentencepiece`
+    /// (string). Those of llama.cpp hold where the key is absent.
+    pub const UNIGRAM_LIBRARY: &str = "tokenizer.zse.unigram.library";
+    /// Unigram: whitespace at the end of a text goes (bool).
+    pub const UNIGRAM_STRIP_RIGHT: &str = "tokenizer.zse.unigram.strip_right";
+    /// Unigram: runs of spaces become one (bool).
+    pub const UNIGRAM_COLLAPSE_SPACES: &str = "tokenizer.zse.unigram.collapse_spaces";
+    /// Unigram: no token reaches into the next word (bool).
+    pub const UNIGRAM_SPLIT_WORDS: &str = "tokenizer.zse.unigram.split_words";
+    /// Unigram: words are what stands between whitespace, with a space before each (bool).
+    pub const UNIGRAM_SPLIT_WHITESPACE: &str = "tokenizer.zse.unigram.split_whitespace";
     /// Special tokens that swallow the spaces before them (array of u32).
     pub const LSTRIP_TOKEN_IDS: &str = "tokenizer.zse.lstrip_token_ids";
     /// Special tokens that swallow the spaces behind them (array of u32).
@@ -123,7 +137,7 @@ pub fn metadata(files: &TokenizerFiles<'_>) -> Result<Entries, FormatError> {
     let from_sentence_piece = |rules: &Rules| matches!(rules, Rules::SentencePiece { .. });
     let piece = match files.sentence_piece {
         Some(bytes) if rules.as_ref().is_none_or(from_sentence_piece) => {
-            Some(SentencePieceModel::read(files, bytes)?)
+            Some(SentencePieceModel::read(files, bytes, rules.is_some())?)
         }
         _ => None,
     };

@@ -2,8 +2,8 @@
 //! (`sentencepiece_model.proto` in <https://github.com/google/sentencepiece>; wire format:
 //! <https://protobuf.dev/programming-guides/encoding/>).
 
-use super::{Entries, MAX_TOKENS, TokenizerFiles, check_size, error};
-use crate::FormatError;
+use super::{Entries, MAX_TOKENS, TokenizerFiles, check_size, error, keys};
+use crate::{CharsmapParts, EncodedValue, FormatError};
 
 /// A model of SentencePiece.
 #[derive(Debug)]
@@ -16,35 +16,48 @@ pub(super) struct SentencePieceModel<'a> {
     pub(super) unk: Option<u32>,
     pub(super) pad: Option<u32>,
     add_space_prefix: bool,
+    is_unigram: bool,
+    /// Of Unigram: characters that become others. None if empty.
+    charsmap: &'a [u8],
+    remove_extra_whitespaces: bool,
+    /// Not as in any known model of the kinds that are supported.
+    is_odd: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece<'a> {
     pub(super) text: &'a str,
-    /// Of BPE: the higher, the earlier it is merged.
+    /// Of BPE: the higher, the earlier it is merged. Of Unigram: a log-probability.
     pub(super) score: f32,
     /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte: GGUF's numbers too.
     pub(super) kind: i32,
 }
 
 /// `TrainerSpec.ModelType`.
+const UNIGRAM: u64 = 1;
 const BPE: u64 = 2;
 
 /// What is wrong, and at which byte of the file.
 type Outcome<T> = Result<T, (&'static str, usize)>;
 
 impl<'a> SentencePieceModel<'a> {
-    pub(super) fn read(files: &TokenizerFiles<'_>, bytes: &'a [u8]) -> Result<Self, FormatError> {
+    /// `beside_bpe`: whether a `tokenizer.json` of BPE says how text is split.
+    pub(super) fn read(
+        files: &TokenizerFiles<'_>,
+        bytes: &'a [u8],
+        beside_bpe: bool,
+    ) -> Result<Self, FormatError> {
         const FILE: &str = "tokenizer.model";
         check_size(files, FILE, bytes)?;
-        let (model, model_type) = Self::parse(bytes).map_err(|(problem, at)| {
+        let (mut model, model_type) = Self::parse(bytes).map_err(|(problem, at)| {
             let what = format!("is not a SentencePiece model: at byte {at} {problem}");
             error(files, FILE, &what, "")
         })?;
-        if model_type != BPE {
+        model.is_unigram = model_type == UNIGRAM;
+        if !matches!(model_type, BPE | UNIGRAM) || model.is_unigram && beside_bpe {
             let what = format!(
-                "has trainer_spec.model_type {model_type} ({}); SentencePiece models of BPE (2) are \
-                 supported",
+                "has trainer_spec.model_type {model_type} ({}); SentencePiece models of Unigram (1) \
+                 and BPE (2) are supported, beside a tokenizer.json of BPE the latter",
                 match model_type {
                     1 => "Unigram",
                     3 => "words",
@@ -53,6 +66,22 @@ impl<'a> SentencePieceModel<'a> {
                 }
             );
             return Err(error(files, FILE, &what, ""));
+        }
+        if model.is_unigram {
+            let charsmap = match model.charsmap {
+                [] => Ok(()),
+                charsmap => CharsmapParts::new(charsmap).map(drop),
+            };
+            let problem = charsmap.err().map(|p| ("precompiled_charsmap", p));
+            let odd = model.is_odd.map(|field| (field, "is not supported"));
+            if let Some((field, problem)) = problem.or(odd) {
+                return Err(error(
+                    files,
+                    FILE,
+                    &format!("has {field}, which {problem}"),
+                    "",
+                ));
+            }
         }
         Ok(model)
     }
@@ -66,8 +95,12 @@ impl<'a> SentencePieceModel<'a> {
             unk: Some(0),
             pad: None,
             add_space_prefix: true,
+            is_unigram: false,
+            charsmap: &[],
+            remove_extra_whitespaces: true,
+            is_odd: None,
         };
-        let mut model_type = 1; // Unigram, the default
+        let mut model_type = UNIGRAM; // the default
         let mut fields = Fields::new(bytes, 0);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
@@ -90,13 +123,14 @@ impl<'a> SentencePieceModel<'a> {
 
     /// Reads the `TrainerSpec`; gives the model's type.
     fn trainer(&mut self, bytes: &[u8], at: usize) -> Outcome<u64> {
-        let mut model_type = 1;
+        let mut model_type = UNIGRAM;
         // Negative numbers are written as 64-bit two's complements.
         let id = |number: u64| u32::try_from(number as i64).ok();
         let mut fields = Fields::new(bytes, at);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
                 (3, Field::Varint(kind)) => model_type = kind,
+                (24, Field::Varint(1..)) => self.is_odd = Some("treat_whitespace_as_suffix"),
                 (40, Field::Varint(number)) => self.unk = id(number),
                 (41, Field::Varint(number)) => self.bos = id(number),
                 (42, Field::Varint(number)) => self.eos = id(number),
@@ -108,11 +142,15 @@ impl<'a> SentencePieceModel<'a> {
     }
 
     /// Reads the `NormalizerSpec`.
-    fn normalizer(&mut self, bytes: &[u8], at: usize) -> Outcome<()> {
+    fn normalizer(&mut self, bytes: &'a [u8], at: usize) -> Outcome<()> {
         let mut fields = Fields::new(bytes, at);
         while let Some((number, value)) = fields.next()? {
-            if let (3, Field::Varint(flag)) = (number, value) {
-                self.add_space_prefix = flag != 0;
+            match (number, value) {
+                (2, Field::Bytes(charsmap, _)) => self.charsmap = charsmap,
+                (3, Field::Varint(flag)) => self.add_space_prefix = flag != 0,
+                (4, Field::Varint(flag)) => self.remove_extra_whitespaces = flag != 0,
+                (5, Field::Varint(0)) => self.is_odd = Some("escape_whitespaces false"),
+                _ => {}
             }
         }
         Ok(())
@@ -120,15 +158,21 @@ impl<'a> SentencePieceModel<'a> {
 
     /// Writes the kind, and whether text gets a space before it.
     pub(super) fn write(&self, entries: &mut Entries) {
-        for (key, value) in [
-            ("tokenizer.ggml.model", "llama".into()),
-            ("tokenizer.ggml.pre", "default".into()),
-            (
-                "tokenizer.ggml.add_space_prefix",
-                self.add_space_prefix.into(),
-            ),
-        ] {
-            entries.push((key.to_owned(), value));
+        let mut set = |key: &str, value: EncodedValue| entries.push((key.to_owned(), value));
+        let model = if self.is_unigram { "t5" } else { "llama" };
+        set("tokenizer.ggml.model", model.into());
+        set("tokenizer.ggml.pre", "default".into());
+        set(
+            "tokenizer.ggml.add_space_prefix",
+            self.add_space_prefix.into(),
+        );
+        if self.is_unigram {
+            let remove = self.remove_extra_whitespaces;
+            set("tokenizer.ggml.remove_extra_whitespaces", remove.into());
+            if !self.charsmap.is_empty() {
+                set("tokenizer.ggml.precompiled_charsmap", self.charsmap.into());
+            }
+            set(keys::UNIGRAM_LIBRARY, "sentencepiece".into());
         }
     }
 }

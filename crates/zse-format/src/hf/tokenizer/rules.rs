@@ -4,12 +4,13 @@
 use serde_json::Value;
 
 use super::json::TokenizerJson;
+use super::unigram::{Unigram, unigram};
 use super::{Entries, TokenizerFiles, error, keys};
 use crate::FormatError;
 use crate::pre_tokenizer::{FAMILIES, GPT2};
 
 /// How SentencePiece spells a space.
-const SPACE: &str = "\u{2581}";
+pub(super) const SPACE: &str = "\u{2581}";
 
 /// Where a text is treated as if a space stood before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,22 @@ pub(super) enum Prefix {
     First,
     /// At the start of the text and behind special tokens.
     Always,
+}
+
+impl Prefix {
+    /// What a step `Metaspace` says.
+    pub(super) fn of_metaspace(step: &Value) -> Result<Self, String> {
+        // Older files have a flag in the scheme's place.
+        let legacy = step["add_prefix_space"].as_bool().unwrap_or(true);
+        Ok(match step["prepend_scheme"].as_str() {
+            Some("never") => Self::Never,
+            Some("first") => Self::First,
+            Some("always") => Self::Always,
+            None if legacy => Self::Always,
+            None => Self::Never,
+            Some(_) => return Err(format!("has the pre-tokenizer {step}")),
+        })
+    }
 }
 
 /// The kind of a tokenizer with its rules.
@@ -37,6 +54,8 @@ pub(super) enum Rules {
         /// No space is put before a text that begins with one.
         unless_spaced: bool,
     },
+    /// Unigram over characters, with U+2581 for spaces.
+    Unigram(Unigram),
     /// BERT's.
     WordPiece {
         lowercase: bool,
@@ -71,8 +90,9 @@ impl Rules {
             }
             "BPE" => sentence_piece(json, &normalizer, &pre_tokenizer),
             "WordPiece" => word_piece(json, &normalizer, &pre_tokenizer),
+            "Unigram" => unigram(&normalizer, &pre_tokenizer).map(Self::Unigram),
             kind => Err(format!(
-                "has a model of type {kind:?}; BPE and WordPiece are supported"
+                "has a model of type {kind:?}; BPE, Unigram and WordPiece are supported"
             )),
         };
         outcome.map_err(|problem| error(files, "tokenizer.json", &problem, ""))
@@ -84,11 +104,13 @@ impl Rules {
         let (model, pre) = match self {
             Self::ByteLevel { pre, .. } => ("gpt2", *pre),
             Self::SentencePiece { .. } => ("llama", "default"),
+            Self::Unigram(_) => ("t5", "default"),
             Self::WordPiece { .. } => ("bert", "default"),
         };
         set("tokenizer.ggml.model", model.into());
         set("tokenizer.ggml.pre", pre.into());
         match *self {
+            Self::Unigram(ref unigram) => unigram.write(entries),
             Self::ByteLevel {
                 ignore_merges, nfc, ..
             } => {
@@ -111,12 +133,13 @@ impl Rules {
 
     /// Writes where a space is put before a text.
     pub(super) fn write_prefix(&self, entries: &mut Entries) {
-        let Self::SentencePiece {
-            prefix,
-            unless_spaced,
-        } = *self
-        else {
-            return;
+        let (prefix, unless_spaced) = match *self {
+            Self::SentencePiece {
+                prefix,
+                unless_spaced,
+            } => (prefix, unless_spaced),
+            Self::Unigram(ref unigram) => (unigram.prefix, false),
+            Self::ByteLevel { .. } | Self::WordPiece { .. } => return,
         };
         let key = "tokenizer.ggml.add_space_prefix".to_owned();
         entries.retain(|(other, _)| *other != key);
@@ -131,7 +154,7 @@ impl Rules {
 }
 
 /// The steps of a normalizer or pre-tokenizer, sequences unrolled.
-struct Steps<'a>(Vec<&'a Value>);
+pub(super) struct Steps<'a>(pub(super) Vec<&'a Value>);
 
 impl<'a> Steps<'a> {
     /// `list` is the field that holds the members of a sequence.
@@ -151,12 +174,12 @@ impl<'a> Steps<'a> {
         Self(steps)
     }
 
-    fn has(&self, kind: &str) -> bool {
+    pub(super) fn has(&self, kind: &str) -> bool {
         self.0.iter().any(|step| type_of(step) == kind)
     }
 }
 
-fn type_of(step: &Value) -> &str {
+pub(super) fn type_of(step: &Value) -> &str {
     step["type"].as_str().unwrap_or_default()
 }
 
@@ -259,16 +282,7 @@ fn sentence_piece(
             {
                 spells_spaces = true;
                 unless_spaced = true;
-                // Older files have a flag in the scheme's place.
-                let legacy = step["add_prefix_space"].as_bool().unwrap_or(true);
-                prefix = match step["prepend_scheme"].as_str() {
-                    Some("never") => Prefix::Never,
-                    Some("first") => Prefix::First,
-                    Some("always") => Prefix::Always,
-                    None if legacy => Prefix::Always,
-                    None => Prefix::Never,
-                    Some(_) => return Err(format!("has the pre-tokenizer {step}")),
-                };
+                prefix = Prefix::of_metaspace(step)?;
             }
             // No space is left to split at.
             "Split" if spells_spaces && step["pattern"]["String"] == " " => {}

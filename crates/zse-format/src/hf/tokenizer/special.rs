@@ -50,6 +50,7 @@ pub(super) fn write(
             "pad" => piece.pad,
             _ => None,
         });
+        let in_model = in_model.or_else(|| json?.model.unk_id.filter(|_| role == "unk"));
         let id = spelling
             .and_then(|spelling| tokens.find(spelling))
             .or_else(|| configured(objects, role).first().copied())
@@ -78,6 +79,10 @@ pub(super) fn write(
         if let Some(add) = flag.or(told) {
             entries.push((format!("tokenizer.ggml.add_{role}_token"), add.into()));
         }
+    }
+    if let Some(between) = around.as_ref().and_then(|around| around.between) {
+        let key = "tokenizer.ggml.add_sep_token".to_owned();
+        entries.push((key, (between > 1).into()));
     }
 }
 

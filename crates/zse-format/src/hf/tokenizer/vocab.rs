@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::json::{Pieces, TokenizerJson};
+use super::json::{Pieces, Text, TokenizerJson};
 use super::piece::SentencePieceModel;
 use super::rules::Rules;
 use super::{Entries, MAX_TOKENS, Objects, TokenizerFiles, error, object};
@@ -167,10 +167,17 @@ impl<'a> Tokens<'a> {
     ) -> Result<Self, FormatError> {
         let invalid = |problem: String| error(files, "tokenizer.json", &problem, "");
         let sentence_piece = matches!(rules, Rules::SentencePiece { .. });
-        let Pieces::Ids(pieces) = &json.model.vocab else {
-            return Err(invalid(
-                "has a list of tokens where ids by token are needed".to_owned(),
-            ));
+        let pieces = match (&json.model.vocab, rules) {
+            (Pieces::Scored(pieces), Rules::Unigram(_)) => {
+                return Self::of_unigram(files, json, pieces, config);
+            }
+            (Pieces::Ids(pieces), rules) if !matches!(rules, Rules::Unigram(_)) => pieces,
+            _ => {
+                return Err(invalid(
+                    "has a list of tokens where ids by token are needed, or the other way round"
+                        .to_owned(),
+                ));
+            }
         };
         let named = pieces.len() + json.added_tokens.len();
         let mut tokens = Self::new(files, config, sentence_piece, named)?;
@@ -206,6 +213,34 @@ impl<'a> Tokens<'a> {
             let merges = json.model.merges.iter();
             tokens.merges = Some(merges.map(|merge| merge.0.clone()).collect());
         }
+        Ok(tokens)
+    }
+
+    /// Those of a Unigram model in a `tokenizer.json`.
+    fn of_unigram(
+        files: &TokenizerFiles<'_>,
+        json: &TokenizerJson<'a>,
+        pieces: &[(Text<'a>, f64)],
+        config: &Value,
+    ) -> Result<Self, FormatError> {
+        let invalid = |problem: String| error(files, "tokenizer.json", &problem, "");
+        let named = pieces.len() + json.added_tokens.len();
+        let mut tokens = Self::new(files, config, true, named)?;
+        let has_bytes = json.model.byte_fallback == Some(true);
+        for (id, (text, score)) in (0..).zip(pieces) {
+            let kind = match () {
+                () if json.model.unk_id == Some(id) => UNKNOWN,
+                () if has_bytes && is_byte(&text.0) => BYTE,
+                () => NORMAL,
+            };
+            let token = Token {
+                text: text.0.clone(),
+                score: *score as f32,
+                kind,
+            };
+            tokens.set(u64::from(id), token).map_err(invalid)?;
+        }
+        tokens.add_all(json).map_err(invalid)?;
         Ok(tokens)
     }
 
