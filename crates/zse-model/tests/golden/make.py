@@ -20,7 +20,7 @@ For each model, beside this script:
                           embedding.i     f32 [1]           the logit of the pair's relevance
 
 Everything follows from the seeds. A seed is passed over if a greedy choice of any continuation is
-nearly a tie, or if the continuations are monotonous.
+nearly a tie, if the continuations are monotonous, or if the logit of a pair is next to nothing.
 """
 
 import json
@@ -215,6 +215,8 @@ def golden(fixture: Fixture, model, seed: int) -> dict[str, dict[str, np.ndarray
             if fixture.pooling == gguf.PoolingType.RANK:
                 ids = [max(id, 5) for id in ids]  # no control tokens within a text
                 tensors[f"embedding.{i}"] = relevance(model, ids, n // 3)
+                if abs(tensors[f"embedding.{i}"][0]) < 0.05:
+                    return None  # errors are told in parts of it
                 tensors[f"prompt.{i}"] = np.array(ids, np.int32)
                 continue
             if fixture.pooling is not None:
