@@ -32,6 +32,15 @@ pub(super) struct Affine<const S: usize> {
     error: f32,
 }
 
+/// Scales of runs as multiples of a d.
+#[derive(Clone, Copy)]
+struct Rounded<const S: usize> {
+    /// Error that they add.
+    cost: [f32; S],
+    /// The best offsets with them.
+    offset: [f32; S],
+}
+
 impl AffineSearch {
     /// The scales with the least weighted error found, and the codes that go with them.
     #[inline(always)]
@@ -97,8 +106,10 @@ impl AffineSearch {
         };
         let mut start = self.start(&targets, &sums);
         let mut wanted = self.nearest_fits::<L, N, S>(runs, &fits, start);
-        for _ in 0..ROUNDS {
-            let (found, refitted) = self.descend::<L, N, S>(runs, &sums, start, &mut wanted);
+        for round in 1..=ROUNDS {
+            let is_last = round == ROUNDS;
+            let (found, refitted) =
+                self.descend::<L, N, S>(runs, &sums, start, &mut wanted, is_last);
             if found.error >= best.error {
                 break;
             }
@@ -116,62 +127,93 @@ impl AffineSearch {
     fn start<const S: usize>(&self, targets: &Targets<S>, sums: &[(f32, f32); S]) -> (f32, f32) {
         let (largest_scale, largest_offset) = (targets.largest_scale(), targets.largest_offset());
         let weights: [f32; S] = from_fn(|j| sums[j].0);
-        let mut best = (f32::INFINITY, (0.0, 0.0));
         // A limit of 0 has one step, which is 0.
         let steps = |largest: f32| {
             let steps = tops(self.top).map(move |top| f16_scale(largest / top));
             steps.take(if largest == 0.0 { 1 } else { usize::MAX })
         };
-        let mut dmins = [0.0; MOST_TOPS];
+        // Eight dmins side by side. Behind the last it is repeated: of equals the first is taken.
+        let mut dmins = [F32x8::default(); MOST_TOPS.div_ceil(8)];
         let mut count = 0;
         for dmin in steps(-largest_offset) {
-            dmins[count] = dmin;
+            dmins[count / 8].0[count % 8..].fill(dmin);
             count += 1;
         }
+        // For each dmin the least cost, and the number of the first d that has it.
+        let mut least = [(F32x8::splat(f32::INFINITY), F32x8::default()); MOST_TOPS.div_ceil(8)];
+        let mut number = F32x8::default();
         for d in steps(largest_scale) {
-            for dmin in &dmins[..count] {
-                let mut cost = F32x8::default();
-                for i in 0..S / 8 {
-                    cost += self.rounding_cost(targets, &weights, i, (d, *dmin));
-                }
-                let cost = cost.sum();
-                if cost < best.0 {
-                    best = (cost, (d, *dmin));
+            let rounded = self.round_scales(targets, d);
+            for (dmins, (cost, first)) in dmins[..count.div_ceil(8)].iter().zip(&mut least) {
+                let costs = self.rounding_costs(&rounded, &weights, *dmins);
+                *first = cost.if_above(costs, number, *first);
+                *cost = cost.if_above(costs, costs, *cost);
+            }
+            number += F32x8::splat(1.0);
+        }
+        let mut best = (f32::INFINITY, f32::INFINITY, 0.0);
+        for (dmins, (cost, first)) in dmins.iter().zip(&least) {
+            for k in 0..8 {
+                let (cost, first) = (cost.0[k], first.0[k]);
+                if cost < best.0 || cost == best.0 && first < best.1 {
+                    best = (cost, first, dmins.0[k]);
                 }
             }
         }
-        best.1
+        let d = steps(largest_scale).nth(best.1 as usize);
+        d.map_or((0.0, 0.0), |d| (d, best.2))
     }
 
-    /// Error that eight runs from `8 i` gain when scales and offsets become integers, the better
-    /// of the two scales beside the wanted one.
+    /// What comes of the two integers beside each run's wanted scale.
     #[inline(always)]
-    fn rounding_cost<const S: usize>(
-        &self,
-        targets: &Targets<S>,
-        weights: &[f32; S],
-        i: usize,
-        (d, dmin): (f32, f32),
-    ) -> F32x8 {
-        let load = |field: &[f32; S]| F32x8(field.as_chunks().0[i]);
-        let (scale, curvature) = (load(&targets.scale), load(&targets.curvature));
-        let (offset, weights) = (load(&targets.offset), load(weights));
-        let mean_q = load(&targets.mean_q);
-        let (d, dmin) = (F32x8::splat(d), F32x8::splat(dmin));
-        let (inverse_d, inverse_dmin) = (d.inverse(), dmin.inverse());
-        let exact = (scale * inverse_d).clamp(0.0, self.top);
-        let near = exact.round();
-        let other = near.if_above(exact, near - F32x8::splat(1.0), near + F32x8::splat(1.0));
-        let mut costs = [F32x8::default(); 2];
-        for (cost, integer) in costs.iter_mut().zip([near, other.clamp(0.0, self.top)]) {
-            let miss = d * integer - scale;
-            let offset = offset - mean_q * miss;
-            let min = (F32x8::default() - offset * inverse_dmin).clamp(0.0, self.top);
-            let offset_miss = dmin * min.round() + offset;
-            *cost = curvature * (miss * miss) + weights * (offset_miss * offset_miss);
+    fn round_scales<const S: usize>(&self, targets: &Targets<S>, d: f32) -> [Rounded<S>; 2] {
+        let mut rounded = [Rounded {
+            cost: [0.0; S],
+            offset: [0.0; S],
+        }; 2];
+        let d = F32x8::splat(d);
+        for i in 0..S / 8 {
+            let load = |field: &[f32; S]| F32x8(field.as_chunks().0[i]);
+            let (scale, curvature) = (load(&targets.scale), load(&targets.curvature));
+            let (offset, mean_q) = (load(&targets.offset), load(&targets.mean_q));
+            let exact = (scale * d.inverse()).clamp(0.0, self.top);
+            let near = exact.round();
+            let one = F32x8::splat(1.0);
+            let other = near.if_above(exact, near - one, near + one);
+            let integers = [near, other.clamp(0.0, self.top)];
+            for (rounded, integer) in rounded.iter_mut().zip(integers) {
+                let miss = d * integer - scale;
+                rounded.cost.as_chunks_mut().0[i] = (curvature * (miss * miss)).0;
+                rounded.offset.as_chunks_mut().0[i] = (offset - mean_q * miss).0;
+            }
         }
-        let [near, other] = costs;
-        near.if_above(other, other, near)
+        rounded
+    }
+
+    /// Error that all runs gain for each of eight dmins, offsets made multiples of them, with the
+    /// better of the two scales.
+    #[inline(always)]
+    fn rounding_costs<const S: usize>(
+        &self,
+        rounded: &[Rounded<S>; 2],
+        weights: &[f32; S],
+        dmins: F32x8,
+    ) -> F32x8 {
+        let inverse = dmins.inverse();
+        let mut sums = [F32x8::default(); 8];
+        for j in 0..S {
+            let mut costs = [F32x8::default(); 2];
+            for (cost, rounded) in costs.iter_mut().zip(rounded) {
+                let offset = F32x8::splat(rounded.offset[j]);
+                let min = (F32x8::default() - offset * inverse).clamp(0.0, self.top);
+                let miss = dmins * min.round() + offset;
+                *cost = F32x8::splat(rounded.cost[j]) + F32x8::splat(weights[j]) * (miss * miss);
+            }
+            let [near, other] = costs;
+            sums[j % 8] += near.if_above(other, other, near);
+        }
+        let [a, b, c, d, e, f, g, h] = sums;
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
 
     /// The best for each run among its fits, rounded to multiples of d and dmin.
@@ -196,7 +238,7 @@ impl AffineSearch {
     }
 
     /// The best integer scale and minimum of each run given d and dmin, near those wanted, which
-    /// become those found; and the best d and dmin for the levels that result.
+    /// become those found; and the best d and dmin for the levels that result, unless it `is_last`.
     #[inline(always)]
     fn descend<L: Levels, const N: usize, const S: usize>(
         &self,
@@ -204,6 +246,7 @@ impl AffineSearch {
         sums: &[(f32, f32); S],
         (d, dmin): (f32, f32),
         wanted: &mut Targets<S>,
+        is_last: bool,
     ) -> (Affine<S>, (f32, f32)) {
         let (inverse_d, inverse_dmin) = (F32x8::splat(d).inverse(), F32x8::splat(dmin).inverse());
         let mut found = Affine {
@@ -236,6 +279,9 @@ impl AffineSearch {
             let lane = errors.least();
             (found.scales[j], found.mins[j]) = (scales.0[lane], mins.0[lane]);
             found.error += errors.0[lane];
+            if is_last {
+                continue;
+            }
             let moments = run.moments::<L>(scale.0[lane], offset.0[lane]);
             (wanted.scale[j], wanted.offset[j]) = (scale.0[lane], offset.0[lane]);
             wanted.mean_q[j] = moments.q / sums[j].0;
@@ -246,7 +292,10 @@ impl AffineSearch {
             normal.ax += a * moments.xq;
             normal.bx += b * sums[j].1;
         }
-        (found, normal.solve((d, dmin)))
+        match is_last {
+            true => (found, (d, dmin)),
+            false => (found, normal.solve((d, dmin))),
+        }
     }
 }
 

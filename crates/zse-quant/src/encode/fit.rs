@@ -95,7 +95,7 @@ impl<const N: usize> Sample<'_, N> {
             let rest = t - scale * L::nearest(t * inverse);
             error += F32x8::splat(*w) * (rest * rest);
         }
-        error
+        error.whole()
     }
 
     /// Weighted squared error of leaving out everything.
@@ -120,7 +120,11 @@ impl<const N: usize> Sample<'_, N> {
             sums.qq += wq * q;
             sums.q += wq;
         }
-        sums
+        Moments {
+            xq: sums.xq.whole(),
+            qq: sums.qq.whole(),
+            q: sums.q.whole(),
+        }
     }
 
     /// Moments of the best levels for one scale and offset.

@@ -10,6 +10,9 @@ use super::levels::Levels;
 /// Most times that the f16 scales are refitted.
 pub(super) const ROUNDS: usize = 2;
 
+/// Runs of a superblock, at most.
+pub(super) const MOST_RUNS: usize = 16;
+
 /// Relative difference of two sums that says nothing.
 const ROUNDING_NOISE: f64 = 1e-6;
 
@@ -44,10 +47,15 @@ impl<const S: usize> Targets<S> {
     /// largest.
     #[inline(always)]
     pub(super) fn choose(fits: &[Fits; S], steps: f32) -> Self {
+        const { assert!(S <= MOST_RUNS && S.is_multiple_of(8)) }
+        let mut abreast = [[Fits::default(); 8]; MOST_RUNS / 8];
+        for (eight, fits) in abreast.iter_mut().zip(fits.as_chunks().0) {
+            *eight = transposed(fits);
+        }
         let mut chosen = [0; S];
         let (mut limit, mut least) = (f32::INFINITY, f64::INFINITY);
         for _ in 0..S {
-            let Some(lanes) = best_lanes(fits, limit) else {
+            let Some(lanes) = best_lanes::<S>(&abreast, limit) else {
                 break;
             };
             let (mut cost, mut curvature, mut largest) = (0f64, 0.0, 0f32);
@@ -80,23 +88,41 @@ impl<const S: usize> Targets<S> {
     }
 }
 
-/// The best fit of each run with a scale up to `limit`; none if a run has no such fit.
+/// The best fit of each run with a scale up to `limit`; none if a run has no such fit. The fits of each
+/// eight runs are [`transposed`].
 #[inline(always)]
-fn best_lanes<const S: usize>(fits: &[Fits; S], limit: f32) -> Option<[usize; S]> {
+fn best_lanes<const S: usize>(abreast: &[[Fits; 8]], limit: f32) -> Option<[usize; S]> {
     let mut lanes = [0; S];
-    for (lane, fits) in lanes.iter_mut().zip(fits) {
-        let better = |a: usize, b: usize| {
-            if fits.gain.0[b] > fits.gain.0[a] {
-                b
-            } else {
-                a
-            }
-        };
-        *lane = (0..8)
-            .filter(|k| fits.scale.0[*k].abs() <= limit)
-            .reduce(better)?;
+    let limit = F32x8::splat(limit);
+    for (lanes, eight) in lanes.as_chunks_mut::<8>().0.iter_mut().zip(abreast) {
+        let none = F32x8::splat(f32::NEG_INFINITY);
+        let (mut gain, mut best, mut number) = (none, F32x8::splat(-1.0), F32x8::default());
+        for fits in eight {
+            let allowed = fits.scale.map(f32::abs).if_above(limit, none, fits.gain);
+            best = allowed.if_above(gain, number, best);
+            gain = allowed.if_above(gain, allowed, gain);
+            number += F32x8::splat(1.0);
+        }
+        if best.min() < 0.0 {
+            return None;
+        }
+        *lanes = best.0.map(|lane| lane as usize);
     }
     Some(lanes)
+}
+
+/// Eight runs side by side: lane j of fit k is lane k of fit j. Without offsets.
+#[inline(always)]
+pub(super) fn transposed(runs: &[Fits; 8]) -> [Fits; 8] {
+    let mut fits = [Fits::default(); 8];
+    for (k, fits) in fits.iter_mut().enumerate() {
+        for (j, run) in runs.iter().enumerate() {
+            fits.scale.0[j] = run.scale.0[k];
+            fits.curvature.0[j] = run.curvature.0[k];
+            fits.gain.0[j] = run.gain.0[k];
+        }
+    }
+    fits
 }
 
 /// The number of largest magnitude, with its sign.

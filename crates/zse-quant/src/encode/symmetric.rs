@@ -3,7 +3,7 @@
 use super::fit::{Fits, Sample};
 use super::lanes::{F32x8, round};
 use super::levels::Levels;
-use super::superblock::{ROUNDS, constant, f16_scale, nearest_product};
+use super::superblock::{MOST_RUNS, ROUNDS, constant, f16_scale, nearest_product, transposed};
 
 /// How one type is searched.
 pub(super) struct SymmetricSearch {
@@ -34,9 +34,6 @@ const FINER: f32 = 0.99;
 /// Least value of d that is tried, relative to the greatest: bounds the time where an outlier
 /// does not count.
 const FINEST: f32 = 1e-5;
-
-/// Runs of a superblock, at most.
-const MOST_RUNS: usize = 16;
 
 /// The scales of a superblock.
 #[derive(Clone, Copy)]
@@ -90,8 +87,9 @@ impl SymmetricSearch {
         };
         let mut d = self.start(&fits);
         let mut wanted = self.nearest_fits::<L, N, S>(runs, &fits, d);
-        for _ in 0..ROUNDS {
-            let (found, refitted) = self.descend::<L, N, S>(runs, d, &mut wanted);
+        for round in 1..=ROUNDS {
+            let is_last = round == ROUNDS;
+            let (found, refitted) = self.descend::<L, N, S>(runs, d, &mut wanted, is_last);
             if found.error >= best.error {
                 break;
             }
@@ -172,13 +170,14 @@ impl SymmetricSearch {
     }
 
     /// The best integer scale of each run given d and the scales wanted, which become those
-    /// found; and the best d for the levels that result.
+    /// found; and the best d for the levels that result, unless it `is_last`.
     #[inline(always)]
     fn descend<L: Levels, const N: usize, const S: usize>(
         &self,
         runs: &[Sample<N>; S],
         d: f32,
         wanted: &mut [f32; S],
+        is_last: bool,
     ) -> (Symmetric<S>, f32) {
         let (low, high) = self.range;
         let (sign, step) = self.neighbours;
@@ -197,8 +196,11 @@ impl SymmetricSearch {
             let errors = run.errors::<L>(F32x8::splat(d) * tried, F32x8::default());
             let lane = errors.least();
             *chosen = tried.0[lane];
-            *wanted = d * *chosen;
             found.error += errors.0[lane];
+            if is_last {
+                continue;
+            }
+            *wanted = d * *chosen;
             let moments = run.moments::<L>(*wanted, 0.0);
             xq += *chosen * moments.xq;
             qq += *chosen * *chosen * moments.qq;
@@ -206,18 +208,4 @@ impl SymmetricSearch {
         debug_assert!(found.scales.iter().all(|s| *s == round(*s)));
         (found, if qq > 0.0 { f16_scale(xq / qq) } else { d })
     }
-}
-
-/// Eight runs side by side: lane j of fit k is lane k of fit j. Without offsets.
-#[inline(always)]
-fn transposed(runs: &[Fits; 8]) -> [Fits; 8] {
-    let mut fits = [Fits::default(); 8];
-    for (k, fits) in fits.iter_mut().enumerate() {
-        for (j, run) in runs.iter().enumerate() {
-            fits.scale.0[j] = run.scale.0[k];
-            fits.curvature.0[j] = run.curvature.0[k];
-            fits.gain.0[j] = run.gain.0[k];
-        }
-    }
-    fits
 }
