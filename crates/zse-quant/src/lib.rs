@@ -43,6 +43,6 @@ mod types;
 
 pub use block::Field;
 pub use decode::decode;
-pub use encode::{can_encode, encode};
+pub use encode::{can_encode, encode, encode_groups};
 pub use error::QuantError;
 pub use types::GgmlType;

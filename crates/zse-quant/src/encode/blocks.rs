@@ -42,21 +42,29 @@ pub(super) fn weighted<'a, B: Layout + 'a, const LEN: usize>(
     let importance = importance.map(|i| i.as_chunks().0);
     let blocks = blocks_mut(dst).iter_mut().zip(row.as_chunks().0);
     blocks.enumerate().map(move |(i, (block, x))| {
-        let w = importance.map_or([1.0; LEN], |importance| relative(&importance[i]));
+        let w = importance.map_or([1.0; LEN], |importance| relative_block(&importance[i]));
         (block, x, w)
     })
 }
 
 /// Importance over its maximum. Values without importance get so little that it only decides
 /// among encodings that are otherwise alike.
-fn relative<const LEN: usize>(importance: &[f32; LEN]) -> [f32; LEN] {
-    const LITTLE: f32 = 1e-9;
+fn relative_block<const LEN: usize>(importance: &[f32; LEN]) -> [f32; LEN] {
     let most = importance.iter().fold(0.0, |m: f32, w| m.max(*w));
     match most > 0.0 {
         true => importance.map(|w| w / most + LITTLE),
         false => [1.0; LEN],
     }
 }
+
+/// The same of a group of blocks.
+pub(super) fn relative(importance: &[f32]) -> Vec<f32> {
+    let most = importance.iter().fold(0.0, |m: f32, w| m.max(*w));
+    let relative = |w: &f32| if most > 0.0 { w / most + LITTLE } else { 1.0 };
+    importance.iter().map(relative).collect()
+}
+
+const LITTLE: f32 = 1e-9;
 
 /// The `S` runs of a superblock.
 #[inline(always)]

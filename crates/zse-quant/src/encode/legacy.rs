@@ -20,7 +20,7 @@ fn truncate(x: f32) -> u8 {
 
 /// `1 / x`, and 0 for 0.
 #[inline]
-fn inverse_or_zero(x: f32) -> f32 {
+pub(super) fn inverse_or_zero(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
@@ -29,11 +29,14 @@ fn inverse_or_zero(x: f32) -> f32 {
 #[inline]
 fn round_symmetric(x: &[f32; 32], levels: u8) -> (f32, [u8; 32]) {
     let d = largest(x) / -f32::from(levels);
+    (d, symmetric_codes(x, d, levels))
+}
+
+/// Codes from 0 to `2 * levels - 1` of a block whose scale is `d`.
+#[inline]
+pub(super) fn symmetric_codes(x: &[f32; 32], d: f32, levels: u8) -> [u8; 32] {
     let (inverse, half) = (inverse_or_zero(d), f32::from(levels) + 0.5);
-    (
-        d,
-        x.map(|x| truncate(x * inverse + half).min(2 * levels - 1)),
-    )
+    x.map(|x| truncate(x * inverse + half).min(2 * levels - 1))
 }
 
 /// Scale and offset that put the least value at level 0 and the greatest at `top`, and codes.
@@ -193,12 +196,17 @@ impl Searched<32> for Q5_1 {
 pub(super) fn q8_0(row: &[f32], _importance: Option<&[f32]>, dst: &mut [u8]) {
     round_blocks(row, dst, |x| {
         let d = largest(x).abs() / 127.0;
-        let inverse = inverse_or_zero(d);
         Q8_0 {
             d: f16_bytes(d),
-            qs: x.map(|x| truncate(half_away(x * inverse))),
+            qs: codes_q8_0(x, inverse_or_zero(d)),
         }
     });
+}
+
+/// Codes of a block by the inverse of its scale.
+#[inline]
+pub(super) fn codes_q8_0(x: &[f32; 32], inverse: f32) -> [u8; 32] {
+    x.map(|x| truncate(half_away(x * inverse)))
 }
 
 /// Moves a number so that cutting off its fraction rounds to nearest, halves away from zero.

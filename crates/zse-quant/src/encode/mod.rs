@@ -5,6 +5,7 @@ mod block32;
 mod blocks;
 mod fit;
 mod float;
+mod groups;
 mod iq4;
 mod kquants;
 mod lanes;
@@ -15,6 +16,7 @@ mod search;
 mod superblock;
 mod symmetric;
 
+pub use self::groups::encode_groups;
 use self::search::search_blocks;
 use crate::error::check_len;
 use crate::iq4::{Iq4Nl, Iq4Xs};
@@ -85,6 +87,22 @@ pub fn encode(
     importance: Option<&[f32]>,
     dst: &mut [u8],
 ) -> Result<(), QuantError> {
+    let encoder = check(ty, src, cols, importance, dst)?;
+    for row in rows_of(ty, &encoder, src, cols, dst) {
+        let (x, bytes) = row?;
+        (encoder.row)(x, importance, bytes);
+    }
+    Ok(())
+}
+
+/// Checks all but the weights.
+fn check(
+    ty: GgmlType,
+    src: &[f32],
+    cols: usize,
+    importance: Option<&[f32]>,
+    dst: &[u8],
+) -> Result<Encoder, QuantError> {
     let encoder = encoder(ty).ok_or(QuantError::Unsupported {
         ty,
         action: "encoded",
@@ -105,21 +123,32 @@ pub fn encode(
             });
         }
     }
+    Ok(encoder)
+}
+
+/// Rows and their places, for arguments that were checked; an error for weights that cannot be encoded.
+fn rows_of<'a>(
+    ty: GgmlType,
+    encoder: &Encoder,
+    src: &'a [f32],
+    cols: usize,
+    dst: &'a mut [u8],
+) -> impl Iterator<Item = Result<(&'a [f32], &'a mut [u8]), QuantError>> {
+    let row_bytes = ty.row_bytes(cols).unwrap_or(1);
     let rows = src.chunks_exact(cols).zip(dst.chunks_exact_mut(row_bytes));
     // NaN is in no range.
-    let allowed = 0.0..=encoder.limit;
-    for (row, (x, bytes)) in rows.enumerate() {
-        if let Some(col) = x.iter().position(|x| !allowed.contains(&x.abs())) {
-            let (value, limit) = (x[col], encoder.limit);
-            return Err(QuantError::Weight {
-                ty,
-                row,
-                col,
-                value,
-                limit,
-            });
-        }
-        (encoder.row)(x, importance, bytes);
-    }
-    Ok(())
+    let limit = encoder.limit;
+    let is_allowed = move |x: &f32| (0.0..=limit).contains(&x.abs());
+    rows.enumerate().map(move |(row, (x, bytes))| {
+        let Some(col) = x.iter().position(|x| !is_allowed(x)) else {
+            return Ok((x, bytes));
+        };
+        Err(QuantError::Weight {
+            ty,
+            row,
+            col,
+            value: x[col],
+            limit,
+        })
+    })
 }

@@ -266,7 +266,11 @@ fn jobs<'a>(
         };
         jobs.push(Job {
             tensor,
-            to: Form { ty, layout },
+            to: Form {
+                ty,
+                layout,
+                group: choice.group,
+            },
             importance,
             is_merged,
         });

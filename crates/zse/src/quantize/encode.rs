@@ -21,6 +21,8 @@ const CHUNKS_PER_THREAD: usize = 8;
 pub(crate) struct Form {
     pub(crate) ty: GgmlType,
     pub(crate) layout: Layout,
+    /// Weights of a row that share a scale, where these are more than a block has.
+    pub(crate) group: Option<usize>,
 }
 
 /// What is added to a matrix before it is encoded.
@@ -49,6 +51,7 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
     let from = Form {
         ty: tensor.ty,
         layout: tensor.layout(),
+        group: None,
     };
     let cols = tensor.shape[0] as usize;
     let rows = tensor.shape.get(1).map_or(1, |&rows| rows as usize);
@@ -140,7 +143,13 @@ impl Conversion<'_> {
                 added.add(first, cols, &mut numbers);
             }
             let mut encoded = vec![0; plain_bytes(to.ty)];
-            zse_quant::encode(to.ty, &numbers, cols, importance, &mut encoded)?;
+            match to.group {
+                Some(group) => {
+                    let out = &mut encoded;
+                    zse_quant::encode_groups(to.ty, group, &numbers, cols, importance, out)?;
+                }
+                None => zse_quant::encode(to.ty, &numbers, cols, importance, &mut encoded)?,
+            }
             plain = encoded.into();
         }
         match to.layout {

@@ -16,6 +16,8 @@ pub struct Mixture {
     pub file_type: u32,
     /// The type of most tensors.
     pub base: T,
+    /// Weights of the base type that share a scale, where these are more than its blocks have.
+    pub group: Option<usize>,
     /// Values of attention (`attn_v`, `attn_qkv`).
     pub(super) attn_v: Rule,
     /// The attention's output projection.
@@ -58,11 +60,18 @@ const fn plain(name: &'static str, file_type: u32, base: T) -> Mixture {
         name,
         file_type,
         base,
+        group: None,
         attn_v: Base,
         attn_output: Base,
         ffn_down: Base,
         attn_output_of_8: Base,
     }
+}
+
+/// With a scale for each `size` weights.
+const fn groups(size: usize, mut m: Mixture) -> Mixture {
+    m.group = Some(size);
+    m
 }
 
 /// The rows of [`Mixture::ALL`] that are not plain: values, attention output, `ffn_down`.
@@ -104,39 +113,49 @@ impl Mixture {
         q5_output_of_8(mixed(plain("IQ4_XS", 30, Iq4Xs), Shared(Q5K, Iq4Xs), Base, FirstEighthUnweighted(Q5K))),
         plain("MXFP4", 38, Mxfp4),
         plain(MXFP4_MOE, 38, Mxfp4),
-        // What other formats call symmetric integers with a scale a group; ours have groups of 32.
+        // What other formats call symmetric integers with a scale a group, of 32 weights where nothing is said.
         plain("INT4", 2, Q4_0),
+        groups(64, plain("INT4:G64", 2, Q4_0)),
+        groups(128, plain("INT4:G128", 2, Q4_0)),
         plain("INT8", 7, Q8_0),
+        groups(64, plain("INT8:G64", 7, Q8_0)),
+        groups(128, plain("INT8:G128", 7, Q8_0)),
     ];
 
     /// The mixture of this name, in any case; `Q3_K`, `Q4_K` and `Q5_K` are their `_M`. Behind `INT4` and
-    /// `INT8` may stand the size of their groups, which is 32: `int4:g32`.
+    /// `INT8` may stand the size of their groups, 32, 64 or 128: `int4:g128`, or `int4:128`.
     ///
     /// # Errors
     /// [`QuantizeError::UnknownType`], which lists the names there are; [`QuantizeError::GroupSize`] for
     /// other sizes.
     pub fn parse(name: &str) -> Result<&'static Self, QuantizeError> {
-        let (name, group) = match name.split_once(':') {
-            Some((kind, group)) if kind.to_ascii_lowercase().starts_with("int") => (kind, group),
-            _ => (name, GROUP),
-        };
-        if !group.eq_ignore_ascii_case(GROUP) {
-            return Err(QuantizeError::GroupSize {
-                name: name.to_owned(),
-                group: group.to_owned(),
-            });
+        let mut name = name.to_owned();
+        if let Some((kind, group)) = name.split_once(':')
+            && ["int4", "int8"].contains(&&*kind.to_ascii_lowercase())
+        {
+            let size = group.strip_prefix(['g', 'G']).unwrap_or(group);
+            name = match size {
+                "32" => kind.to_owned(),
+                "64" | "128" => format!("{kind}:g{size}"),
+                _ => {
+                    return Err(QuantizeError::GroupSize {
+                        name: kind.to_owned(),
+                        group: group.to_owned(),
+                    });
+                }
+            };
         }
         let medium = format!("{name}_M");
         Self::ALL
             .iter()
-            .find(|m| m.name.eq_ignore_ascii_case(name))
+            .find(|m| m.name.eq_ignore_ascii_case(&name))
             .or_else(|| {
                 Self::ALL
                     .iter()
                     .find(|m| m.name.eq_ignore_ascii_case(&medium))
             })
             .ok_or_else(|| QuantizeError::UnknownType {
-                name: name.to_owned(),
+                name: name.clone(),
                 known: Self::ALL
                     .iter()
                     .map(|m| m.name)
@@ -150,9 +169,6 @@ impl Mixture {
         self.name == MXFP4_MOE
     }
 }
-
-/// Weights that share a scale, as it stands behind a name.
-const GROUP: &str = "g32";
 
 /// MXFP4 for experts, as gpt-oss is published.
 const MXFP4_MOE: &str = "MXFP4_MOE";
@@ -174,13 +190,20 @@ mod tests {
     }
 
     #[test]
-    fn integers_have_groups_of_32() {
-        for (name, base) in [("int4", Q4_0), ("INT4:G32", Q4_0), ("int8:g32", Q8_0)] {
-            assert_eq!(Mixture::parse(name).unwrap().base, base);
+    fn integers_have_groups_of_32_and_more() {
+        for (name, base, group) in [
+            ("int4", Q4_0, None),
+            ("INT4:G32", Q4_0, None),
+            ("int8:32", Q8_0, None),
+            ("int4:g64", Q4_0, Some(64)),
+            ("Int8:128", Q8_0, Some(128)),
+        ] {
+            let found = Mixture::parse(name).unwrap();
+            assert_eq!((found.base, found.group), (base, group), "{name}");
         }
-        for name in ["int4:g64", "int8:128", "int4:"] {
+        for name in ["int4:g16", "int8:gg64", "int4:"] {
             let error = Mixture::parse(name).unwrap_err().to_string();
-            assert!(error.contains("groups of 32"), "{error}");
+            assert!(error.contains("groups of 32, 64 or 128"), "{error}");
         }
         for name in ["int5", "int5:g32", "q4_0:g32"] {
             let error = Mixture::parse(name).unwrap_err().to_string();

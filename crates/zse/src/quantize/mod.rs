@@ -93,7 +93,9 @@ impl QuantizeReport {
 
     /// Counts a tensor of the source, and the type that it gets.
     pub(crate) fn count(&mut self, tensor: &TensorView<'_>, choice: Choice) {
-        let Choice { ty, is_fallback } = choice;
+        let Choice {
+            ty, is_fallback, ..
+        } = choice;
         if is_fallback {
             self.fallbacks.push((tensor.name.to_owned(), ty));
         }
@@ -119,10 +121,7 @@ pub enum QuantizeError {
         known: String,
     },
     /// Groups of a size that no type has.
-    #[error(
-        "{name}:{group}: {name} has groups of 32 weights, finer than most formats have; larger ones, \
-         which save less than half a bit a weight, are not written. Give {name}"
-    )]
+    #[error("{name}:{group}: {name} has groups of 32, 64 or 128 weights, as in {name}:g128")]
     GroupSize {
         /// The type.
         name: String,
@@ -193,7 +192,7 @@ pub enum QuantizeError {
 /// A tensor of the source and the type it gets.
 struct Job<'a> {
     tensor: TensorView<'a>,
-    to: GgmlType,
+    to: Form,
 }
 
 /// Writes the model of `source` to `out` with weights as `options` say. `progress` is told after
@@ -229,6 +228,11 @@ pub fn quantize(
         check_requantize(&tensor, to, options.allow_requantize)?;
         report.count(&tensor, choice);
         writer.declare(tensor.name, to, tensor.shape)?;
+        let to = Form {
+            ty: to,
+            layout: Layout::Rows,
+            group: choice.group,
+        };
         jobs.push(Job { tensor, to });
     }
     let mut file = writer.create(out)?;
@@ -239,7 +243,7 @@ pub fn quantize(
             let told = progress(QuantizeProgress {
                 tensor: job.tensor.name,
                 from: job.tensor.ty,
-                to: job.to,
+                to: job.to.ty,
                 done,
                 total: report.bytes_before,
             });
@@ -268,13 +272,21 @@ pub(crate) fn types<'a>(
     })
 }
 
+/// Weights that share a scale, where these are more than the blocks of the type have; for people.
+const GROUP_SIZE: &str = "zse.quantization.group_size";
+
 /// Sets the metadata that say of which types a model is; `None`: of those of its source.
 pub(crate) fn set_types(
     mixture: Option<&Mixture>,
     mut set: impl FnMut(&str, u32) -> Result<(), FormatError>,
 ) -> Result<(), FormatError> {
     set("general.quantization_version", 2)?;
-    mixture.map_or(Ok(()), |m| set("general.file_type", m.file_type))
+    let Some(mixture) = mixture else {
+        return Ok(());
+    };
+    set("general.file_type", mixture.file_type)?;
+    let group = mixture.group.map(|group| group as u32);
+    group.map_or(Ok(()), |group| set(GROUP_SIZE, group))
 }
 
 /// Refuses another type for a tensor that is quantized already, unless that is allowed.
@@ -314,7 +326,7 @@ fn write_tensor(
     tell: &mut dyn FnMut(usize) -> Result<(), QuantizeError>,
 ) -> Result<u64, QuantizeError> {
     let Job { tensor, to } = job;
-    if tensor.ty == *to {
+    if tensor.ty == to.ty {
         file.write(tensor.name, &tensor.data.bytes())?;
         tell(tensor.data.len())?;
         return Ok(tensor.data.len() as u64);
@@ -324,11 +336,7 @@ fn write_tensor(
         None => None,
     };
     let mut written = 0;
-    let to = Form {
-        ty: *to,
-        layout: Layout::Rows,
-    };
-    encode::tensor(tensor, to, importance, None, threads, |bytes, slab| {
+    encode::tensor(tensor, *to, importance, None, threads, |bytes, slab| {
         written += bytes.len() as u64;
         file.write(tensor.name, bytes)?;
         tell(slab.len())

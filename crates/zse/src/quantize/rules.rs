@@ -56,6 +56,8 @@ pub(crate) struct Choice {
     pub(crate) ty: GgmlType,
     /// Whether blocks of the type that the mixture wants do not divide the tensor's rows.
     pub(crate) is_fallback: bool,
+    /// Weights that share a scale, where these are more than a block has.
+    pub(crate) group: Option<usize>,
 }
 
 impl Choice {
@@ -64,6 +66,7 @@ impl Choice {
         Self {
             ty: tensor.ty,
             is_fallback: false,
+            group: None,
         }
     }
 
@@ -74,6 +77,7 @@ impl Choice {
         Self {
             ty,
             is_fallback: ty != wanted,
+            group: None,
         }
     }
 }
@@ -142,7 +146,11 @@ impl<'a> Chooser<'a> {
             true => base,
             false => self.mixed(tensor),
         };
-        Choice::of_type(tensor, wanted)
+        let choice = Choice::of_type(tensor, wanted);
+        Choice {
+            group: self.mixture.group.filter(|_| choice.ty == base),
+            ..choice
+        }
     }
 
     fn mixed(&self, tensor: &TensorView<'_>) -> GgmlType {

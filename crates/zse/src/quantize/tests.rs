@@ -447,6 +447,7 @@ fn each_expert_has_an_importance_of_its_own() {
         let to = encode::Form {
             ty: Q4_0,
             layout: zse_format::Layout::Rows,
+            group: None,
         };
         encode::tensor::<QuantizeError>(&tensor, to, importance, None, 1, |part, _| {
             bytes.extend_from_slice(part);
