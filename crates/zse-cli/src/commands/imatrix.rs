@@ -50,7 +50,8 @@ pub(crate) fn run(args: &ImatrixArgs, global: &Global) -> anyhow::Result<()> {
             gathered.unseen()
         ));
     }
-    gathered.write(&args.output)?;
+    let text = args.file.file_name().unwrap_or_default();
+    gathered.write(&args.output, &text.to_string_lossy())?;
     writeln!(
         io::stdout(),
         "{}: {} tensors over {} chunks of {} tokens in {:.1} s",

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use zse_format::{Checkpoint, GgufWriter};
+use zse_format::{Checkpoint, EncodedValue, GgufWriter};
 use zse_model::Model;
 use zse_model::executor::{
     Batch, BlockId, Budget, Executor, OutputRow, SeqSpan, TokenSource, Want, WeightSquares,
@@ -221,13 +221,16 @@ impl Gathered {
         Importance::new(means.collect())
     }
 
-    /// Writes it in GGUF, as [`Importance::open`] and llama.cpp read it.
+    /// Writes it in GGUF, as [`Importance::open`] and llama.cpp read it; `text` is what it is called that
+    /// was gathered over.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), QuantizeError> {
+    pub fn write(&self, path: &Path, text: &str) -> Result<(), QuantizeError> {
         let mut writer = GgufWriter::new();
         writer.set("general.type", "imatrix")?;
+        // llama.cpp refuses files that lack one of these.
+        writer.set("imatrix.datasets", EncodedValue::strings([text]))?;
         writer.set("imatrix.chunk_count", self.chunks as u32)?;
         writer.set("imatrix.chunk_size", self.chunk as u32)?;
         for (name, squares) in &self.weights {
@@ -347,7 +350,10 @@ mod tests {
         let source = ModelSource::Builtin.open().unwrap();
         let gathered = gathered();
         let matrix = folder.path().join("imatrix.gguf");
-        gathered.write(&matrix).unwrap();
+        gathered.write(&matrix, "held-out").unwrap();
+        let file = Checkpoint::open(&matrix).unwrap();
+        let mut texts = file.metadata().require_strings("imatrix.datasets").unwrap();
+        assert_eq!(texts.next(), Some(&b"held-out"[..]));
         let written = Importance::open(&matrix).unwrap();
         assert_eq!(written.len(), gathered.len());
         let file = |name: &str, importance: Option<Importance>| {
