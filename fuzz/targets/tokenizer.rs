@@ -7,8 +7,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use zse_text::{
-    SpecialIds, StringTable, TokenKind, Tokenizer, TokenizerModel, UnigramLibrary, UnigramRules, Vocab,
-    VocabFlags,
+    SpecialIds, StringTable, TokenKind, Tokenizer, TokenizerModel, UnigramLibrary, UnigramRules,
+    Vocab, VocabFlags,
 };
 
 const KINDS: [(u8, TokenKind); 6] = [
