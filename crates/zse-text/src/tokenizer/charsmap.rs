@@ -28,20 +28,20 @@ struct Unit(u32);
 impl Unit {
     /// Whether a key ends here: then its value is in the node that the offset leads to.
     fn has_value(self) -> bool {
-        self.0 >> 8 & 1 == 1
+        (self.0 >> 8) & 1 == 1
     }
 
     fn value(self) -> u32 {
-        self.0 & (1 << 31) - 1
+        self.0 & ((1 << 31) - 1)
     }
 
     /// The byte that leads here; no byte of a key where the highest bit is set.
     fn label(self) -> u32 {
-        self.0 & (1 << 31 | 0xff)
+        self.0 & ((1 << 31) | 0xff)
     }
 
     fn offset(self) -> u32 {
-        (self.0 >> 10) << ((self.0 & 1 << 9) >> 6)
+        (self.0 >> 10) << ((self.0 & (1 << 9)) >> 6)
     }
 }
 
