@@ -34,6 +34,21 @@ extern "C" __global__ void repack_q8_0(const uint8_t* src, Planes to, size_t gro
     }
 }
 
+// Blocks of 22 bytes: d, 32 fifth bits, 16 bytes of nibbles. To the planes of q8_0, whose bytes hold what the five bits
+// mean.
+extern "C" __global__ void repack_q5_0(const uint8_t* src, Planes to, size_t groups) {
+    size_t g = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (g >= groups) return;
+    const uint8_t* b = src + 22 * g;
+    to.d[2 * g] = b[0];
+    to.d[2 * g + 1] = b[1];
+    uint32_t high = uint32_t(b[2]) | uint32_t(b[3]) << 8 | uint32_t(b[4]) << 16 | uint32_t(b[5]) << 24;
+    for (int i = 0; i < 16; i++) {
+        to.q[16 * g + i] = uint8_t((nibble(b + 6 + i, 0) | (high >> i & 1) << 4) - 16);
+        to.h[16 * g + i] = uint8_t((nibble(b + 6 + i, 4) | (high >> (i + 16) & 1) << 4) - 16);
+    }
+}
+
 // The scales of a superblock, by its first group.
 __device__ void repack_scales(const uint8_t* b, uint8_t* to) {
     uint32_t words[4] = {uint32_t(b[0]) | uint32_t(b[1]) << 8 | uint32_t(b[2]) << 16 | uint32_t(b[3]) << 24, 0, 0, 0};

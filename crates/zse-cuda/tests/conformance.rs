@@ -33,6 +33,7 @@ fn decoders_agree_with_the_reference() {
 fn few_columns_agree_with_the_reference() {
     let types = [
         GgmlType::Q4_0,
+        GgmlType::Q5_0,
         GgmlType::Q8_0,
         GgmlType::Q4K,
         GgmlType::Q5K,

@@ -31,7 +31,8 @@ impl Layout {
             GgmlType::F16 => Self::F16,
             GgmlType::Bf16 => Self::Bf16,
             GgmlType::Q4_0 => Self::Q4_0,
-            GgmlType::Q8_0 => Self::Q8_0,
+            // Its integers and its scale are as they are in Q8_0: 8.5 bits a weight, and the kernels of that type.
+            GgmlType::Q8_0 | GgmlType::Q5_0 => Self::Q8_0,
             GgmlType::Q4K => Self::Q4K,
             GgmlType::Q5K => Self::Q5K,
             GgmlType::Q6K => Self::Q6K,

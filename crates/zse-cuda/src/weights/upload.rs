@@ -193,7 +193,7 @@ impl Upload<'_> {
         }
         let groups = self.view.ty.block_len() / 32;
         let (kernel, at, count) = (
-            format!("repack_{}", self.layout.name()),
+            format!("repack_{}", self.view.ty.name().to_ascii_lowercase()),
             lane.staging.at(),
             count * groups,
         );
