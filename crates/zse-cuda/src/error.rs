@@ -64,6 +64,14 @@ pub enum CudaError {
         /// Bytes free.
         available: u64,
     },
+    /// The host has no memory for what stays there, or weights cannot be read from their file.
+    #[error("{what}: {source}")]
+    Host {
+        /// What failed.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The library lacks a kernel.
     #[error("there is no kernel '{0}'")]
     NoKernel(String),

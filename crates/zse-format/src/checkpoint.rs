@@ -305,6 +305,12 @@ impl Checkpoint {
         self.sources.iter().all(|source| source.is_map())
     }
 
+    /// Has the operating system read the first `len` bytes of each file, so that they are there when they
+    /// are used. Does nothing where the files are not mapped.
+    pub fn prefetch(&self, len: usize) {
+        self.sources.iter().for_each(|source| source.prefetch(len));
+    }
+
     /// Gives the memory of a tensor's data back to the operating system, e.g. once it is packed
     /// elsewhere. The data can still be used, and is then read from the file, or made, again. Does
     /// nothing where the file is not mapped, or `tensor` is not of this checkpoint.
@@ -339,8 +345,9 @@ impl Checkpoint {
         let data = match &tensor.made {
             Some(made) => TensorData::made(made, tensor.size),
             None => {
-                let bytes = self.sources[tensor.source as usize].bytes();
-                TensorData::of_file(&bytes[tensor.start as usize..][..tensor.size])
+                let start = tensor.start as usize;
+                let source = &self.sources[tensor.source as usize];
+                TensorData::of_file(source, start..start + tensor.size)
             }
         };
         let file = || self.sources[tensor.source as usize].bytes();

@@ -1,8 +1,11 @@
 //! A tensor's bytes: those of a file, or made of a file's when someone asks for them.
 
 use std::fmt;
+use std::io;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::source::Source;
 
 /// The bytes of a tensor, or of some of its rows; [`bytes`](Self::bytes) gives them to read.
 ///
@@ -18,16 +21,17 @@ pub struct TensorData<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Origin<'a> {
-    File(&'a [u8]),
+    File(&'a Source, &'a [u8]),
     Made(&'a Made),
 }
 
 impl<'a> TensorData<'a> {
-    pub(crate) fn of_file(bytes: &'a [u8]) -> Self {
+    /// The bytes `range` of `source`.
+    pub(crate) fn of_file(source: &'a Source, range: Range<usize>) -> Self {
         Self {
-            origin: Origin::File(bytes),
             start: 0,
-            len: bytes.len(),
+            len: range.len(),
+            origin: Origin::File(source, &source.bytes()[range]),
         }
     }
 
@@ -75,15 +79,37 @@ impl<'a> TensorData<'a> {
     pub fn bytes(&self) -> TensorBytes<'a> {
         let range = self.start..self.start + self.len;
         TensorBytes(match self.origin {
-            Origin::File(bytes) => Held::File(&bytes[range]),
+            Origin::File(_, bytes) => Held::File(&bytes[range]),
             Origin::Made(made) => Held::Made(made.bytes(), range),
         })
+    }
+
+    /// Copies the bytes, `len` of them. Those of a file are read without mapping its pages, which is faster
+    /// where they are needed once, and a file that was cut short meanwhile is an error.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    ///
+    /// # Panics
+    /// If there is room for more or fewer.
+    pub fn copy_to(&self, to: &mut [u8]) -> io::Result<()> {
+        assert_eq!(to.len(), self.len, "room for the bytes");
+        match self.origin {
+            Origin::File(source, bytes) => {
+                let offset = bytes.as_ptr().addr() - source.bytes().as_ptr().addr();
+                source.read_at(offset + self.start, to)
+            }
+            Origin::Made(_) => {
+                to.copy_from_slice(&self.bytes());
+                Ok(())
+            }
+        }
     }
 
     /// The bytes where they are a file's.
     pub(crate) fn in_file(&self) -> Option<&'a [u8]> {
         match self.origin {
-            Origin::File(bytes) => Some(&bytes[self.start..self.start + self.len]),
+            Origin::File(_, bytes) => Some(&bytes[self.start..self.start + self.len]),
             Origin::Made(_) => None,
         }
     }

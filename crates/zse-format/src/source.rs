@@ -19,7 +19,7 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Backing {
-    Map(Mmap),
+    Map(Mmap, File),
     Static(&'static [u8]),
     Owned(Vec<u8>),
 }
@@ -49,7 +49,7 @@ impl Source {
         let map = unsafe { Mmap::map(&file) }.map_err(failed("map"))?;
         Ok(Self {
             name,
-            backing: Backing::Map(map),
+            backing: Backing::Map(map, file),
         })
     }
 
@@ -73,7 +73,7 @@ impl Source {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.backing {
-            Backing::Map(map) => map,
+            Backing::Map(map, _) => map,
             Backing::Static(bytes) => bytes,
             Backing::Owned(bytes) => bytes,
         }
@@ -81,14 +81,36 @@ impl Source {
 
     /// Whether the bytes are a map, whose pages can be released.
     pub(crate) fn is_map(&self) -> bool {
-        matches!(self.backing, Backing::Map(_))
+        matches!(self.backing, Backing::Map(..))
+    }
+
+    /// Copies the bytes from `start` on: of a file by reading it, which maps no pages.
+    pub(crate) fn read_at(&self, start: usize, to: &mut [u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Backing::Map(_, file) = &self.backing {
+            use std::os::unix::fs::FileExt;
+            return file.read_exact_at(to, start as u64);
+        }
+        to.copy_from_slice(&self.bytes()[start..start + to.len()]);
+        Ok(())
+    }
+
+    /// Has the operating system read the first `len` bytes of a file that it does not have in memory.
+    pub(crate) fn prefetch(&self, len: usize) {
+        #[cfg(unix)]
+        if let Backing::Map(map, _) = &self.backing {
+            // Only advice, as below.
+            drop(map.advise_range(memmap2::Advice::WillNeed, 0, len.min(map.len())));
+        }
+        #[cfg(not(unix))]
+        drop(len);
     }
 
     /// Tells the operating system that the pages of `range` are not needed for now. They are read
     /// from the file again when touched. Does nothing where the bytes are not a map.
     pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Backing::Map(map) = &self.backing
+        if let Backing::Map(map, _) = &self.backing
             && !range.is_empty()
             && range.end <= map.len()
         {

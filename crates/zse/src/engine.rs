@@ -1,6 +1,8 @@
 //! A loaded model that answers.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use zse_engine::{
     AdapterChoice, Ended, Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits,
@@ -51,17 +53,58 @@ struct Shared {
     handle: EngineHandle,
 }
 
+/// What a file says of a model.
+struct Described {
+    model: Arc<Model>,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+}
+
+impl Described {
+    fn open(source: &ModelSource, options: &LoadOptions) -> Result<Self, Error> {
+        let checkpoint = source.open()?;
+        if options.device.own_memory().is_some() {
+            // All of it will be read, and none of it has to wait for the GPU.
+            let checkpoint = Arc::clone(&checkpoint);
+            // Without a thread for it, the file is read when it is needed.
+            drop(thread::Builder::new().spawn(move || checkpoint.prefetch(PREFETCHED)));
+        }
+        let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
+        let template = ChatTemplate::from_metadata(checkpoint.metadata(), &tokenizer)?;
+        let model = options.model(checkpoint)?;
+        Ok(Self {
+            model,
+            tokenizer,
+            template,
+        })
+    }
+}
+
+/// Bytes of a file that a disk reads while a GPU is made ready, and more.
+const PREFETCHED: usize = 1 << 30;
+
 impl Engine {
     /// Loads a model.
     ///
     /// # Errors
     /// If the file is not there, is no model that can be run, or does not fit the device.
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Self, Error> {
-        let checkpoint = source.open()?;
-        let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
-        let template = ChatTemplate::from_metadata(checkpoint.metadata(), &tokenizer)?;
-        let model = options.model(checkpoint)?;
-        let backend = options.device.backend()?;
+        // A GPU takes a moment to be ready. The file is opened meanwhile.
+        let (described, backend) = thread::scope(|scope| {
+            let described = scope.spawn(|| Described::open(source, options));
+            let backend = options.device.backend();
+            let described = described.join();
+            (
+                described.unwrap_or_else(|panic| resume_unwind(panic)),
+                backend,
+            )
+        });
+        let Described {
+            model,
+            tokenizer,
+            template,
+        } = described?;
+        let backend = backend?;
         let budget = options.budget(&model);
         // Asked now: once loaded, the model itself takes of what is available.
         let memory = options.model_memory(&model)?;

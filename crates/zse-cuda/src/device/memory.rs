@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use cudarc::driver::{result, sys};
+use memmap2::MmapMut;
 
 use super::{Context, Device};
 use crate::error::{CudaError, Named};
@@ -85,16 +86,27 @@ impl Device {
 
     /// Allocates `bytes` on the host that kernels read and write in place, over the bus.
     pub(crate) fn allocate_host(&self, bytes: usize) -> Result<HostMemory, CudaError> {
+        let failed = |source| CudaError::Host {
+            what: "no memory on the host for large tables",
+            source,
+        };
+        let mut map = MmapMut::map_anon(bytes.max(1)).map_err(failed)?;
+        // Only advice.
+        #[cfg(target_os = "linux")]
+        drop(map.advise(memmap2::Advice::HugePage));
+        // Pages are made here and not by the driver, whose lock would keep all other threads from it meanwhile.
+        map.chunks_mut(4096).for_each(|page| page[0] = 0);
         self.make_current()?;
-        // SAFETY: the context is current.
-        let from = unsafe { result::malloc_host(bytes.max(1), sys::CU_MEMHOSTALLOC_DEVICEMAP) }
-            .named("cuMemHostAlloc")?;
+        let (from, len) = (map.as_mut_ptr().cast::<c_void>(), map.len());
+        // SAFETY: a map of so many bytes, which lives until it is unregistered.
+        unsafe { sys::cuMemHostRegister_v2(from, len, sys::CU_MEMHOSTREGISTER_DEVICEMAP) }
+            .named("cuMemHostRegister")?;
         let mut memory = HostMemory {
             context: Arc::clone(&self.inner),
-            from,
+            map,
             at: Ptr::NULL,
         };
-        // SAFETY: just allocated, for that.
+        // SAFETY: just registered, for that.
         unsafe { sys::cuMemHostGetDevicePointer_v2(&raw mut memory.at.0, from, 0) }
             .named("cuMemHostGetDevicePointer")?;
         Ok(memory)
@@ -197,14 +209,10 @@ impl Drop for DeviceMemory {
 /// An allocation on the host, in the device's address space.
 pub(crate) struct HostMemory {
     context: Arc<Context>,
-    from: *mut c_void,
+    /// Only kernels use it.
+    map: MmapMut,
     at: Ptr,
 }
-
-// SAFETY: the memory is owned, and only kernels use it.
-unsafe impl Send for HostMemory {}
-// SAFETY: as above.
-unsafe impl Sync for HostMemory {}
 
 impl HostMemory {
     /// Its address on the device.
@@ -217,7 +225,7 @@ impl Drop for HostMemory {
     fn drop(&mut self) {
         let _ = self.context.make_current();
         // SAFETY: ours alone; who owns us has waited for what still ran.
-        let _ = unsafe { result::free_host(self.from) };
+        let _ = unsafe { sys::cuMemHostUnregister(self.map.as_mut_ptr().cast()) };
     }
 }
 

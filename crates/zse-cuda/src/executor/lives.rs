@@ -61,15 +61,23 @@ impl Part {
 
 /// Offsets of all parts, and the bytes that hold them: the largest first, each as low as it can be.
 pub(super) fn place(parts: &[Part]) -> (Vec<usize>, usize) {
-    let mut order: Vec<usize> = (0..parts.len()).collect();
+    let mut order: Vec<usize> = (0..parts.len()).filter(|&i| parts[i].bytes > 0).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(parts[i].bytes));
     let (mut offsets, mut end) = (vec![0usize; parts.len()], 0usize);
-    for (n, &i) in order.iter().enumerate() {
+    // Those with a place by when they are needed: most of a model's parts never meet.
+    let times = parts.iter().map(|part| part.lasting.1 + 1).max();
+    let mut placed: Vec<Vec<usize>> = vec![Vec::new(); times.unwrap_or(0)];
+    for i in order {
         let part = &parts[i];
+        let span = *part.life.start()..=part.lasting.1;
+        let mut met: Vec<usize> = placed[span.clone()].iter().flatten().copied().collect();
+        met.sort_unstable();
+        met.dedup();
+        placed[span].iter_mut().for_each(|at| at.push(i));
         // From where to where it may not begin.
-        let mut taken: Vec<(usize, usize)> = order[..n]
-            .iter()
-            .filter_map(|&j| {
+        let mut taken: Vec<(usize, usize)> = met
+            .into_iter()
+            .filter_map(|j| {
                 let (own, others) = (part.before(&parts[j]), parts[j].before(part));
                 let from = offsets[j].saturating_sub(own.saturating_sub(1));
                 (own > 0 && others > 0).then_some((from, offsets[j].saturating_add(others)))

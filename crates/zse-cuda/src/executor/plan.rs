@@ -156,6 +156,7 @@ impl Lives<'_> {
     /// The values that steps store, and when they are needed; the last time is `end`.
     fn all(&self, end: usize) -> Vec<(ValueId, Part)> {
         let program = &self.model.program;
+        let reads = self.reads();
         let mut stored = Vec::new();
         for (i, step) in self.steps.iter().enumerate() {
             for v in step.stores(program) {
@@ -167,7 +168,11 @@ impl Lives<'_> {
                     rows
                 };
                 let row = 4 * value.cols;
-                let (until, few_until) = self.last_reads(i, v, end);
+                let (until, few_until) = match program.output.value() == v {
+                    true => (end, end),
+                    // Who makes it has it to the end of its step.
+                    false => reads[v.index()].map(|at| at.max(2 * i + 1)).into(),
+                };
                 let mut nodes = step.nodes().iter().map(|id| &program.nodes[id.index()].op);
                 // Where the input is narrowed first, nothing is written before that.
                 let narrows = nodes.any(|op| self.is_narrowed(step, op));
@@ -195,27 +200,24 @@ impl Lives<'_> {
             && whole
     }
 
-    /// Until when all of `v`, which step `made` makes, is needed, and its first rows.
-    fn last_reads(&self, made: usize, v: ValueId, end: usize) -> (usize, usize) {
-        if self.model.program.output.value() == v {
-            return (end, end);
-        }
-        let (mut until, mut few) = (2 * made + 1, 2 * made + 1);
-        for (i, step) in self.steps.iter().enumerate().skip(made) {
+    /// By value, when the last step reads all of it, and its first rows.
+    fn reads(&self) -> Vec<[usize; 2]> {
+        let program = &self.model.program;
+        let mut reads = vec![[0; 2]; program.values.len()];
+        for (i, step) in self.steps.iter().enumerate() {
             for node in step.nodes() {
-                let op = &self.model.program.nodes[node.index()].op;
-                if !op.inputs().contains(&v) {
-                    continue;
+                let op = &program.nodes[node.index()].op;
+                let all = match self.is_narrowed(step, op) {
+                    true => 2 * i,
+                    false => 2 * i + 1,
+                };
+                for v in op.inputs() {
+                    let [until, few] = &mut reads[v.index()];
+                    (*until, *few) = ((*until).max(all), (*few).max(2 * i + 1));
                 }
-                few = few.max(2 * i + 1);
-                until = until.max(if self.is_narrowed(step, op) {
-                    2 * i
-                } else {
-                    2 * i + 1
-                });
             }
         }
-        (until, few)
+        reads
     }
 
     /// Whether `op`, of `step`, reads its input before the step writes anything, if there are more than a few rows.

@@ -16,10 +16,10 @@ use crate::device::{Device, DeviceMemory, PinnedMemory, Ptr, Shape, Stream, laun
 use crate::error::CudaError;
 
 /// Bytes of a piece in pinned memory.
-const PIECE: usize = 4 << 20;
+const PIECE: usize = 2 << 20;
 
 /// Most readers: two keep up with the disk, so many with the page cache.
-const READERS: usize = 8;
+const READERS: usize = 12;
 
 /// A matrix that goes to planes on the device.
 pub(crate) struct Upload<'a> {
@@ -159,7 +159,6 @@ impl Upload<'_> {
     unsafe fn send(&self, units: &Range<usize>, lane: &mut Lane<'_>) -> Result<(), CudaError> {
         let (unit, count) = (self.unit_bytes(), units.len());
         let from = self.view.data.slice(units.start * unit..units.end * unit);
-        let from = &*from.bytes();
         let Planes { q, h, s, .. } = self.planes;
         // What was copied from here is there.
         lane.stream.synchronize()?;
@@ -167,7 +166,7 @@ impl Upload<'_> {
         if self.layout == Layout::Any {
             let groups = self.view.cols / 32;
             let parts = split_in_three(to);
-            unpack(self.view.ty, from, self.view.row_bytes(), parts);
+            unpack(self.view.ty, &from.bytes(), self.view.row_bytes(), parts);
             for (plane, bytes) in [q, h, s].iter().zip(to.chunks_exact(16 * count * groups)) {
                 let at = plane.offset(16 * units.start * groups);
                 // SAFETY: the planes hold 16 bytes of every group; the bytes change after a wait.
@@ -178,13 +177,16 @@ impl Upload<'_> {
         if self.is_padded() {
             for (to, from) in to
                 .chunks_exact_mut(self.pitch())
-                .zip(from.chunks_exact(unit))
+                .zip(from.bytes().chunks_exact(unit))
             {
                 to[..unit].copy_from_slice(from);
                 to[unit..].fill(0);
             }
         } else {
-            to.copy_from_slice(from);
+            from.copy_to(to).map_err(|source| CudaError::Host {
+                what: "cannot read weights",
+                source,
+            })?;
         }
         if !self.layout.is_quantized() {
             let at = q.offset(units.start * self.unit_room());

@@ -159,6 +159,41 @@ fn a_mapped_file_is_read_again_after_its_pages_are_released() {
 }
 
 #[test]
+fn bytes_are_copied_as_they_are_and_a_file_that_was_cut_short_is_an_error() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("copied.gguf");
+    let mut bytes = sample(3, 32).bytes;
+    let end = bytes.len();
+    bytes[end - 144..]
+        .iter_mut()
+        .zip(0..)
+        .for_each(|(b, i)| *b = i);
+    fs::write(&path, &bytes).expect("writable");
+    let of_memory = Checkpoint::from_bytes(bytes.clone(), "memory").expect("a valid file");
+    let file = Checkpoint::open(&path).expect("a valid file");
+    file.prefetch(usize::MAX);
+    for checkpoint in [&of_memory, &file] {
+        let data = checkpoint
+            .tensor("k_quant.weight")
+            .expect("it is there")
+            .data;
+        let mut copy = [0; 100];
+        data.slice(4..124)
+            .slice(10..110)
+            .copy_to(&mut copy)
+            .expect("it is there");
+        assert_eq!(copy[..], data.bytes()[14..114]);
+    }
+    let cut = fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("writable");
+    cut.set_len(end as u64 - 144).expect("writable");
+    let data = file.tensor("k_quant.weight").expect("it is there").data;
+    assert!(data.copy_to(&mut [0; 144]).is_err());
+}
+
+#[test]
 fn what_is_no_file_is_an_error() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let error = Checkpoint::open(&dir.path().join("absent.gguf")).expect_err("nothing to open");
