@@ -262,7 +262,9 @@ impl<'a> Session<'a> {
         outputs
             .into_iter()
             .map(|row| match row {
-                Output::Logits(v) | Output::Pooled(v) => v.iter().map(|x| x.to_bits()).collect(),
+                Output::Logits(v) | Output::Pooled(v) | Output::Hidden(v) => {
+                    v.iter().map(|x| x.to_bits()).collect()
+                }
                 other => panic!("unexpected {other:?}"),
             })
             .collect()

@@ -7,7 +7,7 @@ use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError, Me
 
 use crate::device::{Context, Device, Found};
 use crate::error::CudaError;
-use crate::executor::{CudaExecutor, report};
+use crate::executor::{CudaExecutor, RESERVE, report};
 
 /// A GPU.
 ///
@@ -75,6 +75,10 @@ impl Backend for CudaBackend {
         self.caps().check(budget)?;
         let is_hopper = self.context.is_hopper && !self.portable;
         report(model, budget, &self.name, is_hopper)
+    }
+
+    fn available(&self) -> Result<Option<u64>, LoadError> {
+        Ok(Some(self.context.free()?.saturating_sub(RESERVE)))
     }
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {

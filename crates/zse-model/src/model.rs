@@ -6,6 +6,7 @@ use zse_format::Checkpoint;
 
 use crate::arch;
 use crate::error::ModelError;
+use crate::passes::split;
 use crate::program::Program;
 use crate::weights::Weights;
 
@@ -60,5 +61,23 @@ impl Model {
             program,
             weights,
         })
+    }
+
+    /// The model before `layer` and from there on, over the same checkpoint; `None` where
+    /// [`split`](crate::passes::split) cannot.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`] that concern weights: none, for a model that was loaded.
+    pub fn split(&self, layer: usize) -> Option<Result<[Self; 2], ModelError>> {
+        let part = |program: Program| {
+            let weights = Weights::new(Arc::clone(self.weights.checkpoint()), &program)?;
+            Ok(Self {
+                info: self.info.clone(),
+                program,
+                weights,
+            })
+        };
+        let [front, back] = split(&self.program, layer)?;
+        Some(part(front).and_then(|front| Ok([front, part(back)?])))
     }
 }

@@ -27,7 +27,7 @@ fn hold_all_to_transformers(open: fn(&Path) -> Result<Golden, GoldenError>) {
         println!("{:20} {:.1e}", golden.name, report.error);
         let tolerance = match golden.model.program.output {
             ProgramOutput::Logits(_) => 1e-4,
-            ProgramOutput::Pooled(_) => 1e-5,
+            ProgramOutput::Pooled(_) | ProgramOutput::Hidden(_) => 1e-5,
         };
         assert!(report.error <= tolerance, "{}: {report:?}", golden.name);
         assert_eq!(report.diverged, None, "{}", golden.name);

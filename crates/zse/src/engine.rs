@@ -92,7 +92,7 @@ impl Engine {
         // A GPU takes a moment to be ready. The file is opened meanwhile.
         let (described, backend) = thread::scope(|scope| {
             let described = scope.spawn(|| Described::open(source, options));
-            let backend = options.device.backend();
+            let backend = options.backend();
             let described = described.join();
             (
                 described.unwrap_or_else(|panic| resume_unwind(panic)),
@@ -113,6 +113,7 @@ impl Engine {
             max_waiting: options.max_waiting,
             ..EngineConfig::default()
         };
+        let device = backend.place(&model, &budget)?;
         let words = Some(tokenizer.clone());
         let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)?;
         let engine = engine.with_swap(&options.swap).map_err(Error::Swap)?;
@@ -126,7 +127,7 @@ impl Engine {
                 tokenizer,
                 template,
                 memory,
-                device: backend.caps().name,
+                device,
             }),
         };
         for adapter in &options.adapters {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zse_engine::{EngineConfig, SwapConfig};
 use zse_format::Checkpoint;
-use zse_model::executor::{Budget, Fuse, KvType, MemoryReport};
+use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport, Staged};
 use zse_model::{Model, ModelOptions};
 
 use crate::adapters;
@@ -15,6 +15,9 @@ use crate::{AdapterSource, Device, Error, ModelSource};
 pub struct LoadOptions {
     /// Where it runs.
     pub device: Device,
+    /// Layers of a model that a GPU takes, counted from the last; those before are the CPU's. `None`: all, or
+    /// as many as fit.
+    pub gpu_layers: Option<usize>,
     /// Threads; `None`: as many as the process may use.
     pub threads: Option<usize>,
     /// Tokens that a sequence may grow to; `None`: what the model was made for, but at most
@@ -46,6 +49,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: Device::default(),
+            gpu_layers: None,
             threads: None,
             context: None,
             kv_type: KvType::default(),
@@ -76,6 +80,25 @@ impl LoadOptions {
         let metadata = checkpoint.metadata();
         let architecture = metadata.require_str("general.architecture")?;
         Ok(metadata.require_u32(&format!("{architecture}.context_length"))? as usize)
+    }
+
+    /// The backend: of a GPU with the CPU for what has no room there.
+    ///
+    /// # Errors
+    /// If there is no such device, this build cannot use it, or layers are for a GPU and it is none.
+    pub fn backend(&self) -> Result<Box<dyn Backend>, Error> {
+        let backend = self.device.backend()?;
+        match (self.device.resolved(), self.gpu_layers) {
+            (Device::Cuda(_), layers) => {
+                let front = Device::Cpu.backend()?;
+                Ok(Box::new(Staged::new(front, backend, layers)))
+            }
+            (_, None | Some(0)) => Ok(backend),
+            (device, Some(layers)) => Err(Error::Device {
+                name: device.to_string(),
+                why: format!("it is no GPU that could take {layers} layers"),
+            }),
+        }
     }
 
     /// Builds the program of `checkpoint` for this context.
@@ -161,6 +184,14 @@ impl LoadOptions {
         Ok(plan)
     }
 
+    /// Where `model` will run, such as `cpu (avx512)`, and which layers where if it is on two devices.
+    ///
+    /// # Errors
+    /// As [`memory`](Self::memory).
+    pub fn place(&self, model: &Model) -> Result<String, Error> {
+        Ok(self.backend()?.place(model, &self.budget(model))?)
+    }
+
     /// The same without adapters.
     pub(crate) fn model_memory(&self, model: &Model) -> Result<MemoryReport, Error> {
         let budget = self.budget(model);
@@ -174,7 +205,7 @@ impl LoadOptions {
             max_outputs: outputs,
             ..budget
         };
-        let plan = self.device.backend()?.plan(model, &budget)?;
+        let plan = self.backend()?.plan(model, &budget)?;
         Ok(MemoryReport {
             kv: plan.kv.saturating_add(self.swap.peak_memory()),
             ..plan

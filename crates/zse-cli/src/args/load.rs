@@ -17,6 +17,10 @@ pub(crate) struct Global {
     /// second), or reference (slow; what every device is tested against)
     #[arg(long, global = true, value_name = "DEVICE", default_value_t)]
     pub(crate) device: Device,
+    /// Layers that a GPU takes, counted from the last; those before are computed on the CPU
+    /// [default: all, or as many as fit]
+    #[arg(long, visible_alias = "n-gpu-layers", global = true, value_name = "N")]
+    pub(crate) gpu_layers: Option<usize>,
     /// CPU threads [default: as many as the process may use]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -37,6 +41,7 @@ impl Global {
         };
         Ok(LoadOptions {
             device: self.device,
+            gpu_layers: self.gpu_layers,
             threads: self.threads,
             context,
             kv_type: self.kv_type,

@@ -40,6 +40,8 @@ pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
     let facts = Facts {
         types: by_type(&checkpoint),
         plan: options.memory(&model)?,
+        device: options.place(&model)?,
+        is_gpu: options.device.own_memory().is_some(),
         process: match options.device.own_memory() {
             // On a GPU, of whose memory the plan is.
             Some(bytes) => bytes,
@@ -127,6 +129,9 @@ struct Facts<'a> {
     model: &'a Model,
     types: BTreeMap<&'static str, Share>,
     plan: MemoryReport,
+    /// Where it will run.
+    device: String,
+    is_gpu: bool,
     /// What the program itself takes: code, metadata, tokenizer.
     process: u64,
     kv_type: &'static str,
@@ -166,6 +171,7 @@ impl Facts<'_> {
             "context": info.context,
             "trained_context": info.trained_context,
             "chat_template": self.default_template.is_none(),
+            "device": self.device,
             "types": types,
             "memory": {
                 "kv_type": self.kv_type,
@@ -208,6 +214,9 @@ impl Facts<'_> {
             "  context        {} tokens (made for {})",
             info.context, info.trained_context
         )?;
+        if self.is_gpu {
+            writeln!(out, "  device         {}", self.device)?;
+        }
         match self.default_template {
             None => writeln!(out, "  chat template  its own\n")?,
             Some(name) => writeln!(out, "  chat template  none: `zse chat` takes {name}\n")?,

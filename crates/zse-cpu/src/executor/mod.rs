@@ -148,11 +148,18 @@ impl Executor for CpuExecutor {
         }
         (self.profile, self.squares) = (profile, squares);
         drop(pool);
-        if let ProgramOutput::Pooled(_) = self.model.program.output {
-            let rows = self.rows().take(batch.seqs.len());
-            let rows = rows.map(|r| Output::Pooled(r.to_vec())).collect();
-            self.flight.finish(rows);
-        }
+        let rows = match self.model.program.output {
+            ProgramOutput::Logits(_) => return Ok(ticket),
+            ProgramOutput::Pooled(_) => {
+                let rows = self.rows().take(batch.seqs.len());
+                rows.map(|r| Output::Pooled(r.to_vec())).collect()
+            }
+            ProgramOutput::Hidden(_) => {
+                let rows = self.rows().take(batch.tokens.len());
+                rows.map(|r| Output::Hidden(r.to_vec())).collect()
+            }
+        };
+        self.flight.finish(rows);
         Ok(ticket)
     }
 

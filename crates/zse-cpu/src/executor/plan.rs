@@ -128,7 +128,7 @@ mod tests {
     fn budget(model: &Model, n_tokens: usize) -> Budget {
         let max_outputs = match model.program.output {
             ProgramOutput::Logits(_) => n_tokens,
-            ProgramOutput::Pooled(_) => 1,
+            ProgramOutput::Pooled(_) | ProgramOutput::Hidden(_) => 1,
         };
         Budget {
             max_outputs,

@@ -209,6 +209,7 @@ impl<'a> Run<'a> {
                 };
                 embed::embed(&ctx, self.weights.matrix(table), &ids, out);
             }
+            Op::Hidden { .. } => out.copy_from_slice(&batch.hidden),
             Op::RmsNorm { x, weight, eps, .. } => {
                 norm::rms_norm(&ctx, self.value(x), self.cols(x), vector(weight), eps, out);
             }

@@ -121,6 +121,15 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Bytes free.
+    pub(crate) fn free(&self) -> Result<u64, CudaError> {
+        self.make_current()?;
+        let (free, _) = result::mem_get_info().named("cuMemGetInfo")?;
+        Ok(free as u64)
+    }
+}
+
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: the retained context is ours, and nothing uses it any more. An error (a device that

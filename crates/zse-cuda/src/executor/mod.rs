@@ -35,7 +35,7 @@ pub(crate) use plan::report;
 use run::Run;
 
 /// Bytes to leave free for recorded launches and what the driver wants besides.
-const RESERVE: u64 = 64 << 20;
+pub(crate) const RESERVE: u64 = 64 << 20;
 
 /// Most batch sizes whose launches are kept.
 const GRAPHS: usize = 64;
@@ -55,6 +55,8 @@ pub(crate) struct CudaExecutor {
     best: PinnedMemory,
     draws: Draws,
     flight: Flight,
+    /// Where the rows go that come with a batch, for a program that takes them.
+    hidden: Option<Ptr>,
     device: Device,
 }
 
@@ -90,6 +92,11 @@ impl CudaExecutor {
         let meta = Meta::new(&device, plan.words, groups, budget.block_len, separator)?;
         let best = device.pin(sample::WORDS * budget.max_outputs)?;
         let draws = Draws::new(&device, plan.outputs)?;
+        let hidden = model.program.nodes.iter().find_map(|node| match node.op {
+            Op::Hidden { .. } => node.out,
+            _ => None,
+        });
+        let hidden = hidden.map(|v| work.at().offset(plan.value(v)));
         device.synchronize()?;
         Ok(Self {
             graphs: HashMap::new(),
@@ -103,6 +110,7 @@ impl CudaExecutor {
             best,
             draws,
             flight: Flight::default(),
+            hidden,
             device,
         })
     }
@@ -127,6 +135,10 @@ impl CudaExecutor {
         }
         if self.meta.set(&self.device, batch)? {
             self.graphs.clear();
+        }
+        if let Some(to) = self.hidden {
+            // SAFETY: there is room for the tokens of a batch that was checked; the numbers are not pinned.
+            unsafe { self.device.upload(to, &batch.hidden) }?;
         }
         let key = (Size::of(batch), BatchShape::of(batch));
         let decodes = batch.tokens.len() == batch.seqs.len();
@@ -154,8 +166,21 @@ impl CudaExecutor {
         Ok(())
     }
 
-    /// Fetches `n` rows of the output from `first` on.
-    fn fetch(&self, first: usize, n: usize) -> Result<Vec<f32>, CudaError> {
+    /// `n` rows of the output from `first` on, each as an output.
+    fn fetch(
+        &self,
+        first: usize,
+        n: usize,
+        as_output: fn(Vec<f32>) -> Output,
+    ) -> Result<Vec<Output>, CudaError> {
+        let (_, cols) = self.output();
+        let rows = self.fetch_numbers(first, n)?;
+        let rows = rows.chunks_exact(cols);
+        Ok(rows.map(|row| as_output(row.to_vec())).collect())
+    }
+
+    /// The numbers of `n` rows of the output from `first` on.
+    fn fetch_numbers(&self, first: usize, n: usize) -> Result<Vec<f32>, CudaError> {
         let (at, cols) = self.output();
         let at = at.offset(4 * first * cols);
         let mut rows = vec![0.0; n * cols];
@@ -205,7 +230,7 @@ impl CudaExecutor {
             match known {
                 Some(_) if best[3] != 0 => Err(ExecError::NotFinite { row }),
                 Some(drawn) => sampled(row, want, drawn),
-                None => finish(row, want, &self.fetch(row, 1)?, masks.get(row)),
+                None => finish(row, want, &self.fetch_numbers(row, 1)?, masks.get(row)),
             }
         };
         let rows = wants.iter().zip(&ways).enumerate();
@@ -265,12 +290,11 @@ impl Executor for CudaExecutor {
         self.forward(batch)?;
         match self.model.program.output {
             ProgramOutput::Pooled(_) => {
-                let (_, cols) = self.output();
-                let rows = self.fetch(0, batch.seqs.len())?;
-                let rows = rows
-                    .chunks_exact(cols)
-                    .map(|r| Output::Pooled(r.to_vec()))
-                    .collect();
+                let rows = self.fetch(0, batch.seqs.len(), Output::Pooled)?;
+                self.flight.finish(rows);
+            }
+            ProgramOutput::Hidden(_) => {
+                let rows = self.fetch(0, batch.tokens.len(), Output::Hidden)?;
                 self.flight.finish(rows);
             }
             ProgramOutput::Logits(_) => {

@@ -69,7 +69,7 @@ impl Plan {
                 let n = budget.max_rows(Rows::Outputs);
                 (n, [sample::scratch_bytes(n), 4 * sample::WORDS * n])
             }
-            ProgramOutput::Pooled(_) => (0, [0; 2]),
+            ProgramOutput::Pooled(_) | ProgramOutput::Hidden(_) => (0, [0; 2]),
         };
         let size = Size {
             tokens: budget.max_tokens,

@@ -310,7 +310,7 @@ impl<'a> Run<'a> {
         self.executor.sample(ticket, &Masks::default())?;
         let Outputs { rows } = self.executor.wait(ticket)?;
         let numbers = rows.into_iter().map(|row| match row {
-            Output::Logits(v) | Output::Pooled(v) => v,
+            Output::Logits(v) | Output::Pooled(v) | Output::Hidden(v) => v,
             // The batch asks for nothing else; an empty row compares as infinitely wrong.
             Output::Sampled(_) | Output::LogProb(_) => Vec::new(),
         });

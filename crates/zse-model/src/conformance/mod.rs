@@ -82,7 +82,7 @@ impl Case {
             time += start.elapsed();
             for row in outputs.rows {
                 match row {
-                    Output::Logits(v) | Output::Pooled(v) => all.extend(v),
+                    Output::Logits(v) | Output::Pooled(v) | Output::Hidden(v) => all.extend(v),
                     Output::LogProb(p) => all.push(p),
                     Output::Sampled(s) => all.push(s.token as f32),
                 }

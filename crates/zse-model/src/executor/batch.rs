@@ -17,12 +17,15 @@ pub struct Batch {
     pub kv_ops: Vec<KvOp>,
     /// The tokens of all sequences.
     pub tokens: Vec<TokenSource>,
+    /// For a program that goes on from another ([`Op::Hidden`](crate::program::Op::Hidden)): what that
+    /// gave, row after row; of other programs nobody reads it.
+    pub hidden: Arc<[f32]>,
     /// Position of each token for rotary and learned position embeddings.
     pub positions: Vec<u32>,
     /// The sequences; their ranges cover `tokens` in order.
     pub seqs: Vec<SeqSpan>,
     /// Tokens whose outputs are wanted, in rising order of their row. Empty for a program that
-    /// pools: that gives one output for each sequence.
+    /// pools or is gone on from: those give one output for each sequence, or for each token.
     pub outputs: Vec<OutputRow>,
 }
 
@@ -212,6 +215,11 @@ pub enum KvOp {
 pub struct BlockBytes(Arc<Mutex<Vec<u8>>>);
 
 impl BlockBytes {
+    /// Whether these are the very same bytes.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The block of these bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(bytes)))
@@ -281,10 +289,13 @@ pub enum Output {
     LogProb(f32),
     /// The embedding of a sequence, or its score, for a program that pools: `[width]` or `[1]`.
     Pooled(Vec<f32>),
+    /// The row of a token, for a program that goes on from there
+    /// ([`ProgramOutput::Hidden`](crate::program::ProgramOutput::Hidden)): `[width]`.
+    Hidden(Vec<f32>),
 }
 
 /// The results of a step: one for each of [`Batch::outputs`], or, for a program that pools, one
-/// for each of [`Batch::seqs`].
+/// for each of [`Batch::seqs`], or, for one that is gone on from, one for each of [`Batch::tokens`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outputs {
     /// In the order of the batch.

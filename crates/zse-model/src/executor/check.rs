@@ -112,18 +112,24 @@ impl Batch {
         self.check_sequences(program, budget)?;
         self.check_adapters(is_loaded)?;
 
-        let (pooled, vocab) = match program.output {
-            ProgramOutput::Logits(v) => (false, program.value(v).cols),
-            ProgramOutput::Pooled(v) => (true, program.value(v).cols),
+        for node in &program.nodes {
+            let Op::Hidden { cols } = node.op else {
+                continue;
+            };
+            ensure(self.hidden.len() == n * cols, &|| {
+                format!("{} hidden numbers for {n} tokens", self.hidden.len())
+            })?;
+        }
+
+        let vocab = program.value(program.output.value()).cols;
+        let (has_rows, n_outputs) = match program.output {
+            ProgramOutput::Logits(_) => (true, self.outputs.len()),
+            ProgramOutput::Pooled(_) => (false, self.seqs.len()),
+            ProgramOutput::Hidden(_) => (false, 0),
         };
-        ensure(!pooled || self.outputs.is_empty(), &|| {
-            "outputs of a program that pools".into()
+        ensure(has_rows || self.outputs.is_empty(), &|| {
+            "outputs of a program that pools or is gone on from".into()
         })?;
-        let n_outputs = if pooled {
-            self.seqs.len()
-        } else {
-            self.outputs.len()
-        };
         ensure(n_outputs <= budget.max_outputs, &|| {
             format!("{n_outputs} outputs, at most {}", budget.max_outputs)
         })?;

@@ -13,6 +13,7 @@ mod finish;
 mod flight;
 mod profile;
 mod squares;
+mod stages;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use finish::finish;
 pub use flight::Flight;
 pub use profile::{Profile, ProfilePart, Work};
 pub use squares::{Squares, WeightSquares};
+pub use stages::Staged;
 
 use std::sync::Arc;
 
@@ -46,6 +48,24 @@ pub trait Backend {
     /// # Errors
     /// If [`compile`](Self::compile) would refuse the model or the budget.
     fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError>;
+
+    /// Where `model` will run, for people: its name, unless more than one device shares the model.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    fn place(&self, model: &Model, budget: &Budget) -> Result<String, LoadError> {
+        let _ = (model, budget);
+        Ok(self.caps().name)
+    }
+
+    /// Bytes of its own memory that a model may take now; `None` where that is the system's, of which a
+    /// model need not be a part.
+    ///
+    /// # Errors
+    /// If the device cannot be asked.
+    fn available(&self) -> Result<Option<u64>, LoadError> {
+        Ok(None)
+    }
 
     /// Prepares `model` within `budget`: packs or uploads weights, allocates the KV blocks.
     ///

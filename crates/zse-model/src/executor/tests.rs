@@ -52,6 +52,7 @@ fn an_output_beyond_the_budget_is_refused_whether_it_is_pooled_or_not() {
         let n = match case.model.program.output {
             ProgramOutput::Logits(_) => batch.outputs.len(),
             ProgramOutput::Pooled(_) => batch.seqs.len(),
+            ProgramOutput::Hidden(_) => 0,
         };
         let within = |max_outputs| {
             let budget = Budget {

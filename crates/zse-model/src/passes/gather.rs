@@ -50,6 +50,7 @@ pub fn gather_early(program: &Program) -> Program {
     new.output = match program.output {
         ProgramOutput::Logits(v) => ProgramOutput::Logits(id[v.index()]),
         ProgramOutput::Pooled(v) => ProgramOutput::Pooled(id[v.index()]),
+        ProgramOutput::Hidden(v) => ProgramOutput::Hidden(id[v.index()]),
     };
     new
 }

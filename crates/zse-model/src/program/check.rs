@@ -55,6 +55,7 @@ impl Program {
         let rows = match self.output {
             ProgramOutput::Logits(_) => Rows::Outputs,
             ProgramOutput::Pooled(_) => Rows::Seqs,
+            ProgramOutput::Hidden(_) => Rows::Tokens,
         };
         if !defined[out.index()] || self.value(out).rows != rows {
             let what = format!("%{} is not defined with rows {rows:?}", out.0);
@@ -158,6 +159,10 @@ impl Program {
             Op::Embed { table, .. } => Value {
                 rows: Rows::Tokens,
                 cols: self.single(table)?.cols,
+            },
+            Op::Hidden { cols } => Value {
+                rows: Rows::Tokens,
+                cols,
             },
             Op::RmsNorm {
                 x, weight, group, ..

@@ -88,7 +88,11 @@ impl Program {
             }
             Op::Embed { index, .. } => write!(f, " by {index:?}")?,
             Op::Pool { kind, .. } => write!(f, " {kind:?}")?,
-            Op::Linear { .. } | Op::KvWrite { .. } | Op::Add { .. } | Op::GatherRows { .. } => {}
+            Op::Hidden { .. }
+            | Op::Linear { .. }
+            | Op::KvWrite { .. }
+            | Op::Add { .. }
+            | Op::GatherRows { .. } => {}
         }
         writeln!(f)
     }

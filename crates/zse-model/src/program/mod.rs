@@ -151,13 +151,16 @@ pub enum ProgramOutput {
     /// One row for each sequence: its pooled embedding, `[n_seqs, width]`, or the score that a head
     /// for ranking gives it, `[n_seqs, 1]`.
     Pooled(ValueId),
+    /// One row for each token, `[n_tokens, width]`, for a program that goes on from there
+    /// ([`Op::Hidden`]).
+    Hidden(ValueId),
 }
 
 impl ProgramOutput {
     /// The value that holds the result.
     pub fn value(self) -> ValueId {
         match self {
-            Self::Logits(v) | Self::Pooled(v) => v,
+            Self::Logits(v) | Self::Pooled(v) | Self::Hidden(v) => v,
         }
     }
 }

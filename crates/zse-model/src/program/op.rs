@@ -124,6 +124,12 @@ pub enum Op {
         /// Which row.
         index: EmbedIndex,
     },
+    /// The rows that come with the batch (`Batch::hidden`): `[n_tokens, cols]`, what a program that ran
+    /// before gave for the same tokens.
+    Hidden {
+        /// Columns of a row.
+        cols: usize,
+    },
     /// `x / sqrt(mean(x^2) + eps) * weight` over each run of `group` columns (Zhang and Sennrich
     /// 2019, arXiv:1910.07467); `group` is all columns, or a head for query and key norms.
     RmsNorm {
@@ -278,6 +284,7 @@ impl Op {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Embed { .. } => "embed",
+            Self::Hidden { .. } => "hidden",
             Self::RmsNorm { .. } => "rms_norm",
             Self::LayerNorm { .. } => "layer_norm",
             Self::Linear { .. } => "linear",
@@ -304,7 +311,7 @@ impl Op {
     /// The values it reads, to put others in their place.
     pub fn inputs_mut(&mut self) -> Vec<&mut ValueId> {
         match self {
-            Self::Embed { .. } => vec![],
+            Self::Embed { .. } | Self::Hidden { .. } => vec![],
             Self::RmsNorm { x, .. }
             | Self::LayerNorm { x, .. }
             | Self::Linear { x, .. }
@@ -338,6 +345,7 @@ impl Op {
             | Self::MoeRoute { .. }
             | Self::MoeFfn { .. } => true,
             Self::Embed { .. }
+            | Self::Hidden { .. }
             | Self::Rope { .. }
             | Self::KvWrite { .. }
             | Self::Attention { .. }
@@ -348,7 +356,12 @@ impl Op {
 
     /// The weights it reads, in a fixed order.
     pub fn tensors(&self) -> Vec<TensorId> {
-        match *self {
+        self.clone().tensors_mut().into_iter().map(|t| *t).collect()
+    }
+
+    /// The weights it reads, to put others in their place.
+    pub fn tensors_mut(&mut self) -> Vec<&mut TensorId> {
+        match self {
             Self::Embed { table, .. } => vec![table],
             Self::RmsNorm { weight, .. } => vec![weight],
             Self::LayerNorm { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
@@ -361,7 +374,12 @@ impl Op {
 
     /// The rotary embedding it applies.
     pub fn rope(&self) -> Option<RopeId> {
-        match *self {
+        self.clone().rope_mut().map(|rope| *rope)
+    }
+
+    /// The rotary embedding it applies, to put another in its place.
+    pub fn rope_mut(&mut self) -> Option<&mut RopeId> {
+        match self {
             Self::Rope { rope, .. } => Some(rope),
             _ => None,
         }
@@ -369,7 +387,12 @@ impl Op {
 
     /// The sequence state it reads or writes.
     pub fn state(&self) -> Option<StateId> {
-        match *self {
+        self.clone().state_mut().map(|state| *state)
+    }
+
+    /// The sequence state it reads or writes, to put another in its place.
+    pub fn state_mut(&mut self) -> Option<&mut StateId> {
+        match self {
             Self::KvWrite { state, .. } | Self::Attention { state, .. } => Some(state),
             _ => None,
         }

@@ -112,6 +112,12 @@ impl Executor for ReferenceExecutor {
         let result = self.forward(batch);
         match self.model.program.output {
             ProgramOutput::Logits(_) => self.logits = result,
+            ProgramOutput::Hidden(v) => {
+                let width = self.model.program.value(v).cols;
+                let rows = result.chunks_exact(width);
+                let rows = rows.map(|r| Output::Hidden(r.to_vec())).collect();
+                self.flight.finish(rows);
+            }
             ProgramOutput::Pooled(v) => {
                 let width = self.model.program.value(v).cols;
                 let rows = result
@@ -256,6 +262,7 @@ impl ReferenceExecutor {
                 let cols = program.tensor(table).cols;
                 ops::embed(weight(table), cols, ids.into_iter())
             }
+            Op::Hidden { .. } => batch.hidden.to_vec(),
             Op::RmsNorm {
                 x,
                 weight: w,

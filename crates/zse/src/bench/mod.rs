@@ -141,7 +141,9 @@ impl Bench {
             fuse: options.fuse,
             ..single
         };
-        let backend = options.device.backend()?;
+        let backend = options.backend()?;
+        // Asked now: once loaded, the model itself takes of what is available.
+        let place = backend.place(&model, &budget)?;
         let executor = backend.compile(Arc::clone(&model), &budget)?;
         let mut driver = Driver::new(executor, &model, &budget, context);
         for adapter in &options.adapters {
@@ -149,7 +151,7 @@ impl Bench {
         }
         Ok(Self {
             driver,
-            backend: backend.caps().name,
+            backend: place,
             model,
             context,
             sequences,

@@ -161,7 +161,6 @@ impl Run {
                 want: Want::Logits,
             });
             self.executor.submit(&Batch {
-                kv_ops: Vec::new(),
                 tokens: part.iter().map(|&id| TokenSource::Id(id)).collect(),
                 positions: (first..first + part.len()).map(|p| p as u32).collect(),
                 seqs: vec![SeqSpan {
@@ -171,6 +170,7 @@ impl Run {
                     adapters: Vec::new(),
                 }],
                 outputs: outputs.collect(),
+                ..Batch::default()
             })?;
         }
         Ok(())
