@@ -8,7 +8,7 @@ use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport, Staged};
 use zse_model::{Model, ModelOptions};
 
 use crate::adapters;
-use crate::{AdapterSource, Device, Error, ModelSource};
+use crate::{AdapterSource, Device, Error, ModelSource, system_memory};
 
 /// How a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,21 @@ impl LoadOptions {
                 why: format!("it is no GPU that could take {layers} layers"),
             }),
         }
+    }
+
+    /// Bytes that models can take beside those that are loaded, where that is known: of the GPU that they run
+    /// on, or of the machine.
+    pub fn available(&self) -> Option<u64> {
+        let of_gpu = || self.backend().ok()?.available().ok()?;
+        match self.device.resolved() {
+            Device::Cuda(_) => of_gpu(),
+            _ => system_memory().map(|memory| memory.available),
+        }
+    }
+
+    /// Whether a model that its device has no room for is shared with another.
+    pub fn is_shared(&self) -> bool {
+        self.gpu_layers.is_none() && matches!(self.device.resolved(), Device::Cuda(_))
     }
 
     /// Builds the program of `checkpoint` for this context.

@@ -38,7 +38,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) pin: Vec<String>,
     /// Memory that all loaded models may take, such as 12G; who was not asked for longest is
-    /// unloaded first [default: what the machine has available at the start]
+    /// unloaded first [default: what the machine, or the GPU, has available at the start]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) models_memory: Option<u64>,
     /// Memory that all loaded models may take, as --models-memory, and for which the context and

@@ -132,6 +132,10 @@ impl Backend for Staged {
         }
     }
 
+    fn available(&self) -> Result<Option<u64>, LoadError> {
+        self.back.available()
+    }
+
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
         match self.parts(&model, budget)? {
             Parts::Front => self.front.compile(model, budget),

@@ -207,8 +207,7 @@ impl Models {
         let index = self.index(Some(name))?;
         let origin = self.check_origin(index)?;
         let patience = Patience::new(name);
-        let plan = origin.clone();
-        let memory = on_thread(move || plan.memory()).await??;
+        let memory = self.memory_of(name, &origin).await?;
         let (turn, evicted) = loop {
             let freed = self.freed.notified();
             let turn = patience.wait(self.turn()).await?;

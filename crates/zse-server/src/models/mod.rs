@@ -83,6 +83,16 @@ pub(crate) struct Model {
     _hold: Arc<Hold>,
 }
 
+/// Bytes that models can take beside those that are loaded: of the first one's device, as a server's models
+/// mostly run on one.
+fn available(served: &[Served]) -> Option<u64> {
+    let origin = served.iter().find_map(|served| served.origin.as_ref());
+    match origin {
+        Some(origin) => origin.options.available(),
+        None => zse::system_memory().map(|memory| memory.available),
+    }
+}
+
 /// Counts as a use of a model.
 struct Hold {
     models: Arc<Models>,
@@ -105,13 +115,13 @@ impl Models {
     pub(crate) fn new(served: Vec<Served>, config: &Config) -> Result<Self, ServeError> {
         let aliases = aliases(&served, config)?;
         let has_default = served.len() == 1;
+        let available = available(&served);
         let mut next_adapter = 0;
         let places = served.into_iter().map(|s| Place::new(s, &mut next_adapter));
         let places: Vec<Place> = places.collect();
         let taken: u64 = places.iter().map(|place| place.memory).sum();
         let limit = config.model_memory.unwrap_or_else(|| {
             // What is loaded already is part of it.
-            let available = zse::system_memory().map(|memory| memory.available);
             available.map_or(u64::MAX, |bytes| bytes.saturating_add(taken))
         });
         Ok(Self {
@@ -304,11 +314,16 @@ impl Models {
         Arc::clone(&self.turn).lock_owned().await
     }
 
-    /// Bytes of memory that a model will need.
+    /// Bytes of memory that a model will need; at most as many as there may be, where another device takes
+    /// the rest.
     async fn memory_of(&self, name: &str, origin: &Origin) -> Result<u64, ApiError> {
         let plan = origin.clone();
         let memory = on_thread(move || plan.memory()).await?;
-        memory.map_err(|error| cannot_load(name, &error))
+        let memory = memory.map_err(|error| cannot_load(name, &error))?;
+        Ok(match origin.options.is_shared() {
+            true => memory.min(self.table().limit_beside_pinned()),
+            false => memory,
+        })
     }
 
     /// Takes out what was not used for longest until there are so many bytes: it is to be dropped.
