@@ -52,6 +52,14 @@ def commit() -> str:
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + "-changed" * bool(changed)
 
 
+def publish(name: str, lines: list[str]) -> None:
+    """Prints a page, and writes it into bench/results."""
+    path = ROOT / "bench/results" / f"{name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
 def model(shape: str, quant: str, cache: Path) -> Path:
     """The file of a model, made if it is not there."""
     path = cache / "models" / f"{shape}-{quant}.gguf"

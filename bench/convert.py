@@ -130,10 +130,7 @@ def report(args: argparse.Namespace, source: Path, runs: dict[str, list[Run]]) -
         f"ZSE is {ratio:.2f} times as fast (at least {TARGET} wanted), and takes 1/{cpu:.2f} of the CPU time; "
         f"{memory / 1e6:.0f} MB (at most {MOST_MEMORY / 1e6:.0f} wanted).",
     ]
-    path = common.ROOT / "bench/results" / f"{args.name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    common.publish(args.name, lines)
 
 
 if __name__ == "__main__":

@@ -61,10 +61,7 @@ def main() -> None:
                 lines.append(f"| {name} | {context} | {kv} | {told / 2**20:.1f} MiB | {taken / 2**20:.1f} MiB | {told / taken - 1:+.1%} |")
                 print(lines[-1], file=sys.stderr)
     lines += ["", f"At most {worst:.1%} apart (10% wanted)."]
-    path = common.ROOT / "bench/results" / f"{args.name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    common.publish(args.name, lines)
     sys.exit(worst > MOST)
 
 

@@ -64,10 +64,7 @@ def main() -> None:
                 sys.exit(f"{kind}: llama-quantize makes the same file with the matrix as without")
             rows.append(f"| {kind} | {made[False][1]:.4f} | {made[True][1]:.4f} |")
     lines += ["", "| by llama-quantize | perplexity without | with the matrix |", "|---|---|---|", *rows]
-    path = common.ROOT / "bench/results" / f"{args.name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    common.publish(args.name, lines)
 
 
 if __name__ == "__main__":

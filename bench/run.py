@@ -12,7 +12,6 @@ what it can do at most. Results go to bench/results/ after every case. See bench
 import argparse
 import datetime
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path

@@ -5,8 +5,7 @@ zse-format's `hf/quant` reads, and what transformers computes from the dequantiz
                            compressed-tensors)
 
 FORMAT/ beside this script is a directory as Hugging Face lays models out, and FORMAT.golden what it
-computes, as ../golden/make.py describes it, with another tensor: `down_proj` f32 [16, cols], the first
-rows of that matrix of layer 0 dequantized.
+computes (recorded.py), with the first rows of `down_proj` of layer 0 dequantized.
 
 MLX, bitsandbytes and compressed-tensors quantize and dequantize by their own libraries. GPTQ and AWQ are
 packed and unpacked here as AutoGPTQ's and AutoAWQ's modules do it (qlinear_cuda_old.py, gemm.py)."""
@@ -16,7 +15,6 @@ import shutil
 from pathlib import Path
 
 import bitsandbytes.functional as bnb
-import gguf
 import mlx.core as mx
 import numpy as np
 import torch
@@ -24,13 +22,14 @@ import transformers as hf
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
 from safetensors.torch import save_file
 
+from recorded import record
+
 HERE = Path(__file__).parent
 CONFIG = dict(
     vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4,
     num_key_value_heads=2, max_position_embeddings=128, bos_token_id=62, eos_token_id=63, pad_token_id=63,
     tie_word_embeddings=True, attn_implementation="eager",
 )
-PROMPT = [62, 3, 17, 44, 5, 60, 23, 8]
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 torch.manual_seed(5)
 
@@ -231,21 +230,7 @@ def main() -> None:
         content = json.loads(config.to_json_string()) | more
         content.setdefault("quantization_config", more.get("quantization_config"))
         (folder / "config.json").write_text(json.dumps(content, indent=1) + "\n")
-        ids = list(PROMPT)
-        for _ in range(64):
-            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-        logits = model(torch.tensor([PROMPT]), use_cache=False).logits[0].float().numpy()
-        writer = gguf.GGUFWriter(HERE / f"{kind}.golden", "golden")
-        writer.add_string("golden.model", kind)
-        writer.add_uint32("golden.context", 0)
-        writer.add_tensor("prompt.0", np.array(PROMPT, np.int32))
-        writer.add_tensor("logits.0", logits)
-        writer.add_tensor("continuation.0", np.array(ids[len(PROMPT):], np.int32))
-        writer.add_tensor("down_proj", plain["model.layers.0.mlp.down_proj.weight"][:16].numpy().copy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        record(kind, model, plain["model.layers.0.mlp.down_proj.weight"][:16].numpy().copy())
 
 
 if __name__ == "__main__":

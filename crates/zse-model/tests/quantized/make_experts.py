@@ -4,14 +4,13 @@
 
 MODEL/ beside this script is a tiny random model of transformers that mlx-lm has converted and
 quantized by its own code, and MODEL.golden what transformers computes from the weights as mlx
-dequantizes them (make.py describes the file). Prints how far mlx-lm's logits are from those."""
+dequantizes them (recorded.py). Prints how far mlx-lm's logits are from those."""
 
 import json
 import shutil
 import tempfile
 from pathlib import Path
 
-import gguf
 import mlx.core as mx
 import numpy as np
 import torch
@@ -19,13 +18,14 @@ import transformers as hf
 from mlx_lm.utils import load_model, quantize_model, save_config, save_model
 from safetensors.torch import save_file
 
+from recorded import PROMPT, record
+
 HERE = Path(__file__).parent
 SIZES = dict(
     vocab_size=64, hidden_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
     max_position_embeddings=128, bos_token_id=62, eos_token_id=63, pad_token_id=63, num_experts_per_tok=2,
     attn_implementation="eager", rope_parameters=dict(rope_type="default", rope_theta=10000.0),
 )
-PROMPT = [62, 3, 17, 44, 5, 60, 23, 8]
 # What mlx-lm calls transformers' parts of a mixture.
 MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
@@ -101,24 +101,10 @@ def make(kind: str, model, predicate, scratch: Path) -> None:
     if set(left.pop("missing_keys", ())) - {"lm_head.weight"} or left:
         raise SystemExit(f"{kind}: transformers did not take all weights: {info}")
 
-    ids = list(PROMPT)
-    for _ in range(64):
-        ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    logits = model(torch.tensor([PROMPT]), use_cache=False).logits[0].float().numpy()
+    down = next(w for name, w in weights.items() if ".experts.0." in name and ("w2" in name or "down_proj" in name))
+    logits = record(kind, model, down[:16].numpy().copy())
     theirs = np.array(own(mx.array([PROMPT]))[0].astype(mx.float32))
     print(f"{kind}: logits of mlx-lm (f16) differ by {abs(theirs - logits).max() / abs(logits).max():.1e} of the largest")
-    writer = gguf.GGUFWriter(HERE / f"{kind}.golden", "golden")
-    writer.add_string("golden.model", kind)
-    writer.add_uint32("golden.context", 0)
-    writer.add_tensor("prompt.0", np.array(PROMPT, np.int32))
-    writer.add_tensor("logits.0", logits)
-    writer.add_tensor("continuation.0", np.array(ids[len(PROMPT):], np.int32))
-    down = next(w for name, w in weights.items() if ".experts.0." in name and ("w2" in name or "down_proj" in name))
-    writer.add_tensor("down_proj", down[:16].numpy().copy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 @torch.no_grad()
