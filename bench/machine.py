@@ -24,8 +24,11 @@ def memory_gib() -> float:
 
 def ticks() -> tuple[float, float]:
     """CPU seconds that were used so far, what other virtual machines took included, and that
-    passed, of all CPUs."""
-    ticks = [int(t) for t in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    passed, of all CPUs that this process may run on (`taskset` may have chosen some)."""
+    mine = {f"cpu{i}" for i in os.sched_getaffinity(0)}
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+    of_cpus = [list(map(int, line[1:9])) for line in lines if line[0] in mine]
+    ticks = [sum(of) for of in zip(*of_cpus)]
     rate = os.sysconf("SC_CLK_TCK")
     idle = ticks[3] + ticks[4]
     return (sum(ticks) - idle) / rate, sum(ticks) / rate

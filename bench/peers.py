@@ -15,6 +15,7 @@ from pathlib import Path
 
 LLAMA_CPP_PYTHON = "0.3.36"
 IK_REPOSITORY = "https://github.com/ikawrakow/ik_llama.cpp"
+IK_COMMIT = "8337e4cd3861406fc04e0854b1409cd1b027fbc9"
 
 TOOLS = ("llama-bench", "llama-batched-bench")
 COMMON = [
@@ -85,15 +86,17 @@ def _mend(amx: Path) -> None:
 
 
 def _ik_llama_cpp(into: Path) -> Path:
-    """The newest commit of the repository."""
+    """The repository's tree at one commit, so that results can be compared with earlier ones."""
     tree = into / "ik_llama.cpp"
-    if not tree.exists():
-        command = ["git", "clone", "--quiet", "--depth", "1", IK_REPOSITORY, str(tree)]
-        subprocess.run(command, check=True)
-        commit = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
-        said = subprocess.run(commit, check=True, capture_output=True, text=True)
-        _mend(tree / "ggml/src/ggml-cpu/amx/mmq.cpp")
-        (tree / "ZSE_BENCH_VERSION").write_text(f"commit {said.stdout}")
+    if not (tree / "ZSE_BENCH_VERSION").exists():
+        tree.mkdir(parents=True, exist_ok=True)
+        for command in (
+            ["init", "--quiet"],
+            ["fetch", "--quiet", "--depth", "1", IK_REPOSITORY, IK_COMMIT],
+            ["checkout", "--quiet", "FETCH_HEAD"],
+        ):
+            subprocess.run(["git", "-C", tree, *command], check=True)
+        (tree / "ZSE_BENCH_VERSION").write_text(f"commit {IK_COMMIT[:9]}\n")
     return tree
 
 

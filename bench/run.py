@@ -33,17 +33,11 @@ def main() -> None:
     if args.list:
         print("\n".join(f"{c.group:8} {c.model:20} {c.test}" for c in args.cases))
         return
-    binaries = args.peers or args.cache / "peers"
-    if not args.peers and not args.no_peers:
-        sources = {"ll": args.llama_source, "ik": args.ik_source}
-        peers.build(binaries, names(args.cases), {k: v for k, v in sources.items() if v})
-    if not args.zse:
-        build("-p", "zse-cli")
-        build("-p", "zse-cpu", "--example", "peak")
-    engines: list[Engine] = [Zse(args.zse or target() / "release/zse")]
-    if not args.no_peers:
+    prepare(args)
+    engines: list[Engine] = [Zse(args.zse)]
+    if args.peers:
         pairs = ((LlamaCpp, "ll"), (IkLlamaCpp, "ik"))
-        engines += [e(binaries / name) for e, name in pairs if (binaries / name).exists()]
+        engines += [e(args.peers / name) for e, name in pairs if (args.peers / name).exists()]
     if len(engines) == 1:
         print("warning: there are no peers to compare with", file=sys.stderr)
     path = args.results / f"{args.name}.csv"
@@ -62,12 +56,13 @@ def main() -> None:
     print(f"wrote {path} and .md", file=sys.stderr)
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(GROUPS), help=f"of {','.join(GROUPS)}")
     parser.add_argument("--models", default="", help="only these, such as tinyllama-q4_k_m,...")
+    parser.add_argument("--tests", default="", help="only these, such as pp512,tg128,...")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round, an eighth of the tokens")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -83,8 +78,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--patience", type=float, default=120.0, help="seconds to wait for quiet")
     parser.add_argument("--strict", action="store_true", help="stop where the machine is busy")
     parser.add_argument("--list", action="store_true", help="list the cases and stop")
-    args = parser.parse_args()
-    groups, models = args.only.split(","), args.models.split(",") if args.models else None
+    args = parser.parse_args(given)
+    groups, models, tests = (list(filter(None, text.split(","))) for text in (args.only, args.models, args.tests))
     if unknown := [group for group in groups if group not in GROUPS]:
         parser.error(f"no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     if args.zse and not args.peak:
@@ -94,10 +89,26 @@ def arguments() -> argparse.Namespace:
         if path := getattr(args, name):
             # Engines run in folders of their own.
             setattr(args, name, path.resolve())
-    args.cases = [c for c in CASES if c.group in groups and (not models or c.model in models)]
+    args.cases = [
+        case
+        for case in CASES
+        if case.group in groups and case.model in (models or [case.model]) and case.test in (tests or [case.test])
+    ]
     if args.quick:
         args.cases = [replace(case.smaller(8), rounds=1) for case in args.cases]
     return args
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Builds what `args` does not name: the peers, unless there shall be none, and ZSE."""
+    if not args.peers and not args.no_peers:
+        args.peers = args.cache / "peers"
+        sources = {"ll": args.llama_source, "ik": args.ik_source}
+        peers.build(args.peers, names(args.cases), {k: v for k, v in sources.items() if v})
+    if not args.zse:
+        build("-p", "zse-cli")
+        build("-p", "zse-cpu", "--example", "peak")
+        args.zse = target() / "release/zse"
 
 
 def names(cases: list[Case]) -> list[str]:
