@@ -245,6 +245,14 @@ mod tests {
     }
 
     #[test]
+    fn embedding_and_ranking_in_many_languages_are_run() {
+        assert_eq!(Runs::architecture("xlm-roberta"), Runs::Yes("bert"));
+        for id in ["bge-m3", "bge-reranker-v2-m3", "multilingual-e5-large"] {
+            assert!(Catalogue::builtin().find(id).unwrap().is_runnable(), "{id}");
+        }
+    }
+
+    #[test]
     fn an_id_stands_for_a_repository_and_takes_a_quant() {
         let catalogue = Catalogue::builtin();
         let model = catalogue.resolve("Llama-3.2-1B:q8_0").unwrap();
