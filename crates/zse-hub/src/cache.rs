@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! models--org--name/
-//!   blobs/<etag>                     contents; `<etag>.incomplete` while they come
+//!   blobs/<etag>                     contents; `<etag>.zse.incomplete` while they come
 //!   refs/<revision>                  the commit that a branch or tag stands for
 //!   snapshots/<commit>/<path>        a link to ../../blobs/<etag>
 //! .locks/models--org--name/<etag>.lock

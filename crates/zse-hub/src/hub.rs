@@ -1,7 +1,6 @@
 //! The hub as callers see it: plain calls that block, and can be stopped.
 
 use std::ops::{ControlFlow, Range};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use reqwest::Method;
 use tokio::runtime::Runtime;
 
 use crate::cache::{free_space, make_folder};
-use crate::fetch::{Contents, fetch, incomplete, range_of};
+use crate::fetch::{Contents, fetch, range_of};
 use crate::http::{Attempts, Client, Failure, shown};
+use crate::partial::present;
 use crate::progress::{Meter, Progress};
 use crate::select::select;
 use crate::{
@@ -278,10 +278,9 @@ impl Hub {
     fn check_space(&self, repo: &RepoId, contents: &[Contents]) -> Result<(), HubError> {
         let missing = |c: &Contents| {
             let blob = self.cache.blob(repo, &c.etag);
-            let length = |path: PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
             match blob.exists() {
                 true => 0,
-                false => c.size.saturating_sub(length(incomplete(&blob))),
+                false => c.size.saturating_sub(present(&blob, c.size)),
             }
         };
         let needed = contents.iter().map(missing).fold(0, u64::saturating_add);

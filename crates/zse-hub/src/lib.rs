@@ -36,6 +36,7 @@ mod http;
 mod hub;
 mod list;
 mod name;
+mod partial;
 mod progress;
 mod quant;
 mod select;

@@ -3,6 +3,7 @@
 mod api;
 mod pull;
 mod remove;
+mod resume;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -25,21 +26,7 @@ struct Client {
 impl Client {
     fn of(server: &Server) -> Self {
         let folder = tempfile::tempdir().expect("there is room");
-        let config = Config {
-            endpoint: server.address.parse().expect("an address"),
-            token: None,
-            cache: folder.path().to_owned(),
-            offline: false,
-            patience: Patience {
-                first_wait: Duration::from_millis(1),
-                longest_wait: Duration::from_millis(10),
-                // A machine that does much else is no stalled connection.
-                connect: Duration::from_secs(3600),
-                idle: Duration::from_secs(3600),
-                ..Patience::default()
-            },
-            chunk: CHUNK as u64,
-        };
+        let config = config(&server.address, folder.path());
         Self { folder, config }
     }
 
@@ -74,11 +61,36 @@ impl Client {
 
     /// What is kept of a file that is not whole.
     fn incomplete(&self) -> Option<Vec<u8>> {
-        let entries = fs::read_dir(self.repo().join("blobs")).ok()?.flatten();
-        let path = entries
-            .map(|e| e.path())
-            .find(|p| p.extension().is_some_and(|e| e == "incomplete"))?;
-        fs::read(path).ok()
+        fs::read(self.unfinished(".zse.incomplete")?).ok()
+    }
+
+    /// The file beside contents that are not whole whose name ends so.
+    fn unfinished(&self, ending: &str) -> Option<PathBuf> {
+        let mut names = Vec::new();
+        walk(self.folder.path(), &mut names);
+        names
+            .into_iter()
+            .find(|name| name.ends_with(ending))
+            .map(PathBuf::from)
+    }
+}
+
+/// The hub at `address`, with files in `cache`.
+fn config(address: &str, cache: &Path) -> Config {
+    Config {
+        endpoint: address.parse().expect("an address"),
+        token: None,
+        cache: cache.to_owned(),
+        offline: false,
+        patience: Patience {
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(10),
+            // A machine that does much else is no stalled connection.
+            connect: Duration::from_secs(3600),
+            idle: Duration::from_secs(3600),
+            ..Patience::default()
+        },
+        chunk: CHUNK as u64,
     }
 }
 

@@ -9,10 +9,10 @@ use zse_hub::HubError;
 use crate::{CHUNK, Client, contents, parse};
 use zse_hub_mock::{COMMIT, Fault, Server, sha256};
 
-const FILE: &str = "m-Q4_K_M.gguf";
+pub(crate) const FILE: &str = "m-Q4_K_M.gguf";
 
 #[track_caller]
-fn assert_whole(client: &Client, bytes: &[u8]) {
+pub(crate) fn assert_whole(client: &Client, bytes: &[u8]) {
     let found = client
         .hub()
         .cache()
@@ -22,11 +22,11 @@ fn assert_whole(client: &Client, bytes: &[u8]) {
         fs::read(&found.path).unwrap() == bytes,
         "the contents are the server's"
     );
-    assert_eq!(client.incomplete(), None);
+    assert_eq!(client.unfinished(".incomplete"), None);
 }
 
 #[track_caller]
-fn assert_nothing(client: &Client) {
+pub(crate) fn assert_nothing(client: &Client) {
     assert_eq!(client.final_names(), Vec::<String>::new());
     assert_eq!(client.hub().cache().find(&parse("org/name")), None);
 }
@@ -171,7 +171,7 @@ fn contents_that_are_not_those_promised_are_dropped() {
     assert!(matches!(error, HubError::Contents { .. }), "{error}");
     assert!(error.to_string().contains(&sha256(&bytes)), "{error}");
     assert_nothing(&client);
-    assert_eq!(client.incomplete(), None);
+    assert_eq!(client.unfinished(".incomplete"), None);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn parts_of_two_versions_are_not_put_together() {
     let error = client.pull("org/name", 1).unwrap_err();
     assert!(matches!(error, HubError::Changed { .. }), "{error}");
     assert_nothing(&client);
-    assert_eq!(client.incomplete(), None);
+    assert_eq!(client.unfinished(".incomplete"), None);
 }
 
 #[test]
