@@ -1,11 +1,13 @@
-"""`zse convert` beside llama-quantize: `python3 bench/convert.py` (see bench/README.md).
+"""`zse convert` beside llama-quantize, the encoder and the disk: `python3 bench/convert.py` (see bench/README.md).
 
-Both make Q4_K_M of the same BF16 file with as many threads, in turn, round by round: ZSE as a .zse
-file, llama.cpp as GGUF. The claim is the ratio of a round; its median counts. Results go to
-bench/results/NAME.md.
+ZSE and llama.cpp make Q4_K_M of the same BF16 file with as many threads, in turn, round by round: ZSE as a
+.zse file, llama.cpp as GGUF. The claim is the ratio of a round; its median counts. Each round also measures what
+bounds a conversion: how long the encoder takes for as many weights with nothing else to do, and how fast `dd`
+writes; and a conversion that keeps all types. Results go to bench/results/NAME.md.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -21,6 +23,9 @@ import peers
 
 # The least ratio of the times, and the most memory beside what is mapped.
 TARGET, MOST_MEMORY = 1.5, 2e9
+# The least share of what the encoder, or the disk, can do.
+SHARE = 0.8
+ZSE, LLAMA, LOSSLESS = "ZSE", "llama.cpp", "ZSE, types kept"
 
 
 @dataclass
@@ -66,71 +71,159 @@ def _watch(pid: int, most: list[int]) -> None:
         time.sleep(0.02)
 
 
+def encoder_rates(probe: Path, threads: int, types: list[str], seconds: float) -> dict[str, float]:
+    """Weights a second of each type, by the example `encode_speed` of zse-quant."""
+    command = list(map(str, [probe, threads, seconds, *types]))
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def encoder_seconds(weights: dict[str, int], rates: dict[str, float]) -> float:
+    """What the encoder takes for so many weights of each type."""
+    return sum(count / rates[ty] for ty, count in weights.items() if ty in rates)
+
+
+def encoded(zse: Path, path: Path) -> dict[str, int]:
+    """Weights of each type in a file, but of those that are not encoded."""
+    command = list(map(str, [zse, "info", path, "--json"]))
+    types = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["types"]
+    return {t["type"]: t["parameters"] for t in types if t["type"] not in ("F32", "F16", "BF16")}
+
+
+def disk_rate(source: Path, folder: Path) -> float:
+    """Bytes a second that `dd` writes of a file that is in memory, until they are on the disk."""
+    out = folder / "converted.dd"
+    command = ["dd", f"if={source}", f"of={out}", "bs=8M", "conv=fsync", "status=none"]
+    begin = time.perf_counter()
+    subprocess.run(command, check=True)
+    seconds = time.perf_counter() - begin
+    size = out.stat().st_size
+    out.unlink()
+    return size / seconds
+
+
+def warm(path: Path) -> None:
+    """Has a file in the page cache."""
+    with path.open("rb") as file:
+        while file.read(8 << 20):
+            pass
+
+
+@dataclass
+class Bounds:
+    """What bounds the conversions of a round."""
+
+    # Seconds that the encoder takes for the weights of the result.
+    encoder: float
+    # Bytes a second that the disk takes.
+    disk: float
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--zse", type=Path, help="ZSE; built where none is given")
+    parser.add_argument("--encode-speed", type=Path, help="the example of zse-quant, likewise")
     parser.add_argument("--peers", type=Path, help="folder of peers; built where none is given")
-    parser.add_argument("--cache", type=Path, default=common.CACHE)
+    parser.add_argument("--no-peers", action="store_true", help="measure ZSE alone")
+    parser.add_argument("--cache", type=Path, default=common.CACHE, help="for models, peers and results")
     parser.add_argument("--shape", default="tinyllama", help="of the model")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a trial: one round of a tiny model")
     parser.add_argument("--name", default="convert", help="of the results")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
     args = parser.parse_args()
+    if args.quick:
+        args.shape, args.rounds, args.patience = "tiny", 1, 0.0
     common.own_python(args.cache)
     zse = common.zse(args.zse)
-    folder = args.peers or args.cache / "peers"
-    peers.build(folder, ["ll"], {}, ("llama-quantize",))
+    if not args.encode_speed:
+        common.build("-p", "zse-quant", "--example", "encode_speed")
+    probe = args.encode_speed or common.target() / "release/examples/encode_speed"
     source = common.model(args.shape, "bf16", args.cache)
-    out = {engine: args.cache / f"converted.{kind}" for engine, kind in (("ZSE", "zse"), ("llama.cpp", "gguf"))}
     threads = str(args.threads)
+    out = {ZSE: args.cache / "converted.zse", LOSSLESS: args.cache / "lossless.zse"}
     commands = {
-        "ZSE": [zse, "convert", source, "-o", out["ZSE"], "--quant", "q4_k_m", "--threads", threads],
-        "llama.cpp": [folder / "ll/llama-quantize", source, out["llama.cpp"], "Q4_K_M", threads],
+        ZSE: [zse, "convert", source, "-o", out[ZSE], "--quant", "q4_k_m", "--threads", threads],
+        LOSSLESS: [zse, "convert", source, "-o", out[LOSSLESS], "--threads", threads],
     }
+    if not args.no_peers:
+        folder = args.peers or args.cache / "peers"
+        peers.build(folder, ["ll"], {}, ("llama-quantize",))
+        out[LLAMA] = args.cache / "converted.gguf"
+        commands[LLAMA] = [folder / "ll/llama-quantize", source, out[LLAMA], "Q4_K_M", threads]
     runs: dict[str, list[Run]] = {engine: [] for engine in commands}
+    bounds, written = [], {}
     for _ in range(args.rounds):
         for engine, command in commands.items():
             out[engine].unlink(missing_ok=True)
+            warm(source)
             machine.wait_until_quiet(args.patience)
             runs[engine].append(convert(list(map(str, command))))
             print(engine, runs[engine][-1], file=sys.stderr)
+            written[engine] = out[engine].stat().st_size
+            if engine == ZSE:
+                weights = encoded(zse, out[engine])
             out[engine].unlink()
-    report(args, source, runs)
+        seconds = 0.2 if args.quick else 2.0
+        rates = encoder_rates(probe, args.threads, list(weights), seconds)
+        bounds.append(Bounds(encoder_seconds(weights, rates), disk_rate(source, args.cache)))
+        print(bounds[-1], file=sys.stderr)
+    facts = [
+        f"- {machine.cpu_name()}, {machine.memory_gib():.0f} GiB, {args.threads} threads",
+        f"- ZSE {common.commit()}; llama.cpp as in llama-cpp-python {peers.LLAMA_CPP_PYTHON}",
+        f"- {args.shape}'s shape in BF16, {source.stat().st_size / 1e9:.2f} GB, to Q4_K_M",
+    ]
+    common.publish(args.name, report(facts, source.stat().st_size, runs, bounds, written))
 
 
-def report(args: argparse.Namespace, source: Path, runs: dict[str, list[Run]]) -> None:
+def report(
+    facts: list[str], size: int, runs: dict[str, list[Run]], bounds: list[Bounds], written: dict[str, int]
+) -> list[str]:
+    """The page: `size` are the bytes of the source, `written` those of each result."""
+
     def median(engine: str, of) -> float:
         return statistics.median(of(run) for run in runs[engine])
 
-    pairs = zip(runs["llama.cpp"], runs["ZSE"])
-    ratio = statistics.median(peer.seconds / own.seconds for peer, own in pairs)
-    cpu = median("llama.cpp", lambda r: r.cpu) / median("ZSE", lambda r: r.cpu)
     busiest = max(run.others for of in runs.values() for run in of)
-    lines = [
-        "# Conversion",
-        "",
-        f"- {machine.cpu_name()}, {machine.memory_gib():.0f} GiB, {args.threads} threads",
-        f"- ZSE {common.commit()}; llama.cpp as in llama-cpp-python {peers.LLAMA_CPP_PYTHON}",
-        f"- {args.shape}'s shape in BF16, {source.stat().st_size / 1e9:.2f} GB, to Q4_K_M; {args.rounds} rounds "
-        f"in turn, medians; others had {busiest:.0%} of the CPUs at most",
-        "",
-        "| | time | CPU time | read | memory beside the files |",
-        "|---|---|---|---|---|",
-    ]
+    rounds = f"- {len(bounds)} rounds in turn, medians; others had {busiest:.0%} of the CPUs at most"
+    lines = ["# Conversion", "", *facts, rounds, ""]
+    lines += ["| | time | CPU time | read | written | memory beside the files |", "|---|---|---|---|---|---|"]
     for engine in runs:
         seconds, memory = median(engine, lambda r: r.seconds), max(r.memory for r in runs[engine])
         lines.append(
             f"| {engine} | {seconds:.1f} s | {median(engine, lambda r: r.cpu):.1f} s "
-            f"| {source.stat().st_size / seconds / 1e6:.0f} MB/s | {memory / 1e6:.0f} MB |"
+            f"| {size / seconds / 1e6:.0f} MB/s | {written[engine] / seconds / 1e6:.0f} MB/s "
+            f"| {memory / 1e6:.0f} MB |"
         )
-    memory = max(r.memory for r in runs["ZSE"])
+    lines.append("")
+    if LLAMA in runs:
+        ratio = statistics.median(peer.seconds / own.seconds for peer, own in zip(runs[LLAMA], runs[ZSE]))
+        cpu = median(LLAMA, lambda r: r.cpu) / median(ZSE, lambda r: r.cpu)
+        lines.append(
+            f"- ZSE is {ratio:.2f} times as fast as llama.cpp (at least {TARGET} wanted: {verdict(ratio, TARGET)}), "
+            f"and takes 1/{cpu:.2f} of the CPU time."
+        )
+    pairs = list(zip(runs[ZSE], runs[LOSSLESS], bounds))
+    encoder = statistics.median(bound.encoder / run.seconds for run, _, bound in pairs)
+    disk = statistics.median(written[LOSSLESS] / run.seconds / bound.disk for _, run, bound in pairs)
     lines += [
-        "",
-        f"ZSE is {ratio:.2f} times as fast (at least {TARGET} wanted), and takes 1/{cpu:.2f} of the CPU time; "
-        f"{memory / 1e6:.0f} MB (at most {MOST_MEMORY / 1e6:.0f} wanted).",
+        f"- To Q4_K_M: {encoder:.0%} of what the encoder alone does on these cores, "
+        f"{statistics.median(b.encoder for b in bounds):.1f} s "
+        f"(at least {SHARE:.0%} wanted: {verdict(encoder, SHARE)}).",
+        f"- With all types kept: {disk:.0%} of the disk's write rate as `dd conv=fsync` shows it, "
+        f"{statistics.median(b.disk for b in bounds) / 1e6:.0f} MB/s "
+        f"(at least {SHARE:.0%} wanted: {verdict(disk, SHARE)}).",
     ]
-    common.publish(args.name, lines)
+    memory = max(r.memory for engine in (ZSE, LOSSLESS) for r in runs[engine])
+    lines.append(
+        f"- ZSE takes {memory / 1e6:.0f} MB beside the files "
+        f"(at most {MOST_MEMORY / 1e6:.0f} wanted: {verdict(MOST_MEMORY, memory)})."
+    )
+    return lines
+
+
+def verdict(value: float, least: float) -> str:
+    return "met" if value >= least else "missed"
 
 
 if __name__ == "__main__":
