@@ -1,5 +1,5 @@
 //! Directories of quantized weights in every format against transformers on the dequantized
-//! weights, on the fixtures that `tests/quantized/make.py` and `make_experts.py` make.
+//! weights, on the fixtures that `tests/quantized/make.py`, `make_libraries.py` and `make_experts.py` make.
 
 use std::path::{Path, PathBuf};
 
@@ -79,9 +79,18 @@ formats! {
     gptq_4_bits_asymmetric: "gptq-4-asym" => Q4_1, Half;
     gptq_4_bits_version_2: "gptq-4-v2" => Q4_1, Half;
     gptq_4_bits_in_order_of_activation: "gptq-4-act-order" => F16, Half;
+    gptq_2_bits_in_order_of_activation: "gptq-2-act-order" => F16, Half;
+    gptq_3_bits_in_order_of_activation_asymmetric: "gptq-3-act-order" => F16, Half;
+    gptq_8_bits_in_order_of_activation: "gptq-8-act-order" => F16, Half;
+    gptq_of_joined_matrices_asymmetric: "gptq-phi3" => F16, Half;
+    gptq_experts: "gptq-qwen3moe" => Q4_0, Half;
     gptq_8_bits_symmetric: "gptq-8" => Q8_0, None;
     gptq_8_bits_asymmetric: "gptq-8-asym" => F16, Half;
     awq: "awq" => Q4_1, Half;
+    awq_with_biases_in_groups_of_64: "awq-qwen2" => Q4_1, Half;
+    awq_experts: "awq-mixtral" => Q4_1, Half;
+    awq_in_groups_of_128: "awq-128" => Q4_1, Half;
+    mlx_in_groups_of_128: "mlx-128" => Q4_1, None;
     mlx_2_bits: "mlx-2" => Q4_1, None;
     mlx_3_bits: "mlx-3" => Q4_1, None;
     mlx_4_bits: "mlx-4" => Q4_1, None;
@@ -100,4 +109,9 @@ formats! {
     compressed_4_bits_a_channel: "compressed-4-channel" => Q4_0, None;
     compressed_8_bits: "compressed-8" => Q8_0, None;
     compressed_int8: "compressed-int8" => Q8_0, None;
+    compressed_int8_with_biases: "compressed-int8-qwen2" => Q8_0, None;
+    fp8_a_row: "compressed-fp8-channel" => Bf16, None;
+    fp8_a_tensor: "compressed-fp8-tensor" => Bf16, None;
+    plain_f16: "plain-f16" => F16, None;
+    plain_bf16: "plain-bf16" => Bf16, None;
 }

@@ -61,10 +61,14 @@ impl Quantization {
                 block: block_of_groups(q)?,
             }),
             "pack-quantized" => Ok(Self::Quantized(Method::PackQuantized)),
+            // Weights alone, of either kind.
+            "naive-quantized" if has_floats(q)? => Ok(Self::Fp8 {
+                block: block_of_groups(q)?,
+            }),
             "int-quantized" | "naive-quantized" => Ok(Self::Quantized(Method::IntQuantized)),
             _ => Err(q.not_implemented(
                 "format",
-                "float-quantized, pack-quantized and int-quantized are",
+                "float-quantized, pack-quantized, int-quantized and naive-quantized are",
             )),
         }
     }
@@ -123,19 +127,34 @@ fn block(c: &Config, key: &str) -> Result<Option<[usize; 2]>, FormatError> {
     }
 }
 
+/// What compressed-tensors' `config_groups` say of weights.
+fn weights_of_groups(q: &Config) -> Result<Vec<Config>, FormatError> {
+    let Some(groups) = q.object("config_groups")? else {
+        return Ok(Vec::new());
+    };
+    let mut all = Vec::new();
+    for name in groups.keys() {
+        if let Some(group) = groups.object(name)? {
+            all.extend(group.object("weights")?);
+        }
+    }
+    Ok(all)
+}
+
+/// Whether compressed-tensors' `config_groups` have weights that are floats.
+fn has_floats(q: &Config) -> Result<bool, FormatError> {
+    for weights in weights_of_groups(q)? {
+        if weights.str("type")? == Some("float") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The block of compressed-tensors' `config_groups`, which must agree in it.
 fn block_of_groups(q: &Config) -> Result<Option<[usize; 2]>, FormatError> {
-    let Some(groups) = q.object("config_groups")? else {
-        return Ok(None);
-    };
     let mut common = None;
-    for name in groups.keys() {
-        let group = groups.object(name)?;
-        let weights = match group {
-            Some(group) => group.object("weights")?,
-            None => None,
-        };
-        let Some(weights) = weights else { continue };
+    for weights in weights_of_groups(q)? {
         let found = block(&weights, "block_structure")?;
         if *common.get_or_insert(found) != found {
             let what = "the same for all config_groups is";
