@@ -119,6 +119,15 @@ impl<'a> TensorView<'a> {
             .map_or_else(|| self.data.bytes(), TensorBytes::of_file)
     }
 
+    /// The bytes `range` of [`stored`](Self::stored), which are whole rows, or tiles; see
+    /// [`TensorData::piece`].
+    pub fn stored_piece(&self, range: Range<usize>) -> TensorBytes<'a> {
+        match self.tiles {
+            Some(tiles) => TensorBytes::of_file(&tiles[range]),
+            None => self.data.piece(range),
+        }
+    }
+
     /// Number of bytes of [`stored`](Self::stored), which this does not make.
     pub fn stored_len(&self) -> usize {
         self.tiles.map_or(self.data.len(), <[u8]>::len)
@@ -298,6 +307,13 @@ impl Checkpoint {
     pub fn file_bytes(&self) -> u64 {
         let bytes = self.sources.iter().map(|s| s.bytes().len() as u64);
         bytes.sum()
+    }
+
+    /// Most bytes of a tensor that were made at once, as no file has them so: what reading has taken in
+    /// memory beside the files.
+    pub fn most_made(&self) -> usize {
+        let made = self.tensors.iter().filter_map(|t| t.made.as_deref());
+        made.map(Made::most).max().unwrap_or(0)
     }
 
     /// Whether the files are mapped: if not, they stay in memory whole for as long as this lives.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::{Deref, Range};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::source::Source;
@@ -84,6 +85,19 @@ impl<'a> TensorData<'a> {
         })
     }
 
+    /// The bytes `range`, which are whole rows. Those that are in no file are made alone, and not kept:
+    /// who goes through a tensor piece by piece has a piece of it in memory.
+    ///
+    /// # Panics
+    /// If `range` leaves these bytes, as indexing a slice does.
+    pub fn piece(&self, range: Range<usize>) -> TensorBytes<'a> {
+        let part = self.slice(range);
+        match part.origin {
+            Origin::File(..) => part.bytes(),
+            Origin::Made(made) => TensorBytes(made.piece(part.start..part.start + part.len)),
+        }
+    }
+
     /// Copies the bytes, `len` of them. Those of a file are read without mapping its pages, which is faster
     /// where they are needed once, and a file that was cut short meanwhile is an error.
     ///
@@ -160,13 +174,37 @@ impl fmt::Debug for TensorBytes<'_> {
     }
 }
 
-/// How bytes that no file has are made of a file's.
+/// How bytes that no file has are made of a file's. Ranges are of whole rows.
 pub(crate) trait Make: fmt::Debug + Send + Sync {
-    /// The bytes.
-    fn make(&self) -> Vec<u8>;
+    /// Number of all bytes.
+    fn len(&self) -> usize;
 
-    /// Lets go of the pages of the file that they are made of.
-    fn release(&self);
+    /// The bytes `range`.
+    fn make(&self, range: Range<usize>) -> Vec<u8>;
+
+    /// Lets go of the pages of the file that only the bytes `range` are made of, and of those that all
+    /// are made of once the last are.
+    fn release(&self, range: Range<usize>);
+}
+
+/// The rows of each matrix that `range` takes from matrices of `rows` rows, which stand one behind the
+/// other.
+pub(crate) fn rows_of(
+    range: Range<usize>,
+    row_bytes: usize,
+    rows: usize,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let row = |byte: usize| byte.checked_div(row_bytes).unwrap_or(0);
+    let (first, end) = (row(range.start), row(range.end));
+    let matrices = match first < end {
+        true => first / rows..end.div_ceil(rows),
+        false => 0..0,
+    };
+    matrices.map(move |matrix| {
+        let from = matrix * rows;
+        let rows = first.max(from) - from..end.min(from + rows) - from;
+        (matrix, rows)
+    })
 }
 
 /// A recipe, and its bytes while they are in use.
@@ -174,6 +212,8 @@ pub(crate) trait Make: fmt::Debug + Send + Sync {
 pub(crate) struct Made {
     recipe: Box<dyn Make>,
     kept: Mutex<Option<Arc<Vec<u8>>>>,
+    /// Most bytes that were made at once.
+    most: AtomicUsize,
 }
 
 impl Made {
@@ -181,18 +221,39 @@ impl Made {
         Self {
             recipe: Box::new(recipe),
             kept: Mutex::new(None),
+            most: AtomicUsize::new(0),
         }
     }
 
     fn bytes(&self) -> Arc<Vec<u8>> {
         // The lock is held while bytes are made: who asks meanwhile waits for the same ones.
         let mut kept = self.kept();
-        let bytes = kept.get_or_insert_with(|| {
-            let made = Arc::new(self.recipe.make());
-            self.recipe.release();
-            made
-        });
+        let bytes = kept.get_or_insert_with(|| self.make(0..self.recipe.len()));
         Arc::clone(bytes)
+    }
+
+    /// The bytes `range`: of those that are kept, or made for the caller.
+    fn piece(&self, range: Range<usize>) -> Held<'static> {
+        let kept = self.kept().clone();
+        match kept {
+            Some(bytes) => Held::Made(bytes, range),
+            None => {
+                let len = range.len();
+                Held::Made(self.make(range), 0..len)
+            }
+        }
+    }
+
+    fn make(&self, range: Range<usize>) -> Arc<Vec<u8>> {
+        let made = self.recipe.make(range.clone());
+        self.recipe.release(range);
+        self.most.fetch_max(made.len(), Relaxed);
+        Arc::new(made)
+    }
+
+    /// Most bytes that were made at once.
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Relaxed)
     }
 
     /// Forgets the bytes; who reads them keeps them until then.
@@ -203,5 +264,20 @@ impl Made {
     fn kept(&self) -> MutexGuard<'_, Option<Arc<Vec<u8>>>> {
         // A panic while bytes were made left none.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_at_matrices() {
+        let of = |range| rows_of(range, 10, 4).collect::<Vec<_>>();
+        assert_eq!(of(0..40), [(0, 0..4)]);
+        assert_eq!(of(20..90), [(0, 2..4), (1, 0..4), (2, 0..1)]);
+        assert_eq!(of(50..70), [(1, 1..3)]);
+        assert_eq!(of(40..40), []);
+        assert_eq!(rows_of(0..0, 0, 4).count(), 0);
     }
 }

@@ -359,3 +359,36 @@ fn a_source_is_not_written_over() {
     }
     assert_eq!(fs::read(&from).unwrap(), before);
 }
+
+/// A layer's experts are one tensor of the result and many of a directory.
+#[test]
+fn experts_are_converted_one_by_one() {
+    let bench = Bench::new();
+    for name in ["mixtral", "qwen3moe", "llama2"] {
+        let source = open(&golden(name));
+        let of_matrix = |tensor: zse::format::TensorView<'_>| {
+            let matrices: u64 = tensor.shape.iter().skip(2).product();
+            tensor.data.len() / matrices as usize
+        };
+        let largest = source.tensors().map(of_matrix).max().unwrap();
+        let stacked = source.tensors().map(|t| t.data.len()).max().unwrap();
+        assert_eq!(largest < stacked, name != "llama2");
+        for (out, mixture) in [("a.zse", Some("Q8_0")), ("b.zse", None)] {
+            let options = ConvertOptions {
+                mixture: mixture.map(|name| Mixture::parse(name).unwrap()),
+                target: Target::Portable,
+                ..ConvertOptions::default()
+            };
+            let out = bench.path(out);
+            convert(&source, &out, &options, go_on).unwrap();
+            let made = source.most_made();
+            assert!(made > 0 && made <= largest, "{name}: {made} of {largest}");
+            if mixture.is_none() {
+                for tensor in open(&out).tensors() {
+                    let own = source.tensor(tensor.name).unwrap().data.bytes();
+                    assert!(own == tensor.data.bytes(), "{name}: {}", tensor.name);
+                }
+            }
+        }
+    }
+}

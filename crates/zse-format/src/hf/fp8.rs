@@ -4,6 +4,8 @@
 //! A weight is the product of number and scale rounded to BF16, as DeepSeek's own conversion has
 //! it; where scales are powers of two nothing is rounded.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::weights::Raw;
@@ -78,26 +80,33 @@ impl Fp8 {
         &self.sources
     }
 
-    /// Writes BF16, row after row.
-    pub(super) fn write(&self, out: &mut [u8]) {
+    /// Writes these rows in BF16, one after the other.
+    pub(super) fn write(&self, rows: Range<usize>, mut out: &mut [u8]) {
         let [numbers, scales] = &self.sources;
         let [block_rows, block_cols] = self.block;
-        let width = (scales.dtype.bits() / 8) as usize;
-        let mut scales = scales.bytes().chunks_exact(width);
-        let bands = numbers.bytes().chunks(block_rows * self.cols);
-        for (band, out) in bands.zip(out.chunks_mut(2 * block_rows * self.cols)) {
-            for first in (0..self.cols).step_by(block_cols) {
+        let (dtype, width) = (scales.dtype, (scales.dtype.bits() / 8) as usize);
+        // Those of a band of rows that share scales.
+        let band_scales = self.cols.div_ceil(block_cols) * width;
+        let mut row = rows.start;
+        while row < rows.end {
+            let band = row / block_rows;
+            let end = rows.end.min((band + 1) * block_rows);
+            let numbers = &numbers.bytes()[row * self.cols..end * self.cols];
+            let (written, rest) = out.split_at_mut(2 * numbers.len());
+            let scales = scales.bytes()[band * band_scales..].chunks_exact(width);
+            for (first, scale) in (0..self.cols).step_by(block_cols).zip(scales) {
                 let cols = first..self.cols.min(first + block_cols);
-                let scale = scales.next().and_then(|s| decode(self.sources[1].dtype, s));
-                let weights = products(scale.expect("a scale for each block"));
-                let rows = band.chunks_exact(self.cols);
-                for (row, out) in rows.zip(out.chunks_exact_mut(2 * self.cols)) {
+                let scale = decode(dtype, scale).expect("a type that was checked");
+                let weights = products(scale);
+                let rows = numbers.chunks_exact(self.cols);
+                for (row, out) in rows.zip(written.chunks_exact_mut(2 * self.cols)) {
                     let out = out.as_chunks_mut().0[cols.clone()].iter_mut();
                     for (to, &from) in out.zip(&row[cols.clone()]) {
                         *to = weights[usize::from(from)];
                     }
                 }
             }
+            (row, out) = (end, rest);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Weights in the forms of a directory, and how GGUF's are made of them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use zse_quant::GgmlType;
@@ -7,7 +8,7 @@ use zse_quant::GgmlType;
 use super::fp8::Fp8;
 use super::quant::Quantized;
 use super::rules::Change;
-use crate::data::Make;
+use crate::data::{Make, rows_of};
 use crate::safetensors::{Dtype, SafetensorsView};
 use crate::source::Source;
 
@@ -80,6 +81,13 @@ impl Raw {
         self.source.release(self.start..self.start + self.len);
     }
 
+    /// As [`release`](Self::release), for `rows` of `total`.
+    fn release_rows(&self, rows: &Range<usize>, total: usize) {
+        let row = self.len / total;
+        let bytes = self.start + rows.start * row..self.start + rows.end * row;
+        self.source.release(bytes);
+    }
+
     /// The ggml type with the same encoding.
     pub(crate) fn float(&self) -> Option<GgmlType> {
         Some(match self.dtype {
@@ -125,23 +133,37 @@ impl Matrix {
         }
     }
 
-    /// Writes all rows to `out`, which is as long as they are.
-    fn write(&self, out: &mut [u8]) {
+    /// Writes these rows of all `total` to `out`, which is as long as they are.
+    fn write(&self, rows: Range<usize>, total: usize, out: &mut [u8]) {
         match self {
-            Self::Plain(raw, _) => out.copy_from_slice(raw.bytes()),
-            Self::Fp8(fp8) => fp8.write(out),
-            Self::Quantized(quantized) => quantized.write(out),
+            Self::Plain(raw, _) => {
+                let row = raw.len / total;
+                out.copy_from_slice(&raw.bytes()[rows.start * row..rows.end * row]);
+            }
+            Self::Fp8(fp8) => fp8.write(rows, out),
+            Self::Quantized(quantized) => quantized.write(rows, out),
+            // A vector has one row.
             Self::Numbers(numbers) => put_f32s(numbers, out),
         }
     }
 
-    /// The tensors of files that it is made of.
-    fn sources(&self) -> Vec<&Raw> {
+    /// Lets go of the pages that these rows of all `total` are made of. Where a format runs along
+    /// columns that is when the last rows were made.
+    fn release(&self, rows: &Range<usize>, total: usize) {
+        let is_end = rows.end == total;
         match self {
-            Self::Plain(raw, _) => vec![raw],
-            Self::Fp8(fp8) => fp8.sources().iter().collect(),
-            Self::Quantized(quantized) => quantized.sources(),
-            Self::Numbers(_) => Vec::new(),
+            Self::Plain(raw, _) => raw.release_rows(rows, total),
+            Self::Fp8(fp8) => {
+                let [numbers, scales] = fp8.sources();
+                numbers.release_rows(rows, total);
+                if is_end {
+                    scales.release();
+                }
+            }
+            Self::Quantized(quantized) if is_end => {
+                quantized.sources().into_iter().for_each(Raw::release);
+            }
+            Self::Quantized(_) | Self::Numbers(_) => {}
         }
     }
 }
@@ -176,56 +198,78 @@ impl Recipe {
         self.from == self.to && self.change == Change::None
     }
 
-    /// Bytes of a part in type `ty`.
-    fn part_bytes(&self, ty: GgmlType) -> usize {
-        self.rows.unwrap_or(1) * self.row_bytes(ty)
+    /// Rows of a part; a vector is one.
+    fn rows(&self) -> usize {
+        self.rows.unwrap_or(1)
     }
 
     fn row_bytes(&self, ty: GgmlType) -> usize {
         ty.row_bytes(self.cols).expect("rows are whole blocks")
     }
 
-    fn write_changed(&self, part: &Matrix, out: &mut [u8]) {
-        let mut bytes = vec![0; self.part_bytes(self.from)];
-        part.write(&mut bytes);
+    fn write_changed(&self, part: &Matrix, rows: Range<usize>, out: &mut [u8]) {
+        let is_rotated = matches!(self.change, Change::RotatedQueries | Change::RotatedKeys);
+        // Heads of a matrix are changed as wholes.
+        let step = match self.rows {
+            Some(total) if is_rotated => total / self.heads,
+            _ => 1,
+        };
+        let whole = rows.start / step * step..rows.end.next_multiple_of(step);
+        let mut bytes = vec![0; whole.len() * self.row_bytes(self.from)];
+        part.write(whole.clone(), self.rows(), &mut bytes);
         if self.to != self.from || self.change == Change::PlusOne {
-            let mut numbers = vec![0.0; self.rows.unwrap_or(1) * self.cols];
+            let mut numbers = vec![0.0; whole.len() * self.cols];
             zse_quant::decode(self.from, &bytes, &mut numbers).expect("a type that can be decoded");
             if self.change == Change::PlusOne {
                 numbers.iter_mut().for_each(|x| *x += 1.0);
             }
-            bytes = vec![0; out.len()];
+            bytes = vec![0; whole.len() * self.row_bytes(self.to)];
             put_f32s(&numbers, &mut bytes);
         }
-        match self.change {
-            Change::None | Change::PlusOne => out.copy_from_slice(&bytes),
-            Change::RotatedQueries | Change::RotatedKeys => {
-                let row = match self.rows {
-                    Some(_) => self.row_bytes(self.to),
-                    None => out.len() / self.cols,
-                };
-                interleave(&bytes, out, self.heads, row);
-            }
+        if !is_rotated {
+            return out.copy_from_slice(&bytes);
         }
+        let row = self.row_bytes(self.to);
+        // What is moved: rows, or a vector's numbers.
+        let (heads, unit) = match self.rows {
+            Some(_) => (whole.len() / step, row),
+            None => (self.heads, row / self.cols),
+        };
+        if whole == rows {
+            return interleave(&bytes, out, heads, unit);
+        }
+        let mut changed = vec![0; bytes.len()];
+        interleave(&bytes, &mut changed, heads, unit);
+        let first = (rows.start - whole.start) * row;
+        out.copy_from_slice(&changed[first..first + out.len()]);
     }
 }
 
 impl Make for Recipe {
-    fn make(&self) -> Vec<u8> {
-        let part_bytes = self.part_bytes(self.to);
-        let mut out = vec![0; self.parts.len() * part_bytes];
-        for (part, out) in self.parts.iter().zip(out.chunks_exact_mut(part_bytes)) {
+    fn len(&self) -> usize {
+        self.parts.len() * self.rows() * self.row_bytes(self.to)
+    }
+
+    fn make(&self, range: Range<usize>) -> Vec<u8> {
+        let row = self.row_bytes(self.to);
+        let mut out = vec![0; range.len()];
+        let mut left = &mut out[..];
+        for (part, rows) in rows_of(range, row, self.rows()) {
+            let (to, rest) = left.split_at_mut(rows.len() * row);
+            let part = &self.parts[part];
             match self.is_unchanged() {
-                true => part.write(out),
-                false => self.write_changed(part, out),
+                true => part.write(rows, self.rows(), to),
+                false => self.write_changed(part, rows, to),
             }
+            left = rest;
         }
         out
     }
 
-    fn release(&self) {
-        let sources = self.parts.iter().flat_map(Matrix::sources);
-        sources.for_each(Raw::release);
+    fn release(&self, range: Range<usize>) {
+        for (part, rows) in rows_of(range, self.row_bytes(self.to), self.rows()) {
+            self.parts[part].release(&rows, self.rows());
+        }
     }
 }
 

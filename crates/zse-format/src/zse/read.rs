@@ -10,7 +10,7 @@ use super::index::{Entry, Group, Index, Provenance};
 use super::{GROUP_ALIGNMENT, MAGIC, MAX_HEADER_BYTES, PRELUDE, TENSOR_ALIGNMENT, VERSION};
 use crate::checkpoint::Tensor;
 use crate::checksum::Checksum;
-use crate::data::{Made, Make};
+use crate::data::{Made, Make, rows_of};
 use crate::gguf::cursor::{Cursor, Fault};
 use crate::gguf::header::{LEAST_ENTRY_BYTES, Whole, entries};
 use crate::gguf::limits::{MAX_DIMS, MAX_METADATA, MAX_NAME_BYTES, MAX_TENSORS};
@@ -246,20 +246,51 @@ struct Unpack {
 }
 
 impl Make for Unpack {
-    fn make(&self) -> Vec<u8> {
+    fn len(&self) -> usize {
+        self.size
+    }
+
+    fn make(&self, range: Range<usize>) -> Vec<u8> {
         let [cols, rows, experts @ ..] = self.dims.map(|dim| dim as usize);
         let experts: usize = experts.iter().product();
-        let mut all = vec![0; self.size];
-        let matrices = all.chunks_exact_mut((self.size / experts).max(1));
-        let tiles = self.tiles.chunks_exact((self.tiles.len() / experts).max(1));
-        for (matrix, tiles) in matrices.zip(tiles) {
-            unpack_rows(self.ty, rows, cols, tiles, matrix).expect("sizes were checked at open");
+        let tiles_of_matrix = self.tiles.len() / experts.max(1);
+        let row = self.ty.row_bytes(cols).expect("sizes were checked at open");
+        // Where the tiles of rows end; cut at multiples of the step.
+        let tiles_to = |rows| {
+            let bytes = Layout::Tiles16.matrix_bytes(self.ty, rows, cols);
+            bytes.expect("sizes were checked at open")
+        };
+        let step = Layout::Tiles16.step();
+        let mut all = vec![0; range.len()];
+        let mut left = &mut all[..];
+        for (matrix, wanted) in rows_of(range, row, rows) {
+            let tiles = &self.tiles[matrix * tiles_of_matrix..][..tiles_of_matrix];
+            let whole = wanted.start / step * step..wanted.end.next_multiple_of(step).min(rows);
+            let tiles = &tiles[tiles_to(whole.start)..tiles_to(whole.end)];
+            let (to, rest) = left.split_at_mut(wanted.len() * row);
+            let unpack = |to: &mut [u8]| {
+                let unpacked = unpack_rows(self.ty, whole.len(), cols, tiles, to);
+                unpacked.expect("sizes were checked at open");
+            };
+            match whole == wanted {
+                true => unpack(to),
+                false => {
+                    let mut unpacked = vec![0; whole.len() * row];
+                    unpack(&mut unpacked);
+                    let first = (wanted.start - whole.start) * row;
+                    to.copy_from_slice(&unpacked[first..first + to.len()]);
+                }
+            }
+            left = rest;
         }
         all
     }
 
-    fn release(&self) {
-        self.tiles.release();
+    fn release(&self, range: Range<usize>) {
+        // Pages of tiles that are in use beside are read again.
+        if range.end == self.size {
+            self.tiles.release();
+        }
     }
 }
 

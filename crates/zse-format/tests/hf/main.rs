@@ -6,6 +6,7 @@ mod directory;
 mod families;
 mod fp8;
 mod lora;
+mod pieces;
 mod quant;
 mod refused;
 mod shards;

@@ -51,6 +51,16 @@ fn check(file: &Checkpoint) {
     assert_eq!(packed.data.len(), packed_rows().len());
     assert_eq!(packed.data.bytes(), packed_rows());
     file.release_pages(&packed);
+    // Rows of tiles one by one, over the end of a tile and of a matrix.
+    for rows in [1, 3, 16, 20] {
+        let step = rows * 34;
+        let pieces = (0..packed.data.len()).step_by(step).flat_map(|at| {
+            let end = packed.data.len().min(at + step);
+            packed.data.piece(at..end).to_vec()
+        });
+        assert_eq!(pieces.collect::<Vec<_>>(), packed_rows());
+        assert_eq!(file.most_made(), packed.data.len());
+    }
     assert_eq!(packed.data.bytes(), packed_rows());
     let kept = file.tiles(packed.name).expect("it has tiles").slice(3..40);
     assert_eq!(*kept, tiles()[3..40]);

@@ -15,6 +15,9 @@ use super::QuantizeError;
 const CHUNK: usize = 1 << 16;
 /// Chunks of a slab for each thread: enough that threads end together, few enough to stay small.
 const CHUNKS_PER_THREAD: usize = 8;
+/// Bytes that are asked for at once of tensors that no file has as they are (experts one by one, integers
+/// with scales): many slabs, as scales may be read anew for each piece.
+const PIECE: usize = 64 << 20;
 
 /// How a tensor is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,6 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
         tensor: tensor.name.to_owned(),
         source,
     };
-    let bytes = tensor.stored();
     let from = Form {
         ty: tensor.ty,
         layout: tensor.layout(),
@@ -73,13 +75,25 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
     let slab_rows = chunk_rows
         .saturating_mul(CHUNKS_PER_THREAD * threads)
         .min(rows);
+    let piece_rows = match tensor.data.is_made() {
+        true => rows_of_piece(matrix_bytes / rows, slab_rows).min(rows),
+        false => rows,
+    };
     let mut out = vec![0; conversion.range(to, 0..slab_rows).len()];
     // One matrix at a time: each expert has an importance of its own.
-    for (i, matrix) in bytes.chunks_exact(matrix_bytes).enumerate() {
+    let matrices = tensor.stored_len() / matrix_bytes;
+    let pieces = (0..matrices).flat_map(|i| (0..rows).step_by(piece_rows).map(move |at| (i, at)));
+    for (i, piece_at) in pieces {
         let weights = importance.map(|w| &w[i * cols..][..cols]);
-        for first in (0..rows).step_by(slab_rows) {
-            let n = slab_rows.min(rows - first);
-            let slab = &matrix[conversion.range(from, first..first + n)];
+        let piece_end = rows.min(piece_at + piece_rows);
+        let place = conversion.range(from, piece_at..piece_end);
+        let place = i * matrix_bytes + place.start..i * matrix_bytes + place.end;
+        let piece = tensor.stored_piece(place);
+        let piece_start = conversion.range(from, 0..piece_at).len();
+        for first in (piece_at..piece_end).step_by(slab_rows) {
+            let n = slab_rows.min(piece_end - first);
+            let slab = conversion.range(from, first..first + n);
+            let slab = &piece[slab.start - piece_start..slab.end - piece_start];
             let out = &mut out[..conversion.range(to, 0..n).len()];
             let parts = slab
                 .chunks(conversion.range(from, 0..chunk_rows).len())
@@ -94,6 +108,12 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
         }
     }
     Ok(())
+}
+
+/// Rows that are asked for at once, of `row_bytes`: whole slabs, at least one.
+fn rows_of_piece(row_bytes: usize, slab_rows: usize) -> usize {
+    let rows = PIECE / row_bytes.max(1);
+    (rows / slab_rows).max(1) * slab_rows
 }
 
 /// From one form to another, for rows of `cols`.
@@ -201,6 +221,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn pieces_are_whole_slabs_and_bounded() {
+        assert_eq!(rows_of_piece(PIECE / 10, 3), 9);
+        assert_eq!(rows_of_piece(PIECE / 10, 20), 20);
+        assert_eq!(rows_of_piece(2 * PIECE, 1), 1);
+    }
 
     #[test]
     fn threads_that_the_system_refuses_are_done_without() {

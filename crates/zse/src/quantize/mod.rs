@@ -326,14 +326,9 @@ fn write_tensor(
     tell: &mut dyn FnMut(usize) -> Result<(), QuantizeError>,
 ) -> Result<u64, QuantizeError> {
     let Job { tensor, to } = job;
-    if tensor.ty == to.ty {
-        file.write(tensor.name, &tensor.data.bytes())?;
-        tell(tensor.data.len())?;
-        return Ok(tensor.data.len() as u64);
-    }
     let importance = match &options.importance {
-        Some(importance) => importance.of(tensor)?,
-        None => None,
+        Some(importance) if tensor.ty != to.ty => importance.of(tensor)?,
+        _ => None,
     };
     let mut written = 0;
     encode::tensor(tensor, *to, importance, None, threads, |bytes, slab| {

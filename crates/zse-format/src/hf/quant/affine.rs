@@ -1,6 +1,7 @@
 //! Affine formats: what they have in common, and ggml's rows made of them.
 
 use std::fmt;
+use std::ops::Range;
 
 use half::{bf16, f16};
 use zse_quant::GgmlType;
@@ -173,13 +174,13 @@ impl Affine {
         self.codes.sources()
     }
 
-    /// Writes rows of [`ty`](Self::ty).
-    pub(super) fn write(&self, out: &mut [u8]) {
+    /// Writes these rows of [`ty`](Self::ty).
+    pub(super) fn write(&self, rows: Range<usize>, out: &mut [u8]) {
         let groups = self.codes.groups();
         let cols = self.cols;
         let row_bytes = self.ty.row_bytes(cols).expect("blocks divide the columns");
         let tiles = out.chunks_mut(TILE * row_bytes);
-        for (first_row, tile) in (0..).step_by(TILE).zip(tiles) {
+        for (first_row, tile) in (rows.start..).step_by(TILE).zip(tiles) {
             for first in (0..cols).step_by(BLOCK) {
                 let cols = first..cols.min(first + BLOCK);
                 let bytes = self.ty.row_bytes(first).expect("whole blocks")

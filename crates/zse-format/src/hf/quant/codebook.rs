@@ -13,6 +13,8 @@
 //! The numbers are no multiples of a step, so a weight becomes a float of type `dtype`, as
 //! bitsandbytes makes it.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 use zse_quant::GgmlType;
 
@@ -139,27 +141,34 @@ impl Codebook {
         all.into_iter().chain(nested.iter().flatten()).collect()
     }
 
-    /// Writes rows of [`ty`](Self::ty).
-    pub(super) fn write(&self, out: &mut [u8]) {
+    /// Writes these rows of [`ty`](Self::ty).
+    pub(super) fn write(&self, rows: Range<usize>, mut out: &mut [u8]) {
         let numbers = floats(&self.tensors.quant_map);
         let width = self.ty.row_bytes(1).expect("a float");
-        let bytes = self.tensors.weight.bytes().chunks(self.block / 2);
-        let out = out.chunks_mut(self.block * width);
-        for ((bytes, out), scale) in bytes.zip(out).zip(self.scales()) {
-            let indices = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-            let weights = indices.map(|index| numbers[usize::from(index)] * scale);
-            put(self.ty, weights, out);
+        let bytes = self.tensors.weight.bytes();
+        let (mut at, end) = (rows.start * self.cols, rows.end * self.cols);
+        let blocks = at / self.block..end.div_ceil(self.block);
+        // Rows may begin within a block, and within a byte.
+        for (block, scale) in blocks.clone().zip(self.scales(blocks)) {
+            let next = end.min((block + 1) * self.block);
+            let (written, rest) = out.split_at_mut((next - at) * width);
+            let weights = (at..next).map(|i| {
+                let index = bytes[i / 2] >> (4 * (1 - i % 2)) & 15;
+                numbers[usize::from(index)] * scale
+            });
+            put(self.ty, weights, written);
+            (at, out) = (next, rest);
         }
     }
 
-    /// The scale of each block.
-    fn scales(&self) -> Vec<f32> {
+    /// The scales of these blocks.
+    fn scales(&self, blocks: Range<usize>) -> Vec<f32> {
         let Some([map, absmax]) = &self.tensors.nested else {
-            return floats(&self.tensors.absmax);
+            return floats(&self.tensors.absmax)[blocks].to_vec();
         };
         let (map, absmax) = (floats(map), floats(absmax));
-        let indices = self.tensors.absmax.bytes().iter().enumerate();
-        let scales = indices.map(|(i, &index)| {
+        let indices = &self.tensors.absmax.bytes()[blocks.clone()];
+        let scales = blocks.zip(indices).map(|(i, &index)| {
             map[usize::from(index)] * absmax[i / self.nested_block] + self.nested_offset
         });
         scales.collect()

@@ -38,6 +38,8 @@ mod method;
 mod mlx;
 mod numbers;
 
+use std::ops::Range;
+
 use zse_quant::GgmlType;
 
 use super::weights::Raw;
@@ -69,11 +71,11 @@ impl Quantized {
         }
     }
 
-    /// Writes all rows to `out`, which is as long as they are.
-    pub(super) fn write(&self, out: &mut [u8]) {
+    /// Writes these rows to `out`, which is as long as they are.
+    pub(super) fn write(&self, rows: Range<usize>, out: &mut [u8]) {
         match self {
-            Self::Affine(affine) => affine.write(out),
-            Self::Codebook(codebook) => codebook.write(out),
+            Self::Affine(affine) => affine.write(rows, out),
+            Self::Codebook(codebook) => codebook.write(rows, out),
         }
     }
 
