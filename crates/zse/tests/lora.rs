@@ -84,6 +84,62 @@ fn a_merged_model_computes_what_the_adapter_adds() {
     }
 }
 
+/// The log-probabilities that `make.py` beside the adapters has recorded.
+fn recorded(peft: &Checkpoint, name: &str) -> Vec<f32> {
+    let bytes = peft.tensor(name).unwrap().data.bytes();
+    let numbers = bytes.as_chunks().0.iter();
+    numbers.map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+#[test]
+fn a_merged_model_computes_what_pefts_own_merge_computes() {
+    let dir = tempfile::tempdir().unwrap();
+    let peft = Checkpoint::open(&fixture("lora/merged.gguf")).unwrap();
+    for name in [
+        "llama2",
+        "llama2-patterns",
+        "phi3",
+        "gemma2",
+        "qwen3",
+        "gemma3",
+        "mistral",
+        "mixtral",
+    ] {
+        let base = name.split('-').next().unwrap();
+        let (expected, before) = (
+            recorded(&peft, name),
+            recorded(&peft, &format!("{name}.base")),
+        );
+        assert!(difference(&expected, &before) > 0.1, "{name}");
+        let merged = |form: &str| {
+            let out = dir.path().join(format!("merged-{name}-of{form}.gguf"));
+            let options = ConvertOptions {
+                merge: vec![fixture(&format!("lora/{name}"))],
+                threads: Some(2),
+                ..ConvertOptions::default()
+            };
+            let model = fixture(&format!("golden/{base}{form}"));
+            let source = Arc::new(Checkpoint::open(&model).unwrap());
+            convert(&source, &out, &options, |_| ControlFlow::Continue(())).unwrap();
+            out
+        };
+        let file = merged(".gguf");
+        let error = difference(&scores(&engine(&file, &[])), &expected);
+        assert!(error < 1e-3, "{name}: {error}");
+        // Of the directory, which brings no tokenizer to compute with, the weights are the same; it has
+        // some rows in another order.
+        let (file, directory) = (open(&file), open(&merged("")));
+        for tensor in file.tensors().filter(|t| t.name.starts_with("blk.")) {
+            let other = directory.tensor(tensor.name).unwrap().data.bytes();
+            assert!(other == tensor.data.bytes(), "{name}: {}", tensor.name);
+        }
+    }
+}
+
+fn open(path: &Path) -> Checkpoint {
+    Checkpoint::open(path).unwrap()
+}
+
 #[test]
 fn what_cannot_be_merged_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 """Makes the fixtures of adapters: LoRAs of random numbers for some of the models of `../golden`, and what
 PEFT computes with them.
 
-    python make.py [NAME ...]        (needs torch, transformers >= 5, peft, gguf)
+    python make.py [NAME ...]        (`merged` for merged.gguf alone; needs torch, transformers >= 5, peft, gguf)
 
 For each adapter, beside this script:
 
@@ -10,6 +10,9 @@ For each adapter, beside this script:
                  where a GGUF file can say it: it has one alpha for all tensors
   NAME.golden    what the model computes with it, as ../golden/make.py describes it, and
                  `golden.adapter` (the name of NAME.gguf)
+
+and, of all of them, merged.gguf: `NAME` f32 `[39]`, the log-probabilities of the tokens of MERGED_TEXT in the model
+that PEFT's own `merge_and_unload` gives, and `NAME.base`, those in the model without the adapter.
 
 Everything follows from the seeds, of which one is passed over if a greedy choice is nearly a tie."""
 
@@ -23,12 +26,13 @@ import gguf
 import numpy as np
 import torch
 import transformers as hf
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden"
 PROMPTS = (1, 9, 33)
+MERGED_TEXT = [3 + i * 5 % 61 for i in range(40)]
 GREEDY = 64
 LEAST_MARGIN = 5e-3
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -46,6 +50,7 @@ class Fixture:
     dtype: torch.dtype = torch.float32
     # Whether a GGUF file can say it.
     gguf: bool = True
+    prompts: tuple = PROMPTS
 
 
 FIXTURES = [
@@ -61,6 +66,16 @@ FIXTURES = [
     Fixture("qwen2", "qwen2", gguf.MODEL_ARCH.QWEN2,
             dict(r=2, lora_alpha=4, target_modules=["k_proj", "gate_proj", "lm_head"]), gguf=False),
     Fixture("gemma2", "gemma2", gguf.MODEL_ARCH.GEMMA2, dict(r=4, lora_alpha=4, target_modules=MLP + ["k_proj"])),
+    # Norms of queries and keys behind what an adapter changes.
+    Fixture("qwen3", "qwen3", gguf.MODEL_ARCH.QWEN3, dict(r=2, lora_alpha=4, target_modules=["q_proj", "k_proj", "down_proj"]),
+            gguf=False, prompts=(1, 9)),
+    Fixture("gemma3", "gemma3", gguf.MODEL_ARCH.GEMMA3, dict(r=1, lora_alpha=2, target_modules=["q_proj", "v_proj", "up_proj"]),
+            torch.bfloat16, gguf=False, prompts=(1, 9)),
+    Fixture("mistral", "mistral", gguf.MODEL_ARCH.LLAMA, dict(r=2, lora_alpha=2, target_modules=ATTENTION),
+            torch.float16, gguf=False, prompts=(1, 9)),
+    # PEFT's targets are modules, which a mixture's experts are not in transformers.
+    Fixture("mixtral", "mixtral", gguf.MODEL_ARCH.LLAMA, dict(r=2, lora_alpha=2, target_modules=ATTENTION),
+            gguf=False, prompts=(1, 9)),
 ]
 
 
@@ -94,12 +109,12 @@ def adapted(fixture: Fixture, seed: int):
     return model
 
 
-def golden(model, seed: int) -> dict[str, np.ndarray] | None:
+def golden(model, seed: int, prompts: tuple) -> dict[str, np.ndarray] | None:
     """The tensors of NAME.golden; `None` if a choice is nearly a tie or the text monotonous."""
     rng = np.random.default_rng(seed)
     vocab = model.config.vocab_size
     tensors = {}
-    for i, n in enumerate(PROMPTS):
+    for i, n in enumerate(prompts):
         ids = rng.integers(0, vocab - 2, n).tolist()
         more, margin = continue_greedily(model, ids)
         if margin < LEAST_MARGIN or len(set(more)) < 6:
@@ -158,6 +173,25 @@ def write_golden(fixture: Fixture, tensors: dict[str, np.ndarray]) -> None:
     finish(writer)
 
 
+@torch.no_grad()
+def log_probabilities(model) -> np.ndarray:
+    """Of each token of MERGED_TEXT but the first, after those before it."""
+    of_next = torch.log_softmax(logits(model, MERGED_TEXT)[:-1], -1)
+    return of_next[range(len(MERGED_TEXT) - 1), MERGED_TEXT[1:]].numpy()
+
+
+def write_merged() -> None:
+    """merged.gguf, of the adapters beside this script."""
+    writer = gguf.GGUFWriter(HERE / "merged.gguf", "golden")
+    for fixture in FIXTURES:
+        base = hf.AutoModelForCausalLM.from_pretrained(GOLDEN / fixture.base, dtype=torch.float32,
+                                                       attn_implementation="eager")
+        writer.add_tensor(f"{fixture.name}.base", log_probabilities(base))
+        merged = PeftModel.from_pretrained(base, HERE / fixture.name).merge_and_unload()
+        writer.add_tensor(fixture.name, log_probabilities(merged))
+    finish(writer)
+
+
 def finish(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -173,7 +207,7 @@ def main() -> None:
             continue
         for seed in range(1, 200):
             model = adapted(fixture, seed)
-            if tensors := golden(model, seed):
+            if tensors := golden(model, seed, fixture.prompts):
                 break
         else:
             sys.exit(f"{fixture.name}: no seed without near ties")
@@ -182,6 +216,7 @@ def main() -> None:
             write_gguf(fixture, model.config)
         write_golden(fixture, tensors)
         print(f"{fixture.name}: seed {seed}")
+    write_merged()
 
 
 if __name__ == "__main__":
