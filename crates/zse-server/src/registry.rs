@@ -51,9 +51,10 @@ pub struct Verdict {
     pub context: u64,
     /// Bytes to run it, where that can be told.
     pub memory: Option<u64>,
-    /// Bytes that the system has available; none for a GPU, whose memory is not the system's.
+    /// Bytes that the device has available: the system's, or a GPU's.
     pub available: Option<u64>,
-    /// Whether the one is within the other, where both are known.
+    /// Whether the one is within the other, where both are known. What a GPU has no room for, the CPU
+    /// takes.
     pub fits: Option<bool>,
 }
 
@@ -68,10 +69,7 @@ impl Registry {
         let open = |path: &Path| self.outlook(path).map_err(Into::into);
         let checked = hub.check(model, context, &open)?;
         let device = self.device.resolved();
-        let available = match device {
-            Device::Cuda(_) => None,
-            _ => zse::system_memory().map(|memory| memory.available),
-        };
+        let available = device.available();
         let Outlook {
             architecture,
             obstacle,
@@ -101,7 +99,7 @@ impl Registry {
         let architecture = metadata.require_str("general.architecture")?.to_owned();
         let planned = (self.options)(&source).and_then(|options| {
             let model = options.model(checkpoint)?;
-            let memory = options.memory(&model)?.total();
+            let memory = options.device.holds(&options.memory(&model)?);
             Ok((model.info.context as u64, memory))
         });
         Ok(match planned {

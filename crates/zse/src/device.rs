@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use zse_cpu::{CpuBackend, Isa, Peaks};
-use zse_model::executor::Backend;
+use zse_model::executor::{Backend, MemoryReport};
 use zse_model::reference::Reference;
 
-use crate::{Error, LoadOptions};
+use crate::{Error, LoadOptions, system_memory};
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,34 @@ impl Device {
             Self::Auto | Self::Cpu | Self::CpuIsa(_) | Self::Reference => {
                 LoadOptions::default().batch_tokens
             }
+        }
+    }
+
+    /// Bytes that models can take beside what is in use, where that is known: of this GPU, or of the machine.
+    pub fn available(self) -> Option<u64> {
+        let of_gpu = || self.backend().ok()?.available().ok()?;
+        let of_machine = || system_memory().map(|memory| memory.available);
+        self.resolved().available_of(of_gpu, of_machine)
+    }
+
+    /// The same of a device that is resolved, by what a GPU and the machine have.
+    fn available_of(
+        self,
+        gpu: impl FnOnce() -> Option<u64>,
+        machine: impl FnOnce() -> Option<u64>,
+    ) -> Option<u64> {
+        match self {
+            Self::Cuda(_) => gpu(),
+            Self::Auto | Self::Cpu | Self::CpuIsa(_) | Self::Reference => machine(),
+        }
+    }
+
+    /// Bytes of a plan that this device holds itself. Those of a GPU that are in a file stay in the
+    /// machine's memory (tables of embeddings).
+    pub fn holds(self, report: &MemoryReport) -> u64 {
+        match self.resolved() {
+            Self::Cuda(_) => report.total().saturating_sub(report.mapped),
+            Self::Auto | Self::Cpu | Self::CpuIsa(_) | Self::Reference => report.total(),
         }
     }
 
@@ -162,5 +190,22 @@ mod tests {
         for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda1"] {
             assert!(name.parse::<Device>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_gpus_memory_is_its_own() {
+        let available = |device: Device| device.available_of(|| Some(8), || Some(64));
+        assert_eq!(available(Device::Cuda(0)), Some(8));
+        assert_eq!(available(Device::Cpu), Some(64));
+        // One that cannot be asked is not taken for the machine.
+        assert_eq!(Device::Cuda(1).available_of(|| None, || Some(64)), None);
+        let plan = MemoryReport {
+            weights: 1000,
+            mapped: 200,
+            kv: 30,
+            activations: 4,
+        };
+        assert_eq!(Device::Cuda(0).holds(&plan), plan.total() - 200);
+        assert_eq!(Device::Cpu.holds(&plan), plan.total());
     }
 }

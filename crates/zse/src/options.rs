@@ -8,7 +8,7 @@ use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport, Staged};
 use zse_model::{Model, ModelOptions};
 
 use crate::adapters;
-use crate::{AdapterSource, Device, Error, ModelSource, system_memory};
+use crate::{AdapterSource, Device, Error, ModelSource};
 
 /// How a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +104,7 @@ impl LoadOptions {
     /// Bytes that models can take beside those that are loaded, where that is known: of the GPU that they run
     /// on, or of the machine.
     pub fn available(&self) -> Option<u64> {
-        let of_gpu = || self.backend().ok()?.available().ok()?;
-        match self.device.resolved() {
-            Device::Cuda(_) => of_gpu(),
-            _ => system_memory().map(|memory| memory.available),
-        }
+        self.device.available()
     }
 
     /// Whether a model that its device has no room for is shared with another.

@@ -209,7 +209,7 @@ pub(crate) struct BenchArgs {
 /// Memory that a model may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Of what the machine has available.
+    /// Of what the machine, or the GPU, has available.
     Auto,
     /// So many bytes.
     Bytes(u64),
@@ -226,8 +226,8 @@ fn budget(text: &str) -> Result<Room, String> {
 pub(crate) struct InfoArgs {
     #[command(flatten)]
     pub(crate) model: ModelArg,
-    /// Show how to load the model within so much memory, such as 8GB, or `auto`: what this machine
-    /// has available
+    /// Show how to load the model within so much memory, such as 8GB, or `auto`: nine tenths of what this
+    /// machine, or the GPU of --device, has available
     #[arg(long, value_name = "BYTES", value_parser = budget)]
     pub(crate) budget: Option<Room>,
     /// What --budget prefers: min_memory, balanced or max_speed

@@ -78,7 +78,7 @@ pub(crate) struct ListArgs {
     /// Only those that run in so many GiB of memory
     #[arg(short = 'v', long = "memory", value_name = "GIB")]
     pub(crate) memory: Option<f64>,
-    /// Only those that run in the memory that this machine has available
+    /// Only those that run in the memory that this machine, or the GPU of --device, has available
     #[arg(long, conflicts_with = "memory")]
     pub(crate) fits: bool,
     /// Only those that are on this machine

@@ -8,6 +8,7 @@ use zse::plan::Mode;
 use zse::{AdapterSource, KvType};
 
 use super::units::bytes;
+use super::{Room, budget};
 
 /// Without a MODEL and a folder, the built-in model is served.
 ///
@@ -43,9 +44,10 @@ pub(crate) struct ServeArgs {
     pub(crate) models_memory: Option<u64>,
     /// Memory that all loaded models may take, as --models-memory, and for which the context and
     /// the type of keys and values of each are chosen where --ctx and --kv-type do not say;
-    /// `zse info MODEL --budget` shows what that would be
-    #[arg(long, value_name = "BYTES", value_parser = bytes, conflicts_with = "models_memory")]
-    pub(crate) budget: Option<u64>,
+    /// `zse info MODEL --budget` shows what that would be. `auto`: nine tenths of what the machine, or
+    /// the GPU, has available at the start
+    #[arg(long, value_name = "BYTES", value_parser = budget, conflicts_with = "models_memory")]
+    pub(crate) budget: Option<Room>,
     /// What --budget prefers: min_memory, balanced or max_speed
     #[arg(long, value_name = "MODE", default_value_t, requires = "budget")]
     pub(crate) mode: Mode,

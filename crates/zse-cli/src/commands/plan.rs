@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde_json::{Value as Json, json};
-use zse::LoadOptions;
 use zse::format::Checkpoint;
 use zse::plan::{Goal, Mode, Plan, plan};
+use zse::{Device, LoadOptions};
 
 use crate::args::Room;
 use crate::term::{Table, bytes};
@@ -21,6 +21,17 @@ pub(super) struct Planned<'a> {
     speed: Option<f64>,
 }
 
+/// What a plan for `room` on a device is made for.
+pub(super) fn goal(room: Room, device: Device) -> anyhow::Result<Goal> {
+    match room {
+        Room::Bytes(bytes) => Ok(Goal::for_memory(bytes)),
+        Room::Auto => Goal::auto(device).with_context(|| {
+            let device = device.resolved();
+            format!("nobody says how much memory {device} has available: give --budget a number")
+        }),
+    }
+}
+
 impl<'a> Planned<'a> {
     /// Plans for `room`, of which the program itself takes `program` bytes.
     pub(super) fn new(
@@ -30,12 +41,7 @@ impl<'a> Planned<'a> {
         mode: Mode,
         program: u64,
     ) -> anyhow::Result<Self> {
-        let goal = match room {
-            Room::Bytes(bytes) => Goal::for_memory(bytes),
-            Room::Auto => Goal::auto().context(
-                "the system does not say how much memory it has: give --budget a number",
-            )?,
-        };
+        let goal = goal(room, options.device)?;
         let goal = Goal {
             mode,
             program,

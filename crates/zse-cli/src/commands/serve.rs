@@ -12,7 +12,7 @@ use zse::plan::{Goal, Mode, plan};
 use zse::{LoadOptions, ModelSource, SwapConfig, SwapDisk};
 use zse_server::{Config, Registry, ServeError, Served, Server};
 
-use crate::args::{Global, ServeArgs};
+use crate::args::{Global, Room, ServeArgs};
 use crate::{Usage, log, resolve};
 
 /// The variable that may hold a key.
@@ -22,6 +22,14 @@ const ADMIN_KEY_VARIABLE: &str = "ZSE_ADMIN_KEY";
 
 pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let start = Instant::now();
+    // What is available counts before models take it.
+    let budget = (args.budget)
+        .map(|room| super::plan::goal(room, global.device).map(|goal| goal.memory))
+        .transpose()?;
+    let args = &ServeArgs {
+        budget: budget.map(Room::Bytes),
+        ..args.clone()
+    };
     let config = Config {
         address: SocketAddr::new(args.host, args.port),
         api_keys: keys(&args.api_key, KEY_VARIABLE, args.api_key_file.as_deref())?,
@@ -33,7 +41,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         allowed_hosts: args.allow_host.clone(),
         allowed_origins: args.allow_origin.clone(),
         max_requests: usize::from(args.max_requests),
-        model_memory: args.models_memory.or(args.budget),
+        model_memory: args.models_memory.or(budget),
         model_idle: args.idle_unload.map(Duration::from_secs),
         aliases: args.alias.clone(),
         registry: registry(args, global),
@@ -142,8 +150,9 @@ fn options(
         ..global.options(source)?
     };
     match args.budget {
-        Some(budget) => fit(source, &options, budget, args.mode),
-        None => Ok(options),
+        Some(Room::Bytes(budget)) => fit(source, &options, budget, args.mode),
+        // Was made a number at the start.
+        Some(Room::Auto) | None => Ok(options),
     }
 }
 
@@ -169,10 +178,12 @@ fn fit(
     budget: u64,
     mode: Mode,
 ) -> Result<LoadOptions, zse::Error> {
+    let whole = Goal::for_memory(budget);
     let goal = Goal {
         mode,
         may_convert: false,
-        ..Goal::for_memory(budget)
+        program: options.device.own_memory().unwrap_or(whole.program),
+        ..whole
     };
     let plan = plan(source.open()?, options, &goal)?;
     if plan.resident < plan.layers {

@@ -81,6 +81,12 @@ fn a_model_is_pulled_found_and_removed() {
     let listed = hub.zse(&["models", "list", "-o", "json"]).json();
     assert_eq!(listed["others"][0]["repo"], "org/name");
     assert_eq!(listed["others"][0]["bytes"], 5);
+    let of = |args: &[&str]| {
+        let list = hub.zse(&[&["models", "list", "-o", "json"], args].concat());
+        list.json()["catalogue"].as_array().unwrap().len()
+    };
+    let here = of(&["--fits", "--device", "cpu"]);
+    assert!(0 < here && here < of(&[]));
     // It is found, and it is no model.
     let wrong = hub.zse(&["info", "org/name"]);
     assert_eq!(wrong.code, 1, "{}", wrong.err);

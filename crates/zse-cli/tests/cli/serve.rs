@@ -93,6 +93,23 @@ fn a_budget_bounds_what_models_take() {
 }
 
 #[test]
+fn a_budget_may_be_what_the_machine_has() {
+    let server = Server::start(&["--budget", "auto", "--device", "cpu"]);
+    let status = server.get("/api/models/cache/status", "");
+    let limit = status.split("\"memory_limit\":").nth(1);
+    let digits = limit.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    let limit: u64 = digits.and_then(|text| text.parse().ok()).expect(&status);
+    // Less than all of it: some is left to others.
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = memory.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    let total = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    assert!(
+        limit > 64 << 20 && total.is_none_or(|kib| limit < kib << 10),
+        "{limit}"
+    );
+}
+
+#[test]
 fn a_folder_is_served_and_loaded_when_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let model = concat!(

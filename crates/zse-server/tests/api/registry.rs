@@ -337,6 +337,8 @@ fn the_registry_is_listed_searched_and_checked() {
         get(&path)["catalogue"].as_array().unwrap().len()
     };
     assert!(0 < within(2 << 30) && within(2 << 30) < within(8 << 30));
+    let here = get("/api/models/registry?fits=true");
+    assert!(!here["catalogue"].as_array().unwrap().is_empty());
     let error = setup
         .server
         .get("/api/models/registry?category=poetry")
@@ -370,6 +372,8 @@ fn the_registry_is_listed_searched_and_checked() {
         (&json!(true), &json!("bert"))
     );
     assert!(verdict["memory"].as_u64() > Some(90_000), "{verdict}");
+    assert_eq!(verdict["fits"], json!(true));
+    assert!(verdict["available"].as_u64() > verdict["memory"].as_u64());
     assert!(!setup.has_files());
     setup
         .server

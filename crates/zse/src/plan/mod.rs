@@ -25,7 +25,7 @@ use zse_format::Checkpoint;
 use zse_model::executor::MemoryReport;
 
 use crate::quantize::Mixture;
-use crate::{Error, LoadOptions, system_memory};
+use crate::{Device, Error, LoadOptions};
 use candidates::{candidates, is_sound};
 use size::Sizes;
 
@@ -102,10 +102,24 @@ impl Goal {
         }
     }
 
-    /// The best that fits into nine tenths of what this machine has available; `None` where the
-    /// system does not say what that is.
-    pub fn auto() -> Option<Self> {
-        Some(Self::for_memory(system_memory()?.available / 10 * 9))
+    /// The best that fits into nine tenths of what this machine, or a GPU, has available; `None` where
+    /// nobody says what that is.
+    pub fn auto(device: Device) -> Option<Self> {
+        Some(Self::for_available(device.available()?, device))
+    }
+
+    /// The best that fits into nine tenths of `available` bytes of a device.
+    pub fn for_available(available: u64, device: Device) -> Self {
+        let goal = Self::for_memory(available / 10 * 9);
+        // A GPU is asked how much it has when its driver has taken its part already.
+        match device.own_memory() {
+            Some(program) => Self {
+                memory: goal.memory.saturating_add(program),
+                program,
+                ..goal
+            },
+            None => goal,
+        }
     }
 }
 
@@ -146,7 +160,8 @@ impl Plan {
             mapped,
             ..self.memory
         };
-        model.total().saturating_add(self.program)
+        let held = self.options.device.holds(&model);
+        held.saturating_add(self.program)
     }
 
     /// Tokens that one answer grows by in a second, about, at its start and on memory that reads
@@ -170,11 +185,12 @@ pub fn plan(
 ) -> Result<Plan, Error> {
     let sizes = Sizes::new(checkpoint, options)?;
     let room = goal.memory.saturating_sub(goal.program);
-    let total = |memory: &MemoryReport| text(memory.total().saturating_add(goal.program));
+    let held = |memory: &MemoryReport| options.device.holds(memory);
+    let total = |memory: &MemoryReport| text(held(memory).saturating_add(goal.program));
     let mut why = Vec::new();
     for candidate in candidates(&sizes, goal) {
         let mut memory = sizes.memory(&candidate)?;
-        if memory.total() > room {
+        if held(&memory) > room {
             // The first is what one would want.
             if why.is_empty() {
                 why.push(format!("{candidate} would need {}.", total(&memory)));
@@ -187,7 +203,7 @@ pub fn plan(
             .filter(|_| goal.mode == Mode::Balanced)
         {
             let needed = sizes.memory(&longer)?;
-            if needed.total() > room {
+            if held(&needed) > room {
                 why.push(format!("{longer} would need {}.", total(&needed)));
                 break;
             }

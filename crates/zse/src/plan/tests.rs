@@ -160,3 +160,14 @@ fn modes_are_named_as_they_are_asked_for() {
     assert_eq!("max-speed".parse(), Ok(Mode::MaxSpeed));
     assert!("fast".parse::<Mode>().unwrap_err().contains("balanced"));
 }
+
+#[test]
+fn nine_tenths_of_a_devices_memory_are_planned_with() {
+    let cpu = Goal::for_available(1000 * MIB, Device::Cpu);
+    assert_eq!(cpu, Goal::for_memory(900 * MIB));
+    // What a GPU's driver has taken is the program's, and no part of what is left.
+    let gpu = Goal::for_available(1000 * MIB, Device::Cuda(0));
+    assert_eq!(Device::Cuda(0).own_memory(), Some(gpu.program));
+    assert_eq!(gpu.memory - gpu.program, 900 * MIB);
+    assert!(Goal::auto(Device::Cpu).is_some_and(|goal| goal.memory > 0));
+}

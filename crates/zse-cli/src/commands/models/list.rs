@@ -4,16 +4,17 @@ use std::io::{self, Write};
 
 use anyhow::anyhow;
 use serde_json::json;
+use zse::Device;
 use zse_hub::{Cache, Catalogue, Config, Filter, Listed, Listing, Shape};
 
 use crate::Usage;
 use crate::args::{Form, ListArgs};
 use crate::term::{Table, bytes, count};
 
-pub(super) fn run(args: &ListArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &ListArgs, device: Device) -> anyhow::Result<()> {
     let filter = Filter {
         recommended: args.recommended,
-        memory: limit(args)?,
+        memory: limit(args, device)?,
         local: args.local,
         ..Filter::new(args.category.as_deref(), &args.quant)?
     };
@@ -28,15 +29,14 @@ pub(super) fn run(args: &ListArgs) -> anyhow::Result<()> {
 }
 
 /// Bytes that must suffice, where the user set a limit.
-fn limit(args: &ListArgs) -> anyhow::Result<Option<u64>> {
+fn limit(args: &ListArgs, device: Device) -> anyhow::Result<Option<u64>> {
     match args.memory {
         Some(gib) if gib > 0.0 => Ok(Some((gib * f64::from(1 << 30)) as u64)),
         Some(gib) => Err(Usage(format!("--memory {gib}: give GiB")).into()),
-        None if args.fits => zse::system_memory()
-            .map(|memory| Some(memory.available))
-            .ok_or_else(|| {
-                anyhow!("this system does not say how much memory is available; give --memory GIB")
-            }),
+        None if args.fits => device.available().map(Some).ok_or_else(|| {
+            let device = device.resolved();
+            anyhow!("nobody says how much memory {device} has available; give --memory GIB")
+        }),
         None => Ok(None),
     }
 }

@@ -16,7 +16,7 @@ use crate::term::{self, Table, bytes, count};
 
 pub(crate) fn run(args: &ModelsArgs, global: &Global) -> anyhow::Result<()> {
     match &args.command {
-        ModelsCommand::List(args) => list::run(args),
+        ModelsCommand::List(args) => list::run(args, global.device),
         ModelsCommand::Search(args) => search(args),
         ModelsCommand::Check(args) => check::run(args, global),
         ModelsCommand::Info(args) => about::run(args),

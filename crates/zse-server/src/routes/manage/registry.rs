@@ -45,7 +45,7 @@ pub(super) struct Wanted {
     recommended: Option<bool>,
     /// Only those that run in so many bytes.
     memory: Option<u64>,
-    /// Only those that run in what this machine has available.
+    /// Only those that run in what this machine, or the GPU that models run on, has available.
     fits: Option<bool>,
     /// Only those that are on this machine.
     local: Option<bool>,
@@ -67,11 +67,13 @@ pub(super) async fn registry(
 ) -> Result<Response, ApiError> {
     let query = taken(query)?;
     let quant = query.quant.as_deref().unwrap_or(Filter::QUANT);
+    let device = app.registry()?.device;
     let available = match query.fits.unwrap_or(false) {
         false => None,
-        true => Some(zse::system_memory().map(|memory| memory.available)),
+        // A GPU that nothing runs on yet takes a moment to answer.
+        true => Some(job::blocking(move |_| Ok(device.available())).await?),
     };
-    let unknown = || ApiError::param("fits", "this system does not say how much is available");
+    let unknown = || ApiError::param("fits", "nobody says how much memory is available");
     let available = available
         .map(|bytes| bytes.ok_or_else(unknown))
         .transpose()?;
