@@ -7,5 +7,5 @@ extern "C" __global__ void rope(const float* x, float* y, const uint32_t* positi
     int c = blockIdx.x * blockDim.x + threadIdx.x, t = blockIdx.y;
     if (c >= cols) return;
     size_t at = size_t(t) * cols + c / head * head;
-    y[at + c % head] = rotated(r, x + at, c % head, positions[t]);
+    y[at + c % head] = rotated(r, x + at, c % head, [&](int pair) { return turn(r, pair, positions[t]); });
 }

@@ -1,4 +1,4 @@
-//! `kernels/attention.cu` and `kernels/flash.cu`.
+//! `kernels/attention.cu`, `kernels/flash.cu` and `kernels/flash_hopper.cu`.
 
 use zse_model::executor::{Batch, KvType};
 use zse_model::program::{Mask, Paged, Program, StateId};
@@ -20,8 +20,12 @@ const BLOCKS: usize = 528;
 /// Threads that put the splits of a number together.
 const MERGERS: usize = 8;
 
-/// Rows of queries that a block of the tensor-core kernels takes at once.
+/// Rows of queries that a block of the tensor-core kernels takes at once, or a warpgroup on Hopper.
 const TILE_ROWS: usize = 64;
+
+/// Keys that Hopper's kernel takes at once, and how many times so many wait in shared memory.
+const TILE_KEYS: usize = 64;
+const STAGES: usize = 4;
 
 /// `Attention` of the kernels.
 #[repr(C)]
@@ -181,8 +185,24 @@ pub(crate) fn attention(
         ..Shape::line(0, 128)
     };
     if shape.most > 1 {
+        let rows = shape.most * (scores.heads / kv_heads);
+        if device.is_hopper {
+            // Three warpgroups hide more of each other's waits, if there are blocks enough.
+            let tiles = |warpgroups: usize| rows.div_ceil(TILE_ROWS * warpgroups);
+            let fill = tiles(3) * kv_heads * shape.seqs >= device.multiprocessors;
+            let warpgroups = if fill { 3 } else { 2 };
+            let kernel = format!("flash_hopper_{ty}_{dim}_{warpgroups}");
+            let shared = 2 * dim * (TILE_ROWS * warpgroups + STAGES * 2 * TILE_KEYS);
+            let grid = Shape {
+                block: 128 * warpgroups as u32,
+                ..grid(tiles(warpgroups), shape.seqs).shared(shared)
+            };
+            // SAFETY: as above; blocks are multiples of 16 tokens.
+            unsafe { launch!(device, &kernel, grid; arguments) }?;
+            return Ok(false);
+        }
         let kernel = format!("flash_tile_{ty}_{dim}");
-        let tiles = (shape.most * (scores.heads / kv_heads)).div_ceil(TILE_ROWS);
+        let tiles = rows.div_ceil(TILE_ROWS);
         // Keys and values of 64 tokens, twice.
         let grid = grid(tiles, shape.seqs).shared(2 * 2 * 64 * 2 * dim);
         // SAFETY: as above; blocks are multiples of 16 tokens.

@@ -7,6 +7,9 @@ use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
 use crate::kv::{Plane, State};
 
+/// Heads of a block.
+const HEADS: usize = 4;
+
 /// The number of a type in `kernels/kv.cuh`.
 fn type_number(ty: KvType) -> i32 {
     match ty {
@@ -77,8 +80,8 @@ pub(crate) fn kv_write(
     let values = side(v, Rotation::default(), state.values);
     let sides = [keys, values, queries.unwrap_or(keys)];
     let heads = sides.iter().map(|side| side.to.heads as usize).max();
-    let warps = slots.n * heads.unwrap_or(0);
+    let blocks = slots.n * heads.unwrap_or(0).div_ceil(HEADS);
     let n = slots.n as i32;
     // SAFETY: rows behind all inputs and y; slots are in blocks that exist (`Batch::check`).
-    unsafe { launch!(device, "kv_write", Shape::plane(warps.div_ceil(4), count, 128); sides, n) }
+    unsafe { launch!(device, "kv_write", Shape::plane(blocks, count, 128); sides, n) }
 }
