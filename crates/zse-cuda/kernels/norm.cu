@@ -1,6 +1,8 @@
 // Normalised rows, summed in f32 over the block's fixed tree. x, y: [rows, cols]; rms norms take runs
-// of `cols` numbers (a row, or a head). `q`, `s`, if given, take the result as q8 columns (quantize.cu), `to` as tiles.
+// of `cols` numbers (a row, or a head). `q`, `s`, if given, take the result as q8 columns (quantize.cu), `to` as tiles,
+// `narrow` as bf16 rows of `pitch`, zeros behind `cols`.
 // Floor: x read once, each output written once; at decode the latency of two reductions.
+#include "mma.cuh"
 #include "quantize.cuh"
 #include "tiles.cuh"
 
@@ -18,9 +20,9 @@ extern "C" __global__ void rms_norm(const float* x, const float* weight, float e
 
 constexpr int KEPT = 4;  // times 4 numbers of a row that a thread keeps in registers
 
-// Rows of whole groups of 32; `y`, `q` or tiles may be null.
+// Rows of whole groups of 32; `y`, `q`, tiles or `narrow` may be null.
 extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, float eps, float* y, uint8_t* q,
-                                         float2* s, Tiles to, int cols) {
+                                         float2* s, Tiles to, __nv_bfloat16* narrow, int pitch, int cols) {
     __shared__ float scratch[32];
     const float4* weights = reinterpret_cast<const float4*>(weight);
     int chunks = cols / 4;
@@ -53,6 +55,9 @@ extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, fl
         if (q) quantize_quarter(v, inside, q + at, s + at / 32, c, cols / 32);
         if (to.at && to.order == BYTES) tile_quarter(v, inside, to, blockIdx.x, c);
         else if (to.at && inside) store_four(to, blockIdx.x, 4 * c, v);
+        if (narrow && 4 * c < pitch)
+            reinterpret_cast<uint2*>(narrow + size_t(blockIdx.x) * pitch)[c] =
+                make_uint2(Mma<__nv_bfloat16>::pack(v.x, v.y), Mma<__nv_bfloat16>::pack(v.z, v.w));
     };
 #pragma unroll
     for (int i = 0; i < KEPT; i++)
@@ -64,6 +69,7 @@ extern "C" __global__ void rms_norm_rows(const float* x, const float* weight, fl
     // Steps are whole.
     int c = chunks + threadIdx.x;
     if (to.at && to.order != BYTES && c < (cols + STEP - 1) / STEP * STEP / 4) store_four(to, blockIdx.x, 4 * c, make_float4(0.0f, 0.0f, 0.0f, 0.0f));
+    if (narrow && c < pitch / 4) reinterpret_cast<uint2*>(narrow + size_t(blockIdx.x) * pitch)[c] = make_uint2(0, 0);
 }
 
 extern "C" __global__ void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* y,

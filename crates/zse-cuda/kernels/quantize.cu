@@ -5,6 +5,7 @@
 // then the upper 16; `s` holds (scale, two 16-bit sums) for each group.
 // 16-bit rows: [n, pitch], zeros behind `cols`; f16 rows are scaled by a power of two so that none
 // overflows, which `scale` undoes.
+// rows_bf16: the same without scales, eight numbers a thread, for cuBLASLt.
 // Tiles: see tiles.cuh; 16-bit numbers for Hopper's products, scaled as rows are, or bytes as of q8.
 // Floor: 4 bytes read a number, 1.25 (q8) or 2 written.
 #include "common.cuh"
@@ -29,6 +30,25 @@ extern "C" __global__ void to_bf16(const float* x, __nv_bfloat16* y, float* scal
     int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c == 0) scale[row] = 1.0f;
     if (c < pitch) y[size_t(row) * pitch + c] = __float2bfloat16(c < cols ? x[size_t(row) * cols + c] : 0.0f);
+}
+
+extern "C" __global__ void rows_bf16(const float* x, __nv_bfloat16* y, int cols, int pitch) {
+    wait_for_inputs();
+    let_next_start();
+    int c = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
+    if (c >= pitch) return;
+    const float* from = x + size_t(blockIdx.y) * cols;
+    float v[8];
+    if (cols % 4 == 0 && c + 8 <= cols) {
+        *reinterpret_cast<float4*>(v) = *reinterpret_cast<const float4*>(from + c);
+        *reinterpret_cast<float4*>(v + 4) = *reinterpret_cast<const float4*>(from + c + 4);
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = c + i < cols ? from[c + i] : 0.0f;
+    }
+    using M = Mma<__nv_bfloat16>;
+    *reinterpret_cast<uint4*>(y + size_t(blockIdx.y) * pitch + c) =
+        make_uint4(M::pack(v[0], v[1]), M::pack(v[2], v[3]), M::pack(v[4], v[5]), M::pack(v[6], v[7]));
 }
 
 // The exponent of a row's largest number, for a factor that makes it about 2^8: far from overflow, and from

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use zse_model::Model;
 use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError, MemoryReport};
 
-use crate::device::{Context, Device, Found};
+use crate::device::{Context, Device, Found, Library};
 use crate::error::CudaError;
-use crate::executor::{CudaExecutor, RESERVE, report};
+use crate::executor::{CudaExecutor, RESERVE, Target, report};
 
 /// A GPU.
 ///
@@ -22,14 +22,57 @@ use crate::executor::{CudaExecutor, RESERVE, report};
 #[derive(Clone, Debug)]
 pub struct CudaBackend {
     context: Arc<Context>,
-    portable: bool,
+    kernels: Kernels,
     name: String,
+}
+
+/// Which kernels an executor runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernels {
+    /// Those that every card can run, on a card that has better ones too.
+    pub portable: bool,
+    /// cuBLASLt, for the products that it is faster at, where this machine has it.
+    pub cublas: bool,
+}
+
+impl Default for Kernels {
+    fn default() -> Self {
+        Self {
+            portable: false,
+            cublas: true,
+        }
+    }
+}
+
+impl Kernels {
+    /// All there are, to compare them.
+    pub const ALL: [Self; 4] = [
+        Self {
+            portable: false,
+            cublas: true,
+        },
+        Self {
+            portable: false,
+            cublas: false,
+        },
+        Self {
+            portable: true,
+            cublas: true,
+        },
+        Self {
+            portable: true,
+            cublas: false,
+        },
+    ];
 }
 
 impl CudaBackend {
     /// The environment variable that, set to anything but `0`, makes [`open`](Self::open) take the
     /// kernels that every card can run, to test them on a card that has better ones.
     pub const PORTABLE: &str = "ZSE_CUDA_PORTABLE";
+
+    /// The environment variable that, set to `0`, makes [`open`](Self::open) do without cuBLASLt.
+    pub const CUBLAS: &str = "ZSE_CUDA_CUBLAS";
 
     /// Whether GPU `ordinal` can be opened. Quick: nothing is set up on it.
     ///
@@ -45,21 +88,34 @@ impl CudaBackend {
     /// If there is no driver, no such GPU, or one that is too old.
     pub fn open(ordinal: usize) -> Result<Self, CudaError> {
         let portable = std::env::var_os(Self::PORTABLE).is_some_and(|v| v != "0");
-        Self::with(ordinal, portable)
+        let cublas = std::env::var_os(Self::CUBLAS).is_none_or(|v| v != "0");
+        Self::with(ordinal, Kernels { portable, cublas })
     }
 
-    /// GPU `ordinal` with the kernels that every card can run, or with the best there are.
+    /// GPU `ordinal` with some of the kernels there are.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn with(ordinal: usize, portable: bool) -> Result<Self, CudaError> {
+    pub fn with(ordinal: usize, kernels: Kernels) -> Result<Self, CudaError> {
         let context = Context::open(ordinal)?;
-        let kernels = if portable { ", portable kernels" } else { "" };
+        let portable = if kernels.portable {
+            ", portable kernels"
+        } else {
+            ""
+        };
         Ok(Self {
-            portable,
-            name: format!("cuda:{ordinal} ({}{kernels})", context.name),
+            kernels,
+            name: format!("cuda:{ordinal} ({}{portable})", context.name),
             context,
         })
+    }
+
+    /// What a model is planned for.
+    fn target(&self) -> Target {
+        Target {
+            is_hopper: self.context.is_hopper && !self.kernels.portable,
+            cublas: self.kernels.cublas && Library::find().is_some(),
+        }
     }
 }
 
@@ -73,8 +129,7 @@ impl Backend for CudaBackend {
 
     fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
         self.caps().check(budget)?;
-        let is_hopper = self.context.is_hopper && !self.portable;
-        report(model, budget, &self.name, is_hopper)
+        report(model, budget, &self.name, self.target())
     }
 
     fn available(&self) -> Result<Option<u64>, LoadError> {
@@ -83,9 +138,12 @@ impl Backend for CudaBackend {
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
         self.caps().check(budget)?;
-        let device = Device::new(&self.context, self.portable)?;
+        let device = Device::new(&self.context, self.kernels.portable)?;
         Ok(Box::new(CudaExecutor::new(
-            model, budget, device, &self.name,
+            model,
+            budget,
+            device,
+            (&self.name, self.target()),
         )?))
     }
 }

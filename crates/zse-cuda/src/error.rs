@@ -54,6 +54,14 @@ pub enum CudaError {
         /// What it means.
         what: String,
     },
+    /// A call of cuBLASLt failed.
+    #[error("{call} failed: status {status}")]
+    Library {
+        /// The call.
+        call: &'static str,
+        /// A `cublasStatus_t`.
+        status: i32,
+    },
     /// The memory of the GPU does not suffice.
     #[error("the GPU has {available} bytes free, but {what} need {needed}")]
     OutOfMemory {

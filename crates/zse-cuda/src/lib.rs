@@ -21,6 +21,6 @@ mod kv;
 mod ops;
 mod weights;
 
-pub use backend::CudaBackend;
-pub use device::{Gpu, gpus};
+pub use backend::{CudaBackend, Kernels};
+pub use device::{Gpu, cublas, gpus};
 pub use error::CudaError;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use zse_cuda::CudaBackend;
+use zse_cuda::{CudaBackend, Kernels};
 use zse_model::conformance::{Golden, decoder_cases, nmse};
 use zse_model::executor::Staged;
 use zse_model::program::ProgramOutput;
@@ -28,7 +28,14 @@ fn files() -> Vec<PathBuf> {
 #[ignore = "needs a GPU"]
 fn fixtures_hold() {
     for portable in [false, true] {
-        let backend = CudaBackend::with(0, portable).expect("a GPU");
+        let backend = CudaBackend::with(
+            0,
+            Kernels {
+                portable,
+                ..Kernels::default()
+            },
+        )
+        .expect("a GPU");
         for file in files() {
             let golden = Golden::open(&file).expect("a good fixture");
             let report = golden.compare(&backend).expect("it runs");

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use zse_cuda::CudaBackend;
+use zse_cuda::{CudaBackend, Kernels};
 use zse_model::conformance::{Fill, Rng, Synth, batch};
 use zse_model::executor::{
     Backend, Batch, Budget, Executor, Masks, Output, OutputRow, SampleJob, Sampled, Want,
@@ -158,7 +158,14 @@ fn draws_are_those_of_the_reference() {
             ],
         };
         for portable in [false, true] {
-            let backend = CudaBackend::with(0, portable).expect("a GPU");
+            let backend = CudaBackend::with(
+                0,
+                Kernels {
+                    portable,
+                    ..Kernels::default()
+                },
+            )
+            .expect("a GPU");
             let mut executor = backend
                 .compile(Arc::clone(&model), &budget)
                 .expect("it compiles");

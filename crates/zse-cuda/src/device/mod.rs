@@ -1,5 +1,6 @@
 //! A GPU: its context, one stream, the kernels, and memory.
 
+mod cublas;
 mod graph;
 mod memory;
 mod nvml;
@@ -15,6 +16,10 @@ use cudarc::driver::result;
 use cudarc::driver::sys;
 
 use crate::error::{CudaError, Named};
+pub use cublas::cublas;
+pub(crate) use cublas::{
+    Cublas, Library, Places as CublasPlaces, Product as CublasProduct, WORKSPACE,
+};
 pub(crate) use graph::Graph;
 pub(crate) use memory::{Arena, DeviceMemory, HostMemory, PinnedMemory, Ptr};
 pub use nvml::{Gpu, gpus};

@@ -2,6 +2,8 @@
 
 mod draws;
 mod experts;
+mod graphs;
+mod library;
 mod lives;
 mod load;
 mod meta;
@@ -11,7 +13,6 @@ mod products;
 mod run;
 mod scratch;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use zse_model::Model;
@@ -22,28 +23,26 @@ use zse_model::executor::{
 use zse_model::program::{EmbedIndex, Op, Program, ProgramOutput};
 use zse_model::sampler::SampleError;
 
-use crate::device::{Device, DeviceMemory, Graph, PinnedMemory, Ptr};
+use crate::device::{Cublas, Device, DeviceMemory, Graph, PinnedMemory, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
 use crate::ops::attention::BatchShape;
 use crate::ops::{draw, sample};
 use draws::{Draws, Wanted};
+use graphs::Graphs;
 use load::Weights;
 use meta::{Meta, Size};
 use plan::Plan;
-pub(crate) use plan::report;
+pub(crate) use plan::{Target, report};
 use run::Run;
 
 /// Bytes to leave free for recorded launches and what the driver wants besides.
 pub(crate) const RESERVE: u64 = 64 << 20;
 
-/// Most batch sizes whose launches are kept.
-const GRAPHS: usize = 64;
-
 /// A model on a GPU.
 pub(crate) struct CudaExecutor {
     /// Launches of batches that decode, by what fixes their arguments.
-    graphs: HashMap<(Size, BatchShape), Option<Graph>>,
+    graphs: Graphs<Graph>,
     model: Arc<Model>,
     budget: Budget,
     weights: Weights,
@@ -54,6 +53,7 @@ pub(crate) struct CudaExecutor {
     /// The best token of each row ([`sample::WORDS`] words), then rows that are fetched.
     best: PinnedMemory,
     draws: Draws,
+    cublas: Option<Cublas>,
     flight: Flight,
     /// Where the rows go that come with a batch, for a program that takes them.
     hidden: Option<Ptr>,
@@ -61,19 +61,27 @@ pub(crate) struct CudaExecutor {
 }
 
 impl CudaExecutor {
-    /// `model` within `budget` on `device`, which errors call `name`.
+    /// `model` within `budget` on `device`, which errors call by its name.
     pub(crate) fn new(
         model: Arc<Model>,
         budget: &Budget,
         device: Device,
-        name: &str,
+        (name, mut target): (&str, Target),
     ) -> Result<Self, LoadError> {
         budget.check(&model.program)?;
         plan::check(&model.program, budget, name)?;
         device.make_current()?;
-        let plan = Plan::new(&model, budget, device.is_hopper);
+        let mut plan = Plan::new(&model, budget, target);
+        let cublas = plan
+            .cublas
+            .then(|| library::open(&device, &model, budget))
+            .flatten();
+        if plan.cublas && cublas.is_none() {
+            target.cublas = false;
+            plan = Plan::new(&model, budget, target);
+        }
         let groups = model.program.kv_groups().len();
-        let needed = report(&model, budget, name, device.is_hopper)?;
+        let needed = report(&model, budget, name, target)?;
         let needed = needed.weights + needed.kv + needed.activations + RESERVE;
         let (available, _) = device.memory()?;
         if needed > available {
@@ -99,7 +107,7 @@ impl CudaExecutor {
         let hidden = hidden.map(|v| work.at().offset(plan.value(v)));
         device.synchronize()?;
         Ok(Self {
-            graphs: HashMap::new(),
+            graphs: Graphs::new(),
             model,
             budget: budget.clone(),
             weights,
@@ -109,6 +117,7 @@ impl CudaExecutor {
             work,
             best,
             draws,
+            cublas,
             flight: Flight::default(),
             hidden,
             device,
@@ -142,27 +151,21 @@ impl CudaExecutor {
         }
         let key = (Size::of(batch), BatchShape::of(batch));
         let decodes = batch.tokens.len() == batch.seqs.len();
-        let known = self.graphs.get(&key).map(Option::is_some);
-        if !decodes || known.is_none() {
-            if decodes {
-                if self.graphs.len() >= GRAPHS {
-                    // Sizes come and go with the load; those of now are recorded again.
-                    self.graphs.clear();
-                }
-                // Recorded when it comes again: kernels are loaded as they first run.
-                self.graphs.insert(key, None);
+        let known = if decodes {
+            self.graphs.note(&key)
+        } else {
+            None
+        };
+        let graph = match known {
+            None => return Ok(Run::new(self, batch).all()?),
+            Some(Some(graph)) => graph,
+            Some(None) => {
+                let graph = self.device.record(|| Run::new(self, batch).all())?;
+                self.graphs.keep(&key, graph).expect("noted above")
             }
-            Run::new(self, batch).all()?;
-            return Ok(());
-        }
-        if known == Some(false) {
-            let graph = self.device.record(|| Run::new(self, batch).all())?;
-            self.graphs.insert(key, Some(graph));
-        }
-        if let Some(Some(graph)) = self.graphs.get(&key) {
-            // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
-            unsafe { self.device.replay(graph) }?;
-        }
+        };
+        // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
+        unsafe { self.device.replay(graph) }?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use zse_model::passes::{GroupKind, Step, schedule};
 use zse_model::program::{Op, Program, ProgramOutput, Rows, ValueId};
 
 use super::draws;
+use super::library;
 use super::lives::{Part, place};
 use super::load::Places;
 use super::meta::{self, Size};
@@ -28,6 +29,15 @@ const MOST_ROWS: usize = 65_535;
 /// there are: launches take the time there, and what is not rounded comes nearer.
 const SMALL: usize = 1 << 16;
 
+/// What a model is planned for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// Whether Hopper's kernels run, or those for any card.
+    pub(crate) is_hopper: bool,
+    /// Whether there is cuBLASLt, and it may be used.
+    pub(crate) cublas: bool,
+}
+
 /// Steps, and offsets of all that a step works in.
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
@@ -39,6 +49,8 @@ pub(super) struct Plan {
     pub(super) rounded: [usize; 2],
     /// Whether 16-bit matrices are so small that no activations are narrowed for them.
     pub(super) is_small: bool,
+    /// Whether BF16 matrices meet many columns through cuBLASLt.
+    pub(super) cublas: bool,
     /// By value: the form in which products read it at once, if nothing else reads it.
     pub(super) only_products: Vec<Option<Form>>,
     /// Of products whose blocks share tiles: who has left their sums.
@@ -54,8 +66,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Of `model` within a budget that was checked, on Hopper or any card.
-    pub(super) fn new(model: &Model, budget: &Budget, is_hopper: bool) -> Self {
+    /// Of `model` within a budget that was checked.
+    pub(super) fn new(model: &Model, budget: &Budget, target: Target) -> Self {
         let program = &model.program;
         let claim: &[GroupKind] = match budget.fuse {
             Fuse::All => &FUSED,
@@ -64,6 +76,8 @@ impl Plan {
         let steps = schedule(program, claim);
         let is_small = is_small(model);
         let only_products = only_products(model, &steps, is_small);
+        let cublas = target.cublas && !is_small && library::suits(model, &steps, &only_products);
+        let in_place = cublas.then(|| library::gated(model, &steps));
         let (outputs, best) = match program.output {
             ProgramOutput::Logits(_) => {
                 let n = budget.max_rows(Rows::Outputs);
@@ -80,7 +94,7 @@ impl Plan {
         };
         let sizes: Vec<Sizes> = steps
             .iter()
-            .map(|step| Sizes::of(model, budget, step))
+            .map(|step| Sizes::of(model, budget, step, in_place.as_deref()))
             .collect();
         let (mut rounded, mut counters) = ([0; 2], [0]);
         for step in &sizes {
@@ -103,7 +117,8 @@ impl Plan {
             steps: &steps,
             only_products: &only_products,
             is_small,
-            is_hopper,
+            is_hopper: target.is_hopper,
+            in_place: in_place.as_deref(),
         };
         let stored = stored.all(end);
         parts.extend(stored.iter().map(|(_, part)| part.clone()));
@@ -127,6 +142,7 @@ impl Plan {
             words: meta::words(size, program.kv_groups().len(), budget.kv_blocks),
             outputs,
             is_small,
+            cublas,
             only_products,
             steps,
         }
@@ -150,6 +166,8 @@ struct Lives<'a> {
     only_products: &'a [Option<Form>],
     is_small: bool,
     is_hopper: bool,
+    /// Of many columns those that products read where they are, by cuBLASLt.
+    in_place: Option<&'a [bool]>,
 }
 
 impl Lives<'_> {
@@ -207,11 +225,10 @@ impl Lives<'_> {
         for (i, step) in self.steps.iter().enumerate() {
             for node in step.nodes() {
                 let op = &program.nodes[node.index()].op;
-                let all = match self.is_narrowed(step, op) {
-                    true => 2 * i,
-                    false => 2 * i + 1,
-                };
                 for v in op.inputs() {
+                    let first = self.is_narrowed(step, op)
+                        && !self.in_place.is_some_and(|in_place| in_place[v.index()]);
+                    let all = if first { 2 * i } else { 2 * i + 1 };
                     let [until, few] = &mut reads[v.index()];
                     (*until, *few) = ((*until).max(all), (*few).max(2 * i + 1));
                 }
@@ -326,11 +343,11 @@ pub(crate) fn report(
     model: &Model,
     budget: &Budget,
     device: &str,
-    is_hopper: bool,
+    target: Target,
 ) -> Result<MemoryReport, LoadError> {
     budget.check(&model.program)?;
     check(&model.program, budget, device)?;
-    let plan = Plan::new(model, budget, is_hopper);
+    let plan = Plan::new(model, budget, target);
     Ok(MemoryReport {
         weights: Places::new(model).bytes(),
         mapped: model.weights.mapped_bytes(0),

@@ -9,7 +9,7 @@ use crate::error::CudaError;
 use crate::ops::gemm_hopper::Shared;
 use crate::ops::gemv::{Job, MOST, Weight};
 use crate::ops::quantize::{Form, Narrowed};
-use crate::ops::{gemm, gemm_bytes, gemm_hopper, gemv, quantize};
+use crate::ops::{gemm, gemm_bytes, gemm_cublas, gemm_hopper, gemv, quantize};
 use crate::weights::Layout;
 
 impl Run<'_> {
@@ -77,6 +77,9 @@ impl Run<'_> {
             return self.gated_apart(x, [weight, up], act, out);
         }
         let job = self.job(x, weight, gated, self.value(out));
+        if let (Some((act, up)), Some(Form::Rows)) = (gated, self.form_of(x, &job)) {
+            return self.gated_by_library(x, &job, (act, up), out);
+        }
         self.product(x, &job)
     }
 
@@ -119,22 +122,31 @@ impl Run<'_> {
         if layout == Layout::F32 && job.n >= gemm::MANY_F32 && job.gated.is_none() {
             return gemm::gemm_f32(self.device, job);
         }
-        let of = self.of(layout);
-        let Some(form) = of.and_then(|form| self.form(form, job.n, self.cols(x))) else {
+        let Some(form) = self.form_of(x, job) else {
             if layout.is_quantized() {
                 self.round(x, job)?;
             }
             return gemv::gemv(self.device, job);
         };
-        if !self.device.is_hopper {
+        if !self.device.is_hopper && form != Form::Rows {
             let narrowed = self.narrow(x, form, job)?;
             return gemm::gemm(self.device, job, narrowed);
         }
         self.products(x, form, std::slice::from_ref(job))
     }
 
-    /// Runs products of `x` on Hopper, none of which reads what another writes, with weights for columns in `form`.
+    /// In which form a product reads the columns of `x`; see [`form`](Self::form).
+    fn form_of(&self, x: ValueId, job: &Job) -> Option<Form> {
+        let of = self.of(job.weight.matrix.layout)?;
+        self.form(of, job.n, self.cols(x))
+    }
+
+    /// Runs products of `x` on Hopper or by cuBLASLt, none of which reads what another writes, with weights for
+    /// columns in `form`.
     fn products(&mut self, x: ValueId, form: Form, jobs: &[Job]) -> Result<(), CudaError> {
+        if form == Form::Rows {
+            return self.all_by_library(x, jobs);
+        }
         let narrowed = self.narrow(x, form, &jobs[0])?;
         if form == Form::Bytes {
             return gemm_bytes::gemm(self.device, jobs, narrowed.x, self.shared());
@@ -149,15 +161,21 @@ impl Run<'_> {
         match of {
             Form::Bytes if bytes && gemm_bytes::COLUMNS.contains(&n) => Some(of),
             _ if self.is_few(n) => None,
+            Form::Bf16 if self.cublas.is_some() && n > gemm_cublas::FEW => Some(Form::Rows),
             Form::Bytes => Some(Form::Groups),
             _ => Some(of),
         }
     }
 
     /// The columns of `x` in `form`; brings them there, unless they are.
-    fn narrow(&mut self, x: ValueId, form: Form, job: &Job) -> Result<Narrowed, CudaError> {
+    pub(super) fn narrow(
+        &mut self,
+        x: ValueId,
+        form: Form,
+        job: &Job,
+    ) -> Result<Narrowed, CudaError> {
         let [narrow, scale] = self.scratch().narrow.map(|offset| self.at(offset));
-        let scaled = form == Form::F16 || !self.device.is_hopper;
+        let scaled = form == Form::F16 || (form != Form::Rows && !self.device.is_hopper);
         let to = Narrowed {
             x: narrow,
             scale: if scaled { scale } else { Ptr::NULL },

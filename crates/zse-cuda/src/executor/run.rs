@@ -11,7 +11,7 @@ use super::load::Weights;
 use super::meta::Meta;
 use super::plan::Plan;
 use super::scratch::Scratch;
-use crate::device::{Device, Ptr};
+use crate::device::{Cublas, Device, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
 use crate::ops::attention::Scores;
@@ -38,6 +38,9 @@ pub(super) struct Run<'a> {
     pub(super) rounded: Option<ValueId>,
     /// The value whose columns are there in 16 or 8 bits, and how.
     pub(super) narrowed: Option<(ValueId, Form)>,
+    pub(super) cublas: Option<&'a Cublas>,
+    /// The value that lies in its own place as bf16 rows.
+    pub(super) in_place: Option<ValueId>,
 }
 
 impl<'a> Run<'a> {
@@ -54,6 +57,8 @@ impl<'a> Run<'a> {
             step: 0,
             rounded: None,
             narrowed: None,
+            cublas: executor.cublas.as_ref(),
+            in_place: None,
         }
     }
 
@@ -164,7 +169,9 @@ impl<'a> Run<'a> {
         let read = form.and_then(|form| self.form(form, n, cols));
         let round = read.is_none() && form.is_some_and(Form::is_quantized);
         let tiles = read.and_then(|form| self.tiles(form, n, cols));
-        let only = self.plan.only_products[out.index()].is_some() && (round || tiles.is_some());
+        let rows = read == Some(Form::Rows) && cols.is_multiple_of(32);
+        let brought = round || tiles.is_some() || rows;
+        let only = self.plan.only_products[out.index()].is_some() && brought;
         let norm = RmsNorm {
             x: self.value(x),
             weight: self.weights.vector(weight),
@@ -176,12 +183,17 @@ impl<'a> Run<'a> {
                 Columns::default()
             },
             tiles: tiles.unwrap_or_default(),
+            narrow: if rows {
+                self.at(self.scratch().narrow[0])
+            } else {
+                Ptr::NULL
+            },
         };
         norm::rms_norm(self.device, &norm, n, cols)?;
         if round {
             self.rounded = Some(out);
         }
-        if let (Some(form), Some(_)) = (read, tiles) {
+        if let Some(form) = read.filter(|_| tiles.is_some() || rows) {
             self.narrowed = Some((out, form));
         }
         Ok(linears)

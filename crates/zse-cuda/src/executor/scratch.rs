@@ -6,7 +6,9 @@ use zse_model::passes::Step;
 use zse_model::program::{Op, TensorId, ValueId};
 
 use super::lives::Part;
+use crate::device::WORKSPACE;
 use crate::ops::attention;
+use crate::ops::gemm_cublas::FEW;
 use crate::ops::gemm_hopper::{Grouping, Shared};
 use crate::ops::gemv::MOST;
 use crate::ops::quantize::{Columns, Narrowed};
@@ -101,8 +103,13 @@ impl Sizes {
         })
     }
 
-    /// Of `step`.
-    pub(super) fn of(model: &Model, budget: &Budget, step: &Step) -> Self {
+    /// Of `step`; `in_place`: with cuBLASLt, the values that its products read where they are.
+    pub(super) fn of(
+        model: &Model,
+        budget: &Budget,
+        step: &Step,
+        in_place: Option<&[bool]>,
+    ) -> Self {
         let program = &model.program;
         let rows = |v: ValueId| budget.max_rows(program.value(v).rows);
         let layout = |t: TensorId| Layout::of(model.weights.get(t).ty);
@@ -115,7 +122,12 @@ impl Sizes {
                         grow(&mut sizes.rounded, Columns::bytes(n.min(MOST), cols));
                     }
                     if n > 1 && layout(weight) != Layout::F32 {
-                        grow(&mut sizes.narrow, Narrowed::bytes(n, cols));
+                        if in_place.is_some() && layout(weight) == Layout::Bf16 && n > FEW {
+                            grow(&mut sizes.shared, [WORKSPACE, 0]);
+                        }
+                        let is_there = in_place.is_some_and(|in_place| in_place[x.index()]);
+                        let narrowed = if is_there { n.min(FEW) } else { n };
+                        grow(&mut sizes.narrow, Narrowed::bytes(narrowed, cols));
                         grow(
                             &mut sizes.shared,
                             Shared::bytes(n, program.tensor(weight).rows),

@@ -27,6 +27,23 @@ pub(crate) fn glu(
     unsafe { launch!(device, "glu", shape(device, len); gate, up, y, act, len) }
 }
 
+/// The same in bf16, rows of `cols` numbers, a multiple of 8, in all `len`; biases of the two are added first, if not
+/// null. `y` may be `gate`.
+pub(crate) fn glu_bf16(
+    device: &Device,
+    act: Act,
+    [gate, up]: [Ptr; 2],
+    [gate_bias, up_bias]: [Ptr; 2],
+    y: Ptr,
+    (len, cols): (usize, usize),
+) -> Result<(), CudaError> {
+    let act = act_number(act);
+    let shape = Shape::line((len / 8).div_ceil(BLOCK as usize), BLOCK);
+    let cols = cols as i32;
+    // SAFETY: `len` numbers behind each, `cols` behind a bias.
+    unsafe { launch!(device, "glu_bf16", shape; gate, up, y, gate_bias, up_bias, act, cols, len) }
+}
+
 /// `y = act(x)`.
 pub(crate) fn activation(
     device: &Device,

@@ -242,7 +242,7 @@ impl Tiles {
     pub(crate) fn grouped(at: Ptr, form: Form, grouping: Grouping) -> Self {
         let order = match form {
             Form::Bytes | Form::Groups => Order::Groups,
-            Form::Bf16 | Form::F16 => Order::Lanes,
+            Form::Bf16 | Form::F16 | Form::Rows => Order::Lanes,
         };
         Self {
             at,
@@ -253,7 +253,7 @@ impl Tiles {
 
     /// The same, unless they would be scaled: that takes a look at whole columns.
     pub(crate) fn unscaled(at: Ptr, form: Form, n: usize) -> Option<Self> {
-        (form != Form::F16).then(|| Self::new(at, form, n))
+        (!matches!(form, Form::F16 | Form::Rows)).then(|| Self::new(at, form, n))
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod elementwise;
 pub(crate) mod embed;
 pub(crate) mod gemm;
 pub(crate) mod gemm_bytes;
+pub(crate) mod gemm_cublas;
 pub(crate) mod gemm_hopper;
 pub(crate) mod gemv;
 pub(crate) mod kv;

@@ -1,7 +1,7 @@
 //! `kernels/norm.cu`.
 
 use super::gemm_hopper::Tiles;
-use super::quantize::Columns;
+use super::quantize::{Columns, pitch16};
 use crate::device::{Device, Ptr, Shape, launch};
 use crate::error::CudaError;
 
@@ -22,6 +22,8 @@ pub(crate) struct RmsNorm {
     pub(crate) rounded: Columns,
     /// Takes the result in tiles; then `cols` is a multiple of 32.
     pub(crate) tiles: Tiles,
+    /// Takes the result in bf16, rows of [`pitch16`]; then `cols` is a multiple of 32.
+    pub(crate) narrow: Ptr,
 }
 
 /// Norms of `rows` runs of `cols` numbers.
@@ -38,8 +40,9 @@ pub(crate) fn rms_norm(
         y,
         rounded: Columns { q, s },
         tiles,
+        narrow,
     } = *norm;
-    let size = cols as i32;
+    let (size, pitch) = (cols as i32, pitch16(cols) as i32);
     if !cols.is_multiple_of(32) {
         let shape = Shape::line(rows, threads(cols));
         // SAFETY: rows * cols numbers behind x and y, cols behind the weight.
@@ -47,8 +50,10 @@ pub(crate) fn rms_norm(
     }
     // A thread for each 4 numbers.
     let shape = Shape::line(rows, (cols / 4).next_multiple_of(32).min(1024) as u32);
-    // SAFETY: as above, and columns behind q, s and tiles; each may be null.
-    unsafe { launch!(device, "rms_norm_rows", shape; x, weight, eps, y, q, s, tiles, size) }
+    // SAFETY: as above, and columns behind q, s, tiles and narrow; each may be null.
+    unsafe {
+        launch!(device, "rms_norm_rows", shape; x, weight, eps, y, q, s, tiles, narrow, pitch, size)
+    }
 }
 
 /// Layer norms of `rows` rows of `cols` numbers; `bias` may be null.

@@ -32,6 +32,8 @@ pub(crate) enum Form {
     Groups,
     Bf16,
     F16,
+    /// bf16 rows of [`pitch16`], for cuBLASLt; of as many columns as it is used for, in place of `Bf16`.
+    Rows,
 }
 
 impl Form {
@@ -100,6 +102,13 @@ pub(crate) fn narrow(
     n: usize,
     cols: usize,
 ) -> Result<(), CudaError> {
+    if form == Form::Rows {
+        let pitch = pitch16(cols);
+        let shape = Shape::plane((pitch / 8).div_ceil(128), n, 128);
+        let (cols, pitch) = (cols as i32, pitch as i32);
+        // SAFETY: n * cols numbers behind x, n * pitch behind `to`.
+        return unsafe { launch!(device, "rows_bf16", shape; x, to.x, cols, pitch) };
+    }
     if device.is_hopper {
         return tiles(device, form, x, to, n, cols);
     }

@@ -1,15 +1,24 @@
 //! What all comparisons with the reference do.
 
-use zse_cuda::CudaBackend;
+use zse_cuda::{CudaBackend, Kernels};
 use zse_model::conformance::{Case, nmse};
 use zse_model::reference::Reference;
 
-/// Runs every case with the kernels for this card and with the portable ones.
+/// The kernels that this machine can run.
+pub(crate) fn kernels() -> impl Iterator<Item = Kernels> {
+    let found = zse_cuda::cublas();
+    Kernels::ALL
+        .into_iter()
+        .filter(move |kernels| !kernels.cublas || found.is_some())
+}
+
+/// Runs every case with all kernels: those for this card and the portable ones, with cuBLASLt and without.
 ///
 /// # Panics
 /// If one fails, or is further from the reference than its tolerance.
 pub(crate) fn compare(cases: &[Case]) {
-    let backends = [false, true].map(|portable| CudaBackend::with(0, portable).expect("a GPU"));
+    let backends = kernels().map(|kernels| CudaBackend::with(0, kernels).expect("a GPU"));
+    let backends: Vec<CudaBackend> = backends.collect();
     let mut failures = Vec::new();
     for case in cases {
         let (expected, _) = case.run(&Reference).expect("the reference runs everything");
@@ -28,7 +37,7 @@ pub(crate) fn compare(cases: &[Case]) {
         failures.is_empty(),
         "{} of {} failed:\n{}",
         failures.len(),
-        2 * cases.len(),
+        backends.len() * cases.len(),
         failures.join("\n")
     );
 }

@@ -1,0 +1,500 @@
+//! NVIDIA's library of matrix products (cuBLASLt), where this machine has it: looked for when the program runs,
+//! never linked. Its products of 16-bit matrices by many columns are faster than our own.
+
+use std::collections::HashMap;
+use std::env;
+use std::ffi::c_void;
+use std::path::PathBuf;
+use std::ptr::{from_ref, null_mut};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use cudarc::driver::sys::CUstream;
+
+use super::{Context, Device, Ptr};
+use crate::error::CudaError;
+
+/// Bytes that products may work in; as much as NVIDIA advises for Hopper.
+pub(crate) const WORKSPACE: usize = 32 << 20;
+
+/// The library's files, by preference.
+const FILES: [&str; 3] = if cfg!(windows) {
+    ["cublasLt64_13.dll", "cublasLt64_12.dll", "cublasLt.dll"]
+} else {
+    ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"]
+};
+
+/// Most shapes whose ways are kept.
+const KEPT: usize = 4096;
+
+/// The oldest version that is used: 12.0.
+const OLDEST: usize = 120_000;
+
+type Handle = *mut c_void;
+type Status = i32;
+
+/// `cublasLtMatmulAlgo_t`: what the library makes of a shape.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Algorithm([u64; 8]);
+
+/// `cublasLtMatmulHeuristicResult_t`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Found {
+    algorithm: Algorithm,
+    workspace: usize,
+    state: Status,
+    waves: f32,
+    reserved: [i32; 4],
+}
+
+const _: () = assert!(size_of::<Found>() == 96);
+
+type Create = unsafe extern "C" fn(*mut Handle) -> Status;
+type Destroy = unsafe extern "C" fn(Handle) -> Status;
+type Set = unsafe extern "C" fn(Handle, i32, *const c_void, usize) -> Status;
+type Matmul = unsafe extern "C" fn(
+    Handle,
+    Handle,
+    *const c_void,
+    u64,
+    Handle,
+    u64,
+    Handle,
+    *const c_void,
+    u64,
+    Handle,
+    u64,
+    Handle,
+    *const Algorithm,
+    u64,
+    usize,
+    CUstream,
+) -> Status;
+
+/// The library, open.
+pub(crate) struct Library {
+    create: Create,
+    destroy: Destroy,
+    matmul: Matmul,
+    heuristic: unsafe extern "C" fn(
+        Handle,
+        Handle,
+        Handle,
+        Handle,
+        Handle,
+        Handle,
+        Handle,
+        i32,
+        *mut Found,
+        *mut i32,
+    ) -> Status,
+    desc_create: unsafe extern "C" fn(*mut Handle, i32, i32) -> Status,
+    desc_set: Set,
+    desc_destroy: Destroy,
+    layout_create: unsafe extern "C" fn(*mut Handle, i32, u64, u64, i64) -> Status,
+    layout_set: Set,
+    layout_destroy: Destroy,
+    preference_create: Create,
+    preference_set: Set,
+    preference_destroy: Destroy,
+    version: usize,
+    path: PathBuf,
+    /// Holds what the functions are of.
+    _library: libloading::Library,
+}
+
+/// Where the library may be: where the system's loader looks, then in the toolkit's folders.
+fn candidates() -> Vec<PathBuf> {
+    let mut folders = vec![PathBuf::new()];
+    for home in ["CUDA_HOME", "CUDA_PATH"]
+        .map(env::var_os)
+        .into_iter()
+        .flatten()
+    {
+        let home = PathBuf::from(home);
+        folders.extend(["lib64", "lib", "targets/x86_64-linux/lib", "bin"].map(|d| home.join(d)));
+    }
+    folders.extend(
+        [
+            "/usr/local/cuda/lib64",
+            "/usr/local/cuda-13/lib64",
+            "/opt/cuda/lib64",
+        ]
+        .map(PathBuf::from),
+    );
+    let each = |folder: PathBuf| FILES.map(|file| folder.join(file));
+    folders.into_iter().flat_map(each).collect()
+}
+
+impl Library {
+    /// The library, if this machine has it.
+    pub(crate) fn find() -> Option<&'static Self> {
+        static FOUND: OnceLock<Option<Library>> = OnceLock::new();
+        FOUND
+            .get_or_init(|| candidates().into_iter().find_map(Self::open))
+            .as_ref()
+    }
+
+    fn open(path: PathBuf) -> Option<Self> {
+        // SAFETY: NVIDIA's library; what it does when it is loaded is sound.
+        let library = unsafe { libloading::Library::new(&path) }.ok()?;
+        /// A function by its name.
+        ///
+        /// # Safety
+        /// It is of type `F`.
+        unsafe fn get<F: Copy>(library: &libloading::Library, name: &str) -> Option<F> {
+            // SAFETY: the caller's promise.
+            unsafe { library.get::<F>(name.as_bytes()) }
+                .ok()
+                .map(|f| *f)
+        }
+        // SAFETY: types as in cublasLt.h of CUDA 12 and 13.
+        unsafe {
+            let version: unsafe extern "C" fn() -> usize = get(&library, "cublasLtGetVersion")?;
+            let version = version();
+            (version >= OLDEST).then_some(())?;
+            Some(Self {
+                create: get(&library, "cublasLtCreate")?,
+                destroy: get(&library, "cublasLtDestroy")?,
+                matmul: get(&library, "cublasLtMatmul")?,
+                heuristic: get(&library, "cublasLtMatmulAlgoGetHeuristic")?,
+                desc_create: get(&library, "cublasLtMatmulDescCreate")?,
+                desc_set: get(&library, "cublasLtMatmulDescSetAttribute")?,
+                desc_destroy: get(&library, "cublasLtMatmulDescDestroy")?,
+                layout_create: get(&library, "cublasLtMatrixLayoutCreate")?,
+                layout_set: get(&library, "cublasLtMatrixLayoutSetAttribute")?,
+                layout_destroy: get(&library, "cublasLtMatrixLayoutDestroy")?,
+                preference_create: get(&library, "cublasLtMatmulPreferenceCreate")?,
+                preference_set: get(&library, "cublasLtMatmulPreferenceSetAttribute")?,
+                preference_destroy: get(&library, "cublasLtMatmulPreferenceDestroy")?,
+                version,
+                path,
+                _library: library,
+            })
+        }
+    }
+}
+
+/// The cuBLASLt that products of BF16 matrices by many columns would run on: its version, and where it was found.
+pub fn cublas() -> Option<String> {
+    let library = Library::find()?;
+    let (major, minor) = (library.version / 10_000, library.version / 100 % 100);
+    Some(format!("{major}.{minor} ({})", library.path.display()))
+}
+
+/// Names and values of cublasLt.h and library_types.h.
+mod named {
+    pub(super) const R_32F: i32 = 0;
+    pub(super) const R_16BF: i32 = 14;
+    pub(super) const COMPUTE_32F: i32 = 68;
+    pub(super) const OP_T: i32 = 1;
+    pub(super) const DESC_TRANSA: i32 = 3;
+    pub(super) const DESC_EPILOGUE: i32 = 7;
+    pub(super) const DESC_BIAS_POINTER: i32 = 8;
+    pub(super) const DESC_BIAS_STRIDE: i32 = 10;
+    pub(super) const LAYOUT_COUNT: i32 = 5;
+    pub(super) const LAYOUT_STRIDE: i32 = 6;
+    pub(super) const EPILOGUE_BIAS: i32 = 4;
+    pub(super) const PREF_MAX_WORKSPACE: i32 = 1;
+    pub(super) const PREF_REDUCTION: i32 = 3;
+    pub(super) const REDUCTION_COMPUTE_TYPE: u32 = 2;
+    pub(super) const PREF_ALIGNMENTS: [i32; 4] = [5, 6, 7, 8];
+}
+use named::*;
+
+/// A product of a bf16 matrix with bf16 columns, summed in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Product {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    /// Columns, which lie one behind the other, and so do those of the result.
+    pub(crate) n: usize,
+    /// Numbers between the starts of the matrix's rows, and of columns: multiples of 8.
+    pub(crate) pitches: [usize; 2],
+    /// Whether the result is bf16, not f32.
+    pub(crate) narrow: bool,
+    /// Whether an f32 bias is added to each column of the result, which is f32.
+    pub(crate) bias: bool,
+    /// How many numbers further the matrix, the result and the bias of another such product of the same columns are,
+    /// which runs with it; multiples of 8.
+    pub(crate) second: Option<[i64; 3]>,
+}
+
+/// Where a product's parts are, at multiples of 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    pub(crate) weight: Ptr,
+    pub(crate) x: Ptr,
+    /// Null: none.
+    pub(crate) bias: Ptr,
+    /// Added to the result, of which it has the form; it may be the result's own place. Null: nothing.
+    pub(crate) add: Ptr,
+    pub(crate) y: Ptr,
+    /// [`WORKSPACE`] bytes.
+    pub(crate) workspace: Ptr,
+}
+
+/// How a product of some shape runs.
+struct Way {
+    library: &'static Library,
+    desc: Handle,
+    /// Of the matrix, the columns and the result.
+    layouts: [Handle; 3],
+    found: Found,
+}
+
+/// The library at work on a device.
+pub(crate) struct Cublas {
+    library: &'static Library,
+    context: Arc<Context>,
+    handle: Handle,
+    ways: Mutex<HashMap<Product, Way>>,
+}
+
+// SAFETY: the library's handles may be used from any thread; a way is used under the lock alone.
+unsafe impl Send for Cublas {}
+// SAFETY: as above.
+unsafe impl Sync for Cublas {}
+
+/// Turns a status into an error that names the call.
+fn check(status: Status, call: &'static str) -> Result<(), CudaError> {
+    match status {
+        0 => Ok(()),
+        status => Err(CudaError::Library { call, status }),
+    }
+}
+
+impl Way {
+    fn new(
+        library: &'static Library,
+        handle: Handle,
+        product: &Product,
+    ) -> Result<Self, CudaError> {
+        let mut way = Self {
+            library,
+            desc: null_mut(),
+            layouts: [null_mut(); 3],
+            found: Found::default(),
+        };
+        let Product {
+            rows,
+            cols,
+            n,
+            pitches: [pitch_w, pitch_x],
+            ..
+        } = *product;
+        let result = if product.narrow { R_16BF } else { R_32F };
+        // The library counts rows within columns: our rows are its columns.
+        let layouts = [
+            (R_16BF, cols, rows, pitch_w),
+            (R_16BF, cols, n, pitch_x),
+            (result, rows, n, rows),
+        ];
+        // SAFETY: pointers are to places of the types that the functions write or read; what was made is
+        // destroyed with `way`, and the preference below.
+        unsafe {
+            let desc = (library.desc_create)(&raw mut way.desc, COMPUTE_32F, R_32F);
+            check(desc, "cublasLtMatmulDescCreate")?;
+            way.set(DESC_TRANSA, &OP_T)?;
+            if product.bias {
+                way.set(DESC_EPILOGUE, &EPILOGUE_BIAS)?;
+            }
+            for (to, (ty, rows, cols, pitch)) in way.layouts.iter_mut().zip(layouts) {
+                let made = (library.layout_create)(to, ty, rows as u64, cols as u64, pitch as i64);
+                check(made, "cublasLtMatrixLayoutCreate")?;
+            }
+            if let Some([weight, result, bias]) = product.second {
+                for (layout, stride) in way.layouts.into_iter().zip([weight, 0, result]) {
+                    way.set_layout(layout, LAYOUT_COUNT, &2i32)?;
+                    way.set_layout(layout, LAYOUT_STRIDE, &stride)?;
+                }
+                way.set(DESC_BIAS_STRIDE, &bias)?;
+            }
+            let mut preference = null_mut();
+            let made = (library.preference_create)(&raw mut preference);
+            check(made, "cublasLtMatmulPreferenceCreate")?;
+            let found = way.search(handle, preference);
+            (library.preference_destroy)(preference);
+            way.found = found?;
+        }
+        Ok(way)
+    }
+
+    /// Sets an attribute of the product.
+    fn set<T>(&self, attribute: i32, value: &T) -> Result<(), CudaError> {
+        let from = from_ref(value).cast();
+        // SAFETY: the attribute is of type `T`, as cublasLt.h says.
+        let status = unsafe { (self.library.desc_set)(self.desc, attribute, from, size_of::<T>()) };
+        check(status, "cublasLtMatmulDescSetAttribute")
+    }
+
+    /// Sets an attribute of a layout.
+    fn set_layout<T>(&self, layout: Handle, attribute: i32, value: &T) -> Result<(), CudaError> {
+        let from = from_ref(value).cast();
+        // SAFETY: the attribute is of type `T`, as cublasLt.h says.
+        let status = unsafe { (self.library.layout_set)(layout, attribute, from, size_of::<T>()) };
+        check(status, "cublasLtMatrixLayoutSetAttribute")
+    }
+
+    /// Asks the library for its best way.
+    ///
+    /// # Safety
+    /// The handles are the library's.
+    unsafe fn search(&self, handle: Handle, preference: Handle) -> Result<Found, CudaError> {
+        let set = |attribute: i32, bytes: &[u8]| {
+            // SAFETY: the attribute is as large, as cublasLt.h says.
+            let status = unsafe {
+                (self.library.preference_set)(
+                    preference,
+                    attribute,
+                    bytes.as_ptr().cast(),
+                    bytes.len(),
+                )
+            };
+            check(status, "cublasLtMatmulPreferenceSetAttribute")
+        };
+        set(PREF_MAX_WORKSPACE, &(WORKSPACE as u64).to_ne_bytes())?;
+        // Sums of parts are added in f32, in an order that does not change.
+        set(PREF_REDUCTION, &REDUCTION_COMPUTE_TYPE.to_ne_bytes())?;
+        for attribute in PREF_ALIGNMENTS {
+            set(attribute, &16u32.to_ne_bytes())?;
+        }
+        let (mut found, mut count) = (Found::default(), 0);
+        let [w, x, y] = self.layouts;
+        // SAFETY: room for one result.
+        let status = unsafe {
+            (self.library.heuristic)(
+                handle,
+                self.desc,
+                w,
+                x,
+                y,
+                y,
+                preference,
+                1,
+                &raw mut found,
+                &raw mut count,
+            )
+        };
+        check(status, "cublasLtMatmulAlgoGetHeuristic")?;
+        check(
+            if count == 1 { found.state } else { 15 },
+            "cublasLtMatmulAlgoGetHeuristic",
+        )?;
+        Ok(found)
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        // SAFETY: ours alone; those that were not made are null, which is let be.
+        unsafe {
+            for layout in self.layouts.iter().filter(|layout| !layout.is_null()) {
+                (self.library.layout_destroy)(*layout);
+            }
+            if !self.desc.is_null() {
+                (self.library.desc_destroy)(self.desc);
+            }
+        }
+    }
+}
+
+impl Cublas {
+    /// On `device`, if the library is there and takes it.
+    pub(crate) fn new(device: &Device) -> Option<Self> {
+        let library = Library::find()?;
+        device.make_current().ok()?;
+        let mut handle = null_mut();
+        // SAFETY: writes a handle of the current context.
+        check(
+            unsafe { (library.create)(&raw mut handle) },
+            "cublasLtCreate",
+        )
+        .ok()?;
+        Some(Self {
+            library,
+            context: Arc::clone(&device.inner),
+            handle,
+            ways: Mutex::default(),
+        })
+    }
+
+    /// Calls `with` with the way of `product`.
+    fn way<T>(
+        &self,
+        product: &Product,
+        with: impl FnOnce(&Way) -> Result<T, CudaError>,
+    ) -> Result<T, CudaError> {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = ways.get(product) {
+            return with(way);
+        }
+        if ways.len() >= KEPT {
+            // Lengths of prompts come and go.
+            ways.clear();
+        }
+        let way = Way::new(self.library, self.handle, product)?;
+        with(ways.entry(*product).or_insert(way))
+    }
+
+    /// Whether the library has a way for `product`.
+    pub(crate) fn takes(&self, product: &Product) -> bool {
+        self.way(product, |_| Ok(())).is_ok()
+    }
+
+    /// Puts a product on the stream.
+    ///
+    /// # Safety
+    /// The places hold what `product` says, and nothing else on the device uses the result or the workspace at the
+    /// same time.
+    pub(crate) unsafe fn run(
+        &self,
+        device: &Device,
+        product: &Product,
+        at: &Places,
+    ) -> Result<(), CudaError> {
+        self.way(product, |way| {
+            if product.bias {
+                way.set(DESC_BIAS_POINTER, &at.bias.0)?;
+            }
+            let add = if at.add == Ptr::NULL { at.y } else { at.add };
+            let (one, beta) = (1f32, f32::from(u8::from(at.add != Ptr::NULL)));
+            let [w, x, y] = way.layouts;
+            // SAFETY: the caller's promise; both factors are f32, read before the call returns.
+            let status = unsafe {
+                (self.library.matmul)(
+                    self.handle,
+                    way.desc,
+                    from_ref(&one).cast(),
+                    at.weight.0,
+                    w,
+                    at.x.0,
+                    x,
+                    from_ref(&beta).cast(),
+                    add.0,
+                    y,
+                    at.y.0,
+                    y,
+                    &raw const way.found.algorithm,
+                    at.workspace.0,
+                    WORKSPACE,
+                    device.stream,
+                )
+            };
+            check(status, "cublasLtMatmul")
+        })
+    }
+}
+
+impl Drop for Cublas {
+    fn drop(&mut self) {
+        self.ways
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        let _ = self.context.make_current();
+        // SAFETY: ours alone; who owns us has waited for what still ran.
+        unsafe { (self.library.destroy)(self.handle) };
+    }
+}
