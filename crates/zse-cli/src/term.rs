@@ -67,6 +67,13 @@ impl Table {
         self.rows.push(cells.to_vec());
     }
 
+    /// Adds a cell to the last row.
+    pub(crate) fn add_cell(&mut self, cell: String) {
+        if let Some(row) = self.rows.last_mut() {
+            row.push(cell);
+        }
+    }
+
     fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |c: usize| {

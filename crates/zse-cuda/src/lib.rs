@@ -22,5 +22,5 @@ mod ops;
 mod weights;
 
 pub use backend::{CudaBackend, Kernels};
-pub use device::{Gpu, cublas, gpus};
+pub use device::{Gpu, cublas, energy, gpus};
 pub use error::CudaError;

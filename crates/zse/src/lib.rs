@@ -58,7 +58,7 @@ pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};
 #[cfg(feature = "cuda")]
-pub use zse_cuda::{Gpu, gpus};
+pub use zse_cuda::{Gpu, cublas, gpus};
 pub use zse_engine::{
     AdapterLoadError, Completion, Ended, EngineError, FinishReason, Finished, Generate, Histogram,
     Limits, Metrics, RequestError, SwapConfig, SwapDisk, Timings, TokenInfo, Usage,

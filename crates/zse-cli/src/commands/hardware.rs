@@ -93,6 +93,11 @@ pub(crate) fn run(args: &HardwareArgs) -> anyhow::Result<()> {
     for (number, gpu) in machine.gpus.iter().enumerate() {
         writeln!(out, "GPU {number}    {}", describe(gpu))?;
     }
+    if cfg!(feature = "cuda") && !machine.gpus.is_empty() {
+        let found = machine.cublas.as_deref();
+        let found = found.unwrap_or("not found: own kernels (see docs/gpu.md)");
+        writeln!(out, "cuBLASLt {found}")?;
+    }
     if machine.available > 0 {
         writeln!(
             out,
@@ -114,11 +119,15 @@ fn describe(gpu: &Gpu) -> String {
         (gpu.temperature, " °C"),
         (gpu.power, " W"),
         (gpu.clock, " MHz"),
+        (gpu.memory_clock, " MHz memory"),
     ];
     let numbers = numbers
         .iter()
         .filter_map(|(n, unit)| n.map(|n| format!("{n}{unit}")));
     parts.extend(numbers);
+    if let Some(reasons) = gpu.throttled.as_ref().filter(|r| !r.is_empty()) {
+        parts.push(format!("held down by {}", reasons.join(" and ")));
+    }
     if !cfg!(feature = "cuda") {
         parts.push("not used by this build: it lacks the feature `cuda`".to_owned());
     }

@@ -37,6 +37,10 @@ pub(crate) struct Gpu {
     pub(crate) power: Option<u32>,
     /// MHz.
     pub(crate) clock: Option<u32>,
+    /// MHz of the memory.
+    pub(crate) memory_clock: Option<u32>,
+    /// What holds the clocks down.
+    pub(crate) throttled: Option<Vec<&'static str>>,
 }
 
 /// The GPUs, as their management library shows them; where that does not, as the driver lists them.
@@ -52,6 +56,8 @@ fn gpus() -> Vec<Gpu> {
             temperature: gpu.temperature,
             power: gpu.power.map(|milliwatts| milliwatts / 1000),
             clock: gpu.clock,
+            memory_clock: gpu.memory_clock,
+            throttled: gpu.throttled,
         })
         .collect();
     if gpus.is_empty() { linux::gpus() } else { gpus }
@@ -61,6 +67,18 @@ fn gpus() -> Vec<Gpu> {
 #[cfg(not(feature = "cuda"))]
 fn gpus() -> Vec<Gpu> {
     linux::gpus()
+}
+
+/// The cuBLASLt that this machine has.
+#[cfg(feature = "cuda")]
+fn cublas() -> Option<String> {
+    zse::cublas()
+}
+
+/// Of no use to this build.
+#[cfg(not(feature = "cuda"))]
+fn cublas() -> Option<String> {
+    None
 }
 
 /// A machine.
@@ -84,6 +102,8 @@ pub(crate) struct Machine {
     pub(crate) available: u64,
     /// GPUs.
     pub(crate) gpus: Vec<Gpu>,
+    /// The cuBLASLt that multiplies 16-bit matrices on them, where there is one.
+    pub(crate) cublas: Option<String>,
     /// Operating system and architecture.
     pub(crate) system: String,
 }
@@ -105,6 +125,7 @@ impl Machine {
             memory: memory.total,
             available: memory.available,
             gpus: gpus(),
+            cublas: cublas(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         }
     }

@@ -22,7 +22,7 @@ pub(crate) use cublas::{
 };
 pub(crate) use graph::Graph;
 pub(crate) use memory::{Arena, DeviceMemory, HostMemory, PinnedMemory, Ptr};
-pub use nvml::{Gpu, gpus};
+pub use nvml::{Gpu, energy, gpus};
 pub(crate) use stream::Stream;
 
 /// A source file's kernels, compiled for each target.

@@ -1,6 +1,9 @@
 //! The GPUs of this machine as their management library (NVML) shows them; no context is made.
 
+use std::sync::OnceLock;
+
 use nvml_wrapper::Nvml;
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 
 /// A GPU and how it is doing. What the library does not say is `None`.
@@ -18,13 +21,43 @@ pub struct Gpu {
     pub power: Option<u32>,
     /// MHz of the multiprocessors.
     pub clock: Option<u32>,
+    /// MHz of the memory.
+    pub memory_clock: Option<u32>,
+    /// What holds the clocks down, such as `power cap`; idling does not count.
+    pub throttled: Option<Vec<&'static str>>,
+    /// Millijoules since the driver was loaded.
+    pub energy: Option<u64>,
     /// Compute capability.
     pub capability: Option<(i32, i32)>,
 }
 
+/// What holds clocks down, by its name here.
+const REASONS: [(ThrottleReasons, &str); 8] = [
+    (ThrottleReasons::SW_POWER_CAP, "power cap"),
+    (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power brake"),
+    (ThrottleReasons::SW_THERMAL_SLOWDOWN, "temperature"),
+    (
+        ThrottleReasons::HW_THERMAL_SLOWDOWN,
+        "temperature (hardware)",
+    ),
+    (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
+    (
+        ThrottleReasons::APPLICATIONS_CLOCKS_SETTING,
+        "clock setting",
+    ),
+    (ThrottleReasons::DISPLAY_CLOCK_SETTING, "display clock"),
+    (ThrottleReasons::SYNC_BOOST, "sync boost"),
+];
+
+/// The library, opened once; `None` without a driver.
+fn library() -> Option<&'static Nvml> {
+    static LIBRARY: OnceLock<Option<Nvml>> = OnceLock::new();
+    LIBRARY.get_or_init(|| Nvml::init().ok()).as_ref()
+}
+
 /// All GPUs; none without a driver.
 pub fn gpus() -> Vec<Gpu> {
-    let Ok(nvml) = Nvml::init() else {
+    let Some(nvml) = library() else {
         return Vec::new();
     };
     let count = nvml.device_count().unwrap_or(0);
@@ -37,10 +70,27 @@ pub fn gpus() -> Vec<Gpu> {
             temperature: device.temperature(TemperatureSensor::Gpu).ok(),
             power: device.power_usage().ok(),
             clock: device.clock_info(Clock::SM).ok(),
+            memory_clock: device.clock_info(Clock::Memory).ok(),
+            throttled: device.current_throttle_reasons().ok().map(named),
+            energy: device.total_energy_consumption().ok(),
             capability: device
                 .cuda_compute_capability()
                 .ok()
                 .map(|c| (c.major, c.minor)),
         })
         .collect()
+}
+
+/// Millijoules that GPU `number`, as the library counts them, took since the driver was loaded.
+pub fn energy(number: usize) -> Option<u64> {
+    let device = library()?.device_by_index(u32::try_from(number).ok()?);
+    device.ok()?.total_energy_consumption().ok()
+}
+
+/// The names of reasons.
+fn named(reasons: ThrottleReasons) -> Vec<&'static str> {
+    let has = |(reason, name): &(ThrottleReasons, &'static str)| {
+        reasons.contains(*reason).then_some(*name)
+    };
+    REASONS.iter().filter_map(has).collect()
 }

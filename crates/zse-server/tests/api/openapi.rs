@@ -136,6 +136,7 @@ fn answers_are_what_the_document_says() {
         "/api/ps",
         "/api/version",
         "/api/stats",
+        "/api/stats/gpu",
         "/api/stats/models",
         "/api/batching",
         "/api/models/cache/status",

@@ -86,6 +86,28 @@ pub struct BenchResult {
     /// Milliseconds: of a step that generates a token for each sequence, or, where nothing is
     /// generated, of the whole prompt.
     pub latency_ms: Statistics,
+    /// Joules that the GPU took for all repetitions, where it counts them.
+    pub joules: Option<f64>,
+}
+
+impl BenchResult {
+    /// Tokens for each joule that the GPU took.
+    pub fn tokens_per_joule(&self) -> Option<f64> {
+        let tokens = (self.test.tokens() * self.samples.len()) as f64;
+        self.joules
+            .filter(|&joules| joules > 0.0)
+            .map(|joules| tokens / joules)
+    }
+}
+
+/// What the GPU that a model is on took since its driver was loaded, in joules.
+fn energy(device: Device) -> Option<f64> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(number) = device.resolved() {
+        return zse_cuda::energy(number).map(|millijoules| millijoules as f64 / 1e3);
+    }
+    let _ = device;
+    None
 }
 
 /// A model ready to be measured.
@@ -227,6 +249,7 @@ impl Bench {
         mut progress: impl FnMut(usize),
     ) -> Result<BenchResult, Error> {
         let (mut samples, mut latencies) = (Vec::new(), Vec::new());
+        let before = energy(self.device);
         for i in 0..repetitions {
             samples.push(self.once(&test, &mut latencies)?);
             progress(i + 1);
@@ -238,6 +261,9 @@ impl Bench {
             test,
             tokens_per_second: Statistics::new(samples.iter().map(rate).collect()),
             latency_ms: Statistics::new(steps.iter().map(millis).collect()),
+            joules: energy(self.device)
+                .zip(before)
+                .map(|(after, before)| after - before),
             samples,
         })
     }

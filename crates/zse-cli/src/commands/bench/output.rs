@@ -94,6 +94,13 @@ fn table(subject: &Subject, runs: &[Run]) -> Table {
         "model", "size", "params", "backend", "threads", "test", "t/s", "p50 ms", "p95 ms",
         "p99 ms",
     ]);
+    // Of GPUs alone.
+    let counted = runs
+        .iter()
+        .any(|run| run.result.tokens_per_joule().is_some());
+    if counted {
+        table.add_cell("t/J".to_owned());
+    }
     for run in runs {
         let (rate, latency) = (&run.result.tokens_per_second, &run.result.latency_ms);
         table.row([
@@ -108,6 +115,10 @@ fn table(subject: &Subject, runs: &[Run]) -> Table {
             format!("{:.2}", latency.percentile(95.0)),
             format!("{:.2}", latency.percentile(99.0)),
         ]);
+        if counted {
+            let cell = run.result.tokens_per_joule();
+            table.add_cell(cell.map_or_else(String::new, |n| format!("{n:.2}")));
+        }
     }
     table
 }
@@ -185,6 +196,7 @@ fn record(subject: &Subject, run: &Run, machine: &Machine) -> Map<String, Value>
         "p50_ms": latency.percentile(50.0),
         "p95_ms": latency.percentile(95.0),
         "p99_ms": latency.percentile(99.0),
+        "tokens_per_joule": result.tokens_per_joule(),
         "load_ms": 1000.0 * load.as_secs_f64(),
         "peak_rss": peak_rss,
     });

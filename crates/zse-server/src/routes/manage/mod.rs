@@ -2,6 +2,7 @@
 
 mod cache;
 mod download;
+mod gpu;
 mod load;
 mod registry;
 pub(super) mod stats;
@@ -39,6 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(warmup::benchmark))
         .routes(routes!(stats::get))
         .routes(routes!(stats::models))
+        .routes(routes!(gpu::get))
         .routes(routes!(stats::batching))
 }
 
