@@ -46,13 +46,13 @@ mod tools;
 mod vocab;
 mod work;
 
-pub use answer::{AnswerFormat, AnswerPiece, AnswerReader, Family};
+pub use answer::{AnswerFormat, AnswerPiece, AnswerReader, Family, Wanted};
 pub use chat::{
     CHATML, ChatInput, ChatTemplate, Content, FunctionCall, Message, PLAIN, Role, ToolCall,
 };
 pub use error::TextError;
 pub use grammar::{
-    Constraint, Grammar, GrammarError, GrammarState, Grammars, Notation, TaggedCall,
+    Constraint, Grammar, GrammarError, GrammarState, Grammars, Notation, Part, TaggedCall, Triggers,
 };
 pub use special::SpecialIds;
 pub use stop::StopMatcher;

@@ -71,5 +71,5 @@ pub use zse_model::{AdapterError, Model, ModelInfo, Program};
 pub use zse_text::{
     AnswerFormat, AnswerPiece, AnswerReader, CHATML, ChatTemplate, Constraint, Content, Grammar,
     GrammarError, Message, Role, StopMatcher, TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TextError,
-    Tokenizer, TooManyTokens, ToolCall, parse_tool_calls,
+    Tokenizer, TooManyTokens, ToolCall, Wanted, parse_tool_calls,
 };

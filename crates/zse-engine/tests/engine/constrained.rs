@@ -110,8 +110,8 @@ fn every_continuation_goes_its_own_way() {
 fn the_form_holds_from_a_marker_on() {
     for seed in 0..10 {
         let constraint = Constraint {
-            grammar: letters().into(),
             after: Some("z".into()),
+            ..Constraint::from(letters())
         };
         let request = (prompt(seed, 4), generate(seed, constraint));
         let all = serve(&mut watched(200, 64, wide()).0, &[request]);

@@ -1,5 +1,6 @@
 //! What a family's form of calls and thoughts is made of.
 
+use super::THINK;
 use super::cursor::Miss;
 
 /// How a family writes calls and thoughts.
@@ -15,6 +16,11 @@ pub(super) trait Form: Sync {
     /// Whether marks are looked for where there are no tools, because all answers have them.
     fn always(&self) -> bool {
         false
+    }
+
+    /// The token that begins a thought, if the model does so.
+    fn opening_of_thought(&self) -> &'static str {
+        THINK
     }
 
     /// What ends a thought.

@@ -146,6 +146,16 @@ impl AnswerFormat {
         self.thinks && prompt.trim_end().ends_with(THINK)
     }
 
+    /// Whether a model of this format may begin a thought by itself.
+    pub(super) fn may_begin_thought(self) -> bool {
+        self.thinks || self.opening_of_thought() != THINK
+    }
+
+    /// The token that begins a thought, if the model does so.
+    pub(super) fn opening_of_thought(self) -> &'static str {
+        self.family.form().opening_of_thought()
+    }
+
     /// What ends a thought.
     pub fn end_of_thought(self) -> &'static str {
         self.family.form().end_of_thought()

@@ -31,6 +31,10 @@ impl Form for Gemma {
         true
     }
 
+    fn opening_of_thought(&self) -> &'static str {
+        THOUGHT
+    }
+
     fn end_of_thought(&self) -> &'static str {
         "<channel|>"
     }

@@ -13,8 +13,8 @@ pub(super) struct Harmony;
 pub(super) const CHANNEL: &str = "<|channel|>";
 pub(super) const MESSAGE: &str = "<|message|>";
 pub(super) const CONSTRAIN: &str = "<|constrain|>";
-const START: &str = "<|start|>";
-const END: &str = "<|end|>";
+pub(super) const START: &str = "<|start|>";
+pub(super) const END: &str = "<|end|>";
 const CALL: &str = "<|call|>";
 const RETURN: &str = "<|return|>";
 

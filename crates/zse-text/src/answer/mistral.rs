@@ -24,6 +24,10 @@ impl Form for Mistral {
         true
     }
 
+    fn opening_of_thought(&self) -> &'static str {
+        THOUGHT
+    }
+
     fn end_of_thought(&self) -> &'static str {
         "[/THINK]"
     }

@@ -19,6 +19,7 @@ mod qwen_coder;
 mod schemas;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::collections::HashSet;
 
@@ -27,6 +28,7 @@ use form::{Argument, Form, Head, Tail, Written};
 pub use format::{AnswerFormat, Family};
 use python::ArgumentEnd;
 use schemas::Schemas;
+pub use wanted::Wanted;
 
 /// What a thought begins with in most families.
 const THINK: &str = "<think>";

@@ -7,6 +7,7 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
 use super::notation::Rules;
+use super::parts;
 use super::{Grammar, GrammarError, TaggedCall};
 use crate::Tokenizer;
 
@@ -75,6 +76,7 @@ pub(super) fn compile(
             let separator = repeat.then_some(separator.as_str());
             TopLevelGrammar::from_lark(calls_of([begin, end], calls, separator, tokenizer)?)
         }
+        Grammar::Parts(all) => parts::compile(all, tokenizer)?,
     })
 }
 
@@ -176,10 +178,20 @@ pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A mark as Lark spells it: the special token of that name, or text.
+/// A mark as Lark spells it: the special token of that name, line breaks beside it apart, or text.
 pub(super) fn literal(mark: &str, tokenizer: &Tokenizer) -> String {
-    match tokenizer.token_id(mark) {
-        Some(id) if tokenizer.is_special(id) => format!("<[{id}]>"),
+    let name = mark.trim_matches('\n');
+    match tokenizer.token_id(name) {
+        Some(id) if tokenizer.is_special(id) => {
+            let break_of = |lines: usize| match lines {
+                0 => String::new(),
+                lines => quoted(&"\n".repeat(lines)),
+            };
+            let before = mark.len() - mark.trim_start_matches('\n').len();
+            let behind = mark.len() - before - name.len();
+            let parts = [break_of(before), format!("<[{id}]>"), break_of(behind)];
+            parts.join(" ").trim().to_owned()
+        }
         _ if mark.is_empty() => String::new(),
         _ => quoted(mark),
     }

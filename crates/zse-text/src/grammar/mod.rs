@@ -7,9 +7,13 @@
 //! vocabulary and holds it to limits, as schemas come from strangers.
 
 mod form;
+mod free;
 mod notation;
+mod parts;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_wanted;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -19,6 +23,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use crate::Tokenizer;
+use free::{Stage, Tail, Watch, set};
 pub use notation::Notation;
 pub(crate) use notation::{is_no_part_of_python_name, is_python_name};
 
@@ -60,6 +65,25 @@ pub enum Grammar {
         /// What is between two.
         separator: String,
     },
+    /// Parts, one after the other.
+    Parts(Vec<Part>),
+}
+
+/// A part of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// This: a special token, or text.
+    Mark(String),
+    /// Any text up to this mark, and the mark.
+    Until(String),
+    /// Any text.
+    Text,
+    /// What this grammar says.
+    Of(Grammar),
+    /// One of several sequences.
+    OneOf(Vec<Vec<Part>>),
+    /// A sequence, any number of times.
+    Repeated(Vec<Part>),
 }
 
 /// Arguments between marks of their own.
@@ -83,6 +107,21 @@ pub struct Constraint {
     /// The text from which on it holds, such as `</think>`: what is before is free, but has to come
     /// to this. `None`: it holds from the first token.
     pub after: Option<String>,
+    /// A token such as `<think>`: only a text that begins with it is free up to `after`. `None`, or what
+    /// is no token of the vocabulary: any text is.
+    pub opening: Option<String>,
+    /// What begins the part of the text that the form is for: what is before is free, and may be all.
+    pub triggers: Option<Triggers>,
+}
+
+/// What begins the part of a text that a grammar is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Triggers {
+    /// Marks, each with the beginning of the grammar that it stands for: parts that are a special token,
+    /// or text.
+    pub marks: Vec<(String, Vec<String>)>,
+    /// Characters, of ASCII, that do so where they are the first of the text but for spaces.
+    pub bare: &'static str,
 }
 
 impl From<Grammar> for Constraint {
@@ -90,6 +129,8 @@ impl From<Grammar> for Constraint {
         Self {
             grammar: grammar.into(),
             after: None,
+            opening: None,
+            triggers: None,
         }
     }
 }
@@ -123,8 +164,7 @@ pub enum GrammarError {
 pub struct Grammars {
     factory: ParserFactory,
     tokenizer: Tokenizer,
-    /// Every token but those that end a generation.
-    endless: Arc<[u64]>,
+    every: Arc<[u64]>,
 }
 
 impl Grammars {
@@ -136,7 +176,7 @@ impl Grammars {
         Ok(Self {
             factory: vocabulary::factory(tokenizer)?,
             tokenizer: tokenizer.clone(),
-            endless: vocabulary::endless(tokenizer).into(),
+            every: vocabulary::every(tokenizer).into(),
         })
     }
 
@@ -152,16 +192,26 @@ impl Grammars {
         // What is too ambiguous shows it at the start, as a rule, and then costs nobody a token.
         let first = matcher.compute_mask();
         first.map_err(|e| GrammarError::Invalid(message(&e.to_string())))?;
-        let marker = constraint.after.as_ref().filter(|text| !text.is_empty());
-        Ok(GrammarState {
+        let after = constraint.after.as_ref().filter(|text| !text.is_empty());
+        let trie = self.factory.tok_env().tok_trie();
+        let triggers = constraint.triggers.as_ref();
+        let watch = triggers.map(|t| Arc::new(Watch::new(t, &self.tokenizer, trie)));
+        let opening = constraint.opening.as_ref();
+        let opening = opening.map(|text| self.tokenizer.token_id(text));
+        let mut state = GrammarState {
             matcher,
-            free: marker.map(|text| Free {
-                marker: text.as_bytes().into(),
-                tail: Vec::new(),
-            }),
+            stage: Stage::Begin,
+            after: after.map(|text| text.as_bytes().into()),
+            watch,
             tokenizer: self.tokenizer.clone(),
-            endless: Arc::clone(&self.endless),
-        })
+            every: Arc::clone(&self.every),
+        };
+        state.stage = match (after, opening) {
+            (Some(_), None) => Stage::Thought(Tail::default()),
+            (Some(_), Some(Some(token))) => Stage::Opening(token),
+            _ => state.behind_thought(),
+        };
+        Ok(state)
     }
 }
 
@@ -175,19 +225,14 @@ impl std::fmt::Debug for Grammars {
 #[derive(Clone)]
 pub struct GrammarState {
     matcher: Matcher,
-    /// While the grammar does not hold yet.
-    free: Option<Free>,
+    stage: Stage,
+    /// What ends a thought.
+    after: Option<Arc<[u8]>>,
+    /// What ends text that is free, if there may be such text.
+    watch: Option<Arc<Watch>>,
     tokenizer: Tokenizer,
-    endless: Arc<[u64]>,
-}
-
-/// The part of a text before its grammar holds.
-#[derive(Clone)]
-struct Free {
-    /// What ends it.
-    marker: Arc<[u8]>,
-    /// The last bytes, fewer than the marker has.
-    tail: Vec<u8>,
+    /// Every token.
+    every: Arc<[u64]>,
 }
 
 impl GrammarState {
@@ -196,9 +241,48 @@ impl GrammarState {
     /// # Errors
     /// [`GrammarError::Stuck`] if none may, or the grammar is too ambiguous to tell in time.
     pub fn mask(&mut self) -> Result<Vec<u64>, GrammarError> {
-        if self.free.is_some() {
-            return Ok(self.endless.to_vec());
+        if let Stage::Opening(token) = self.stage {
+            let behind = self.behind_thought();
+            let mut mask = self.mask_at(&behind)?;
+            set(&mut mask, [token], true);
+            return Ok(mask);
         }
+        let stage = self.stage.clone();
+        self.mask_at(&stage)
+    }
+
+    fn mask_at(&mut self, stage: &Stage) -> Result<Vec<u64>, GrammarError> {
+        if matches!(stage, Stage::Bound) {
+            return self.bound();
+        }
+        let mut mask = self.every.to_vec();
+        match (stage, self.watch.clone()) {
+            (Stage::Opening(_) | Stage::Thought(_), _) => {
+                set(&mut mask, self.tokenizer.eog().iter().copied(), false);
+            }
+            (Stage::Begin, Some(watch)) => {
+                set(&mut mask, watch.bare_tokens().iter().copied(), false);
+                let nothing = Tail::default();
+                let forbidden = watch.forbidden(&nothing, &self.tokenizer);
+                set(&mut mask, forbidden, false);
+                let bound = self.bound()?;
+                let allowed = |token: &u32| {
+                    let word = bound.get(*token as usize / 64).copied();
+                    word.unwrap_or_default() >> (token % 64) & 1 == 1
+                };
+                let bare = watch.bare_tokens().iter().copied().filter(allowed);
+                set(&mut mask, bare, true);
+            }
+            (Stage::Text(tail), Some(watch)) => {
+                set(&mut mask, watch.forbidden(tail, &self.tokenizer), false);
+            }
+            (Stage::Begin | Stage::Text(_) | Stage::Bound, _) => return self.bound(),
+        }
+        Ok(mask)
+    }
+
+    /// What the grammar allows.
+    fn bound(&mut self) -> Result<Vec<u64>, GrammarError> {
         let mask = self.matcher.compute_mask_or_eos();
         let mask = words(&mask.map_err(|e| GrammarError::Stuck(message(&e.to_string())))?);
         match mask.iter().all(|&word| word == 0) {
@@ -212,26 +296,61 @@ impl GrammarState {
     /// # Errors
     /// [`GrammarError::Stuck`] if it is none of those that may come.
     pub fn accept(&mut self, token: u32) -> Result<(), GrammarError> {
-        if let Some(free) = &mut self.free {
-            free.tail
-                .extend_from_slice(&self.tokenizer.token_bytes(token));
-            // What follows the marker within its token is spacing.
-            if memchr::memmem::find(&free.tail, &free.marker).is_some() {
-                self.free = None;
-            } else {
-                let rest = free.tail.len().saturating_sub(free.marker.len() - 1);
-                free.tail.drain(..rest);
+        let bytes = self.tokenizer.token_bytes(token).into_owned();
+        if let Stage::Opening(opening) = self.stage {
+            self.stage = match token == opening {
+                true => Stage::Thought(Tail::default()),
+                false => self.behind_thought(),
+            };
+            if token == opening {
+                return Ok(());
+            }
+        }
+        if let (Stage::Thought(tail), Some(mark)) = (&mut self.stage, &self.after) {
+            tail.push(&bytes);
+            // What follows the mark within its token is spacing.
+            match tail.has(mark) {
+                true => self.stage = self.behind_thought(),
+                false => tail.forget(mark.len()),
             }
             return Ok(());
         }
-        let accepted = self.matcher.consume_token(token);
-        accepted.map_err(|e| GrammarError::Stuck(message(&e.to_string())))
+        if let (Stage::Begin, Some(watch)) = (&self.stage, &self.watch) {
+            match watch.begins_bare(&bytes) {
+                None => return Ok(()),
+                Some(true) => self.stage = Stage::Bound,
+                Some(false) => self.stage = Stage::Text(Tail::default()),
+            }
+        }
+        if let (Stage::Text(tail), Some(watch)) = (&mut self.stage, &self.watch) {
+            tail.push(&bytes);
+            let Some(tokens) = watch.ended(tail) else {
+                tail.forget(watch.longest);
+                return Ok(());
+            };
+            self.stage = Stage::Bound;
+            return consumed(self.matcher.consume_tokens(tokens));
+        }
+        consumed(self.matcher.consume_token(token))
+    }
+
+    /// Where a text is behind its thought, or without one.
+    fn behind_thought(&self) -> Stage {
+        match &self.watch {
+            None => Stage::Bound,
+            Some(watch) if watch.has_bare() => Stage::Begin,
+            Some(_) => Stage::Text(Tail::default()),
+        }
     }
 
     /// Whether the text is complete and nothing can be added to it.
     pub fn is_over(&self) -> bool {
-        self.free.is_none() && self.matcher.is_stopped()
+        matches!(self.stage, Stage::Bound) && self.matcher.is_stopped()
     }
+}
+
+fn consumed<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), GrammarError> {
+    result.map_err(|e| GrammarError::Stuck(message(&e.to_string())))
 }
 
 impl std::fmt::Debug for GrammarState {

@@ -8,20 +8,27 @@ use super::*;
 use crate::{AnswerFormat, AnswerPiece, Family};
 use crate::{SpecialIds, StringTable, TokenKind, TokenizerModel, Vocab};
 
-const END: u32 = 0;
-const CALL: u32 = 2;
+pub(super) const END: u32 = 0;
+pub(super) const CALL: u32 = 2;
 
 fn table(strings: &[String]) -> StringTable {
     StringTable::new("test", strings.iter().map(String::as_bytes)).unwrap()
 }
 
 /// Two ends, a mark, bytes, and some words.
-fn tokenizer() -> Tokenizer {
+pub(super) fn tokenizer() -> Tokenizer {
+    tokenizer_with(&[], TokenKind::Control)
+}
+
+/// The same, with more marks.
+pub(super) fn tokenizer_with(marks: &[&str], kind: TokenKind) -> Tokenizer {
     let mut tokens: Vec<String> = ["</s>", "<|eot|>", "<call>"].map(String::from).to_vec();
     let mut kinds = vec![TokenKind::Control; tokens.len()];
     tokens.extend((0..=255u8).map(|byte| format!("<0x{byte:02X}>")));
     kinds.resize(tokens.len(), TokenKind::Byte);
     let words = [
+        "l>\n",
+        "<think>",
         "true",
         "false",
         "\"name\"",
@@ -35,6 +42,8 @@ fn tokenizer() -> Tokenizer {
     ];
     tokens.extend(words.map(String::from));
     kinds.resize(tokens.len(), TokenKind::Normal);
+    tokens.extend(marks.iter().map(|&mark| mark.to_owned()));
+    kinds.resize(tokens.len(), kind);
     Tokenizer::new(Vocab {
         model: TokenizerModel::SentencePiece,
         pre: String::new(),
@@ -54,7 +63,7 @@ fn tokenizer() -> Tokenizer {
     .unwrap()
 }
 
-fn allowed(mask: &[u64]) -> Vec<u32> {
+pub(super) fn allowed(mask: &[u64]) -> Vec<u32> {
     let bits = (0..mask.len() as u32 * 64).filter(|i| mask[*i as usize / 64] >> (i % 64) & 1 == 1);
     bits.collect()
 }
@@ -138,7 +147,7 @@ fn a_text_has_the_form_that_is_asked_for() {
 }
 
 /// The functions of the tests of calls.
-fn functions() -> Vec<(String, Value)> {
+pub(super) fn functions() -> Vec<(String, Value)> {
     let unit = json!({ "enum": ["C", "F"] });
     let weather = json!({
         "type": "object",
@@ -472,8 +481,8 @@ fn the_end_comes_when_the_text_is_complete_and_not_before() {
 fn what_comes_before_the_marker_is_free() {
     let grammars = grammars();
     let constraint = Constraint {
-        grammar: Grammar::Choice(vec!["yes".into()]).into(),
         after: Some("</think>".into()),
+        ..Grammar::Choice(vec!["yes".into()]).into()
     };
     let mut state = grammars.compile(&constraint).unwrap();
     let thought = tokenizer().encode("no </thin </think", false, false);

@@ -70,14 +70,11 @@ fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     }
 }
 
-/// The mask of all tokens but those that end a generation.
-pub(super) fn endless(tokenizer: &Tokenizer) -> Vec<u64> {
+/// The mask of all tokens.
+pub(super) fn every(tokenizer: &Tokenizer) -> Vec<u64> {
     let size = tokenizer.vocab_size();
     let mut mask = vec![u64::MAX; size.div_ceil(64)];
-    for id in (size as u32..mask.len() as u32 * 64).chain(tokenizer.eog().iter().copied()) {
-        if let Some(word) = mask.get_mut(id as usize / 64) {
-            *word &= !(1 << (id % 64));
-        }
-    }
+    let end = mask.len() as u32 * 64;
+    super::set(&mut mask, size as u32..end, false);
     mask
 }
