@@ -29,8 +29,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Most bytes of a request's body.
     pub max_body: usize,
-    /// How long a client may take for the headers of a request, and again for its body. A connection
-    /// that is idle for so long is closed.
+    /// How long a client may take for a request, from the first byte of its headers to the end of its body.
+    /// A connection that is idle for so long is closed.
     pub read_timeout: Duration,
     /// How long a client may take none of the bytes that wait for it.
     pub write_timeout: Duration,
@@ -39,6 +39,8 @@ pub struct Config {
     /// A comment is sent on a stream that has had nothing to say for so long, so that proxies keep
     /// it open.
     pub keep_alive: Duration,
+    /// How long a stream waits for a model that has to be loaded before it begins with comments that say so.
+    pub load_notice: Duration,
     /// Most bytes that all loaded models may take; `None`: what the machine has when the server
     /// starts.
     pub model_memory: Option<u64>,
@@ -68,10 +70,12 @@ impl Default for Config {
             max_requests: 256,
             max_connections: 4096,
             max_body: 4 << 20,
-            read_timeout: Duration::from_secs(12),
+            // Those who take longer are gone within 15 s.
+            read_timeout: Duration::from_secs(14),
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),
+            load_notice: Duration::from_secs(1),
             model_memory: None,
             model_idle: None,
             aliases: Vec::new(),

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
@@ -83,6 +83,12 @@ pub(crate) async fn guard(
         *response.body_mut() = error.body_for(&path).to_string().into();
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
+    if response.status() == StatusCode::UNAUTHORIZED && is_page(&path) {
+        let basic = HeaderValue::from_static("Basic realm=\"zse\"");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, basic);
+    }
     if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -122,10 +128,15 @@ fn check(config: &Config, request: &Request) -> Result<(), ApiError> {
     )))
 }
 
-/// Whether a path is for everyone: it says no more than that there is a server. The pages of `/docs`
-/// are the same files everywhere; the document that they show is not among them.
+/// Whether a path is for everyone: it says no more than that there is a server.
 pub(crate) fn is_open(path: &str) -> bool {
-    matches!(path, "/" | "/health" | "/docs") || path.starts_with("/docs/")
+    path == "/health"
+}
+
+/// Whether a path is a page for people, or a file of one. A browser asks for the password of such a page
+/// itself, and sends it for all of its files, where it can set no header; it is the key.
+pub(crate) fn is_page(path: &str) -> bool {
+    path == "/docs" || path.starts_with("/docs/")
 }
 
 /// Whether a path is for those who run the server: it changes what is served, fetches and removes
@@ -149,6 +160,7 @@ fn authorize(config: &Config, request: &Request) -> Result<Tenant, ApiError> {
     let given = given.map(|key| key.as_bytes().to_vec());
     let given = given
         .or_else(|| key_of_protocols(headers))
+        .or_else(|| password(headers).filter(|_| is_page(path)))
         .unwrap_or_default();
     // Every key is looked at, so that time says neither which one matches nor how far.
     let keys = config.keys().zip(1_u64..);
@@ -173,6 +185,17 @@ fn key_of_protocols(headers: &HeaderMap) -> Option<Vec<u8>> {
     let protocols = lines.flat_map(|line| line.split(','));
     let mut keys = protocols.filter_map(|name| name.trim().strip_prefix(KEY_PROTOCOL));
     BASE64_URL_SAFE_NO_PAD.decode(keys.next()?).ok()
+}
+
+/// The password that a browser gives, of any user.
+fn password(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let (scheme, pair) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
+    let pair = scheme
+        .eq_ignore_ascii_case("basic")
+        .then_some(pair.trim())?;
+    let pair = BASE64_STANDARD.decode(pair).ok()?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
 }
 
 fn preflight() -> Response {
@@ -330,5 +353,29 @@ mod tests {
             );
         }
         assert!(authorize(&config, &request(&[])).is_err());
+    }
+
+    #[test]
+    fn the_key_is_the_password_of_the_page() {
+        let config = Config {
+            api_keys: vec!["one".to_owned()],
+            ..Config::default()
+        };
+        let ask = |path: &str, pair: &str| {
+            let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
+            let mut request = request(&[("authorization", &basic)]);
+            *request.uri_mut() = path.parse().unwrap();
+            authorize(&config, &request)
+        };
+        for path in ["/docs", "/docs/", "/docs/swagger-ui.css"] {
+            assert!(ask(path, "anyone:one").is_ok(), "{path}");
+            assert!(ask(path, ":one").is_ok(), "{path}");
+            for pair in ["anyone:two", "one", "one:", "one:one:"] {
+                assert!(ask(path, pair).is_err(), "{path}: {pair}");
+            }
+        }
+        for path in ["/", "/openapi.json", "/v1/models", "/documents"] {
+            assert!(ask(path, "anyone:one").is_err(), "{path}");
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use crate::connection::Arrivals;
 
 /// Fails a write that has waited for `patience` without a byte being taken.
 ///
@@ -19,19 +20,18 @@ pub(crate) struct Patient<T> {
     patience: Duration,
     timer: Pin<Box<Sleep>>,
     is_waiting: bool,
-    /// Bytes that were read.
-    received: Arc<AtomicU64>,
+    arrivals: Arc<Arrivals>,
 }
 
 impl<T> Patient<T> {
-    /// A connection that adds the bytes that it reads to `received`.
-    pub(crate) fn new(inner: T, patience: Duration, received: Arc<AtomicU64>) -> Self {
+    /// A connection that tells `arrivals` of the bytes that it reads.
+    pub(crate) fn new(inner: T, patience: Duration, arrivals: Arc<Arrivals>) -> Self {
         Self {
             inner,
             patience,
             timer: Box::pin(tokio::time::sleep(patience)),
             is_waiting: false,
-            received,
+            arrivals,
         }
     }
 
@@ -58,8 +58,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        self.received.fetch_add(read as u64, Relaxed);
+        self.arrivals.add(buf.filled().len() - before);
         poll
     }
 }

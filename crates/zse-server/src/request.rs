@@ -14,7 +14,9 @@ use hyper::header::CONTENT_LENGTH;
 use serde::de::value::Error as PlainError;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
+use crate::connection::Begun;
 use crate::error::ApiError;
 use crate::guard::Tenant;
 use crate::job;
@@ -63,10 +65,12 @@ async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
     let length = request.headers().get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let patience = app.config.read_timeout;
+    let begun = request.extensions().get::<Begun>();
+    let deadline = begun.map_or_else(Instant::now, |begun| begun.0) + patience;
     let mut body = request.into_body();
     let read = match length.is_some_and(|length| length > limit as u64) {
         true => Err(Unread::Long),
-        false => tokio::time::timeout(patience, collect(&mut body, limit))
+        false => tokio::time::timeout_at(deadline, collect(&mut body, limit))
             .await
             .map_err(|_| ApiError::slow_body())?,
     };
@@ -153,6 +157,15 @@ impl Fields {
             false => parse(&body)?,
         };
         Ok(Self { fields, tenant })
+    }
+
+    /// These parameters, of a request that belongs to nobody.
+    #[cfg(test)]
+    pub(crate) fn of(fields: Value) -> Self {
+        Self {
+            fields: serde_json::from_value(fields).expect("an object"),
+            tenant: Tenant::default(),
+        }
     }
 
     /// Sets a parameter.
@@ -400,10 +413,7 @@ mod tests {
 
     fn take(body: &str) -> Result<(Some2, Fields), String> {
         let fields = parse(body.as_bytes()).map_err(|e| e.body().to_string())?;
-        let mut fields = Fields {
-            fields,
-            tenant: Tenant::default(),
-        };
+        let mut fields = Fields::of(fields.into());
         let taken = fields.take().map_err(|e| e.body().to_string())?;
         Ok((taken, fields))
     }
@@ -447,10 +457,8 @@ mod tests {
     #[test]
     fn prompts_come_in_four_forms() {
         let parse = |json: &str| {
-            let mut fields = Fields {
-                fields: parse(format!("{{\"prompt\": {json}}}").as_bytes()).unwrap(),
-                tenant: Tenant::default(),
-            };
+            let body = parse(format!("{{\"prompt\": {json}}}").as_bytes());
+            let mut fields = Fields::of(body.unwrap().into());
             Prompts::take(&mut fields, "prompt").map(|prompts| prompts.0)
         };
         let text = |t: &str| Prompt::Text(t.to_owned());

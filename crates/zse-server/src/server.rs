@@ -202,13 +202,20 @@ async fn connection(
 ) {
     // Tokens are small, and none should wait for the next.
     let _ = stream.set_nodelay(true);
-    let io = Patient::new(stream, app.config.write_timeout, place.received());
+    let io = Patient::new(stream, app.config.write_timeout, place.arrivals());
     let io = TokioIo::new(io);
     let service = TowerToHyperService::new(service);
     let extension = place.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let arrivals = extension.arrivals();
+        request.extensions_mut().insert(arrivals.begin());
         request.extensions_mut().insert(extension.clone());
-        service.call(request)
+        let response = service.call(request);
+        async move {
+            let response = response.await;
+            arrivals.end();
+            response
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,8 +8,16 @@ use crate::common::serve;
 fn a_key_covers_every_route_but_health() {
     let server = serve(|config| config.api_keys = vec!["one".to_owned(), "two".to_owned()]);
     assert_eq!(server.get("/health").json(), json!({ "status": "ok" }));
-    assert_eq!(server.get("/").body, "Ollama is running");
-    for path in ["/metrics", "/v1/models", "/v1/models/x", "/nowhere"] {
+    for path in [
+        "/",
+        "/docs",
+        "/docs/",
+        "/openapi.json",
+        "/metrics",
+        "/v1/models",
+        "/v1/models/x",
+        "/nowhere",
+    ] {
         let error = server.get(path).error(401);
         assert_eq!(error["code"], "invalid_api_key");
     }

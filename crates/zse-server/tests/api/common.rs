@@ -128,10 +128,10 @@ impl Running {
         }
     }
 
-    /// A connection whose reads end after ten seconds.
+    /// A connection whose reads end, also where the machine has more to do.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");
-        let patience = Some(Duration::from_secs(20));
+        let patience = Some(Duration::from_secs(100));
         stream.set_read_timeout(patience).expect("a timeout");
         stream
     }

@@ -158,6 +158,25 @@ fn clients_that_hold_their_headers_or_body_are_closed() {
 }
 
 #[test]
+fn headers_and_body_have_one_deadline() {
+    let server = serve(|config| config.read_timeout = Duration::from_secs(4));
+    let head = message("POST", "/v1/completions", "", "").replace("length: 0", "length: 100");
+    let (first, rest) = head.split_at(20);
+    let start = Instant::now();
+    let mut stream = server.connect();
+    stream.write_all(first.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    stream.write_all(rest.as_bytes()).unwrap();
+    assert_eq!(read(&mut stream).status, 408);
+    // Twice the time would be seven seconds.
+    assert!(
+        start.elapsed() < Duration::from_millis(6500),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
 fn slow_clients_do_not_keep_others_out() {
     let server = serve(|_| {});
     let slow: Vec<_> = (0..200)

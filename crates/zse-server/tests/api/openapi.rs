@@ -307,19 +307,34 @@ fn every_route_of_the_document_is_there() {
 }
 
 #[test]
-fn every_route_is_in_the_manual() {
+fn every_route_is_in_the_manual_with_its_examples() {
     let manual = include_str!("../../../../docs/api.md");
+    let sections: Vec<&str> = manual.split("\n## ").skip(1).collect();
     let document = Document::of(&serve(|_| {}));
     let paths = document.0["paths"].as_object().expect("paths").keys();
     let pages = |path: &&String| path.starts_with("/docs/");
     for path in paths.filter(|path| !pages(path)) {
-        assert!(manual.contains(&format!("{path}`")), "{path}");
+        let named = format!("{path}`");
+        // Where a path has several beginnings, an example has one of them.
+        let mut parts = path.rsplit('/').filter(|part| !part.starts_with('{'));
+        let name = parts.next().unwrap_or_default();
+        let has_both = |section: &&str| {
+            // Text and examples come by turns; a shell's have no name.
+            let examples = section.split("\n```").skip(1).step_by(2);
+            let (python, shell): (Vec<&str>, Vec<&str>) =
+                examples.partition(|example| example.starts_with("python\n"));
+            // curl does not speak over WebSockets.
+            let by_curl = |example: &&str| example.contains("curl ") && example.contains(name);
+            let has_curl = path.starts_with("/ws/") || shell.iter().any(by_curl);
+            section.contains(&named) && has_curl && !python.is_empty()
+        };
+        assert!(sections.iter().any(has_both), "{path}");
     }
 }
 
 #[test]
-fn the_page_needs_no_key_and_nothing_from_elsewhere() {
-    let server = serve(|config| config.api_keys = vec!["key".to_owned()]);
+fn the_page_needs_nothing_from_elsewhere() {
+    let server = serve(|_| {});
     let moved = server.get("/docs");
     assert_eq!(moved.status, 308);
     assert!(moved.head.contains("location: docs/"), "{}", moved.head);
@@ -346,7 +361,28 @@ fn the_page_needs_no_key_and_nothing_from_elsewhere() {
     server.get("/docs/nothing.js").error(404);
     let plain = "accept-encoding: identity\r\n";
     server.request("GET", "/docs/", plain, "").error(406);
-    server.get("/openapi.json").error(401);
     let foreign = "origin: https://evil.example\r\n";
     server.request("GET", "/docs/", foreign, "").error(403);
+}
+
+#[test]
+fn the_key_opens_the_page_as_a_browser_gives_it() {
+    let server = serve(|config| config.api_keys = vec!["key".to_owned()]);
+    let answer = server.get("/docs/");
+    answer.error(401);
+    let asks = "www-authenticate: basic realm=\"zse\"";
+    assert!(answer.head.to_lowercase().contains(asks), "{}", answer.head);
+    // Of what is no page a browser need not ask.
+    let answer = server.get("/openapi.json");
+    answer.error(401);
+    assert!(!answer.head.to_lowercase().contains("www-authenticate"));
+    // `me:key` and `me:other`.
+    for (password, status) in [("bWU6a2V5", 200), ("bWU6b3RoZXI=", 401)] {
+        let header = format!("authorization: Basic {password}\r\n");
+        let script = server.request("GET", "/docs/swagger-initializer.js", &header, "");
+        assert_eq!(script.status, status);
+        server
+            .request("GET", "/openapi.json", &header, "")
+            .error(401);
+    }
 }

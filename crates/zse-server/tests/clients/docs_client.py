@@ -45,6 +45,7 @@ class Docs(ServerTest):
     def test_python(self) -> None:
         names: dict[str, object] = {}
         for example in self.examples("python"):
+            example = example.replace(ADAPTER, LLAMA_ADAPTER)
             with self.subTest(example), contextlib.redirect_stdout(io.StringIO()) as out:
                 exec(example.replace(EMBEDDER, "bert-mean"), names)
             self.assertTrue(out.getvalue() or "client =" in example, example)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import unittest
 
+from openai_client import BERT
 from server import KEY, ServerTest
 
 HERE = pathlib.Path(__file__).parent
@@ -15,9 +16,11 @@ HERE = pathlib.Path(__file__).parent
 class Node(ServerTest):
     """Runs the tests that are written in JavaScript."""
 
+    models = ["builtin", BERT]
+
     def test_openai(self) -> None:
         environment = {**os.environ, "ZSE_URL": self.url, "ZSE_KEY": KEY}
         command = [shutil.which("node"), "--test", str(HERE / "openai_client.test.mjs")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn("pass 6", done.stdout)
+        self.assertIn("pass 8", done.stdout)

@@ -70,6 +70,31 @@ test("responses", async () => {
   assert.equal(next.previous_response_id, first.id);
 });
 
+test("structured outputs", async () => {
+  const schema = {
+    type: "object", properties: { name: { type: "string" }, age: { type: "integer" } },
+    required: ["name", "age"], additionalProperties: false,
+  };
+  const answer = await client.chat.completions.parse({
+    ...request,
+    messages: [{ role: "user", content: "Ida is 12 years old." }],
+    response_format: { type: "json_schema", json_schema: { name: "person", schema, strict: true } },
+  });
+  const person = JSON.parse(answer.choices[0].message.content);
+  assert.deepEqual(Object.keys(person), ["name", "age"]);
+  assert.ok(Number.isInteger(person.age));
+});
+
+test("embeddings", async () => {
+  const input = [[5, 6, 7], [8, 9]];
+  const answer = await client.embeddings.create({ model: "bert-mean", input });
+  assert.equal(answer.usage.prompt_tokens, 5);
+  for (const { embedding } of answer.data) {
+    const length = embedding.reduce((sum, x) => sum + x * x, 0);
+    assert.ok(Math.abs(length - 1) < 1e-4, `${length}`);
+  }
+});
+
 test("errors", async () => {
   await assert.rejects(client.chat.completions.create({ ...request, top_p: 7 }), (error) => {
     assert.equal(error.status, 400);

@@ -1,9 +1,10 @@
 // Shows the document of the server that this page came from, and asks for a key where it wants one.
-// The key stays in this page's memory.
+// The key stays in this page's memory; the password that opened the page is not sent on.
 window.onload = async () => {
   let key = "";
   const withKey = (request) => {
     if (key) request.headers.Authorization = `Bearer ${key}`;
+    request.credentials = "omit";
     return request;
   };
   const ask = () => fetch("../openapi.json", withKey({ headers: {} }));

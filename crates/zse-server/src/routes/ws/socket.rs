@@ -4,7 +4,6 @@
 //! `patience`); so no more is held for a client than one message and the frames of its answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, Interval, interval};
 use tungstenite::error::{Error, ProtocolError};
 
-use crate::connection::Connection;
+use crate::connection::{Arrivals, Connection};
 use crate::error::ApiError;
 use crate::guard::PROTOCOL;
 use crate::state::App;
@@ -67,15 +66,15 @@ impl Upgrade {
         let patience = pace + app.config.write_timeout;
         let message_time = app.config.read_timeout;
         self.upgrade.on_upgrade(move |inner| {
-            let received = self.connection.received();
+            let arrivals = self.connection.arrivals();
             let socket = Socket {
                 inner,
                 pings: interval(pace),
                 patience,
                 heard: Instant::now(),
                 message_time,
-                accounted: received.load(Relaxed),
-                received,
+                accounted: arrivals.bytes(),
+                arrivals,
                 begun: None,
             };
             serve(socket, self.connection)
@@ -128,8 +127,7 @@ pub(super) struct Socket {
     heard: Instant,
     /// How long a message may come in pieces.
     message_time: Duration,
-    /// Bytes that came.
-    received: Arc<AtomicU64>,
+    arrivals: Arc<Arrivals>,
     /// Those of messages that are complete.
     accounted: u64,
     /// Since when there are more than those.
@@ -153,7 +151,7 @@ impl Socket {
                     self.heard = Instant::now();
                     match message.ok_or(End::Gone)?? {
                         Message::Text(text) => {
-                            self.accounted = self.received.load(Relaxed);
+                            self.accounted = self.arrivals.bytes();
                             self.begun = None;
                             return Ok(text);
                         }
@@ -183,7 +181,7 @@ impl Socket {
     /// Gives up on a message that is not complete long after it began, however often its client
     /// answers in between.
     fn check_time(&mut self) -> Result<(), End> {
-        let is_complete = self.received.load(Relaxed) <= self.accounted;
+        let is_complete = self.arrivals.bytes() <= self.accounted;
         let begun = *self.begun.get_or_insert_with(Instant::now);
         if is_complete {
             self.begun = None;
