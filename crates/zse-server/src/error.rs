@@ -13,6 +13,8 @@ use zse::{EngineError, RequestError, TextError};
 
 /// Most characters of a client's name for something that an error says again.
 const MAX_NAME: usize = 100;
+/// The parameter that asks for the form of an answer, where nothing says which it was.
+const FORM: &str = "response_format";
 
 /// Why a request was not served, as its client is told.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +64,14 @@ impl ApiError {
         Self {
             param: Some(param.into()),
             ..self
+        }
+    }
+
+    /// The same error; where it is one of a form, of the parameter that asked for that.
+    pub(crate) fn of_form(self, param: Option<&str>) -> Self {
+        match (self.param.as_deref(), param) {
+            (Some(FORM), Some(param)) => self.at(param),
+            _ => self,
         }
     }
 
@@ -529,7 +539,7 @@ impl From<&RequestError> for ApiError {
                 Self::param("n", message)
             }
             RequestError::EmptyStop => Self::param("stop", message),
-            RequestError::Constraint(_) => Self::param("response_format", message),
+            RequestError::Constraint(_) => Self::param(FORM, message),
             RequestError::AdapterScale { .. } => Self::param("lora", message),
             RequestError::AdapterOfAnother => Self::internal(message),
             RequestError::NothingToScore { .. } => Self::invalid(message),

@@ -145,26 +145,25 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// Answers with a stream: `start` decides whether there is one, on a thread that may block, and
-/// `write` fills it.
+/// `write` fills it. `start` is given a function that says whether the client is gone.
 pub(crate) async fn streaming<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
     app: &App,
     wire: Wire,
-    start: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    start: impl FnOnce(&dyn Fn() -> bool) -> Result<T, ApiError> + Send + 'static,
     write: impl FnOnce(T, Events) -> W,
 ) -> Result<Response, ApiError> {
     let frames = frames(app, wire, start, write).await?;
     Ok(frames.response(app.config.keep_alive))
 }
 
-/// The frames of a stream: `start` decides whether there is one, on a thread that may block, and
-/// `write` fills it.
+/// The frames of a stream, as [`streaming`].
 pub(crate) async fn frames<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
     app: &App,
     wire: Wire,
-    start: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    start: impl FnOnce(&dyn Fn() -> bool) -> Result<T, ApiError> + Send + 'static,
     write: impl FnOnce(T, Events) -> W,
 ) -> Result<Frames, ApiError> {
-    let started = blocking(move |_| start()).await?;
+    let started = blocking(start).await?;
     let report = Arc::clone(&app.config.report);
     Ok(Frames::new(wire, report, |events| write(started, events)))
 }

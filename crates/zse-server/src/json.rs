@@ -25,6 +25,20 @@ pub(crate) fn read(text: &[u8]) -> Result<Value, ApiError> {
     value.map_err(|error| ApiError::invalid(format!("the body is not valid JSON: {error}")))
 }
 
+/// Refuses what an object has beside `known` fields, by name: `at` is where the object stands. `null` counts
+/// as absent, and what is no object has no fields.
+///
+/// # Errors
+/// If there is another field.
+pub(crate) fn only(at: &str, object: &Value, known: &[&str]) -> Result<(), ApiError> {
+    let mut fields = object.as_object().into_iter().flatten();
+    let other = fields.find(|(name, value)| !value.is_null() && !known.contains(&name.as_str()));
+    match other {
+        None => Ok(()),
+        Some((name, _)) => Err(ApiError::unknown(&format!("{at}.{name}"))),
+    }
+}
+
 /// Reads a value while there may be more.
 #[derive(Clone, Copy)]
 struct Reader<'a>(&'a Cell<usize>);

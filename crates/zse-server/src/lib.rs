@@ -28,6 +28,7 @@ mod connection;
 mod downloads;
 mod embed;
 mod error;
+mod form;
 mod gap;
 mod guard;
 mod job;
@@ -45,6 +46,7 @@ mod server;
 mod sse;
 mod state;
 mod usage;
+mod waiting;
 
 pub use config::{Config, Report, ServeError};
 pub use models::{LoadTimes, Served};

@@ -40,6 +40,16 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
+    /// The headers of a response that carries it.
+    pub(crate) fn headers(self) -> [(HeaderName, &'static str); 3] {
+        [
+            (CONTENT_TYPE, self.content_type()),
+            (CACHE_CONTROL, "no-cache"),
+            // nginx would collect the events otherwise.
+            (HeaderName::from_static("x-accel-buffering"), "no"),
+        ]
+    }
+
     fn content_type(self) -> &'static str {
         match self {
             Self::Events | Self::PingedEvents => "text/event-stream",
@@ -170,12 +180,7 @@ impl Frames {
 
     /// The response that carries them.
     pub(crate) fn response(self, keep_alive: Duration) -> Response {
-        let headers = [
-            (CONTENT_TYPE, self.wire.content_type()),
-            (CACHE_CONTROL, "no-cache"),
-            // nginx would collect the events otherwise.
-            (HeaderName::from_static("x-accel-buffering"), "no"),
-        ];
+        let headers = self.wire.headers();
         let body = FrameBody {
             frames: self,
             keep_alive,

@@ -1,35 +1,10 @@
-//! The form that a request wants its answer in, as a constraint.
+//! Which of the tools are called, and what the answer must be for that.
 
 use serde_json::{Value, json};
-use zse::{AnswerFormat, Constraint, Grammar};
+use zse::{AnswerFormat, Grammar, Wanted};
 
 use crate::error::ApiError;
-
-/// The constraint of `response_format`: none for text.
-///
-/// # Errors
-/// Names the parameter, if it is none of OpenAI's formats.
-pub(crate) fn of_response(format: Option<Value>) -> Result<Option<Constraint>, ApiError> {
-    let wrong = |what: &str| Err(ApiError::param("response_format", what));
-    let Some(mut format) = format else {
-        return Ok(None);
-    };
-    let schema = match format["type"].as_str() {
-        Some("text") => return Ok(None),
-        Some("json_object") => json!({ "type": "object" }),
-        Some("json_schema") => match format.pointer_mut("/json_schema/schema") {
-            Some(schema @ Value::Object(_)) => schema.take(),
-            _ => return wrong("response_format.json_schema.schema must be an object"),
-        },
-        _ => return wrong("response_format.type must be text, json_object or json_schema"),
-    };
-    Ok(Some(of_schema(schema)))
-}
-
-/// The constraint to JSON that keeps to `schema`.
-pub(crate) fn of_schema(schema: Value) -> Constraint {
-    Grammar::JsonSchema(schema).into()
-}
+use crate::json::only;
 
 /// Whether tools are called, as `tool_choice` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,38 +35,54 @@ impl Calls {
                 _ => Err(wrong_choice()),
             },
             Some(choice) => match choice["function"]["name"].as_str() {
-                Some(name) if choice["type"] == "function" => Ok(Self::This(name.to_owned())),
+                Some(name) if choice["type"] == "function" => {
+                    only("tool_choice", choice, &["type", "function"])?;
+                    only("tool_choice.function", &choice["function"], &["name"])?;
+                    Ok(Self::This(name.to_owned()))
+                }
                 _ => Err(wrong_choice()),
             },
         }
     }
 
-    /// The constraint that makes a model of this format call one of `tools`, or several after each other where
-    /// `parallel`; none where it is free.
+    /// What an answer of a model of this format must be that may call `tools`, several after each other where
+    /// `parallel`, or else has this `form`; none where it is free. A call that is not required keeps to the
+    /// schema of its function where that is strict.
     ///
     /// # Errors
     /// If none of `tools` may be called.
-    pub(crate) fn constraint(
+    pub(crate) fn wanted(
         &self,
         format: AnswerFormat,
-        tools: &[Value],
+        tools: &[Tool],
         parallel: bool,
-    ) -> Result<Option<Constraint>, ApiError> {
+        form: Option<Grammar>,
+    ) -> Result<Option<Wanted>, ApiError> {
         let (only, repeat) = match self {
-            Self::Free | Self::Never => return Ok(None),
+            Self::Never => return Ok(form.map(Wanted::Form)),
+            Self::Free if tools.is_empty() => return Ok(form.map(Wanted::Form)),
+            Self::Free => {
+                let functions: Vec<_> = tools.iter().map(Tool::if_called).collect();
+                let calls = || format.calls(&functions, parallel);
+                return Ok(match form {
+                    Some(form) => Some(Wanted::CallsOrForm(calls(), form)),
+                    None if parallel && !tools.iter().any(|tool| tool.is_strict) => None,
+                    None => Some(Wanted::CallsOrText(calls())),
+                });
+            }
             Self::Some => (None, parallel),
             Self::This(name) => (Some(name.as_str()), false),
         };
-        let functions = tools.iter().map(|tool| &tool["function"]);
+        let functions = tools.iter().map(Tool::function);
         let functions: Vec<(String, Value)> = functions
-            .filter(|f| only.is_none_or(|name| f["name"] == name))
-            .map(function)
+            .filter(|(name, _)| only.is_none_or(|only| name == only))
             .collect();
         if functions.is_empty() {
             let message = "tool_choice asks for a call of a tool that is not among tools";
             return Err(ApiError::param("tool_choice", message));
         }
-        Ok(Some(format.calls(&functions, repeat).into()))
+        // There is no text that a form would be for.
+        Ok(Some(Wanted::Calls(format.calls(&functions, repeat))))
     }
 }
 
@@ -101,12 +92,118 @@ fn wrong_choice() -> ApiError {
     ApiError::param("tool_choice", message)
 }
 
-/// The name of a function and the schema of its arguments.
-fn function(function: &Value) -> (String, Value) {
-    let arguments = match &function["parameters"] {
-        Value::Null => json!({ "type": "object" }),
-        parameters => parameters.clone(),
-    };
-    let name = function["name"].as_str().unwrap_or_default();
-    (name.to_owned(), arguments)
+/// A function that may be called.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tool {
+    /// As OpenAI's API describes it, and models are told.
+    pub(crate) description: Value,
+    /// Whether its calls keep to its schema where they are not required, too.
+    is_strict: bool,
+}
+
+impl Tool {
+    /// The tool that stands at `at`.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub(crate) fn new(at: &str, mut tool: Value) -> Result<Self, ApiError> {
+        let wrong = |field: &str, what: &str| {
+            let param = format!("{at}{field}");
+            Err(ApiError::param(param.clone(), format!("{param} {what}")))
+        };
+        if tool["type"] != "function" || !tool["function"]["name"].is_string() {
+            return wrong("", "must be of type 'function' and have function.name");
+        }
+        only(at, &tool, &["type", "function"])?;
+        let function = &mut tool["function"];
+        let known = ["name", "description", "parameters", "strict"];
+        only(&format!("{at}.function"), function, &known)?;
+        if !matches!(function["description"], Value::Null | Value::String(_)) {
+            return wrong(".function.description", "must be a text");
+        }
+        if !matches!(function["parameters"], Value::Null | Value::Object(_)) {
+            return wrong(".function.parameters", "must be an object");
+        }
+        // The model need not hear of what is done about its calls.
+        let strict = function
+            .as_object_mut()
+            .and_then(|all| all.remove("strict"));
+        let is_strict = match strict {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(is_strict)) => is_strict,
+            Some(_) => return wrong(".function.strict", "must be true or false"),
+        };
+        Ok(Self {
+            description: tool,
+            is_strict,
+        })
+    }
+
+    /// Its name, and the schema of its arguments.
+    fn function(&self) -> (String, Value) {
+        let function = &self.description["function"];
+        let arguments = match &function["parameters"] {
+            Value::Null => json!({ "type": "object" }),
+            parameters => parameters.clone(),
+        };
+        let name = function["name"].as_str().unwrap_or_default();
+        (name.to_owned(), arguments)
+    }
+
+    /// The same, for a call that is not required.
+    fn if_called(&self) -> (String, Value) {
+        let (name, arguments) = self.function();
+        match self.is_strict {
+            true => (name, arguments),
+            false => (name, json!({ "type": "object" })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_in_a_tool_is_refused() {
+        let tool = |more: Value, function: Value| {
+            let mut tool = json!({ "type": "function", "function": { "name": "f" } });
+            let fields = tool["function"].as_object_mut().unwrap();
+            fields.extend(function.as_object().unwrap().clone());
+            tool.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            Tool::new("tools[1]", tool).map_err(|e| e.body()["error"]["param"].clone())
+        };
+        let none = || json!({});
+        let strict = tool(none(), json!({ "strict": true, "description": "d" })).unwrap();
+        assert!(strict.is_strict && strict.description["function"].get("strict").is_none());
+        assert!(
+            !tool(json!({ "id": null }), json!({ "strict": null }))
+                .unwrap()
+                .is_strict
+        );
+        for (more, function, param) in [
+            (json!({ "cache": 1 }), none(), "tools[1].cache"),
+            (none(), json!({ "returns": 1 }), "tools[1].function.returns"),
+            (
+                none(),
+                json!({ "strict": "yes" }),
+                "tools[1].function.strict",
+            ),
+            (
+                none(),
+                json!({ "parameters": [] }),
+                "tools[1].function.parameters",
+            ),
+            (
+                none(),
+                json!({ "description": 1 }),
+                "tools[1].function.description",
+            ),
+            (json!({ "type": "custom" }), none(), "tools[1]"),
+        ] {
+            assert_eq!(tool(more, function), Err(param.into()));
+        }
+    }
 }

@@ -1,22 +1,24 @@
 //! A conversation that wants its next message: what the request of every wire format becomes, and
 //! what their answers are written from.
 
-mod form;
+mod calls;
 pub(crate) mod messages;
 mod talk;
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use zse::{AnswerFormat, ChatRequest, Constraint, Generate, Message};
+use zse::{AnswerFormat, ChatRequest, Constraint, Generate, Message, Wanted};
 
 use crate::error::ApiError;
+use crate::form::Form;
 use crate::gap;
 use crate::models::Model;
 use crate::request::Prompt;
 use crate::sampling::Sampling;
 use crate::state::{App, Slot};
-pub(crate) use form::{Calls, of_response, of_schema};
+pub(crate) use calls::Calls;
+use calls::Tool;
 pub(crate) use messages::MAX_MESSAGES;
 pub(crate) use talk::{Event, Part, Reply, Talk, arguments};
 
@@ -42,7 +44,7 @@ pub(crate) struct Chat {
     /// Whether several may be called at once.
     pub(crate) parallel: Option<bool>,
     /// The form of the answer.
-    pub(crate) form: Option<Constraint>,
+    pub(crate) form: Option<Form>,
     pub(crate) sampling: Sampling,
     /// Most tokens of the answer; `None`: as many as the context holds.
     pub(crate) max_tokens: Option<usize>,
@@ -62,6 +64,8 @@ pub(crate) struct Ready {
     raw: Option<String>,
     suffix: Option<String>,
     prefill: Option<String>,
+    /// What the answer must be, and the parameter that says so.
+    wanted: Option<(Wanted, String)>,
     settings: Generate,
 }
 
@@ -72,6 +76,7 @@ impl Chat {
     /// Names what is wrong.
     pub(crate) async fn ready(self, app: &Arc<App>) -> Result<Ready, ApiError> {
         let tools = check_tools(self.tools, &self.calls)?;
+        let parallel = self.parallel.unwrap_or(true);
         let n = self.sampling.n() as usize;
         let mut slot = app.admit(1)?;
         let wanted = self.sampling.adapters();
@@ -80,7 +85,14 @@ impl Chat {
             gap::check(&model)?;
         }
         let format = model.engine.answer_format();
-        let constraint = constraint(format, &self.calls, &tools, self.parallel, self.form)?;
+        let (form, param) = self.form.map(|form| (form.grammar, form.param)).unzip();
+        let wanted = self.calls.wanted(format, &tools, parallel, form)?;
+        let param = param.unwrap_or_else(|| "tools".to_owned());
+        if wanted.is_some() && self.prefill.is_some() {
+            let message = "an answer that has to be a call, or has a form, cannot be begun: \
+                           leave out the last message";
+            return Err(ApiError::param("messages", message));
+        }
         let tokenizer = model.engine.tokenizer();
         let settings = self
             .sampling
@@ -93,15 +105,13 @@ impl Chat {
             request: ChatRequest {
                 messages: self.messages,
                 extra: thinking(format, self.effort)?,
-                tools,
+                tools: tools.into_iter().map(|tool| tool.description).collect(),
             },
             raw: self.raw,
             suffix: self.suffix,
             prefill: self.prefill,
-            settings: Generate {
-                constraint,
-                ..settings
-            },
+            wanted: wanted.map(|wanted| (wanted, param)),
+            settings,
             model,
         })
     }
@@ -120,17 +130,21 @@ impl Ready {
         };
         let mut settings = self.settings;
         let format = self.model.engine.answer_format();
+        let (wanted, param) = self.wanted.unzip();
+        settings.constraint = wanted.map(|wanted| match (wanted, &self.raw) {
+            // A text that goes on as it is has no thoughts to tell apart.
+            (Wanted::Form(grammar), Some(_)) => Constraint::from(grammar),
+            (wanted, _) => format.constraint(wanted, &text),
+        });
         let reader = self.raw.is_none().then(|| {
             let tools = self.request.tools;
             let has_tools = !tools.is_empty();
             let in_thought = format.begins_thought(&text);
             settings.show_special = format.shows_special(has_tools);
-            if let Some(constraint) = settings.constraint.as_mut().filter(|_| in_thought) {
-                constraint.after = Some(format.end_of_thought().to_owned());
-            }
             move || format.reader(has_tools, in_thought).with_tools(&tools)
         });
-        Talk::start(&self.app, self.slot, self.model, prompt, &settings, reader)
+        let talk = Talk::start(&self.app, self.slot, self.model, prompt, &settings, reader);
+        talk.map_err(|error| error.of_form(param.as_deref()))
     }
 
     /// The tokens of the prompt.
@@ -195,18 +209,15 @@ pub(crate) fn check_choices(model: &Model, param: &str, n: usize) -> Result<(), 
     }
 }
 
-/// The tools that the model is told of, once they are known to be functions with names.
-fn check_tools(tools: Vec<Value>, calls: &Calls) -> Result<Vec<Value>, ApiError> {
+/// The tools that the model is told of, once they are known to be sound.
+fn check_tools(tools: Vec<Value>, calls: &Calls) -> Result<Vec<Tool>, ApiError> {
     if tools.len() > MAX_TOOLS {
         let message = format!("there may be {MAX_TOOLS} tools at most");
         return Err(ApiError::param("tools", message));
     }
-    for (i, tool) in tools.iter().enumerate() {
-        if tool["type"] != "function" || !tool["function"]["name"].is_string() {
-            let message = format!("tools[{i}] must be of type 'function' and have function.name");
-            return Err(ApiError::param(format!("tools[{i}]"), message));
-        }
-    }
+    let tools = tools.into_iter().enumerate();
+    let tools = tools.map(|(i, tool)| Tool::new(&format!("tools[{i}]"), tool));
+    let tools = tools.collect::<Result<_, _>>()?;
     Ok(match calls {
         Calls::Never => Vec::new(),
         _ => tools,
@@ -236,27 +247,6 @@ fn thinking(
         variables.insert("reasoning_effort".to_owned(), json!(effort));
     }
     Ok(variables)
-}
-
-/// The constraint of an answer that may have to be a call, or of a form.
-fn constraint(
-    format: AnswerFormat,
-    calls: &Calls,
-    tools: &[Value],
-    parallel: Option<bool>,
-    form: Option<Constraint>,
-) -> Result<Option<Constraint>, ApiError> {
-    let call = calls.constraint(format, tools, parallel.unwrap_or(true))?;
-    if form.is_some() && !tools.is_empty() {
-        let message = "a model that may call tools does not keep to a format: \
-                       leave out tools, or set tool_choice to 'none'";
-        return Err(ApiError::param("response_format", message));
-    }
-    if parallel == Some(false) && call.is_none() && !tools.is_empty() {
-        let why = "only a call that is required can be held to be one: set tool_choice";
-        return Err(ApiError::unsupported("parallel_tool_calls", why));
-    }
-    Ok(call.or(form))
 }
 
 #[cfg(test)]

@@ -174,6 +174,13 @@ impl Models {
         }
     }
 
+    /// The name of the model that a request means, if it has to be loaded for that.
+    pub(crate) fn missing(self: &Arc<Self>, name: Option<&str>) -> Option<String> {
+        let index = self.index(name).ok()?;
+        let is_loaded = self.take(index).is_some();
+        (!is_loaded).then(|| self.entry(index).name.clone())
+    }
+
     /// A model, if it is loaded.
     fn take(self: &Arc<Self>, index: usize) -> Option<Model> {
         let engine = self.table().take(index)?;

@@ -1,8 +1,9 @@
 //! Answers in a form that the request sets, and what the engine keeps of earlier ones.
 
 use serde_json::{Value, json};
+use zse_server::Served;
 
-use crate::common::{Running, serve};
+use crate::common::{Running, changed, serve, serve_models};
 
 fn ask(server: &Running, question: &str, more: Value) -> Value {
     let mut body = json!({
@@ -96,12 +97,206 @@ fn a_call_can_be_required_and_named() {
     assert!(arguments["x"].is_string(), "{arguments}");
 }
 
+/// The name and the arguments of each call of an answer.
+fn calls(answer: &Value) -> Vec<(String, Value)> {
+    let calls = answer["choices"][0]["message"]["tool_calls"].as_array();
+    let read = |call: &Value| {
+        let function = &call["function"];
+        let arguments = function["arguments"].as_str().expect("arguments");
+        let name = function["name"].as_str().expect("a name").to_owned();
+        (name, serde_json::from_str(arguments).expect(arguments))
+    };
+    calls.into_iter().flatten().map(read).collect()
+}
+
+#[test]
+fn a_call_that_the_model_chooses_keeps_to_a_strict_schema() {
+    let server = serve(|_| {});
+    // The built-in model calls a calculator by itself, with an expression.
+    let calculator = |of: Value| {
+        json!([{ "type": "function", "function": {
+            "name": "calculator", "description": "Evaluate an arithmetic expression.", "strict": true,
+            "parameters": {
+                "type": "object", "properties": { "expression": of }, "required": ["expression"],
+                "additionalProperties": false,
+            },
+        }}])
+    };
+    let question = "What is 17 * 23?";
+    for parallel in [true, false] {
+        let more = |of| json!({ "tools": calculator(of), "parallel_tool_calls": parallel });
+        let answer = ask(&server, question, more(json!({ "type": "string" })));
+        let expected = json!({ "expression": "17 * 23" });
+        assert_eq!(
+            calls(&answer),
+            [("calculator".to_owned(), expected)],
+            "{answer}"
+        );
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
+        let answer = ask(
+            &server,
+            question,
+            more(json!({ "enum": ["1 + 1", "2 + 2"] })),
+        );
+        let calls = calls(&answer);
+        assert_eq!(calls.len(), 1, "{answer}");
+        let expression = calls[0].1["expression"].as_str().unwrap();
+        assert!(["1 + 1", "2 + 2"].contains(&expression), "{answer}");
+    }
+    // What is no call stays free.
+    let more = json!({ "tools": calculator(json!({ "type": "string" })) });
+    let answer = ask(&server, "Hello!", more);
+    assert_eq!(calls(&answer), []);
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(text.contains(' '), "{answer}");
+}
+
+#[test]
+fn an_answer_is_a_call_or_of_the_form() {
+    let server = serve(|_| {});
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "n", "schema": {
+        "type": "object", "properties": { "old": { "type": "boolean" } }, "required": ["old"],
+        "additionalProperties": false,
+    }}});
+    let tools = json!([function("first", "integer")]);
+    for question in ["What is 17 * 23?", "Is it old?"] {
+        let more = json!({ "tools": tools, "response_format": format });
+        let answer = ask(&server, question, more);
+        let message = &answer["choices"][0]["message"];
+        match &calls(&answer)[..] {
+            [] => {
+                let text = message["content"].as_str().unwrap();
+                let object: Value = serde_json::from_str(text).expect(text);
+                assert!(object["old"].is_boolean(), "{answer}");
+            }
+            all => assert!(all.iter().all(|(name, _)| name == "first"), "{answer}"),
+        }
+    }
+}
+
+#[test]
+fn answers_follow_expressions_choices_and_grammars() {
+    let server = serve(|_| {});
+    for (more, answers) in [
+        (
+            json!({ "guided_regex": "(blue|green) [0-9]" }),
+            &["blue ", "green "][..],
+        ),
+        (json!({ "guided_choice": ["yes", "no"] }), &["yes", "no"]),
+        (
+            json!({ "structured_outputs": { "choice": ["up", "down"] } }),
+            &["up", "down"],
+        ),
+        (
+            json!({ "guided_grammar": "start: \"a\" (\"b\" | \"c\")" }),
+            &["ab", "ac"],
+        ),
+        (
+            json!({ "json_schema": { "enum": ["x", "y"] } }),
+            &["\"x\"", "\"y\""],
+        ),
+    ] {
+        let answer = ask(&server, "Hello!", more.clone());
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+        assert!(
+            answers.iter().any(|a| text.starts_with(a)),
+            "{more}: {text}"
+        );
+        let mut body = json!({ "prompt": "I say", "max_tokens": 50, "temperature": 0 });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let answer = server.post("/v1/completions", &body).json();
+        let text = answer["choices"][0]["text"].as_str().unwrap();
+        assert!(
+            answers.iter().any(|a| text.starts_with(a)),
+            "{more}: {text}"
+        );
+    }
+}
+
+/// A server of the built-in model with another family's chat template.
+fn serve_family(template: &str) -> Running {
+    let engine = changed(|writer| {
+        writer
+            .set("tokenizer.chat_template", template)
+            .expect("a template");
+    });
+    serve_models(vec![Served::new("family", engine)], |_| {})
+}
+
+#[test]
+fn calls_of_other_families_are_required_and_streamed() {
+    let user = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    let argument = json!({ "x": 1 });
+    for (family, marks) in [
+        ("Llama 3", "<|python_tag|>"),
+        ("Llama 4", "<|python_start|>"),
+        ("Mistral", "[TOOL_CALLS]"),
+        ("Mistral 11", "[TOOL_CALLS][ARGS]"),
+        ("Qwen3-Coder", "<tool_call><function="),
+        ("gpt-oss", "<|channel|><|message|>"),
+    ] {
+        let server = serve_family(&format!("{user}{{# {marks} #}}"));
+        let body = json!({
+            "messages": [{ "role": "user", "content": "Go" }], "temperature": 0, "stream": true,
+            "tools": [{ "type": "function", "function": { "name": "f", "parameters": {
+                "type": "object", "properties": { "x": { "enum": [1] } }, "required": ["x"],
+                "additionalProperties": false,
+            }}}],
+            "tool_choice": { "type": "function", "function": { "name": "f" } }, "max_tokens": 400,
+        });
+        let (mut name, mut arguments, mut text) = (String::new(), String::new(), String::new());
+        let events = server.post("/v1/chat/completions", &body).events();
+        for event in &events {
+            let delta = &event["choices"][0]["delta"];
+            text += delta["content"].as_str().unwrap_or_default();
+            for call in delta["tool_calls"].as_array().into_iter().flatten() {
+                assert_eq!(call["index"], 0, "{family}: {event}");
+                name += call["function"]["name"].as_str().unwrap_or_default();
+                arguments += call["function"]["arguments"].as_str().unwrap_or_default();
+            }
+        }
+        let last = events.last().expect("events");
+        let reason = last["choices"][0]["finish_reason"].clone();
+        // A thought of gpt-oss ends when the model ends it.
+        if (family, &reason) == ("gpt-oss", &json!("length")) {
+            continue;
+        }
+        assert_eq!(reason, "tool_calls", "{family}: {events:?}");
+        assert_eq!((&*name, &*text), ("f", ""), "{family}");
+        let arguments: Value = serde_json::from_str(&arguments).expect(&arguments);
+        assert_eq!(arguments, argument, "{family}");
+    }
+}
+
+#[test]
+fn a_thought_that_the_template_begins_is_no_part_of_the_form() {
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}\n<think>\n";
+    let server = serve_family(template);
+    let body = json!({
+        "messages": [{ "role": "user", "content": "Go" }], "temperature": 0, "max_tokens": 12,
+        "guided_choice": ["yes", "no"],
+    });
+    let answer = server.post("/v1/chat/completions", &body).json();
+    let message = &answer["choices"][0]["message"];
+    assert!(message["reasoning_content"].is_string(), "{answer}");
+    assert_eq!(answer["choices"][0]["finish_reason"], "length", "{answer}");
+    // One that it has ended is over.
+    let server = serve_family(&format!("{template}</think>\n"));
+    let answer = server.post("/v1/chat/completions", &body).json();
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(["yes", "no"].contains(&text), "{answer}");
+}
+
 #[test]
 fn forms_that_cannot_be_are_refused_by_name() {
     let server = serve(|_| {});
     let schema =
         |schema: Value| json!({ "type": "json_schema", "json_schema": { "schema": schema } });
     let tools = json!([function("f", "integer")]);
+    let mut strict = function("f", "nonsense");
+    strict["function"]["strict"] = true.into();
     for (more, param) in [
         (
             json!({ "response_format": { "type": "xml" } }),
@@ -116,9 +311,10 @@ fn forms_that_cannot_be_are_refused_by_name() {
             "response_format",
         ),
         (
-            json!({ "response_format": { "type": "json_object" }, "tools": tools }),
-            "response_format",
+            json!({ "response_format": { "type": "json_object" }, "guided_regex": "a" }),
+            "guided_regex",
         ),
+        (json!({ "tools": [strict] }), "tools"),
         (
             json!({ "tool_choice": "sometimes", "tools": tools }),
             "tool_choice",
@@ -130,10 +326,6 @@ fn forms_that_cannot_be_are_refused_by_name() {
                 "tool_choice": { "type": "function", "function": { "name": "g" } },
             }),
             "tool_choice",
-        ),
-        (
-            json!({ "tools": tools, "parallel_tool_calls": false }),
-            "parallel_tool_calls",
         ),
     ] {
         let mut body = json!({ "messages": [{ "role": "user", "content": "Hi" }] });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use zse::{LoadOptions, ModelSource};
-use zse_server::Served;
+use zse_server::{Config, Served};
 
 use crate::common::{Running, message, serve, serve_models};
 
@@ -24,7 +24,7 @@ fn memory() -> u64 {
 }
 
 /// The built-in model under several names, none of them loaded, in memory for `room` of them.
-fn several(names: &[&str], room: u64, change: impl FnOnce(&mut zse_server::Config)) -> Running {
+fn several(names: &[&str], room: u64, change: impl FnOnce(&mut Config)) -> Running {
     let served = names.iter().map(|&name| match name.strip_suffix('!') {
         Some(name) => Served::on_request(name, ModelSource::Builtin, options()).pinned(),
         None => Served::on_request(name, ModelSource::Builtin, options()),
@@ -387,4 +387,84 @@ fn a_prefix_cache_is_forgotten_without_its_model() {
     let alone = json!({ "model": "a" });
     let error = server.post("/api/models/cache/clear", &alone).error(400);
     assert_eq!(error["param"], "model");
+}
+
+/// A stream without the comments that it begins with.
+fn behind_comments(body: &str) -> &str {
+    let is_comment = |event: &&str| event.starts_with(':');
+    let comments = body.split_inclusive("\n\n").take_while(is_comment);
+    &body[comments.map(str::len).sum()..]
+}
+
+#[test]
+fn a_stream_whose_model_is_loaded_begins_with_comments() {
+    let notice = |config: &mut Config| config.load_notice = Duration::ZERO;
+    let gone = || ModelSource::Path("/nowhere/secret.gguf".into());
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
+    for (path, mut body, error) in [
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "max_tokens": 2, "stream": true }),
+            "data: {\"error\":{",
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": "Hi", "max_tokens": 2, "stream": true }),
+            "data: {\"error\":{",
+        ),
+        (
+            "/v1/responses",
+            json!({ "input": "Hi", "max_output_tokens": 2, "stream": true }),
+            "event: error\ndata: {\"",
+        ),
+        (
+            "/v1/messages",
+            json!({ "messages": messages, "max_tokens": 2, "stream": true }),
+            "event: error\ndata: {\"",
+        ),
+    ] {
+        let models = vec![
+            Served::on_request("later", ModelSource::Builtin, options()),
+            Served::on_request("gone", gone(), options()),
+        ];
+        let server = serve_models(models, notice);
+        body["model"] = "later".into();
+        let answer = server.post(path, &body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(
+            answer.head.contains("text/event-stream"),
+            "{path}: {}",
+            answer.head
+        );
+        let begun = answer
+            .body
+            .starts_with(": loading later, for 0 s so far\n\n");
+        assert!(begun, "{path}: {}", answer.body);
+        let events = behind_comments(&answer.body);
+        assert!(
+            events.contains("data: {") && !events.contains(": loading"),
+            "{path}: {events}"
+        );
+        // What is loaded needs no waiting, and what is wrong has its status.
+        let again = server.post(path, &body);
+        assert!(!again.body.starts_with(':'), "{path}: {}", again.body);
+        body["temperature"] = (-1).into();
+        assert_eq!(server.post(path, &body).status, 400);
+        body["temperature"] = 1.into();
+        body["model"] = "gone".into();
+        let answer = server.post(path, &body);
+        let begun = answer.body.starts_with(": loading gone");
+        assert!(begun, "{path}: {}", answer.body);
+        let events = behind_comments(&answer.body);
+        assert!(events.starts_with(error), "{path}: {events}");
+        assert!(!answer.body.contains("secret"), "{path}: {}", answer.body);
+        assert!(
+            server
+                .reports
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|why| why.contains("secret"))
+        );
+    }
 }

@@ -56,6 +56,32 @@ fn drawing() -> Vec<Parameter> {
             Fail("stream_options"),
         ),
         ("no_such", json!(1), Fail("no_such")),
+        // vLLM's and llama.cpp's.
+        ("guided_json", json!({ "type": "integer" }), Work),
+        ("guided_json", json!("{"), Fail("guided_json")),
+        ("guided_regex", json!("[a-c]+"), Work),
+        ("guided_regex", json!("("), Fail("guided_regex")),
+        ("guided_choice", json!(["yes", "no"]), Work),
+        ("guided_choice", json!([]), Fail("guided_choice")),
+        ("guided_grammar", json!("start: \"a\"+"), Work),
+        (
+            "guided_grammar",
+            json!("root ::= \"a\""),
+            Fail("guided_grammar"),
+        ),
+        ("structured_outputs", json!({ "regex": "[a-c]+" }), Work),
+        (
+            "structured_outputs",
+            json!({ "regex": "(" }),
+            Fail("structured_outputs.regex"),
+        ),
+        (
+            "structured_outputs",
+            json!({ "whitespace_pattern": " " }),
+            Fail("structured_outputs.whitespace_pattern"),
+        ),
+        ("json_schema", json!({ "type": "integer" }), Work),
+        ("grammar", json!("root ::= \"a\""), Fail("grammar")),
     ]
 }
 
@@ -100,6 +126,21 @@ fn of_chat_completions() {
             "tools",
             json!([{ "type": "custom", "custom": { "name": "f" } }]),
             Fail("tools[0]"),
+        ),
+        (
+            "tools",
+            json!([{ "type": "function", "function": { "name": "f", "returns": 1 } }]),
+            Fail("tools[0].function.returns"),
+        ),
+        (
+            "response_format",
+            json!({ "type": "text", "mood": "good" }),
+            Fail("response_format.mood"),
+        ),
+        (
+            "tool_choice",
+            json!({ "type": "function", "function": { "name": "f" }, "mode": "auto" }),
+            Fail("tool_choice.mode"),
         ),
         ("top_logprobs", json!(2), Fail("top_logprobs")),
         ("verbosity", json!("low"), Fail("verbosity")),
@@ -190,6 +231,21 @@ fn of_responses() {
             ),
             ("tool_choice", json!("none"), Work),
             ("tools", json!([{ "type": "web_search" }]), Fail("tools[0]")),
+            (
+                "tools",
+                json!([{ "type": "function", "name": "f", "defer_loading": true }]),
+                Fail("tools[0].defer_loading"),
+            ),
+            (
+                "tool_choice",
+                json!({ "type": "function", "name": "f", "mode": "auto" }),
+                Fail("tool_choice.mode"),
+            ),
+            (
+                "text",
+                json!({ "format": { "type": "json_object", "mood": 1 } }),
+                Fail("text.format.mood"),
+            ),
             ("top_logprobs", json!(2), Fail("top_logprobs")),
             ("top_p", json!(0.5), Work),
             ("truncation", json!("auto"), Fail("truncation")),
@@ -224,6 +280,17 @@ fn of_messages() {
                 "output_config",
                 json!({ "effort": "low" }),
                 Fail("output_config.effort"),
+            ),
+            ("output_config", json!({ "effort": "high" }), Work),
+            (
+                "output_config",
+                json!({ "effort": "endless" }),
+                Fail("output_config.effort"),
+            ),
+            (
+                "output_config",
+                json!({ "mood": 1 }),
+                Fail("output_config.mood"),
             ),
             (
                 "output_config",
@@ -260,12 +327,8 @@ fn of_messages() {
     both["tools"] = json!([tool]);
     both["tool_choice"] = json!({ "type": "auto", "disable_parallel_tool_use": true });
     let answer = server.post("/v1/messages", &both);
-    assert_eq!(answer.status, 400);
-    assert!(
-        answer
-            .body
-            .contains("tool_choice.disable_parallel_tool_use"),
-        "{}",
-        answer.body
-    );
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    both["tool_choice"]["mode"] = json!(1);
+    let answer = server.post("/v1/messages", &both);
+    assert!(answer.body.contains("tool_choice.mode"), "{}", answer.body);
 }

@@ -22,6 +22,7 @@ use crate::request::Fields;
 use crate::sampling::Sampling;
 use crate::sse::Wire;
 use crate::state::App;
+use crate::waiting;
 use answer::{Answer, Message};
 use request::Question;
 
@@ -68,17 +69,23 @@ type Request = All<(Create, Question, Sampling)>;
         content((Message = "application/json"), (String = "text/event-stream")),
     )),
 )]
-async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Response, ApiError> {
+async fn create(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, ApiError> {
+    waiting::stream(app, fields, PATH, answer).await
+}
+
+async fn answer(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError> {
     let body: Create = fields.take()?;
     let question: Question = fields.take()?;
     let mut chat = question.chat(fields)?;
     chat.max_tokens = Some(body.max_tokens);
     let ready = chat.ready(&app).await?;
     if body.stream.unwrap_or(false) {
-        let start = move || ready.start();
-        job::streaming(&app, Wire::PingedEvents, start, |talk, events| {
-            stream::write(Answer::new(talk), events)
-        })
+        job::streaming(
+            &app,
+            Wire::PingedEvents,
+            move |_| ready.start(),
+            |talk, events| stream::write(Answer::new(talk), events),
+        )
         .await
     } else {
         let talk = job::blocking(move |_| ready.start()).await?;

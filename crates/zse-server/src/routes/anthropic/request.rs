@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::messages;
-use crate::chat::{Calls, Chat, of_schema};
+use crate::chat::{Calls, Chat};
 use crate::error::ApiError;
+use crate::form::Form;
+use crate::json::only;
 use crate::request::{Fields, Unsupported, never, unsupported};
 
 /// What a message and a count of tokens have in common.
@@ -87,24 +89,13 @@ impl Question {
         let mut sampling = fields.sampling()?;
         fields.finish(&UNSUPPORTED)?;
         sampling.stop_at(self.stop_sequences);
-        if let Some(name) = self
-            .metadata
-            .iter()
-            .flat_map(Map::keys)
-            .find(|n| *n != "user_id")
-        {
-            return Err(ApiError::unknown(&format!("metadata.{name}")));
+        if let Some(metadata) = self.metadata {
+            only("metadata", &metadata.into(), &["user_id"])?;
         }
-        let effort = effort(self.thinking)?;
+        let (form, wish) = output(self.output_config)?;
+        let effort = effort(self.thinking, wish)?;
         let (calls, parallel) = calls(self.tool_choice.as_ref())?;
         let (messages, prefill) = messages::read(self.system, self.messages)?;
-        let form = form(self.output_config)?;
-        let is_bound = form.is_some() || matches!(calls, Calls::Some | Calls::This(_));
-        if prefill.is_some() && is_bound {
-            let message = "an answer that has to be a call, or has a format, cannot be begun: \
-                           leave out the last message";
-            return Err(ApiError::param("messages", message));
-        }
         Ok(Chat {
             model: self.model,
             messages,
@@ -120,8 +111,7 @@ impl Question {
     }
 }
 
-/// The fields of a tool. Calls that are required keep to the schema anyway, and the prefix cache
-/// needs no marks.
+/// The fields of a tool. The prefix cache needs no marks.
 const TOOL_FIELDS: [&str; 6] = [
     "name",
     "description",
@@ -138,16 +128,7 @@ fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
             let param = format!("tools[{i}]");
             Err(ApiError::param(param.clone(), format!("{param}: {what}")))
         };
-        let fields = tool.as_object().into_iter().flatten();
-        if let Some((name, _)) = fields
-            .into_iter()
-            .find(|(name, value)| !TOOL_FIELDS.contains(&name.as_str()) && !value.is_null())
-        {
-            return Err(ApiError::unsupported(
-                format!("tools[{i}].{name}"),
-                "nothing here uses it",
-            ));
-        }
+        only(&format!("tools[{i}]"), &tool, &TOOL_FIELDS)?;
         match tool["type"].as_str() {
             None | Some("custom") => {}
             Some(kind) => return wrong(&format!("tools of type '{kind}' do not run here")),
@@ -155,7 +136,9 @@ fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
         if !tool["name"].is_string() || !tool["input_schema"].is_object() {
             return wrong("name and input_schema are needed");
         }
-        let mut function = json!({ "name": tool["name"], "parameters": tool["input_schema"] });
+        let mut function = json!({
+            "name": tool["name"], "parameters": tool["input_schema"], "strict": tool["strict"],
+        });
         if tool["description"].is_string() {
             function["description"] = tool["description"].clone();
         }
@@ -179,18 +162,28 @@ fn calls(choice: Option<&Value>) -> Result<(Calls, Option<bool>), ApiError> {
             return Err(ApiError::param("tool_choice", message));
         }
     };
+    only(
+        "tool_choice",
+        choice,
+        &["type", "name", "disable_parallel_tool_use"],
+    )?;
     let parallel = (choice["disable_parallel_tool_use"] == true).then_some(false);
     Ok((calls, parallel))
 }
 
 /// How much the model is to think. A budget is a wish of how much, not a limit: templates have words
-/// for three of them.
-fn effort(thinking: Option<Thinking>) -> Result<Option<(&'static str, String)>, ApiError> {
+/// for three of them. A `wish` in such a word goes before it.
+fn effort(
+    thinking: Option<Thinking>,
+    wish: Option<&'static str>,
+) -> Result<Option<(&'static str, String)>, ApiError> {
     let Some(thinking) = thinking else {
-        return Ok(None);
+        // The highest is the default, which asks for nothing.
+        let wish = wish.filter(|wish| *wish != "high");
+        return Ok(wish.map(|wish| ("output_config.effort", wish.to_owned())));
     };
     let effort = match (thinking.kind.as_str(), thinking.budget_tokens) {
-        ("disabled", None) => "none",
+        ("disabled", None) => return Ok(Some(("thinking", "none".to_owned()))),
         ("enabled", Some(..1024)) => {
             let message = "thinking.budget_tokens must be at least 1024";
             return Err(ApiError::param("thinking.budget_tokens", message));
@@ -207,29 +200,43 @@ fn effort(thinking: Option<Thinking>) -> Result<Option<(&'static str, String)>, 
             return Err(ApiError::param("thinking.type", message));
         }
     };
-    Ok(Some(("thinking", effort.to_owned())))
+    Ok(Some(("thinking", wish.unwrap_or(effort).to_owned())))
 }
 
-/// The form of the answer.
-fn form(config: Option<Map<String, Value>>) -> Result<Option<zse::Constraint>, ApiError> {
-    let mut form = None;
-    for (name, value) in config.unwrap_or_default() {
-        match name.as_str() {
-            _ if value.is_null() => {}
-            "format" if value["type"] == "json_schema" && value["schema"].is_object() => {
-                form = Some(of_schema(value["schema"].clone()));
-            }
-            "format" => {
-                let message =
-                    "output_config.format must be {\"type\": \"json_schema\", \"schema\": {...}}";
-                return Err(ApiError::param("output_config.format", message));
-            }
-            "effort" if value == "high" => {}
-            name => {
-                let param = format!("output_config.{name}");
-                return Err(ApiError::unsupported(param, "models here have one effort"));
-            }
+/// The form of the answer, and how much effort it is worth.
+fn output(
+    config: Option<Map<String, Value>>,
+) -> Result<(Option<Form>, Option<&'static str>), ApiError> {
+    const FORMAT: &str = "output_config.format";
+    let config = config.map_or(Value::Null, Value::Object);
+    only("output_config", &config, &["format", "effort"])?;
+    let form = match &config["format"] {
+        Value::Null => None,
+        format if format["type"] == "json_schema" && format["schema"].is_object() => {
+            only(FORMAT, format, &["type", "schema"])?;
+            Some(Form::of_schema(format["schema"].clone(), FORMAT))
         }
-    }
-    Ok(form)
+        _ => {
+            let message =
+                "output_config.format must be {\"type\": \"json_schema\", \"schema\": {...}}";
+            return Err(ApiError::param(FORMAT, message));
+        }
+    };
+    let effort = match &config["effort"] {
+        Value::Null => None,
+        Value::String(word) => match word.as_str() {
+            "low" => Some("low"),
+            "medium" => Some("medium"),
+            // Templates know none above.
+            "high" | "xhigh" | "max" => Some("high"),
+            _ => return Err(wrong_effort()),
+        },
+        _ => return Err(wrong_effort()),
+    };
+    Ok((form, effort))
+}
+
+fn wrong_effort() -> ApiError {
+    let message = "output_config.effort must be low, medium, high, xhigh or max";
+    ApiError::param("output_config.effort", message)
 }

@@ -12,8 +12,9 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::json;
-use crate::chat::{self, Calls, Chat, Ready, messages};
+use crate::chat::{Calls, Chat, Ready, messages};
 use crate::error::ApiError;
+use crate::form::{Form, FormParameters};
 use crate::job;
 use crate::openapi::All;
 use crate::request::{Fields, Unsupported, if_false, never, unsupported};
@@ -21,6 +22,7 @@ use crate::sampling::{Sampling, check_top};
 use crate::sse::{Frames, Wire};
 use crate::state::App;
 use crate::usage::{Usage, UsageObject};
+use crate::waiting;
 use answer::{Answer, ChatCompletion};
 use stream::ChatCompletionChunk;
 
@@ -44,10 +46,6 @@ struct Body {
     /// `auto`, `none`, `required`, or a function by its name.
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
-    /// Of type `text`, `json_object` or `json_schema`.
-    #[schema(value_type = Option<Object>)]
-    #[serde(rename = "response_format")]
-    _form: Option<Value>,
     reasoning_effort: Option<String>,
     max_tokens: Option<usize>,
     max_completion_tokens: Option<usize>,
@@ -126,7 +124,7 @@ pub(super) struct Question {
 }
 
 /// All parameters of a request.
-type Request = All<(Body, Sampling)>;
+type Request = All<(Body, Sampling, FormParameters)>;
 
 /// The next message of a conversation
 #[utoipa::path(
@@ -146,6 +144,10 @@ pub(super) async fn post(
     State(app): State<Arc<App>>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
+    waiting::stream(app, fields, "/v1/chat/completions", answer).await
+}
+
+async fn answer(app: Arc<App>, fields: Fields) -> Result<Response, ApiError> {
     let question = Question::read(&app, fields).await?;
     if question.is_stream {
         let frames = question.stream(&app, Wire::Events).await?;
@@ -163,7 +165,7 @@ impl Question {
     /// # Errors
     /// Names what is wrong.
     pub(super) async fn read(app: &Arc<App>, mut fields: Fields) -> Result<Self, ApiError> {
-        let form = fields.take_whole("response_format");
+        let form = Form::take(&mut fields)?;
         let body: Body = fields.take()?;
         let sampling = fields.sampling()?;
         fields.finish(&UNSUPPORTED)?;
@@ -186,7 +188,7 @@ impl Question {
             tools: body.tools,
             calls: Calls::of(body.tool_choice.as_ref())?,
             parallel: body.parallel_tool_calls,
-            form: chat::of_response(form)?,
+            form,
             sampling,
             max_tokens,
             top_logprobs,
@@ -209,7 +211,7 @@ impl Question {
     pub(super) async fn stream(self, app: &App, wire: Wire) -> Result<Frames, ApiError> {
         let Self { ready, shape, .. } = self;
         let write = move |talk, events| stream::write(Answer::new(talk, shape), events);
-        job::frames(app, wire, move || ready.start(), write).await
+        job::frames(app, wire, move |_| ready.start(), write).await
     }
 }
 

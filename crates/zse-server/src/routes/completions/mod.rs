@@ -12,8 +12,9 @@ use utoipa::ToSchema;
 use zse::Generate;
 
 use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
-use crate::chat::{self, check_choices, fits, prompt_tokens};
+use crate::chat::{check_choices, fits, prompt_tokens};
 use crate::error::ApiError;
+use crate::form::{Form as AnswerForm, FormParameters};
 use crate::gap;
 use crate::job::{self, Piece, Running};
 use crate::models::Model;
@@ -23,6 +24,7 @@ use crate::sampling::{Sampling, check_top};
 use crate::sse::{Events, Wire};
 use crate::state::{App, Slot, now};
 use crate::usage::{self, Usage, UsageObject};
+use crate::waiting;
 use choice::{Choice, CompletionChoice, Echo, Form};
 
 /// Tokens where none are asked for, as OpenAI has it.
@@ -45,10 +47,6 @@ struct Body {
     logprobs: Option<u32>,
     /// llama.cpp's `logprobs`, which have another form.
     n_probs: Option<u32>,
-    /// Of type `text`, `json_object` or `json_schema`.
-    #[schema(value_type = Option<Object>)]
-    #[serde(rename = "response_format")]
-    _form: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     #[serde(rename = "user")]
@@ -62,6 +60,8 @@ struct Job {
     model: Model,
     prompts: Vec<Prompt>,
     settings: Generate,
+    /// The parameter that the answer has its form of.
+    form: Option<String>,
     /// How many continuations of each prompt are given: the most likely of those that are made.
     given: usize,
     logprobs: Option<Form>,
@@ -88,7 +88,7 @@ struct Completion {
 }
 
 /// All parameters of a request.
-type Request = All<(Body, Sampling)>;
+type Request = All<(Body, Sampling, FormParameters)>;
 
 /// How a text goes on
 #[utoipa::path(
@@ -103,9 +103,13 @@ type Request = All<(Body, Sampling)>;
 )]
 pub(super) async fn post(
     State(app): State<Arc<App>>,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Response, ApiError> {
-    let form = fields.take_whole("response_format");
+    waiting::stream(app, fields, "/v1/completions", answer).await
+}
+
+async fn answer(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError> {
+    let form = AnswerForm::take(&mut fields)?;
     let prompts = Prompts::take(&mut fields, "prompt")?.0;
     let body: Body = fields.take()?;
     let mut sampling = fields.sampling()?;
@@ -113,7 +117,7 @@ pub(super) async fn post(
     let mut slot = app.admit(1)?;
     let wanted = sampling.adapters();
     let model = app.model_with(body.model.as_deref(), &wanted).await?;
-    let constraint = chat::of_response(form)?;
+    let (constraint, form) = form.map(|form| (form.grammar.into(), form.param)).unzip();
     let (logprobs, top) = body.logprobs()?;
     let is_stream = is_stream(body.stream, body.stream_options)?;
     let given = sampling.n();
@@ -148,6 +152,7 @@ pub(super) async fn post(
             constraint,
             ..sampling.settings(model.engine.tokenizer(), Some(most), top)?
         },
+        form,
         given: given as usize,
         app: Arc::clone(&app),
         model,
@@ -158,13 +163,15 @@ pub(super) async fn post(
         stream: body.stream_options.unwrap_or_default(),
     };
     if is_stream {
-        let start = move || job.start();
-        job::streaming(&app, Wire::Events, start, |(running, answer), events| {
-            answer.stream(running, events)
-        })
+        job::streaming(
+            &app,
+            Wire::Events,
+            move |is_gone| job.start(is_gone),
+            |(running, answer), events| answer.stream(running, events),
+        )
         .await
     } else {
-        let (running, answer) = job::blocking(move |_| job.start()).await?;
+        let (running, answer) = job::blocking(move |is_gone| job.start(is_gone)).await?;
         Ok(super::json(&answer.whole(running).await?))
     }
 }
@@ -200,13 +207,17 @@ impl Body {
 }
 
 impl Job {
-    /// Makes tokens of the prompts and submits them.
-    fn start(self) -> Result<(Running, Answer), ApiError> {
+    /// Makes tokens of the prompts and submits them; ends early once `is_gone` says that nobody wants them.
+    fn start(self, is_gone: &dyn Fn() -> bool) -> Result<(Running, Answer), ApiError> {
         let engine = &self.model.engine;
         let n = self.settings.n as usize;
         let mut prompts = Vec::with_capacity(self.prompts.len());
         let mut choices = Vec::with_capacity(self.prompts.len() * n);
         for prompt in self.prompts {
+            // Scores of prompts that are given back take their time.
+            if is_gone() {
+                return Err(ApiError::invalid("the client is gone"));
+            }
             let (tokens, text) = match (prompt, &self.suffix) {
                 (prompt, Some(suffix)) => {
                     (gap::prompt(&self.model, &prompt, suffix)?, String::new())
@@ -241,7 +252,8 @@ impl Job {
                 ..Usage::default()
             },
         };
-        let running = Running::start(&self.app, self.slot, engine, prompts, &self.settings)?;
+        let running = Running::start(&self.app, self.slot, engine, prompts, &self.settings);
+        let running = running.map_err(|error| error.of_form(self.form.as_deref()))?;
         Ok((running, answer))
     }
 }

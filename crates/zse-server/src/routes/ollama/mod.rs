@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::manage::keep_alive;
-use crate::chat::of_schema;
 use crate::error::ApiError;
+use crate::form::Form;
 use crate::models::Model;
 use crate::state::App;
 
@@ -60,15 +60,14 @@ fn untagged(name: &str) -> &str {
     name.strip_suffix(":latest").unwrap_or(name)
 }
 
-/// The constraint of `format`: `json`, a schema, or nothing.
-fn format(format: Option<&Value>) -> Result<Option<zse::Constraint>, ApiError> {
+/// The form that `format` asks for: `json`, a schema, or nothing.
+fn format(format: Option<&Value>) -> Result<Option<Form>, ApiError> {
+    let of = |schema| Ok(Some(Form::of_schema(schema, "format")));
     match format {
         None => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) if text == "json" => {
-            Ok(Some(of_schema(serde_json::json!({ "type": "object" }))))
-        }
-        Some(schema @ Value::Object(_)) => Ok(Some(of_schema(schema.clone()))),
+        Some(Value::String(text)) if text == "json" => of(serde_json::json!({ "type": "object" })),
+        Some(schema @ Value::Object(_)) => of(schema.clone()),
         Some(_) => {
             let message = "format must be \"json\" or a JSON schema";
             Err(ApiError::param("format", message))

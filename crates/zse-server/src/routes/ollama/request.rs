@@ -121,10 +121,12 @@ impl Common {
             load,
         };
         if self.stream.unwrap_or(true) {
-            let start = move || ready.start();
-            job::streaming(app, Wire::Lines, start, |talk, events| {
-                open(talk).stream(events)
-            })
+            job::streaming(
+                app,
+                Wire::Lines,
+                move |_| ready.start(),
+                |talk, events| open(talk).stream(events),
+            )
             .await
         } else {
             let talk = job::blocking(move |_| ready.start()).await?;

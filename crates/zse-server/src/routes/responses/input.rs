@@ -5,6 +5,7 @@ use zse::{Content, Message, Role, ToolCall};
 
 use crate::chat::MAX_MESSAGES;
 use crate::error::ApiError;
+use crate::json::only;
 
 /// Adds `input`, a text or items, to a conversation.
 ///
@@ -45,8 +46,11 @@ fn one(
         Some(text) => Ok(text.to_owned()),
         None => Err(wrong(&format!("{at}.{name}"), "must be a text")),
     };
+    // Answers come back with their ids and states, which mean nothing to a model.
+    let known = |own: &[&str]| only(at, &item, &[&["type", "id", "status"], own].concat());
     match item["type"].as_str() {
         None | Some("message") => {
+            known(&["role", "content"])?;
             let role = serde_json::from_value(item["role"].take());
             let role = match role {
                 Ok(Role::Tool) | Err(_) => {
@@ -63,6 +67,7 @@ fn one(
             });
         }
         Some("function_call") => {
+            known(&["call_id", "name", "arguments"])?;
             let (id, name) = (text(&item, "call_id")?, text(&item, "name")?);
             let call = ToolCall::new(id, name, text(&item, "arguments")?);
             match messages.last_mut() {
@@ -76,6 +81,7 @@ fn one(
             }
         }
         Some("function_call_output") => {
+            known(&["call_id", "output"])?;
             let id = text(&item, "call_id")?;
             let output = content(&format!("{at}.output"), item["output"].take())?;
             messages.push(Message {
@@ -85,6 +91,7 @@ fn one(
             });
         }
         Some("reasoning") => {
+            known(&["content", "summary"])?;
             let parts = ["content", "summary"].map(|name| item[name].as_array().cloned());
             let parts = parts.into_iter().flatten().find(|parts| !parts.is_empty());
             let texts = parts.unwrap_or_default();
@@ -110,6 +117,7 @@ fn content(at: &str, content: Value) -> Result<Content, ApiError> {
         let at = format!("{at}[{i}]");
         match (part["type"].as_str(), &part["text"]) {
             (Some("input_text" | "output_text" | "text"), text @ Value::String(_)) => {
+                only(&at, &part, &["type", "text", "annotations", "logprobs"])?;
                 Ok(Map::from_iter([
                     ("type".to_owned(), "text".into()),
                     ("text".to_owned(), text.clone()),
@@ -176,6 +184,18 @@ mod tests {
             (
                 json!([{ "type": "function_call", "name": "f" }]),
                 "input[0].call_id",
+            ),
+            (
+                json!([{ "role": "user", "content": "hi", "mood": "bad" }]),
+                "input[0].mood",
+            ),
+            (
+                json!([{ "type": "reasoning", "summary": [], "encrypted_content": "x" }]),
+                "input[0].encrypted_content",
+            ),
+            (
+                json!([{ "role": "user", "content": [{ "type": "input_text", "text": "", "tone": 1 }] }]),
+                "input[0].content[0].tone",
             ),
         ] {
             let error = read(input, &mut Vec::new()).unwrap_err().body();

@@ -25,6 +25,7 @@ use crate::request::Fields;
 use crate::sampling::Sampling;
 use crate::sse::Wire;
 use crate::state::App;
+use crate::waiting;
 use object::ResponseObject;
 use output::Writer;
 use request::Question;
@@ -69,7 +70,11 @@ type Request = All<(Create, Question, Sampling)>;
         content((ResponseObject = "application/json"), (String = "text/event-stream")),
     )),
 )]
-async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Response, ApiError> {
+async fn create(State(app): State<Arc<App>>, fields: Fields) -> Result<Response, ApiError> {
+    waiting::stream(app, fields, PATH, answer).await
+}
+
+async fn answer(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError> {
     let body: Create = fields.take()?;
     let tenant = fields.tenant();
     let question: Question = fields.take()?;
@@ -77,15 +82,19 @@ async fn create(State(app): State<Arc<App>>, mut fields: Fields) -> Result<Respo
     let ready = chat.ready(&app).await?;
     let keeper = Arc::clone(&app);
     let keep = move |done| keeper.responses.keep(&tenant, done);
-    let start = move || ready.start();
     if body.stream.unwrap_or(false) {
-        job::streaming(&app, Wire::Events, start, |talk, events| async move {
-            // The stream itself tells of a failure.
-            let _ = Writer::new(talk, echo, Some(events)).run(keep).await;
-        })
+        job::streaming(
+            &app,
+            Wire::Events,
+            move |_| ready.start(),
+            |talk, events| async move {
+                // The stream itself tells of a failure.
+                let _ = Writer::new(talk, echo, Some(events)).run(keep).await;
+            },
+        )
         .await
     } else {
-        let talk = job::blocking(move |_| start()).await?;
+        let talk = job::blocking(move |_| ready.start()).await?;
         Ok(json(&Writer::new(talk, echo, None).run(keep).await?))
     }
 }

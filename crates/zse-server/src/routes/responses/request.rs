@@ -8,8 +8,10 @@ use zse::{Message, Role};
 use super::input;
 use super::object::{EchoFields, ReasoningEcho, TextEcho};
 use super::store::Store;
-use crate::chat::{Calls, Chat, of_response};
+use crate::chat::{Calls, Chat};
 use crate::error::ApiError;
+use crate::form::Form;
+use crate::json::only;
 use crate::request::{Fields, Unsupported, if_false, never, unsupported};
 use crate::sampling::check_top;
 
@@ -167,7 +169,7 @@ impl Question {
             tools: tools(self.tools)?,
             calls,
             parallel: self.parallel_tool_calls,
-            form: of_response(format.as_ref().map(nested))?,
+            form: form(format)?,
             sampling,
             max_tokens: self.max_output_tokens,
             effort,
@@ -239,24 +241,39 @@ fn format(text: Option<&Map<String, Value>>) -> Result<Option<Value>, ApiError> 
     Ok(format)
 }
 
-/// A format as chat completions have it: the schema one level deeper.
-fn nested(format: &Value) -> Value {
-    match format["type"].as_str() {
-        Some("json_schema") => {
-            json!({ "type": "json_schema", "json_schema": { "schema": format["schema"] } })
-        }
-        _ => format.clone(),
+/// The form that `text.format` asks for: as chat completions have it, but for the schema, which stands one
+/// level higher.
+fn form(format: Option<Value>) -> Result<Option<Form>, ApiError> {
+    const AT: &str = "text.format";
+    let Some(mut format) = format else {
+        return Ok(None);
+    };
+    if format["type"] != "json_schema" {
+        return Form::of_response(format, AT);
+    }
+    // Answers keep to the schema whatever `strict` says; models are told neither name nor description.
+    only(
+        AT,
+        &format,
+        &["type", "name", "description", "schema", "strict"],
+    )?;
+    match format["schema"].take() {
+        schema @ Value::Object(_) => Ok(Some(Form::of_schema(schema, AT))),
+        _ => Err(ApiError::param(AT, "text.format.schema must be an object")),
     }
 }
 
 /// Tools as chat completions have them: the function one level deeper.
 fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
-    let one = |(i, tool): (usize, Value)| match tool["type"].as_str() {
+    const OF_FUNCTION: [&str; 4] = ["name", "description", "parameters", "strict"];
+    let one = |(i, mut tool): (usize, Value)| match tool["type"].as_str() {
         Some("function") => {
+            let known = [&OF_FUNCTION[..], &["type"]].concat();
+            only(&format!("tools[{i}]"), &tool, &known)?;
             let mut function = Map::new();
-            for name in ["name", "description", "parameters"] {
+            for name in OF_FUNCTION {
                 if !tool[name].is_null() {
-                    function.insert(name.to_owned(), tool[name].clone());
+                    function.insert(name.to_owned(), tool[name].take());
                 }
             }
             Ok(json!({ "type": "function", "function": function }))
@@ -277,6 +294,7 @@ fn tools(tools: Vec<Value>) -> Result<Vec<Value>, ApiError> {
 fn calls(choice: Option<&Value>) -> Result<Calls, ApiError> {
     match choice {
         Some(named @ Value::Object(_)) if named["type"] == "function" => {
+            only("tool_choice", named, &["type", "name"])?;
             let nested = json!({ "type": "function", "function": { "name": named["name"] } });
             Calls::of(Some(&nested))
         }
