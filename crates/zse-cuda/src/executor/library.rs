@@ -54,7 +54,7 @@ pub(super) fn gated(model: &Model, steps: &[Step]) -> Vec<bool> {
             _ => None,
         });
         if weights.all(|layout| layout == Layout::Bf16) {
-            let out = nodes().last().and_then(|glu| glu.out);
+            let out = nodes().next_back().and_then(|glu| glu.out);
             out.into_iter().for_each(|v| gated[v.index()] = true);
         }
     }

@@ -1,207 +1,24 @@
 //! NVIDIA's library of matrix products (cuBLASLt), where this machine has it: looked for when the program runs,
 //! never linked. Its products of 16-bit matrices by many columns are faster than our own.
 
-use std::collections::HashMap;
-use std::env;
-use std::ffi::c_void;
-use std::path::PathBuf;
-use std::ptr::{from_ref, null_mut};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+mod library;
 
-use cudarc::driver::sys::CUstream;
+use std::collections::HashMap;
+use std::ptr::{from_ref, null_mut};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Context, Device, Ptr};
 use crate::error::CudaError;
+pub(crate) use library::Library;
+pub use library::cublas;
+use library::named::*;
+use library::{Found, Handle, Status};
 
 /// Bytes that products may work in; as much as NVIDIA advises for Hopper.
 pub(crate) const WORKSPACE: usize = 32 << 20;
 
-/// The library's files, by preference.
-const FILES: [&str; 3] = if cfg!(windows) {
-    ["cublasLt64_13.dll", "cublasLt64_12.dll", "cublasLt.dll"]
-} else {
-    ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"]
-};
-
 /// Most shapes whose ways are kept.
 const KEPT: usize = 4096;
-
-/// The oldest version that is used: 12.0.
-const OLDEST: usize = 120_000;
-
-type Handle = *mut c_void;
-type Status = i32;
-
-/// `cublasLtMatmulAlgo_t`: what the library makes of a shape.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Algorithm([u64; 8]);
-
-/// `cublasLtMatmulHeuristicResult_t`.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Found {
-    algorithm: Algorithm,
-    workspace: usize,
-    state: Status,
-    waves: f32,
-    reserved: [i32; 4],
-}
-
-const _: () = assert!(size_of::<Found>() == 96);
-
-type Create = unsafe extern "C" fn(*mut Handle) -> Status;
-type Destroy = unsafe extern "C" fn(Handle) -> Status;
-type Set = unsafe extern "C" fn(Handle, i32, *const c_void, usize) -> Status;
-type Matmul = unsafe extern "C" fn(
-    Handle,
-    Handle,
-    *const c_void,
-    u64,
-    Handle,
-    u64,
-    Handle,
-    *const c_void,
-    u64,
-    Handle,
-    u64,
-    Handle,
-    *const Algorithm,
-    u64,
-    usize,
-    CUstream,
-) -> Status;
-
-/// The library, open.
-pub(crate) struct Library {
-    create: Create,
-    destroy: Destroy,
-    matmul: Matmul,
-    heuristic: unsafe extern "C" fn(
-        Handle,
-        Handle,
-        Handle,
-        Handle,
-        Handle,
-        Handle,
-        Handle,
-        i32,
-        *mut Found,
-        *mut i32,
-    ) -> Status,
-    desc_create: unsafe extern "C" fn(*mut Handle, i32, i32) -> Status,
-    desc_set: Set,
-    desc_destroy: Destroy,
-    layout_create: unsafe extern "C" fn(*mut Handle, i32, u64, u64, i64) -> Status,
-    layout_set: Set,
-    layout_destroy: Destroy,
-    preference_create: Create,
-    preference_set: Set,
-    preference_destroy: Destroy,
-    version: usize,
-    path: PathBuf,
-    /// Holds what the functions are of.
-    _library: libloading::Library,
-}
-
-/// Where the library may be: where the system's loader looks, then in the toolkit's folders.
-fn candidates() -> Vec<PathBuf> {
-    let mut folders = vec![PathBuf::new()];
-    for home in ["CUDA_HOME", "CUDA_PATH"]
-        .map(env::var_os)
-        .into_iter()
-        .flatten()
-    {
-        let home = PathBuf::from(home);
-        folders.extend(["lib64", "lib", "targets/x86_64-linux/lib", "bin"].map(|d| home.join(d)));
-    }
-    folders.extend(
-        [
-            "/usr/local/cuda/lib64",
-            "/usr/local/cuda-13/lib64",
-            "/opt/cuda/lib64",
-        ]
-        .map(PathBuf::from),
-    );
-    let each = |folder: PathBuf| FILES.map(|file| folder.join(file));
-    folders.into_iter().flat_map(each).collect()
-}
-
-impl Library {
-    /// The library, if this machine has it.
-    pub(crate) fn find() -> Option<&'static Self> {
-        static FOUND: OnceLock<Option<Library>> = OnceLock::new();
-        FOUND
-            .get_or_init(|| candidates().into_iter().find_map(Self::open))
-            .as_ref()
-    }
-
-    fn open(path: PathBuf) -> Option<Self> {
-        // SAFETY: NVIDIA's library; what it does when it is loaded is sound.
-        let library = unsafe { libloading::Library::new(&path) }.ok()?;
-        /// A function by its name.
-        ///
-        /// # Safety
-        /// It is of type `F`.
-        unsafe fn get<F: Copy>(library: &libloading::Library, name: &str) -> Option<F> {
-            // SAFETY: the caller's promise.
-            unsafe { library.get::<F>(name.as_bytes()) }
-                .ok()
-                .map(|f| *f)
-        }
-        // SAFETY: types as in cublasLt.h of CUDA 12 and 13.
-        unsafe {
-            let version: unsafe extern "C" fn() -> usize = get(&library, "cublasLtGetVersion")?;
-            let version = version();
-            (version >= OLDEST).then_some(())?;
-            Some(Self {
-                create: get(&library, "cublasLtCreate")?,
-                destroy: get(&library, "cublasLtDestroy")?,
-                matmul: get(&library, "cublasLtMatmul")?,
-                heuristic: get(&library, "cublasLtMatmulAlgoGetHeuristic")?,
-                desc_create: get(&library, "cublasLtMatmulDescCreate")?,
-                desc_set: get(&library, "cublasLtMatmulDescSetAttribute")?,
-                desc_destroy: get(&library, "cublasLtMatmulDescDestroy")?,
-                layout_create: get(&library, "cublasLtMatrixLayoutCreate")?,
-                layout_set: get(&library, "cublasLtMatrixLayoutSetAttribute")?,
-                layout_destroy: get(&library, "cublasLtMatrixLayoutDestroy")?,
-                preference_create: get(&library, "cublasLtMatmulPreferenceCreate")?,
-                preference_set: get(&library, "cublasLtMatmulPreferenceSetAttribute")?,
-                preference_destroy: get(&library, "cublasLtMatmulPreferenceDestroy")?,
-                version,
-                path,
-                _library: library,
-            })
-        }
-    }
-}
-
-/// The cuBLASLt that products of BF16 matrices by many columns would run on: its version, and where it was found.
-pub fn cublas() -> Option<String> {
-    let library = Library::find()?;
-    let (major, minor) = (library.version / 10_000, library.version / 100 % 100);
-    Some(format!("{major}.{minor} ({})", library.path.display()))
-}
-
-/// Names and values of cublasLt.h and library_types.h.
-mod named {
-    pub(super) const R_32F: i32 = 0;
-    pub(super) const R_16BF: i32 = 14;
-    pub(super) const COMPUTE_32F: i32 = 68;
-    pub(super) const OP_T: i32 = 1;
-    pub(super) const DESC_TRANSA: i32 = 3;
-    pub(super) const DESC_EPILOGUE: i32 = 7;
-    pub(super) const DESC_BIAS_POINTER: i32 = 8;
-    pub(super) const DESC_BIAS_STRIDE: i32 = 10;
-    pub(super) const LAYOUT_COUNT: i32 = 5;
-    pub(super) const LAYOUT_STRIDE: i32 = 6;
-    pub(super) const EPILOGUE_BIAS: i32 = 4;
-    pub(super) const PREF_MAX_WORKSPACE: i32 = 1;
-    pub(super) const PREF_REDUCTION: i32 = 3;
-    pub(super) const REDUCTION_COMPUTE_TYPE: u32 = 2;
-    pub(super) const PREF_ALIGNMENTS: [i32; 4] = [5, 6, 7, 8];
-}
-use named::*;
 
 /// A product of a bf16 matrix with bf16 columns, summed in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -407,11 +224,8 @@ impl Cublas {
         device.make_current().ok()?;
         let mut handle = null_mut();
         // SAFETY: writes a handle of the current context.
-        check(
-            unsafe { (library.create)(&raw mut handle) },
-            "cublasLtCreate",
-        )
-        .ok()?;
+        let made = unsafe { (library.create)(&raw mut handle) };
+        check(made, "cublasLtCreate").ok()?;
         Some(Self {
             library,
             context: Arc::clone(&device.inner),
