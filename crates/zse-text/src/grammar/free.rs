@@ -1,5 +1,8 @@
 //! The part of a text that its grammar does not hold: a thought before it, and free text up to a mark.
 
+use std::collections::HashMap;
+
+use llguidance::Matcher;
 use llguidance::toktrie::TokTrie;
 use memchr::memmem;
 
@@ -28,14 +31,23 @@ impl Tail {
     }
 }
 
+/// What begins the grammar.
+#[derive(Debug)]
+struct Mark {
+    text: Vec<u8>,
+    /// The tokens that stand for it in the grammar.
+    tokens: Vec<u32>,
+    /// What may be behind it in the token that ends it, because the grammar goes on so: as tokens.
+    rests: HashMap<Vec<u8>, Vec<u32>>,
+}
+
 /// What a vocabulary's tokens mean in a text that is free up to a mark.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// Each mark, and the tokens that stand for it in the grammar.
-    marks: Vec<(Vec<u8>, Vec<u32>)>,
+    marks: Vec<Mark>,
     /// Bytes of the longest mark.
     pub(super) longest: usize,
-    /// Tokens that may end a mark and go on: what is behind it in them would escape the grammar.
+    /// Tokens that may end a mark and go on.
     crossing: Vec<u32>,
     /// What begins the grammar where it begins a text.
     bare: Vec<u8>,
@@ -44,21 +56,35 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(triggers: &Triggers, tokenizer: &Tokenizer, trie: &TokTrie) -> Self {
+    /// `matcher` is at the beginning of the grammar.
+    pub(super) fn new(
+        triggers: &Triggers,
+        tokenizer: &Tokenizer,
+        trie: &TokTrie,
+        matcher: &Matcher,
+    ) -> Self {
         let spelled = |text: &String| match tokenizer.token_id(text) {
             Some(id) if tokenizer.is_special(id) => vec![id],
             _ => trie.greedy_tokenize(text.as_bytes()),
         };
-        let marks = triggers.marks.iter().map(|(mark, stands_for)| {
-            let tokens = stands_for.iter().flat_map(spelled);
-            (mark.as_bytes().to_vec(), tokens.collect())
+        let marks = triggers.marks.iter().map(|(mark, stands_for)| Mark {
+            text: mark.as_bytes().to_vec(),
+            tokens: stands_for.iter().flat_map(spelled).collect(),
+            rests: HashMap::new(),
         });
-        let marks: Vec<(Vec<u8>, Vec<u32>)> = marks.collect();
+        let mut marks: Vec<Mark> = marks.collect();
         let bare = triggers.bare.as_bytes().to_vec();
         let (mut crossing, mut bare_tokens) = (Vec::new(), Vec::new());
         for id in 0..tokenizer.vocab_size() as u32 {
             let bytes = tokenizer.token_bytes(id);
-            if marks.iter().any(|(mark, _)| crosses(&bytes, mark)) {
+            let mut is_crossing = false;
+            for mark in &mut marks {
+                for rest in rests(&bytes, &mark.text) {
+                    is_crossing = true;
+                    mark.rests.insert(rest.to_vec(), trie.greedy_tokenize(rest));
+                }
+            }
+            if is_crossing {
                 crossing.push(id);
             }
             let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
@@ -66,8 +92,16 @@ impl Watch {
                 bare_tokens.push(id);
             }
         }
+        for mark in &mut marks {
+            let mut begun = matcher.clone();
+            let is_begun = begun.consume_tokens(&mark.tokens).is_ok();
+            mark.rests.retain(|_, tokens| {
+                let taken = begun.validate_tokens(tokens);
+                is_begun && taken.is_ok_and(|taken| taken == tokens.len())
+            });
+        }
         Self {
-            longest: marks.iter().map(|(mark, _)| mark.len()).max().unwrap_or(0),
+            longest: marks.iter().map(|mark| mark.text.len()).max().unwrap_or(0),
             marks,
             crossing,
             bare,
@@ -91,13 +125,17 @@ impl Watch {
         &self.bare_tokens
     }
 
-    /// The tokens that stand in the grammar for the mark that ends here, if one does.
-    pub(super) fn ended(&self, tail: &Tail) -> Option<&[u32]> {
-        let found = self.marks.iter().find(|(mark, _)| tail.has(mark));
-        found.map(|(_, tokens)| &tokens[..])
+    /// The tokens that stand in the grammar for the mark that ends here, if one does, and for what is behind it.
+    pub(super) fn ended(&self, tail: &Tail) -> Option<Vec<u32>> {
+        self.marks.iter().find_map(|mark| {
+            let at = memmem::find(&tail.0, &mark.text)?;
+            let rest = mark.rests.get(&tail.0[at + mark.text.len()..]);
+            let rest = rest.map_or(&[][..], |tokens| tokens);
+            Some([&mark.tokens, rest].concat())
+        })
     }
 
-    /// The tokens that may not come behind `tail`.
+    /// The tokens that may not come behind `tail`: what is behind a mark in them is not of the grammar.
     pub(super) fn forbidden<'a>(
         &'a self,
         tail: &'a Tail,
@@ -105,21 +143,22 @@ impl Watch {
     ) -> impl Iterator<Item = u32> + 'a {
         let escapes = |token: &u32| {
             let text = [&tail.0[..], &tokenizer.token_bytes(*token)].concat();
-            let mut marks = self.marks.iter();
-            marks.any(|(mark, _)| {
-                memmem::find(&text, mark).is_some_and(|at| at + mark.len() < text.len())
+            self.marks.iter().any(|mark| {
+                memmem::find(&text, &mark.text).is_some_and(|at| {
+                    let rest = &text[at + mark.text.len()..];
+                    !rest.is_empty() && !mark.rests.contains_key(rest)
+                })
             })
         };
         self.crossing.iter().copied().filter(escapes)
     }
 }
 
-/// Whether a token of these bytes may hold the end of `mark` and more behind it.
-fn crosses(bytes: &[u8], mark: &[u8]) -> bool {
-    let goes_on = |part: &[u8]| bytes.len() > part.len() && bytes.starts_with(part);
-    (1..mark.len()).any(|from| goes_on(&mark[from..]))
-        || bytes.len() > mark.len()
-            && memmem::find(bytes, mark).is_some_and(|at| at + mark.len() < bytes.len())
+/// What may be behind `mark`, or behind a part that ends it, in a token of these bytes.
+fn rests<'a>(bytes: &'a [u8], mark: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let ends = (1..mark.len()).filter_map(|from| bytes.strip_prefix(&mark[from..]));
+    let whole = memmem::find(bytes, mark).map(|at| &bytes[at + mark.len()..]);
+    ends.chain(whole).filter(|rest| !rest.is_empty())
 }
 
 /// Where a text is that its grammar does not hold yet.

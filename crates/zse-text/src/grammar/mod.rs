@@ -107,8 +107,8 @@ pub struct Constraint {
     /// The text from which on it holds, such as `</think>`: what is before is free, but has to come
     /// to this. `None`: it holds from the first token.
     pub after: Option<String>,
-    /// A token such as `<think>`: only a text that begins with it is free up to `after`. `None`, or what
-    /// is no token of the vocabulary: any text is.
+    /// A token such as `<think>`: only a text that begins with it is free up to `after`, none where the
+    /// vocabulary has no such token. `None`: any text is.
     pub opening: Option<String>,
     /// What begins the part of the text that the form is for: what is before is free, and may be all.
     pub triggers: Option<Triggers>,
@@ -195,7 +195,7 @@ impl Grammars {
         let after = constraint.after.as_ref().filter(|text| !text.is_empty());
         let trie = self.factory.tok_env().tok_trie();
         let triggers = constraint.triggers.as_ref();
-        let watch = triggers.map(|t| Arc::new(Watch::new(t, &self.tokenizer, trie)));
+        let watch = triggers.map(|t| Arc::new(Watch::new(t, &self.tokenizer, trie, &matcher)));
         let opening = constraint.opening.as_ref();
         let opening = opening.map(|text| self.tokenizer.token_id(text));
         let mut state = GrammarState {
@@ -329,7 +329,7 @@ impl GrammarState {
                 return Ok(());
             };
             self.stage = Stage::Bound;
-            return consumed(self.matcher.consume_tokens(tokens));
+            return consumed(self.matcher.consume_tokens(&tokens));
         }
         consumed(self.matcher.consume_token(token))
     }

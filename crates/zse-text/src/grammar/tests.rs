@@ -28,6 +28,7 @@ pub(super) fn tokenizer_with(marks: &[&str], kind: TokenKind) -> Tokenizer {
     kinds.resize(tokens.len(), TokenKind::Byte);
     let words = [
         "l>\n",
+        "l> ",
         "<think>",
         "true",
         "false",

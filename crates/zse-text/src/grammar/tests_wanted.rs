@@ -131,12 +131,18 @@ fn no_token_carries_a_text_past_its_mark() {
     let calls = format.calls(&functions()[..1], false);
     let constraint = format.constraint(Wanted::CallsOrText(calls), "</think>");
     let mut state = grammars.compile(&constraint).unwrap();
-    let crossing = tokenizer.token_id("l>\n").unwrap();
+    let [fitting, crossing] = ["l>\n", "l> "].map(|text| tokenizer.token_id(text).unwrap());
     for token in tokens(&tokenizer, "<tool_cal") {
         assert!(allowed(&state.mask().unwrap()).contains(&crossing));
         state.accept(token).unwrap();
     }
-    assert!(!allowed(&state.mask().unwrap()).contains(&crossing));
+    let mask = allowed(&state.mask().unwrap());
+    assert!(!mask.contains(&crossing) && mask.contains(&fitting));
+    // What the grammar wants behind the mark may come with it.
+    state.accept(fitting).unwrap();
+    let brace = CALL + 1 + u32::from(b'{');
+    let words = tokenizer.token_id("{\"").unwrap();
+    assert_eq!(allowed(&state.mask().unwrap()), [brace, words]);
 }
 
 #[test]
