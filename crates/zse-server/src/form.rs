@@ -17,27 +17,33 @@ pub(crate) struct Form {
     pub(crate) param: String,
 }
 
-/// The parameters that ask for a form; one at most.
+/// The parameters that ask for a form, one at most, for the document: [`Form::take`] reads them.
 #[derive(Debug, Deserialize, ToSchema)]
-#[allow(dead_code)] // They are read by their names: see `Form::take`.
 pub(crate) struct FormParameters {
     /// Of type `text`, `json_object` or `json_schema`.
     #[schema(value_type = Option<Object>)]
-    response_format: Option<Value>,
+    #[serde(rename = "response_format")]
+    _response_format: Option<Value>,
     /// vLLM's: one of `json`, `json_object`, `regex`, `choice` and `grammar`.
     #[schema(value_type = Option<Object>)]
-    structured_outputs: Option<Value>,
+    #[serde(rename = "structured_outputs")]
+    _structured_outputs: Option<Value>,
     /// vLLM's: a JSON schema, or one as a text.
-    guided_json: Option<Value>,
+    #[serde(rename = "guided_json")]
+    _guided_json: Option<Value>,
     /// vLLM's: a regular expression that the whole answer matches.
-    guided_regex: Option<String>,
+    #[serde(rename = "guided_regex")]
+    _guided_regex: Option<String>,
     /// vLLM's: the answers to choose from.
-    guided_choice: Option<Vec<String>>,
+    #[serde(rename = "guided_choice")]
+    _guided_choice: Option<Vec<String>>,
     /// vLLM's: a grammar in Lark.
-    guided_grammar: Option<String>,
+    #[serde(rename = "guided_grammar")]
+    _guided_grammar: Option<String>,
     /// llama.cpp's: a JSON schema.
     #[schema(value_type = Option<Object>)]
-    json_schema: Option<Value>,
+    #[serde(rename = "json_schema")]
+    _json_schema: Option<Value>,
 }
 
 /// llama.cpp's parameter for grammars of a kind that is not known here.

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body::Frame;
 use serde_json::{Value, json};
-use tokio::time::{Instant, Interval, interval};
+use tokio::time::{Instant, Interval, interval_at};
 
 use crate::error::{ApiError, Dialect};
 use crate::request::Fields;
@@ -54,9 +54,11 @@ where
     {
         return done;
     }
+    let pace = app.config.keep_alive.min(PACE);
     let body = Body::new(Waiting {
         state: State::Loading(work),
-        comments: interval(app.config.keep_alive.min(PACE)),
+        is_silent: true,
+        comments: interval_at(Instant::now() + pace, pace),
         model,
         since,
         app,
@@ -68,6 +70,9 @@ where
 /// The body of a response whose beginning waits for a model.
 struct Waiting {
     state: State,
+    /// Before the first comment, which is due at once.
+    is_silent: bool,
+    /// When others are due.
     comments: Interval,
     model: String,
     since: Instant,
@@ -125,8 +130,10 @@ impl http_body::Body for Waiting {
             match &mut this.state {
                 State::Over => return Poll::Ready(None),
                 State::Answering(body) => return Pin::new(body).poll_frame(cx),
-                // The first comment is due at once.
-                State::Loading(_) if this.comments.poll_tick(cx).is_ready() => {
+                State::Loading(_)
+                    if std::mem::take(&mut this.is_silent)
+                        || this.comments.poll_tick(cx).is_ready() =>
+                {
                     return frame(this.comment());
                 }
                 State::Loading(work) => match ready!(work.as_mut().poll(cx)) {

@@ -18,4 +18,5 @@ mod registry;
 mod rerank;
 mod responses;
 mod text;
+mod transcripts;
 mod ws;

@@ -1,0 +1,124 @@
+//! What streams are on the wire, byte for byte but for ids and times: `tests/api/transcripts/`. A change of one
+//! is a change that clients may see; `ZSE_WRITE_TRANSCRIPTS=1` writes them anew.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use zse::{LoadOptions, ModelSource};
+use zse_server::Served;
+
+use crate::common::{Running, changed, serve, serve_models};
+
+/// What ids begin with.
+const IDS: [&str; 3] = ["chatcmpl-", "cmpl-", "msg_"];
+/// Fields that hold the time.
+const TIMES: [&str; 1] = ["\"created\":"];
+
+/// A transcript without what is different each time.
+fn plain(body: &str) -> String {
+    let mut text = body.to_owned();
+    for (marks, is_part) in [
+        (
+            &IDS[..],
+            (|c: char| c.is_ascii_hexdigit()) as fn(char) -> bool,
+        ),
+        (&TIMES, |c: char| c.is_ascii_digit()),
+    ] {
+        for mark in marks {
+            let mut parts = text.split(mark);
+            let mut plain = parts.next().unwrap_or_default().to_owned();
+            for part in parts {
+                let rest = part.trim_start_matches(is_part);
+                // Shorter ones are words.
+                let is_one = part.len() - rest.len() > 8;
+                plain += mark;
+                plain += if is_one {
+                    "0"
+                } else {
+                    &part[..part.len() - rest.len()]
+                };
+                plain += rest;
+            }
+            text = plain;
+        }
+    }
+    text
+}
+
+#[track_caller]
+fn check(name: &str, server: &Running, path: &str, body: &Value) {
+    let answer = server.post(path, body);
+    assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+    let found = plain(&answer.body);
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/api/transcripts")
+        .join(name);
+    if std::env::var_os("ZSE_WRITE_TRANSCRIPTS").is_some() {
+        std::fs::write(&file, &found).expect("a folder");
+    }
+    let kept = std::fs::read_to_string(&file).expect("a transcript");
+    assert!(found == kept, "{name} is now\n{found}\nand was\n{kept}");
+}
+
+fn said(content: &str, more: Value) -> Value {
+    let mut body = json!({
+        "messages": [{ "role": "user", "content": content }], "temperature": 0, "stream": true,
+    });
+    let fields = more.as_object().expect("an object").clone();
+    body.as_object_mut().expect("an object").extend(fields);
+    body
+}
+
+#[test]
+fn of_texts() {
+    let body = json!({
+        "prompt": "I say", "guided_choice": ["Good \"day\"."], "temperature": 0, "stream": true,
+        "stream_options": { "include_usage": true },
+    });
+    check("completion.sse", &serve(|_| {}), "/v1/completions", &body);
+    let more = json!({ "guided_choice": ["Grüße!"], "stream_options": { "include_usage": true } });
+    check(
+        "chat.sse",
+        &serve(|_| {}),
+        "/v1/chat/completions",
+        &said("Hi", more),
+    );
+}
+
+#[test]
+fn of_thoughts() {
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}\n<think>\n";
+    let engine = changed(|writer| {
+        let set = writer.set("tokenizer.chat_template", template);
+        set.expect("a template");
+    });
+    let server = serve_models(vec![Served::new("thinker", engine)], |_| {});
+    let body = said("What is a token?", json!({ "max_tokens": 6 }));
+    check("thought.sse", &server, "/v1/chat/completions", &body);
+}
+
+#[test]
+fn of_an_error() {
+    let source = ModelSource::Path("/nowhere/gone.gguf".into());
+    let models = vec![Served::on_request("gone", source, LoadOptions::default())];
+    let server = serve_models(models, |config| config.load_notice = Duration::ZERO);
+    check(
+        "error.sse",
+        &server,
+        "/v1/chat/completions",
+        &said("Hi", json!({})),
+    );
+}
+
+#[test]
+fn of_messages() {
+    let format = json!({ "type": "json_schema", "schema": { "const": "yes" } });
+    let more = json!({ "max_tokens": 50, "output_config": { "format": format } });
+    check(
+        "message.sse",
+        &serve(|_| {}),
+        "/v1/messages",
+        &said("Is it?", more),
+    );
+}
