@@ -128,7 +128,7 @@ impl Running {
         }
     }
 
-    /// A connection whose reads end, also where the machine has more to do.
+    /// A connection whose reads end after a time that suffices on a busy machine.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("it listens");
         let patience = Some(Duration::from_secs(100));
