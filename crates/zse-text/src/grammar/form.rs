@@ -26,6 +26,10 @@ const MAX_PROPERTIES: usize = 400;
 /// Texts to choose from.
 const MAX_CHOICES: usize = 1000;
 
+/// Rules of a Lark grammar: they nest as deep as they refer to each other, and each may have 30 brackets
+/// within each other.
+const MAX_LARK_RULES: usize = 256;
+
 /// Digits of all the different values of `multipleOf` together: an automaton has a state for each
 /// remainder, by what they divide alike.
 const MAX_MULTIPLE_DIGITS: usize = 4;
@@ -151,6 +155,13 @@ fn check(what: &'static str, size: usize, limit: usize) -> Result<(), GrammarErr
 /// A schema within a grammar is not parsed here, so it may not hold what costs most.
 fn check_lark(text: &str) -> Result<(), GrammarError> {
     check_bytes(text.len())?;
+    // Each has a line of its own, with a colon.
+    let rules = text.lines().filter(|line| line.contains(':')).count();
+    check("the number of rules", rules, MAX_LARK_RULES)?;
+    if text.contains("%if") {
+        let what = "%if is not allowed in a Lark grammar";
+        return Err(GrammarError::Invalid(what.to_owned()));
+    }
     let costly = |word: &&str| text.contains("%json") && text.contains(*word);
     match ["multipleOf", "\\u"].iter().find(|word| costly(word)) {
         Some(word) => Err(GrammarError::Invalid(format!(

@@ -47,7 +47,9 @@ pub(super) struct Watch {
     marks: Vec<Mark>,
     /// Bytes of the longest mark.
     pub(super) longest: usize,
-    /// Tokens that may end a mark and go on.
+    /// Tokens that have a whole mark and what is not of the grammar behind it.
+    escaping: Vec<u32>,
+    /// Tokens that begin with the end of a mark and go on.
     crossing: Vec<u32>,
     /// What begins the grammar where it begins a text.
     bare: Vec<u8>,
@@ -74,15 +76,20 @@ impl Watch {
         });
         let mut marks: Vec<Mark> = marks.collect();
         let bare = triggers.bare.as_bytes().to_vec();
-        let (mut crossing, mut bare_tokens) = (Vec::new(), Vec::new());
+        let (mut whole, mut crossing, mut bare_tokens) = (Vec::new(), Vec::new(), Vec::new());
         for id in 0..tokenizer.vocab_size() as u32 {
             let bytes = tokenizer.token_bytes(id);
-            let mut is_crossing = false;
+            let (mut is_whole, mut is_crossing) = (false, false);
             for mark in &mut marks {
-                for rest in rests(&bytes, &mark.text) {
-                    is_crossing = true;
+                let behind = behind(&bytes, &mark.text);
+                is_whole |= behind.is_some();
+                for rest in behind.into_iter().chain(behind_end(&bytes, &mark.text)) {
                     mark.rests.insert(rest.to_vec(), trie.greedy_tokenize(rest));
                 }
+                is_crossing |= behind_end(&bytes, &mark.text).next().is_some();
+            }
+            if is_whole {
+                whole.push(id);
             }
             if is_crossing {
                 crossing.push(id);
@@ -100,7 +107,9 @@ impl Watch {
                 is_begun && taken.is_ok_and(|taken| taken == tokens.len())
             });
         }
+        whole.retain(|&id| escapes(&marks, &tokenizer.token_bytes(id)));
         Self {
+            escaping: whole,
             longest: marks.iter().map(|mark| mark.text.len()).max().unwrap_or(0),
             marks,
             crossing,
@@ -136,29 +145,43 @@ impl Watch {
     }
 
     /// The tokens that may not come behind `tail`: what is behind a mark in them is not of the grammar.
-    pub(super) fn forbidden<'a>(
-        &'a self,
-        tail: &'a Tail,
-        tokenizer: &'a Tokenizer,
-    ) -> impl Iterator<Item = u32> + 'a {
-        let escapes = |token: &u32| {
-            let text = [&tail.0[..], &tokenizer.token_bytes(*token)].concat();
-            self.marks.iter().any(|mark| {
-                memmem::find(&text, &mark.text).is_some_and(|at| {
-                    let rest = &text[at + mark.text.len()..];
-                    !rest.is_empty() && !mark.rests.contains_key(rest)
-                })
-            })
-        };
-        self.crossing.iter().copied().filter(escapes)
+    pub(super) fn forbidden(&self, tail: &Tail, tokenizer: &Tokenizer) -> Vec<u32> {
+        let mut tokens = self.escaping.clone();
+        // Most texts have no beginning of a mark at their end: then no token ends one.
+        let begun = |mark: &Mark| (1..mark.text.len()).any(|n| tail.0.ends_with(&mark.text[..n]));
+        if self.marks.iter().any(begun) {
+            let crossing = self.crossing.iter().copied();
+            tokens.extend(crossing.filter(|&token| {
+                let text = [&tail.0[..], &tokenizer.token_bytes(token)].concat();
+                escapes(&self.marks, &text)
+            }));
+        }
+        tokens
     }
 }
 
-/// What may be behind `mark`, or behind a part that ends it, in a token of these bytes.
-fn rests<'a>(bytes: &'a [u8], mark: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-    let ends = (1..mark.len()).filter_map(|from| bytes.strip_prefix(&mark[from..]));
-    let whole = memmem::find(bytes, mark).map(|at| &bytes[at + mark.len()..]);
-    ends.chain(whole).filter(|rest| !rest.is_empty())
+/// Whether behind a mark in `text` there is what is not of the grammar.
+fn escapes(marks: &[Mark], text: &[u8]) -> bool {
+    marks.iter().any(|mark| {
+        let rest = behind(text, &mark.text);
+        rest.is_some_and(|rest| !mark.rests.contains_key(rest))
+    })
+}
+
+/// What is behind `mark` in `text`, if anything is.
+fn behind<'a>(text: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    // Nearly all tokens are shorter.
+    if text.len() <= mark.len() {
+        return None;
+    }
+    let at = memmem::find(text, mark)?;
+    Some(&text[at + mark.len()..]).filter(|rest| !rest.is_empty())
+}
+
+/// What is behind a part that ends `mark` and begins `text`.
+fn behind_end<'a>(text: &'a [u8], mark: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    let ends = (1..mark.len()).filter_map(|from| text.strip_prefix(&mark[from..]));
+    ends.filter(|rest| !rest.is_empty())
 }
 
 /// Where a text is that its grammar does not hold yet.

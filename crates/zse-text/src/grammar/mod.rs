@@ -185,9 +185,11 @@ impl Grammars {
     /// # Errors
     /// If it is beyond a limit, malformed, or cannot be enforced.
     pub fn compile(&self, constraint: &Constraint) -> Result<GrammarState, GrammarError> {
-        let grammar = form::compile(&constraint.grammar, &self.tokenizer)?;
-        let parser = self.factory.create_parser(grammar);
-        let parser = parser.map_err(|e| GrammarError::Invalid(message(&e.to_string())))?;
+        let parser = on_deep_stack(|| {
+            let grammar = form::compile(&constraint.grammar, &self.tokenizer)?;
+            let parser = self.factory.create_parser(grammar);
+            parser.map_err(|e| GrammarError::Invalid(message(&e.to_string())))
+        })?;
         let mut matcher = Matcher::new(Ok(parser));
         // What is too ambiguous shows it at the start, as a rule, and then costs nobody a token.
         let first = matcher.compute_mask();
@@ -212,6 +214,25 @@ impl Grammars {
             _ => state.behind_thought(),
         };
         Ok(state)
+    }
+}
+
+/// Bytes of stack for the deepest grammar that is taken; what is not used takes no memory.
+const STACK: usize = 64 << 20;
+
+/// Does `work` where it may call itself as often as a hostile grammar makes it: an overflow would end the
+/// process.
+fn on_deep_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, GrammarError> + Send,
+) -> Result<T, GrammarError> {
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let done = std::thread::scope(|scope| Some(thread.spawn_scoped(scope, work).ok()?.join()));
+    match done {
+        Some(Ok(result)) => result,
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
+        None => Err(GrammarError::Invalid(
+            "there is no thread to compile it".to_owned(),
+        )),
     }
 }
 

@@ -538,6 +538,11 @@ fn what_is_malformed_or_too_much_is_refused() {
             ")".repeat(9000)
         )),
         Grammar::Lark("start: %json { \"multipleOf\": 1000003 }".into()),
+        Grammar::Lark(chain("rule", 257)),
+        Grammar::Lark(format!(
+            "start: a::_\na::_: \"a\" %if {}true",
+            "not(".repeat(9000)
+        )),
         Grammar::Choice(Vec::new()),
         Grammar::Choice(vec![String::new()]),
         Grammar::Choice(vec!["a".into(); 1001]),
@@ -553,6 +558,14 @@ fn what_is_malformed_or_too_much_is_refused() {
     }
 }
 
+/// A grammar of so many rules, each of which refers to the next from within 28 brackets.
+fn chain(name: &str, rules: usize) -> String {
+    let (open, close) = ("(".repeat(28), ")".repeat(28));
+    let inner = (1..rules - 1).map(|i| format!("{name}{i}: {open}{name}{}{close}\n", i + 1));
+    let inner: String = inner.collect();
+    format!("start: {name}1\n{inner}{name}{}: \"a\"", rules - 1)
+}
+
 #[test]
 fn what_is_costly_to_follow_ends_with_an_error() {
     let grammars = grammars();
@@ -562,6 +575,8 @@ fn what_is_costly_to_follow_ends_with_an_error() {
         Grammar::JsonSchema(json!({ "type": "array", "minItems": 1_000_000_000 })),
         Grammar::JsonSchema(json!({ "type": "string", "minLength": 1_000_000_000 })),
         Grammar::Lark("start: a\na: a a | \"x\" |".into()),
+        Grammar::Lark(chain("rule", 256)),
+        Grammar::Lark(chain("TOKEN", 256)),
     ] {
         // Either is right; neither panics, hangs or eats the memory.
         let _ = draw(&grammars, &grammar.into(), 1);
