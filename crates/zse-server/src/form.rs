@@ -64,7 +64,7 @@ impl Form {
     /// # Errors
     /// Names the one that is wrong, or one too many.
     pub(crate) fn take(fields: &mut Fields) -> Result<Option<Self>, ApiError> {
-        if fields.has(GBNF) {
+        if fields.take_whole(GBNF).is_some_and(|text| text != "") {
             let why = "grammars in GBNF are not known here: guided_grammar takes one in Lark";
             return Err(ApiError::unsupported(GBNF, why));
         }

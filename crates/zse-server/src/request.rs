@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
@@ -66,6 +65,8 @@ async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let patience = app.config.read_timeout;
     let begun = request.extensions().get::<Begun>();
+    // Headers that took longer were refused: bytes that came so early were the end of a request before.
+    let begun = begun.filter(|begun| begun.0.elapsed() <= patience);
     let deadline = begun.map_or_else(Instant::now, |begun| begun.0) + patience;
     let mut body = request.into_body();
     let read = match length.is_some_and(|length| length > limit as u64) {
@@ -78,7 +79,7 @@ async fn body(request: Request, app: &App) -> Result<Bytes, ApiError> {
         Ok(data) => Ok(data.into()),
         Err(Unread::Gone) => Err(ApiError::invalid("the body ended before its length")),
         Err(Unread::Long) => {
-            tokio::spawn(linger(body, limit.saturating_mul(LINGER), patience));
+            tokio::spawn(linger(body, limit.saturating_mul(LINGER), deadline));
             Err(ApiError::too_large(limit))
         }
     }
@@ -119,9 +120,9 @@ async fn collect(body: &mut Body, limit: usize) -> Result<Vec<u8>, Unread> {
     Ok(all)
 }
 
-/// Takes what is left of a body that was refused, up to so many bytes and for so long: a connection
+/// Takes what is left of a body that was refused, up to so many bytes and that time: a connection
 /// that is closed while its client still sends is reset, and few clients then read why.
-async fn linger(mut body: Body, bytes: usize, patience: Duration) {
+async fn linger(mut body: Body, bytes: usize, deadline: Instant) {
     let rest = async {
         let mut left = bytes;
         while let Some(Ok(data)) = chunk(&mut body).await {
@@ -132,7 +133,7 @@ async fn linger(mut body: Body, bytes: usize, patience: Duration) {
         }
     };
     // Whether it ended or not, the client was answered.
-    let _ = tokio::time::timeout(patience, rest).await;
+    let _ = tokio::time::timeout_at(deadline, rest).await;
 }
 
 /// The fields of a JSON object.

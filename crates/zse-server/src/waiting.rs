@@ -41,8 +41,8 @@ where
 {
     let is_stream = fields.get("stream") == Some(&Value::Bool(true));
     let name = fields.get("model").and_then(Value::as_str);
-    let model = app.models.missing(name).filter(|_| is_stream);
-    let Some(model) = model else {
+    let model = is_stream.then(|| app.models.missing(name));
+    let Some(model) = model.flatten() else {
         return answer(app, fields).await;
     };
     let since = Instant::now();
@@ -54,7 +54,7 @@ where
     {
         return done;
     }
-    let pace = app.config.keep_alive.min(PACE);
+    let pace = app.config.keep_alive.clamp(Duration::from_millis(1), PACE);
     let body = Body::new(Waiting {
         state: State::Loading(work),
         is_silent: true,

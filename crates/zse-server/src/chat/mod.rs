@@ -224,6 +224,9 @@ fn check_tools(tools: Vec<Value>, calls: &Calls) -> Result<Vec<Tool>, ApiError> 
     })
 }
 
+/// Anthropic's parameter for how much work an answer is worth, without a word of thinking.
+pub(crate) const EFFORT: &str = "output_config.effort";
+
 /// The variables of chat templates that say how much a model is to think.
 fn thinking(
     format: AnswerFormat,
@@ -232,6 +235,13 @@ fn thinking(
     let Some((param, effort)) = effort else {
         return Ok(Map::new());
     };
+    // Of Anthropic's clients, which send it to any model: only how much, not whether.
+    if param == EFFORT {
+        let wish = format
+            .thinks()
+            .then(|| ("reasoning_effort".to_owned(), json!(effort)));
+        return Ok(wish.into_iter().collect());
+    }
     let thinks = effort != "none";
     if thinks && !format.thinks() {
         return Err(ApiError::unsupported(

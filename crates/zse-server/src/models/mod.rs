@@ -175,9 +175,9 @@ impl Models {
     }
 
     /// The name of the model that a request means, if it has to be loaded for that.
-    pub(crate) fn missing(self: &Arc<Self>, name: Option<&str>) -> Option<String> {
+    pub(crate) fn missing(&self, name: Option<&str>) -> Option<String> {
         let index = self.index(name).ok()?;
-        let is_loaded = self.take(index).is_some();
+        let is_loaded = self.table().places[index].engine().is_some();
         (!is_loaded).then(|| self.entry(index).name.clone())
     }
 

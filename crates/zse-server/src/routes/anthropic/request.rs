@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::messages;
-use crate::chat::{Calls, Chat};
+use crate::chat::{Calls, Chat, EFFORT};
 use crate::error::ApiError;
 use crate::form::Form;
 use crate::json::only;
@@ -112,13 +112,15 @@ impl Question {
 }
 
 /// The fields of a tool. The prefix cache needs no marks.
-const TOOL_FIELDS: [&str; 6] = [
+/// What a tool may have: how its call is streamed is for whoever streams it.
+const TOOL_FIELDS: [&str; 7] = [
     "name",
     "description",
     "input_schema",
     "type",
     "strict",
     "cache_control",
+    "eager_input_streaming",
 ];
 
 /// Tools as OpenAI's API describes them.
@@ -178,9 +180,7 @@ fn effort(
     wish: Option<&'static str>,
 ) -> Result<Option<(&'static str, String)>, ApiError> {
     let Some(thinking) = thinking else {
-        // The highest is the default, which asks for nothing.
-        let wish = wish.filter(|wish| *wish != "high");
-        return Ok(wish.map(|wish| ("output_config.effort", wish.to_owned())));
+        return Ok(wish.map(|wish| (EFFORT, wish.to_owned())));
     };
     let effort = match (thinking.kind.as_str(), thinking.budget_tokens) {
         ("disabled", None) => return Ok(Some(("thinking", "none".to_owned()))),
