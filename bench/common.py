@@ -52,6 +52,13 @@ def commit() -> str:
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + "-changed" * bool(changed)
 
 
+def warm(path: Path) -> None:
+    """Has a file in the page cache."""
+    with path.open("rb") as file:
+        while file.read(8 << 20):
+            pass
+
+
 def publish(name: str, lines: list[str]) -> None:
     """Prints a page, and writes it into bench/results."""
     path = ROOT / "bench/results" / f"{name}.md"

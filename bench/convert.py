@@ -101,13 +101,6 @@ def disk_rate(source: Path, folder: Path) -> float:
     return size / seconds
 
 
-def warm(path: Path) -> None:
-    """Has a file in the page cache."""
-    with path.open("rb") as file:
-        while file.read(8 << 20):
-            pass
-
-
 @dataclass
 class Bounds:
     """What bounds the conversions of a round."""
@@ -156,7 +149,7 @@ def main() -> None:
     for _ in range(args.rounds):
         for engine, command in commands.items():
             out[engine].unlink(missing_ok=True)
-            warm(source)
+            common.warm(source)
             machine.wait_until_quiet(args.patience)
             runs[engine].append(convert(list(map(str, command))))
             print(engine, runs[engine][-1], file=sys.stderr)

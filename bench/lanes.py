@@ -1,8 +1,9 @@
 """The cases of run.py side by side, each round on cores of its own: `python3 bench/lanes.py`.
 
 For machines with many cores: what takes run.py hours takes minutes. Rounds of all cases share the
-machine's memory, which is why read bandwidth is measured on the same cores before each; engines of a
-round run in turn on the same cores, so ratios stay what they are. Takes the options of run.py, and
+machine's memory, which is why read bandwidth is measured on the same cores before each. Engines of a
+round run in turn on the same cores, and another one begins each round: the load of the others changes
+meanwhile. Takes the options of run.py, and
 
     --lanes N       rounds at a time (as many as there are cores for)
     --limit S       seconds after which no round begins, and none goes on
@@ -69,13 +70,18 @@ def main() -> None:
         free.put(mine[1 + i * args.threads :][: args.threads])
     places = {(case.group, case.model, case.test): place for place, case in enumerate(args.cases)}
     path = args.results / f"{args.name}.csv"
+    if path.exists():
+        sys.exit(f"{path} is there: choose another --name")
+    args.results.mkdir(parents=True, exist_ok=True)
     results, lock = report.Results(), threading.Lock()
 
     def lane(item: tuple[Case, int]) -> None:
         case, i = item
         cpus = free.get()
-        found = one_round(case, cpus, options, end - time.monotonic())
-        free.put(cpus)
+        try:
+            found = one_round(case, cpus, [*options, f"--first={i}"], end - time.monotonic())
+        finally:
+            free.put(cpus)
         if not found:
             print(f"{case.model} {case.test}: no round {i}", file=sys.stderr)
             return

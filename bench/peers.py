@@ -88,7 +88,8 @@ def _mend(amx: Path) -> None:
 def _ik_llama_cpp(into: Path) -> Path:
     """The repository's tree at one commit, so that results can be compared with earlier ones."""
     tree = into / "ik_llama.cpp"
-    if not (tree / "ZSE_BENCH_VERSION").exists():
+    marker, version = tree / "ZSE_BENCH_VERSION", f"commit {IK_COMMIT[:9]}\n"
+    if not marker.exists() or marker.read_text() != version:
         tree.mkdir(parents=True, exist_ok=True)
         for command in (
             ["init", "--quiet"],
@@ -96,7 +97,7 @@ def _ik_llama_cpp(into: Path) -> Path:
             ["checkout", "--quiet", "FETCH_HEAD"],
         ):
             subprocess.run(["git", "-C", tree, *command], check=True)
-        (tree / "ZSE_BENCH_VERSION").write_text(f"commit {IK_COMMIT[:9]}\n")
+        marker.write_text(version)
     return tree
 
 

@@ -76,6 +76,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=ROOT / "bench/results")
     parser.add_argument("--name", default=f"{datetime.date.today()}", help="of the result files")
     parser.add_argument("--patience", type=float, default=120.0, help="seconds to wait for quiet")
+    parser.add_argument("--first", type=int, default=0, help="the engine that begins each round, by number")
     parser.add_argument("--strict", action="store_true", help="stop where the machine is busy")
     parser.add_argument("--list", action="store_true", help="list the cases and stop")
     args = parser.parse_args(given)
@@ -165,7 +166,8 @@ def measure(engines: list[Engine], case: Case, args: argparse.Namespace) -> list
                 sys.exit(f"stopped: {busy}")
             print(f"warning: {busy}", file=sys.stderr)
         peaks = machine.peaks(args.peak, args.threads, case.isa)
-        for engine in engines:
+        first = args.first % len(engines)
+        for engine in engines[first:] + engines[:first]:
             if engine.name in failed:
                 continue
             before = machine.ticks()

@@ -102,13 +102,6 @@ def start(command: list) -> Run:
     return Run(seconds, resident, machine.others(before, cpu))
 
 
-def warm(path: Path) -> None:
-    """Has a file in the page cache."""
-    with path.open("rb") as file:
-        while file.read(8 << 20):
-            pass
-
-
 def converted(zse: Path, source: Path) -> Path:
     """The .zse file of a GGUF file, made where it is not there or of another program."""
     path = source.with_suffix(".zse")
@@ -137,7 +130,7 @@ def measure(shape: str, zse: Path, bench: Path | None, args: argparse.Namespace)
         machine.wait_until_quiet(args.patience)
         measured.read.append(machine.peaks(args.peak, args.threads)["read_gbs"] * 1e9)
         for engine, command in commands.items():
-            warm(path if engine == ZSE else source)
+            common.warm(path if engine == ZSE else source)
             machine.wait_until_quiet(args.patience)
             measured.runs[engine].append(start(command))
             print(shape, engine, measured.runs[engine][-1], file=sys.stderr)
