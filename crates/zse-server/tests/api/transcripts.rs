@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use zse::{LoadOptions, ModelSource};
-use zse_server::Served;
+use zse_server::{Config, Served};
 
 use crate::common::{Running, changed, serve, serve_models};
 
@@ -46,6 +46,11 @@ fn plain(body: &str) -> String {
     text
 }
 
+/// What keeps a connection open while nothing comes is not of the transcript.
+fn without_pauses(config: &mut Config) {
+    config.keep_alive = Duration::from_secs(3600);
+}
+
 #[track_caller]
 fn check(name: &str, server: &Running, path: &str, body: &Value) {
     let answer = server.post(path, body);
@@ -76,11 +81,16 @@ fn of_texts() {
         "prompt": "I say", "guided_choice": ["Good \"day\"."], "temperature": 0, "stream": true,
         "stream_options": { "include_usage": true },
     });
-    check("completion.sse", &serve(|_| {}), "/v1/completions", &body);
+    check(
+        "completion.sse",
+        &serve(without_pauses),
+        "/v1/completions",
+        &body,
+    );
     let more = json!({ "guided_choice": ["Grüße!"], "stream_options": { "include_usage": true } });
     check(
         "chat.sse",
-        &serve(|_| {}),
+        &serve(without_pauses),
         "/v1/chat/completions",
         &said("Hi", more),
     );
@@ -93,7 +103,7 @@ fn of_thoughts() {
         let set = writer.set("tokenizer.chat_template", template);
         set.expect("a template");
     });
-    let server = serve_models(vec![Served::new("thinker", engine)], |_| {});
+    let server = serve_models(vec![Served::new("thinker", engine)], without_pauses);
     let body = said("What is a token?", json!({ "max_tokens": 6 }));
     check("thought.sse", &server, "/v1/chat/completions", &body);
 }
@@ -102,7 +112,10 @@ fn of_thoughts() {
 fn of_an_error() {
     let source = ModelSource::Path("/nowhere/gone.gguf".into());
     let models = vec![Served::on_request("gone", source, LoadOptions::default())];
-    let server = serve_models(models, |config| config.load_notice = Duration::ZERO);
+    let server = serve_models(models, |config| {
+        without_pauses(config);
+        config.load_notice = Duration::ZERO;
+    });
     check(
         "error.sse",
         &server,
@@ -117,7 +130,7 @@ fn of_messages() {
     let more = json!({ "max_tokens": 50, "output_config": { "format": format } });
     check(
         "message.sse",
-        &serve(|_| {}),
+        &serve(without_pauses),
         "/v1/messages",
         &said("Is it?", more),
     );
