@@ -235,13 +235,6 @@ fn thinking(
     let Some((param, effort)) = effort else {
         return Ok(Map::new());
     };
-    // Of Anthropic's clients, which send it to any model: only how much, not whether.
-    if param == EFFORT {
-        let wish = format
-            .thinks()
-            .then(|| ("reasoning_effort".to_owned(), json!(effort)));
-        return Ok(wish.into_iter().collect());
-    }
     let thinks = effort != "none";
     if thinks && !format.thinks() {
         return Err(ApiError::unsupported(
@@ -250,9 +243,12 @@ fn thinking(
         ));
     }
     let mut variables = Map::new();
-    // As the templates of Qwen and DeepSeek, of DeepSeek V3.1, and of gpt-oss have it.
-    variables.insert("enable_thinking".to_owned(), json!(thinks));
-    variables.insert("thinking".to_owned(), json!(thinks));
+    // How much says nothing of whether.
+    if param != EFFORT {
+        // As the templates of Qwen and DeepSeek, of DeepSeek V3.1, and of gpt-oss have it.
+        variables.insert("enable_thinking".to_owned(), json!(thinks));
+        variables.insert("thinking".to_owned(), json!(thinks));
+    }
     if thinks {
         variables.insert("reasoning_effort".to_owned(), json!(effort));
     }

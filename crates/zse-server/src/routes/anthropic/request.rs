@@ -180,6 +180,8 @@ fn effort(
     wish: Option<&'static str>,
 ) -> Result<Option<(&'static str, String)>, ApiError> {
     let Some(thinking) = thinking else {
+        // The highest is the default, which asks for nothing.
+        let wish = wish.filter(|wish| *wish != "high");
         return Ok(wish.map(|wish| (EFFORT, wish.to_owned())));
     };
     let effort = match (thinking.kind.as_str(), thinking.budget_tokens) {
