@@ -309,8 +309,8 @@ impl Checkpoint {
         bytes.sum()
     }
 
-    /// Most bytes of a tensor that were made at once, as no file has them so: what reading has taken in
-    /// memory beside the files.
+    /// Most bytes of a tensor that were made at once, as no file has them so. Only what came out counts, not
+    /// what making it took beside (numbers in f32, tiles that a piece cuts).
     pub fn most_made(&self) -> usize {
         let made = self.tensors.iter().filter_map(|t| t.made.as_deref());
         made.map(Made::most).max().unwrap_or(0)

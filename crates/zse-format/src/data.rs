@@ -194,7 +194,13 @@ pub(crate) fn rows_of(
     row_bytes: usize,
     rows: usize,
 ) -> impl Iterator<Item = (usize, Range<usize>)> {
-    let row = |byte: usize| byte.checked_div(row_bytes).unwrap_or(0);
+    let row = |byte: usize| {
+        debug_assert!(
+            byte.is_multiple_of(row_bytes),
+            "{range:?}: rows of {row_bytes}"
+        );
+        byte.checked_div(row_bytes).unwrap_or(0)
+    };
     let (first, end) = (row(range.start), row(range.end));
     let matrices = match first < end {
         true => first / rows..end.div_ceil(rows),

@@ -64,8 +64,13 @@ fn pieces_of_what_is_kept_are_parts_of_it() {
     assert_eq!(model.most_made(), whole.len());
     let row = row_bytes(&tensor);
     let part = tensor.data.slice(row..5 * row);
-    assert_eq!(part.piece(row..2 * row), whole[2 * row..3 * row]);
-    // A piece of it is made alone once it is released.
+    let piece = part.piece(row..2 * row);
+    assert_eq!(piece, whole[2 * row..3 * row]);
+    assert_eq!(piece.as_ptr(), whole[2 * row..].as_ptr());
+    // Once it is released, a piece of it is made alone, and not kept.
     model.release_pages(&tensor);
-    assert_eq!(part.piece(row..2 * row), whole[2 * row..3 * row]);
+    let made = [(); 2].map(|()| part.piece(row..2 * row));
+    assert!(made.iter().all(|made| *made == piece));
+    assert_ne!(made[0].as_ptr(), piece.as_ptr());
+    assert_ne!(made[0].as_ptr(), made[1].as_ptr());
 }
