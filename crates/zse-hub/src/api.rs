@@ -31,6 +31,9 @@ pub struct RepoInfo {
     pub tags: Vec<String>,
     /// Where its only file is, if not at the hub.
     pub(crate) address: Option<Url>,
+    /// Whether [`commit`](Self::commit) changes with the files: not where a server outside the hub says
+    /// nothing that does.
+    pub(crate) is_versioned: bool,
 }
 
 /// A file of a repository.
@@ -206,6 +209,7 @@ impl Client {
             task: answer.pipeline_tag,
             tags: answer.tags,
             address: None,
+            is_versioned: true,
         })
     }
 
@@ -234,6 +238,7 @@ impl Client {
             task: None,
             tags: Vec::new(),
             address: Some(address.clone()),
+            is_versioned: !version.is_empty(),
         })
     }
 

@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::task::JoinSet;
 
 use crate::HubError;
 use crate::cache::is_object_id;
-use crate::http::{Attempts, Client, Failure};
+use crate::http::{Attempts, Client, Failure, shown};
 use crate::partial::Partial;
 use crate::progress::Meter;
 
@@ -30,6 +30,8 @@ pub(crate) struct Contents {
     pub(crate) etag: String,
     /// Whether it is that; otherwise it only names the version.
     pub(crate) is_hashed: bool,
+    /// Whether `etag` changes with the contents, so that what is left under it is a part of these.
+    pub(crate) is_versioned: bool,
 }
 
 /// Where the contents of a file are, found by following the hub's redirect, and what is known of them
@@ -47,6 +49,8 @@ struct Source {
     partial: Partial,
     meter: Arc<Meter>,
     place: Mutex<Option<Place>>,
+    /// The tag of the first answer, where nobody knows the hash.
+    tag: Mutex<Option<String>>,
 }
 
 /// Notes what came when it is dropped: at an error, and when nobody waits for the file any more.
@@ -87,17 +91,18 @@ pub(crate) async fn fetch(
         partial: Partial::open(blob, contents, chunk, meter).await?,
         meter: Arc::clone(meter),
         place: Mutex::new(None),
+        tag: Mutex::new(None),
     });
     let notes = Notes(Arc::clone(&source));
-    match parallel(&source, connections).await {
-        Ok(()) => {}
-        Err(Broken::NoRanges) => in_one(&source).await?,
-        Err(Broken::Failed(error @ HubError::Changed { .. })) => {
-            source.partial.drop_all()?;
-            return Err(error);
-        }
-        Err(Broken::Failed(error)) => return Err(error),
+    let fetched = match parallel(&source, connections).await {
+        Ok(()) => Ok(()),
+        Err(Broken::NoRanges) => in_one(&source).await,
+        Err(Broken::Failed(error)) => Err(error),
+    };
+    if let Err(HubError::Changed { .. }) = fetched {
+        source.partial.drop_all()?;
     }
+    fetched?;
     drop(notes);
     source.partial.finish(blob)
 }
@@ -167,12 +172,14 @@ impl Source {
         let mut response = self.open(Some(&range)).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => self.check_range(response.headers(), &range)?,
-            StatusCode::OK if range == (0..self.contents.size) => {}
-            StatusCode::OK => return Ok(Came::WholeFile),
+            StatusCode::OK => {
+                self.check_length(response.headers())?;
+                if range != (0..self.contents.size) {
+                    return Ok(Came::WholeFile);
+                }
+            }
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(self.changed()),
-            _ => self
-                .client
-                .check_status(&response, &self.contents.path, &self.contents.url)?,
+            _ => return Err(self.no_contents(&response)),
         }
         let mut missing = range.end - range.start;
         while missing > 0 {
@@ -192,8 +199,10 @@ impl Source {
 
     async fn whole(&self) -> Result<(), Failure> {
         let mut response = self.open(None).await?;
-        self.client
-            .check_status(&response, &self.contents.path, &self.contents.url)?;
+        match response.status() {
+            StatusCode::OK => self.check_length(response.headers())?,
+            _ => return Err(self.no_contents(&response)),
+        }
         let mut at = 0;
         while at < self.contents.size {
             let came = response.chunk().await.map_err(Failure::of_connection)?;
@@ -222,7 +231,7 @@ impl Source {
                     | StatusCode::GONE
             );
             if !is_closed {
-                self.check_etag(&place, &response)?;
+                self.check_etag(Some(&place), &response)?;
                 return Ok(response);
             }
             *self.place() = None;
@@ -245,6 +254,7 @@ impl Source {
         {
             return Err(self.changed());
         }
+        self.check_etag(None, &response)?;
         if response.status().is_success() {
             self.place().get_or_insert(Place { url, etag });
         }
@@ -255,17 +265,33 @@ impl Source {
         lock(&self.place)
     }
 
-    /// Parts of two versions of a file make none. Where the hash of the whole is known, tags that are
-    /// no hashes do not count: each server of a mirror may give its own.
-    fn check_etag(&self, place: &Place, response: &Response) -> Result<(), Failure> {
-        match (&place.etag, etag(response.headers())) {
-            (Some(first), Some(now))
-                if response.status().is_success()
-                    && *first != now
-                    && (!self.contents.is_hashed || is_object_id(&now)) =>
-            {
-                Err(self.changed())
+    /// Parts of two versions of a file make none. Where nobody knows the hash, all answers have the tag
+    /// of the first. Where it is known, only hashes that one `place` gives count: each server of a mirror
+    /// may have tags of its own.
+    fn check_etag(&self, place: Option<&Place>, response: &Response) -> Result<(), Failure> {
+        let Some(now) = etag(response.headers()).filter(|_| response.status().is_success()) else {
+            return Ok(());
+        };
+        let is_other = match self.contents.is_hashed {
+            true => {
+                let first = place.and_then(|place| place.etag.as_ref());
+                is_object_id(&now) && first.is_some_and(|first| *first != now)
             }
+            false => *lock(&self.tag).get_or_insert_with(|| now.clone()) != now,
+        };
+        match is_other {
+            true => Err(self.changed()),
+            false => Ok(()),
+        }
+    }
+
+    /// The length of an answer with the whole file, if it says one.
+    fn check_length(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        match length {
+            Some(length) if length != self.contents.size => Err(self.changed()),
             _ => Ok(()),
         }
     }
@@ -275,6 +301,16 @@ impl Source {
             Some(total) if total != self.contents.size => Err(self.changed()),
             _ => Ok(()),
         }
+    }
+
+    /// Why an answer has no contents: what its status says, or that nobody asked for an answer of this kind.
+    fn no_contents(&self, response: &Response) -> Failure {
+        let (path, url) = (&self.contents.path, &self.contents.url);
+        let checked = self.client.check_status(response, path, url);
+        Failure::Final(checked.err().unwrap_or_else(|| HubError::Answer {
+            url: shown(url),
+            why: format!("status {}", response.status()),
+        }))
     }
 
     fn changed(&self) -> Failure {

@@ -271,6 +271,7 @@ impl Hub {
             size,
             etag,
             is_hashed: info.address.is_none(),
+            is_versioned: info.is_versioned,
         })
     }
 
@@ -280,7 +281,7 @@ impl Hub {
             let blob = self.cache.blob(repo, &c.etag);
             match blob.exists() {
                 true => 0,
-                false => c.size.saturating_sub(present(&blob, c.size)),
+                false => c.size.saturating_sub(present(&blob, c)),
             }
         };
         let needed = contents.iter().map(missing).fold(0, u64::saturating_add);

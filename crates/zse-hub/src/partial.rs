@@ -8,8 +8,8 @@
 //!
 //! An entry of the map is written behind the bytes that it speaks of, so that a program that is killed
 //! loses what it was about to write and nothing else. Contents with a hash are believed to be what the
-//! map says until they are whole: then the hash decides. Of others only chunks are noted that are
-//! whole and on the disk.
+//! map says until they are whole: then the hash decides. Chunks of others are noted when they are whole
+//! and on the disk; when an attempt ends, so is what came of the rest.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -63,16 +63,17 @@ impl Partial {
         let (bytes, map) = (bytes_of(blob), map_of(blob));
         let size = contents.size;
         let chunk = chunk.max(size.div_ceil(MAX_ENTRIES)).max(1);
-        let came = match read_map(blob, size) {
+        let came = match read_map(blob, size).filter(|_| contents.is_versioned) {
             Some((old, came)) if old == chunk => came,
             // Chunks of another size: what came before the first gap.
             Some((old, came)) => spread(beginning(&came, old, size), chunk, size),
             None => {
                 let _ = fs::remove_file(&bytes);
-                // What another program has left of the file is its beginning; it is taken over.
+                // What another program has left of the file is its beginning; it is taken over where the
+                // hash will tell whether it is.
                 let begun = incomplete(blob);
                 match length(&begun) {
-                    Some(came) if came <= size => {
+                    Some(came) if came <= size && contents.is_hashed => {
                         let came = spread(came, chunk, size);
                         write_map(blob, size, chunk, &came)?;
                         fs::rename(&begun, &bytes).map_err(HubError::io("rename", &begun))?;
@@ -213,8 +214,8 @@ impl Partial {
 
     /// Forgets all that came.
     pub(crate) fn drop_all(&self) -> Result<(), HubError> {
-        fs::remove_file(&self.map).map_err(HubError::io("remove", &self.map))?;
-        fs::remove_file(&self.bytes).map_err(HubError::io("remove", &self.bytes))
+        remove(&self.map)?;
+        remove(&self.bytes)
     }
 
     /// Checks the contents, of which all came and is hashed, and gives them their name.
@@ -273,12 +274,13 @@ impl State {
     }
 }
 
-/// What is here of a file that is not whole, of `size` bytes.
-pub(crate) fn present(blob: &Path, size: u64) -> u64 {
-    match read_map(blob, size) {
+/// What is here of contents that are not whole.
+pub(crate) fn present(blob: &Path, contents: &Contents) -> u64 {
+    let size = contents.size;
+    match read_map(blob, size).filter(|_| contents.is_versioned) {
         Some((_, came)) => came.iter().sum(),
         None => length(&incomplete(blob))
-            .filter(|&n| n <= size)
+            .filter(|&n| n <= size && contents.is_hashed)
             .unwrap_or(0),
     }
 }
@@ -301,6 +303,16 @@ fn with_ending(blob: &Path, word: &str) -> PathBuf {
     name.push(word);
     name.push(INCOMPLETE);
     PathBuf::from(name)
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<(), HubError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(HubError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn length(path: &Path) -> Option<u64> {
@@ -403,11 +415,16 @@ mod tests {
             size: 1000,
             etag: sha256(&"a".repeat(1000)),
             is_hashed: true,
+            is_versioned: true,
         }
     }
 
     fn open(blob: &Path) -> Partial {
-        block_on(Partial::open(blob, &contents(), 300, &Meter::default())).unwrap()
+        open_as(blob, &contents())
+    }
+
+    fn open_as(blob: &Path, contents: &Contents) -> Partial {
+        block_on(Partial::open(blob, contents, 300, &Meter::default())).unwrap()
     }
 
     /// The whole or nothing, though another program writes to the same file.
@@ -438,7 +455,7 @@ mod tests {
             partial.put(i, &vec![b'a'; n]).unwrap();
         }
         drop(partial);
-        assert_eq!(present(&blob, 1000), 709);
+        assert_eq!(present(&blob, &contents()), 709);
         let partial = open(&blob);
         assert_eq!(partial.missing(), [0, 2]);
         assert_eq!((partial.came(0), partial.came(2)), (299, 10));
@@ -452,6 +469,40 @@ mod tests {
     }
 
     #[test]
+    fn what_nothing_can_tell_from_others_is_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let blob = folder.path().join("blob");
+        let unhashed = Contents {
+            is_hashed: false,
+            ..contents()
+        };
+        let unversioned = Contents {
+            is_versioned: false,
+            ..unhashed.clone()
+        };
+        for (contents, begun, mapped) in [
+            (contents(), 500, 300),
+            (unhashed, 0, 300),
+            (unversioned, 0, 0),
+        ] {
+            fs::write(incomplete(&blob), [b'a'; 500]).unwrap();
+            assert_eq!(present(&blob, &contents), begun);
+            let partial = open_as(&blob, &contents);
+            assert_eq!(partial.present(), begun);
+            assert!(!incomplete(&blob).exists());
+            // A map that is gone already is no error.
+            fs::remove_file(map_of(&blob)).unwrap();
+            partial.drop_all().unwrap();
+
+            open_as(&blob, &contents).put(0, &[b'a'; 300]).unwrap();
+            assert_eq!(present(&blob, &contents), mapped);
+            let partial = open_as(&blob, &contents);
+            assert_eq!(partial.present(), mapped);
+            partial.drop_all().unwrap();
+        }
+    }
+
+    #[test]
     fn maps_are_believed_as_far_as_there_are_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let blob = folder.path().join("blob");
@@ -460,7 +511,7 @@ mod tests {
             let map: Vec<u8> = MAGIC.into_iter().chain(map).collect();
             fs::write(map_of(&blob), map).unwrap();
             fs::write(bytes_of(&blob), vec![0; bytes]).unwrap();
-            present(&blob, 1000)
+            present(&blob, &contents())
         };
         assert_eq!(believed(&[1000, 300, 300, 7, 300, 100], 1000), 707);
         assert_eq!(believed(&[1000, 300, 300, 300, 300, 300], 650), 650);

@@ -383,6 +383,51 @@ fn a_file_elsewhere_is_pulled_by_its_address_and_never_mixed_with_its_successor(
     assert!(error.to_string().contains("404"), "{error}");
 }
 
+/// Nobody knows the hash, and the hub, or an address that was closed meanwhile, leads elsewhere.
+#[test]
+fn the_tag_of_the_first_answer_holds_for_all_addresses() {
+    let bytes = contents(4 * CHUNK);
+    let server = Server::start(&[(FILE, &bytes)]);
+    let client = Client::of(&server);
+    let address = format!("{}/cdn/{FILE}", server.address);
+    // The first look and the first chunk; then all is asked for anew.
+    server.set(|s| {
+        s.changes_after = Some(2);
+        s.faults = [Fault::Cut(CHUNK), Fault::Status(404)].into();
+    });
+    let error = client.pull(&address, 1).unwrap_err();
+    assert!(matches!(error, HubError::Changed { .. }), "{error}");
+    assert_eq!(client.unfinished(".incomplete"), None);
+    let pulled = client.pull(&address, 1).unwrap();
+    assert_eq!(pulled.fetched, bytes.len() as u64);
+    assert_eq!(fs::read(&pulled.model.path).unwrap(), bytes);
+}
+
+#[test]
+fn answers_that_are_not_the_contents_are_refused() {
+    let bytes = contents(4 * CHUNK);
+    let server = Server::start(&[(FILE, &bytes)]);
+    let client = Client::of(&server);
+    let address = format!("{}/cdn/{FILE}", server.address);
+    server.set(|s| s.no_ranges = true);
+    for (faults, has_changed) in [
+        (vec![Fault::Status(203)], false),
+        (vec![Fault::Cut(0), Fault::Status(203)], false),
+        (vec![Fault::TooShort], true),
+        (vec![Fault::Cut(0), Fault::TooShort], true),
+    ] {
+        server.set(|s| s.faults = faults.clone().into());
+        let error = client.pull(&address, 1).unwrap_err();
+        match error {
+            HubError::Changed { .. } => assert!(has_changed, "{faults:?}"),
+            HubError::Answer { .. } => assert!(!has_changed, "{faults:?}"),
+            other => panic!("{faults:?}: {other}"),
+        }
+    }
+    let pulled = client.pull(&address, 1).unwrap();
+    assert_eq!(fs::read(&pulled.model.path).unwrap(), bytes);
+}
+
 #[cfg(unix)]
 #[test]
 fn sizes_that_no_disk_has_are_refused() {
