@@ -194,6 +194,18 @@ impl Found {
         Ok(found)
     }
 
+    /// Where it is on the bus, such as `0000:3B:00.0`.
+    fn address(&self) -> Result<String, CudaError> {
+        let mut text = [0_u8; 32];
+        // SAFETY: writes as many bytes as there are at most; the device exists.
+        unsafe {
+            sys::cuDeviceGetPCIBusId(text.as_mut_ptr().cast(), text.len() as i32, self.device)
+        }
+        .named("cuDeviceGetPCIBusId")?;
+        let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
     fn attribute(&self, which: sys::CUdevice_attribute) -> Result<i32, CudaError> {
         // SAFETY: the device exists.
         unsafe { result::device::get_attribute(self.device, which) }.named("cuDeviceGetAttribute")

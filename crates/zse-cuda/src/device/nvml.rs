@@ -6,6 +6,8 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::bitmasks::device::ThrottleReasons;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 
+use super::Found;
+
 /// A GPU and how it is doing. What the library does not say is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gpu {
@@ -81,10 +83,12 @@ pub fn gpus() -> Vec<Gpu> {
         .collect()
 }
 
-/// Millijoules that GPU `number`, as the library counts them, took since the driver was loaded.
-pub fn energy(number: usize) -> Option<u64> {
-    let device = library()?.device_by_index(u32::try_from(number).ok()?);
-    device.ok()?.total_energy_consumption().ok()
+/// Millijoules that GPU `ordinal`, as CUDA counts them, took since the driver was loaded.
+pub fn energy(ordinal: usize) -> Option<u64> {
+    // The library counts all GPUs, CUDA those of `CUDA_VISIBLE_DEVICES`, and in its own order.
+    let address = Found::new(ordinal).ok()?.address().ok()?;
+    let device = library()?.device_by_pci_bus_id(address).ok()?;
+    device.total_energy_consumption().ok()
 }
 
 /// The names of reasons.
