@@ -26,6 +26,9 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let budget = (args.budget)
         .map(|room| super::plan::goal(room, global.device).map(|goal| goal.memory))
         .transpose()?;
+    // Of a GPU's, the part that its driver takes for the program is no model's.
+    let of_models =
+        budget.map(|bytes| bytes.saturating_sub(global.device.own_memory().unwrap_or(0)));
     let args = &ServeArgs {
         budget: budget.map(Room::Bytes),
         ..args.clone()
@@ -41,7 +44,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         allowed_hosts: args.allow_host.clone(),
         allowed_origins: args.allow_origin.clone(),
         max_requests: usize::from(args.max_requests),
-        model_memory: args.models_memory.or(budget),
+        model_memory: args.models_memory.or(of_models),
         model_idle: args.idle_unload.map(Duration::from_secs),
         aliases: args.alias.clone(),
         registry: registry(args, global),
