@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zse_model::Model;
 use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError, MemoryReport};
 
-use crate::device::{Context, Device, Found, Library};
+use crate::device::{Context, Device, Found};
 use crate::error::CudaError;
 use crate::executor::{CudaExecutor, RESERVE, Target, report};
 
@@ -114,7 +114,7 @@ impl CudaBackend {
     fn target(&self) -> Target {
         Target {
             is_hopper: self.context.is_hopper && !self.kernels.portable,
-            cublas: self.kernels.cublas && Library::find().is_some(),
+            cublas: self.kernels.cublas,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::lives::{Part, place};
 use super::load::Places;
 use super::meta::{self, Size};
 use super::scratch::{Scratch, Sizes, grow};
+use crate::device::Library;
 use crate::kv;
 use crate::ops::attention::WIDEST;
 use crate::ops::gemv::MOST;
@@ -34,7 +35,7 @@ const SMALL: usize = 1 << 16;
 pub(crate) struct Target {
     /// Whether Hopper's kernels run, or those for any card.
     pub(crate) is_hopper: bool,
-    /// Whether there is cuBLASLt, and it may be used.
+    /// Whether cuBLASLt may be used, where there is one.
     pub(crate) cublas: bool,
 }
 
@@ -76,7 +77,11 @@ impl Plan {
         let steps = schedule(program, claim);
         let is_small = is_small(model);
         let only_products = only_products(model, &steps, is_small);
-        let cublas = target.cublas && !is_small && library::suits(model, &steps, &only_products);
+        // It is loaded only for models that it is for.
+        let cublas = target.cublas
+            && !is_small
+            && library::suits(model, &steps, &only_products)
+            && Library::find().is_some();
         let in_place = cublas.then(|| library::gated(model, &steps));
         let (outputs, best) = match program.output {
             ProgramOutput::Logits(_) => {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -14,8 +15,8 @@ const FILES: [&str; 3] = if cfg!(windows) {
     ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"]
 };
 
-/// The oldest version that is used: 12.0.
-const OLDEST: usize = 120_000;
+/// The versions that are used, those whose types are here: 12 and 13.
+const VERSIONS: Range<usize> = 120_000..140_000;
 
 pub(super) type Handle = *mut c_void;
 pub(super) type Status = i32;
@@ -92,27 +93,28 @@ pub(crate) struct Library {
     _library: libloading::Library,
 }
 
-/// Where the library may be: where the system's loader looks, then in the toolkit's folders.
-fn candidates() -> Vec<PathBuf> {
-    let mut folders = vec![PathBuf::new()];
-    for home in ["CUDA_HOME", "CUDA_PATH"]
-        .map(env::var_os)
+/// Where the library may be: where the system's loader looks, then in the folders of toolkits, of those at `homes`
+/// first. Only whole paths count: no code comes from the folder that the program happens to run in.
+fn candidates(homes: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    const PARTS: [&str; 4] = ["lib64", "lib", "targets/x86_64-linux/lib", "bin"];
+    const USUAL: [&str; 3] = [
+        "/usr/local/cuda/lib64",
+        "/usr/local/cuda-13/lib64",
+        "/opt/cuda/lib64",
+    ];
+    let of_homes = homes
         .into_iter()
-        .flatten()
-    {
-        let home = PathBuf::from(home);
-        folders.extend(["lib64", "lib", "targets/x86_64-linux/lib", "bin"].map(|d| home.join(d)));
-    }
-    folders.extend(
-        [
-            "/usr/local/cuda/lib64",
-            "/usr/local/cuda-13/lib64",
-            "/opt/cuda/lib64",
-        ]
-        .map(PathBuf::from),
-    );
-    let each = |folder: PathBuf| FILES.map(|file| folder.join(file));
-    folders.into_iter().flat_map(each).collect()
+        .flat_map(|home| PARTS.map(|part| home.join(part)));
+    let folders = of_homes.chain(USUAL.map(PathBuf::from));
+    let folders = folders.filter(|folder| folder.is_absolute());
+    let files = folders.flat_map(|folder| FILES.map(|file| folder.join(file)));
+    FILES.map(PathBuf::from).into_iter().chain(files).collect()
+}
+
+/// The toolkits that the environment names.
+fn homes() -> impl Iterator<Item = PathBuf> {
+    let named = ["CUDA_HOME", "CUDA_PATH"].map(env::var_os);
+    named.into_iter().flatten().map(PathBuf::from)
 }
 
 impl Library {
@@ -120,7 +122,7 @@ impl Library {
     pub(crate) fn find() -> Option<&'static Self> {
         static FOUND: OnceLock<Option<Library>> = OnceLock::new();
         FOUND
-            .get_or_init(|| candidates().into_iter().find_map(Self::open))
+            .get_or_init(|| candidates(homes()).into_iter().find_map(Self::open))
             .as_ref()
     }
 
@@ -141,7 +143,7 @@ impl Library {
         unsafe {
             let version: unsafe extern "C" fn() -> usize = get(&library, "cublasLtGetVersion")?;
             let version = version();
-            (version >= OLDEST).then_some(())?;
+            VERSIONS.contains(&version).then_some(())?;
             Some(Self {
                 create: get(&library, "cublasLtCreate")?,
                 destroy: get(&library, "cublasLtDestroy")?,
@@ -188,4 +190,20 @@ pub(super) mod named {
     pub(in super::super) const PREF_REDUCTION: i32 = 3;
     pub(in super::super) const REDUCTION_COMPUTE_TYPE: u32 = 2;
     pub(in super::super) const PREF_ALIGNMENTS: [i32; 4] = [5, 6, 7, 8];
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_toolkits_with_whole_paths_are_looked_in() {
+        let of = |home: &str| candidates([PathBuf::from(home)]);
+        let usual = candidates([]);
+        assert_eq!(of(""), usual);
+        assert_eq!(of("cuda"), usual);
+        let found = of("/a/cuda");
+        assert_eq!(found[..3], FILES.map(PathBuf::from));
+        assert_eq!(found[3], PathBuf::from("/a/cuda/lib64/libcublasLt.so.13"));
+    }
 }
