@@ -70,10 +70,7 @@ impl ApiError {
     /// The same error; where it is one of a form, of the parameter that asked for that.
     pub(crate) fn of_form(self, param: Option<&str>) -> Self {
         match (self.param.as_deref(), param) {
-            (Some(FORM), Some(param)) => Self {
-                message: format!("{param}: {}", self.message),
-                ..self.at(param)
-            },
+            (Some(FORM), Some(param)) => Self::param(param, format!("{param}: {}", self.message)),
             _ => self,
         }
     }

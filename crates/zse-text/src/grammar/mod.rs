@@ -13,6 +13,8 @@ mod parts;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_hostile;
+#[cfg(test)]
 mod tests_wanted;
 mod vocabulary;
 
