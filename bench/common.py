@@ -1,5 +1,6 @@
 """What the programs of this folder share: where things are, and how they are made."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -21,6 +22,21 @@ def own_python(cache: Path) -> None:
             subprocess.run([sys.executable, "-m", "venv", cache / "venv"], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "numpy"], check=True)
         os.execv(python, [str(python), *sys.argv])
+
+
+def arguments(doc: str, name: str) -> argparse.ArgumentParser:
+    """The options of a comparison with peers; `name` is that of the results, if none is given."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--zse", type=Path, help="ZSE; built where none is given")
+    parser.add_argument("--peers", type=Path, help="folder of peers; built where none is given")
+    parser.add_argument("--no-peers", action="store_true", help="measure ZSE alone")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="for models, peers and what is made of them")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a trial: one round of a tiny model")
+    parser.add_argument("--name", default=name, help="of the results")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
+    return parser
 
 
 def target() -> Path:

@@ -112,18 +112,9 @@ class Bounds:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--zse", type=Path, help="ZSE; built where none is given")
+    parser = common.arguments(__doc__, "convert")
     parser.add_argument("--encode-speed", type=Path, help="the example of zse-quant, likewise")
-    parser.add_argument("--peers", type=Path, help="folder of peers; built where none is given")
-    parser.add_argument("--no-peers", action="store_true", help="measure ZSE alone")
-    parser.add_argument("--cache", type=Path, default=common.CACHE, help="for models, peers and results")
     parser.add_argument("--shape", default="tinyllama", help="of the model")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a trial: one round of a tiny model")
-    parser.add_argument("--name", default="convert", help="of the results")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
     args = parser.parse_args()
     if args.quick:
         args.shape, args.rounds, args.patience = "tiny", 1, 0.0

@@ -170,18 +170,9 @@ def _claim(shape: str, what: str, value: float, bound: float, most: bool = False
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--zse", type=Path, help="ZSE; built where none is given")
+    parser = common.arguments(__doc__, "start")
     parser.add_argument("--peak", type=Path, help="the example `peak` of zse-cpu, likewise")
-    parser.add_argument("--peers", type=Path, help="folder of peers; built where none is given")
-    parser.add_argument("--no-peers", action="store_true", help="measure ZSE alone")
-    parser.add_argument("--cache", type=Path, default=common.CACHE, help="for models and peers")
     parser.add_argument("--shapes", default="tinyllama,qwen7", help="of the models")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a trial: one round of a tiny model")
-    parser.add_argument("--name", default="start", help="of the results")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
     args = parser.parse_args()
     if args.quick:
         args.shapes, args.rounds, args.patience = "tiny", 1, 0.0
