@@ -1,7 +1,7 @@
 """How soon a `.zse` file answers, beside llama.cpp: `python3 bench/start.py` (see bench/README.md).
 
-For each shape in Q4_K_M, with the file in the page cache: a process from its start to the end of one token of a
-prompt of one. ZSE runs a file of `zse convert --target cpu`; llama.cpp runs the GGUF file as it comes, and with
+For each shape in Q4_K_M, with the file in the page cache: a process from its start to its end, with one token of a
+prompt of one between. ZSE runs a file of `zse convert --target cpu`; llama.cpp runs the GGUF file as it comes, and with
 `--repack 0`, which leaves out what it does to weights at a start. Engines run in turn, round by round; the
 claims are ratios of a round and their medians. Results go to bench/results/NAME.md.
 """
@@ -32,7 +32,9 @@ CONTEXT, MOST_BESIDE = 512, 64e6
 class Run:
     """One process."""
 
+    # From its start to its end, and to the first that it says.
     seconds: float
+    first: float
     # The most bytes that it had resident.
     resident: int
     # Share of the CPUs that others had.
@@ -61,9 +63,13 @@ class Shape:
         return statistics.median(run.seconds for run in self.runs[engine])
 
     def beside(self) -> float:
-        """ZSE's seconds beside the reading of weights."""
+        """ZSE's seconds to its token beside the reading of weights."""
         pairs = zip(self.runs[ZSE], self.read)
-        return statistics.median(run.seconds - self.token_bytes / rate for run, rate in pairs)
+        return statistics.median(run.first - self.token_bytes / rate for run, rate in pairs)
+
+    def first(self) -> float:
+        """ZSE's seconds to its token."""
+        return statistics.median(run.first for run in self.runs[ZSE])
 
     def ratio(self, peer: str) -> float:
         pairs = zip(self.runs[peer], self.runs[ZSE])
@@ -76,16 +82,20 @@ class Shape:
         return int(self.file_bytes + self.kv_bytes + MOST_BESIDE)
 
 
-# Starts a process and tells its seconds, CPU seconds and resident bytes. A program of its own, for the system
-# counts what its starter had resident as the process's, and a Python that makes models has much.
+# Starts a process and tells its seconds, those to its first byte, CPU seconds and resident bytes. A program of its
+# own, for the system counts what its starter had resident as the process's, and a Python that makes models has much.
 STARTER = """
 import json, os, subprocess, sys, time
 begin = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+os.read(process.stdout.fileno(), 1)
+first = time.perf_counter() - begin
+while os.read(process.stdout.fileno(), 1 << 16):
+    pass
 _, status, used = os.wait4(process.pid, 0)
 seconds = time.perf_counter() - begin
 process.returncode = os.waitstatus_to_exitcode(status)
-print(json.dumps([process.returncode, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss << 10]))
+print(json.dumps([process.returncode, seconds, first, used.ru_utime + used.ru_stime, used.ru_maxrss << 10]))
 """
 
 
@@ -96,10 +106,10 @@ def start(command: list) -> Run:
     before = machine.ticks()
     starter = [sys.executable, "-I", "-S", "-c", STARTER, *command]
     done = subprocess.run(starter, check=True, capture_output=True, text=True, env=libraries)
-    code, seconds, cpu, resident = json.loads(done.stdout)
+    code, seconds, first, cpu, resident = json.loads(done.stdout)
     if code:
         sys.exit(f"{' '.join(command)}: ended with {code}")
-    return Run(seconds, resident, machine.others(before, cpu))
+    return Run(seconds, first, resident, machine.others(before, cpu))
 
 
 def converted(zse: Path, source: Path) -> Path:
@@ -139,9 +149,9 @@ def measure(shape: str, zse: Path, bench: Path | None, args: argparse.Namespace)
 
 def table(shapes: list[Shape]) -> list[str]:
     """Times and ratios, then what is wanted of them."""
-    head = ["shape", "engine", "start to token", "reading the token's weights", "ZSE is", "resident"]
+    head = ["shape", "engine", "start to end", "to the token", "reading its weights", "ZSE is", "resident"]
     head += ["file + KV + 64 MB", "others"]
-    lines = [f"| {' | '.join(head)} |", "|---|---|---:|---:|---:|---:|---:|---:|"]
+    lines = [f"| {' | '.join(head)} |", "|---|---|" + "---:|" * (len(head) - 2)]
     claims = []
     for shape in shapes:
         for engine, runs in shape.runs.items():
@@ -149,7 +159,7 @@ def table(shapes: list[Shape]) -> list[str]:
             marked = f"{busy:.0%}{' (!)' if busy > machine.QUIET else ''}"
             own = engine == ZSE
             cells = [shape.name, engine, f"{shape.seconds(engine):.3f} s"]
-            cells.append(f"{shape.weight_read():.3f} s" if own else "")
+            cells += [f"{shape.first():.3f} s", f"{shape.weight_read():.3f} s"] if own else ["", ""]
             cells.append("" if own else f"{shape.ratio(engine):.2f} times as fast")
             cells.append(f"{shape.resident(engine) / 1e6:.0f} MB")
             cells.append(f"{shape.most_resident() / 1e6:.0f} MB" if own else "")
@@ -196,8 +206,8 @@ def main() -> None:
         f"- ZSE {common.commit()}; llama.cpp as in llama-cpp-python {peers.LLAMA_CPP_PYTHON}",
         f"- Q4_K_M, files in the page cache, a prompt of one token, {CONTEXT} tokens of context; {args.rounds} rounds "
         "in turn, medians",
-        "- Times are those of whole processes, their end included; the reading of weights is their bytes over the read "
-        "bandwidth that the same number of threads reaches, measured in each round",
+        "- Ratios are those of whole processes, from start to end; the token counts when it is written. The reading of "
+        "weights is their bytes over the read bandwidth that the same number of threads reaches, measured in each round",
         "",
         *table(shapes),
     ]
