@@ -3,10 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::simd::panel::{PanelKernel, With};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512, Vnni, amx::Amx};
 #[cfg(target_arch = "aarch64")]
-use crate::simd::{Dot, Neon};
+use crate::simd::{Dot, Neon, i8mm::I8mm};
 use crate::simd::{Kernel, Scalar, Simd};
 
 /// An instruction set that kernels are compiled for.
@@ -20,6 +21,8 @@ pub enum Isa {
     AvxVnni,
     /// AVX2 with FMA and F16C.
     Avx2,
+    /// NEON with the dot product instructions, and I8MM for products of many columns.
+    NeonI8mm,
     /// NEON with the dot product instructions.
     NeonDot,
     /// NEON.
@@ -30,11 +33,12 @@ pub enum Isa {
 
 impl Isa {
     /// All of them, the best first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Amx,
         Self::Avx512,
         Self::AvxVnni,
         Self::Avx2,
+        Self::NeonI8mm,
         Self::NeonDot,
         Self::Neon,
         Self::Scalar,
@@ -55,6 +59,7 @@ impl Isa {
             Self::Avx512 => "avx512",
             Self::AvxVnni => "avx-vnni",
             Self::Avx2 => "avx2",
+            Self::NeonI8mm => "neon-i8mm",
             Self::NeonDot => "neon-dot",
             Self::Neon => "neon",
             Self::Scalar => "scalar",
@@ -101,6 +106,8 @@ pub(crate) enum Arch {
     Neon(Neon),
     #[cfg(target_arch = "aarch64")]
     NeonDot(Neon<Dot>),
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(I8mm),
 }
 
 impl Arch {
@@ -120,6 +127,8 @@ impl Arch {
             Isa::Neon => Neon::detect().map(Self::Neon),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => Neon::detect_dot().map(Self::NeonDot),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => I8mm::detect().map(Self::NeonI8mm),
             _ => None,
         }
     }
@@ -141,6 +150,46 @@ impl Arch {
             Self::Neon(s) => s.enter(kernel),
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot(s) => s.enter(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(s) => s.vectors().enter(kernel),
+        }
+    }
+
+    /// The proof of products of panels; `None` where the instruction set has none.
+    pub(crate) fn panels(self) -> Option<Panels> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(s) => Some(Panels::Amx(s)),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm(s) => Some(Panels::I8mm(s)),
+            _ => None,
+        }
+    }
+}
+
+/// The proof that the CPU has an instruction set with products of panels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Panels {
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
+    #[cfg(target_arch = "aarch64")]
+    I8mm(I8mm),
+}
+
+impl Panels {
+    /// Runs `kernel` compiled for this instruction set.
+    #[inline]
+    pub(crate) fn run(self, kernel: impl PanelKernel) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(s) => {
+                let unit = &s.registers();
+                s.vectors().enter(With { kernel, unit });
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm(s) => {
+                s.vectors().enter(With { kernel, unit: &s });
+            }
         }
     }
 }

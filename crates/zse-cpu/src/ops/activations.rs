@@ -105,7 +105,6 @@ impl Activations {
     }
 
     /// Group by group, `columns` beside each other, if they lie so.
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn panel(&self, columns: &[u32; PANEL]) -> Option<&[[Group; PANEL]]> {
         let first = columns[0] as usize;

@@ -1,7 +1,7 @@
 //! AMX: products of tiles of bytes, whose intrinsics are not stable yet.
 //!
-//! A tile register holds up to 16 rows of 64 bytes. The operation here multiplies 16 columns of
-//! activations with 16 rows of weights over 32 k, or over each half of them.
+//! A tile register holds up to 16 rows of 64 bytes: columns of activations, or four k of 16 rows of
+//! weights in each.
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, __get_cpuid_max, _xgetbv};
@@ -10,20 +10,8 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::Avx512;
-use crate::ops::activations::Group;
-
-/// Columns of a product: rows of a tile register.
-pub(crate) const COLUMNS: usize = 16;
-
-/// 16 rows of weights over 32 k: four k of each row, then the next four.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Right(pub(crate) [[u8; 64]; 8]);
-
-/// Sums of products, of 32 bits: row c has those of column c with 16 rows of weights.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Sums(pub(crate) [[u8; 64]; COLUMNS]);
+use super::panel::{PanelDot, Right, Sums};
+use crate::ops::activations::{Group, PANEL};
 
 /// Shapes of the tile registers, as the instruction reads them: palette, first row, then bytes a
 /// row and rows by register.
@@ -36,14 +24,10 @@ struct Config {
     rows: [u8; 16],
 }
 
-// The instructions read and write this much.
-const _: () = assert!(size_of::<Right>() == 512);
-const _: () = assert!(size_of::<Sums>() == 1024);
+// The instruction reads this much.
 const _: () = assert!(size_of::<Config>() == 64);
-
-impl Sums {
-    pub(crate) const ZERO: Self = Self([[0; 64]; COLUMNS]);
-}
+// Rows of a tile register.
+const _: () = assert!(PANEL == 16);
 
 /// Proof that the CPU has AVX-512 with VNNI and AMX for bytes, and that the system lets this
 /// process use it.
@@ -131,10 +115,13 @@ impl Drop for Registers {
     }
 }
 
-impl Registers {
-    /// The dot products of 16 columns with 16 rows over 32 k.
+impl PanelDot for Registers {
+    /// As they come.
     #[inline(always)]
-    pub(crate) fn dot(&self, left: &[Group; COLUMNS], right: &Right, sums: &mut Sums) {
+    fn arrange(&self, _: &mut Right) {}
+
+    #[inline(always)]
+    fn dot(&self, left: &[Group; PANEL], right: &Right, sums: &mut Sums) {
         // SAFETY: `self` proves that the registers are set up on this thread, and for nobody else:
         // 0 as 16 rows of 64 bytes, 2 as 16 of 32, 3 as 8 of 64, which are read and written within
         // the structs.
@@ -156,9 +143,8 @@ impl Registers {
         }
     }
 
-    /// As [`Registers::dot`], but with the sums over the first and the last 16 k apart.
     #[inline(always)]
-    pub(crate) fn dot_halves(&self, left: &[Group; COLUMNS], right: &Right, sums: &mut [Sums; 2]) {
+    fn dot_halves(&self, left: &[Group; PANEL], right: &Right, sums: &mut [Sums; 2]) {
         // SAFETY: as in `dot`; registers 1, 4 and 5 are set up as 16 rows of 64 bytes, 16 of 16
         // and 4 of 64, and the second halves start 16 bytes into a row of `left`, 256 bytes into
         // `right` and 1024 into `sums`.
@@ -252,7 +238,7 @@ mod tests {
             q: [1; 32],
             ..Group::ZERO
         };
-        let (left, right) = ([group; COLUMNS], Right([[1; 64]; 8]));
+        let (left, right) = ([group; PANEL], Right([[1; 64]; 8]));
         let mut sums = Sums::ZERO;
         first.dot(&left, &right, &mut sums);
         assert_eq!(sums.0[0][..4], 32i32.to_le_bytes());

@@ -51,11 +51,14 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod i8mm;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_asm;
+pub(crate) mod panel;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -335,35 +338,44 @@ pub(crate) fn fetch_line(at: *const u8) {
 }
 
 /// Asks for `bytes` to come into the second-level cache.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn fetch(bytes: &[u8]) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(64) {
-        // SAFETY: as in `fetch_ahead`.
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as in `fetch_line`.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// `place`, with its address in one register. Left alone, the compiler adds an index to each access
 /// to an element of an array, and then an access and the arithmetic that takes its value are two
-/// operations to the CPU rather than one.
-#[cfg(target_arch = "x86_64")]
+/// operations to x86-64 CPUs rather than one.
 #[inline(always)]
-#[expect(
-    clippy::pointers_in_nomem_asm_block,
-    reason = "nothing follows the pointer"
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "nothing follows the pointer"
+    )
 )]
 pub(crate) fn in_place<T>(place: &T) -> &T {
-    let mut address = std::ptr::from_ref(place);
-    // SAFETY: no instruction is added, so the address stays what it is: that of `place`, which is
-    // borrowed for as long as what is returned.
-    unsafe {
-        std::arch::asm!(
-            "/* {0} */",
-            inout(reg) address,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-        &*address
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut address = std::ptr::from_ref(place);
+        // SAFETY: no instruction is added, so the address stays what it is: that of `place`, which is
+        // borrowed for as long as what is returned.
+        unsafe {
+            std::arch::asm!(
+                "/* {0} */",
+                inout(reg) address,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+            &*address
+        }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    place
 }

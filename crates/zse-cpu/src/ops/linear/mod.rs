@@ -5,14 +5,14 @@
 //! ([`tile::Unpack`], one for each type) turns packed bytes into small integers and scales; the
 //! *multiplier* ([`quantized`]) multiplies those with rounded activations. Both are written
 //! once over [`Simd`](crate::simd::Simd). For one column the multiplier works on the registers
-//! that the unpacker filled; for many it unpacks once, into the first-level cache. On AMX, many
-//! columns go through a second multiplier (`amx`), which gives the same bits.
+//! that the unpacker filled; for many it unpacks once, into the first-level cache. Where the CPU
+//! multiplies matrices, many columns go through a second multiplier ([`panels`]), which gives the
+//! same bits.
 
 mod ahead;
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod float;
 mod generic;
+mod panels;
 mod quantized;
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ use zse_quant::contract::{Contract, Halves, contract_of};
 use zse_quant::pack::TILE_ROWS;
 
 use super::Ctx;
-use super::activations::Activations;
+use super::activations::{Activations, PANEL};
 use super::elementwise::glu_lanes;
 use crate::isa::Arch;
 use crate::par::{SharedSlice, chunk_len};
@@ -188,12 +188,11 @@ impl Product<'_> {
     /// Tiles of a unit.
     fn band(&self, arch: Arch) -> usize {
         let columns = self.columns.len();
-        match (self.weight.matrix.ty().is_quantized(), arch) {
+        match self.weight.matrix.ty().is_quantized() {
             _ if columns == 1 => ahead::STREAMS,
-            (false, _) => float::BAND,
-            #[cfg(target_arch = "x86_64")]
-            (true, Arch::Amx(_)) if columns >= amx::COLUMNS => amx::BAND,
-            (true, _) => quantized::BAND,
+            false => float::BAND,
+            true if columns >= PANEL && arch.panels().is_some() => panels::BAND,
+            true => quantized::BAND,
         }
     }
 
@@ -373,15 +372,12 @@ impl Visit for Quantized<'_> {
             return;
         }
         let mut out: Vec<&mut Products> = out.chunks_exact_mut(len).collect();
-        let rest = columns;
-        #[cfg(target_arch = "x86_64")]
-        let rest = if let Arch::Amx(amx) = arch
+        let rest = if let Some(unit) = arch.panels()
             && let (columns @ [_, ..], last) = columns.as_chunks()
         {
-            let bands = tiles.chunks(amx::BAND * tile_bytes);
-            for (tiles, out) in bands.zip(out.chunks_mut(amx::BAND)) {
-                arch.run(amx::Multiply {
-                    amx,
+            let bands = tiles.chunks(panels::BAND * tile_bytes);
+            for (tiles, out) in bands.zip(out.chunks_mut(panels::BAND)) {
+                unit.run(panels::Multiply {
                     unpacker,
                     tiles,
                     tile_bytes,
@@ -392,7 +388,7 @@ impl Visit for Quantized<'_> {
             }
             last
         } else {
-            rest
+            columns
         };
         if rest.is_empty() {
             return;

@@ -1,6 +1,6 @@
-//! Products of quantized weights with many columns on AMX: a tile register sums the products of 16
-//! columns with 16 rows, and vectors go on with the f32 part of the contract. The bits are those
-//! of [`quantized`](super::quantized).
+//! Products of quantized weights with many columns where the CPU multiplies matrices (AMX, I8MM):
+//! its instructions sum the products of 16 columns with 16 rows, and vectors go on with the f32 part
+//! of the contract. The bits are those of [`quantized`](super::quantized).
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,42 +12,35 @@ use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 use super::quantized::{GROUPS, scaled};
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Group, PANEL};
-pub(super) use crate::simd::amx::COLUMNS;
-use crate::simd::amx::{Amx, Registers, Right, Sums};
-use crate::simd::{Kernel, LANES, Simd, array, fetch, in_place};
-
-const _: () = assert!(COLUMNS == PANEL);
+use crate::simd::panel::{PanelDot, PanelKernel, Right, Sums};
+use crate::simd::{LANES, Simd, array, fetch, in_place};
 
 /// Tiles of weights that meet the same activations, so that these are gathered once for all.
 pub(super) const BAND: usize = 4;
 
 /// Multiplies up to [`BAND`] tiles of 16 rows with a multiple of 16 columns.
 pub(super) struct Multiply<'a, 'o, U> {
-    pub(super) amx: Amx,
     pub(super) unpacker: U,
     /// The tiles' cells over all k, one tile after the other.
     pub(super) tiles: &'a [u8],
     pub(super) tile_bytes: usize,
     pub(super) input: &'a Activations,
     /// Which columns of `input`.
-    pub(super) columns: &'a [[u32; COLUMNS]],
+    pub(super) columns: &'a [[u32; PANEL]],
     /// For each tile and each column (there may be more), the products with the 16 rows.
     pub(super) out: &'a mut [&'o mut [[f32; LANES]]],
 }
 
-impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
-    type Output = ();
-
+impl<U: Unpack> PanelKernel for Multiply<'_, '_, U> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S, unit: &impl PanelDot) {
         let ty = self.unpacker.ty();
         let cells = TILE_ROWS * cell_bytes(ty);
         let cells_at_once = cells * (GROUPS / (cell_len(ty) / GROUP));
-        let registers = self.amx.registers();
         let mut weights = [Weights::ZERO; BAND];
         let beside = self.columns.iter().all(|c| self.input.panel(c).is_some());
         let mut gathered =
-            (!beside).then(|| vec![[[Group::ZERO; COLUMNS]; GROUPS]; self.columns.len()]);
+            (!beside).then(|| vec![[[Group::ZERO; PANEL]; GROUPS]; self.columns.len()]);
         let mut sums = [[Sums::ZERO; 2]; 2];
         for out in &mut *self.out {
             out.fill([0.0; LANES]);
@@ -57,8 +50,9 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
             let end = self.tile_bytes.min(start + cells_at_once);
             let mut len = 0;
             for (tile, weights) in self.tiles.chunks_exact(self.tile_bytes).zip(&mut weights) {
-                let mut fill: Fill<'_, S, U> = Fill {
+                let mut fill: Fill<'_, S, _, U> = Fill {
                     s,
+                    unit,
                     weights,
                     filled: 0,
                     unpacker: PhantomData,
@@ -68,7 +62,7 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
                 }
                 len = fill.filled;
             }
-            let panels: Vec<&[[Group; COLUMNS]]> = match &mut gathered {
+            let panels: Vec<&[[Group; PANEL]]> = match &mut gathered {
                 None => self
                     .columns
                     .iter()
@@ -92,7 +86,7 @@ impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
                 panels: &panels,
                 unpacker: PhantomData::<U>,
             };
-            pairs.multiply(s, &registers, &mut sums, self.out);
+            pairs.multiply(s, unit, &mut sums, self.out);
             first += len;
         }
     }
@@ -108,21 +102,22 @@ struct Weights {
 
 impl Weights {
     const ZERO: Self = Self {
-        q: [Right([[0; 64]; 8]); GROUPS],
+        q: [Right::ZERO; GROUPS],
         w: [[[0.0; LANES]; 2]; GROUPS],
         m: [[[0.0; LANES]; 2]; GROUPS],
     };
 }
 
 /// Writes tiles to memory.
-struct Fill<'a, S, U> {
+struct Fill<'a, S, P, U> {
     s: S,
+    unit: &'a P,
     weights: &'a mut Weights,
     filled: usize,
     unpacker: PhantomData<U>,
 }
 
-impl<S: Simd, U: Unpack> Sink<S> for Fill<'_, S, U> {
+impl<S: Simd, P: PanelDot, U: Unpack> Sink<S> for Fill<'_, S, P, U> {
     #[inline(always)]
     fn take(&mut self, tile: Tile<S>) {
         let (s, g) = (self.s, self.filled);
@@ -130,6 +125,7 @@ impl<S: Simd, U: Unpack> Sink<S> for Fill<'_, S, U> {
             let q = signed(s, U::FORM, tile.q[j]);
             s.store_bytes(q, &mut self.weights.q[g].0[j]);
         }
+        self.unit.arrange(&mut self.weights.q[g]);
         for h in 0..1 + usize::from(U::SPLIT) {
             s.store(tile.w[h], &mut self.weights.w[g][h]);
             if U::MIN {
@@ -178,10 +174,10 @@ impl Next<'_> {
 /// Gathers groups `first ..` of columns that do not lie beside each other.
 fn gather<'g>(
     input: &Activations,
-    columns: &[u32; COLUMNS],
+    columns: &[u32; PANEL],
     first: usize,
-    to: &'g mut [[Group; COLUMNS]],
-) -> &'g [[Group; COLUMNS]] {
+    to: &'g mut [[Group; PANEL]],
+) -> &'g [[Group; PANEL]] {
     for (c, &column) in columns.iter().enumerate() {
         let column = input.column(column as usize);
         for (g, to) in (first..).zip(&mut *to) {
@@ -196,7 +192,7 @@ struct Pairs<'a, U> {
     next: Next<'a>,
     weights: &'a [Weights],
     /// The same groups of each.
-    panels: &'a [&'a [[Group; COLUMNS]]],
+    panels: &'a [&'a [[Group; PANEL]]],
     unpacker: PhantomData<U>,
 }
 
@@ -204,13 +200,13 @@ impl<U: Unpack> Pairs<'_, U> {
     /// The integer sums of group `g` of pair `i`: of the tiles with the first panel, then with the
     /// next.
     #[inline(always)]
-    fn dot(&self, registers: &Registers, i: usize, g: usize, sums: &mut [Sums; 2]) {
+    fn dot(&self, unit: &impl PanelDot, i: usize, g: usize, sums: &mut [Sums; 2]) {
         let x = &self.panels[i / self.weights.len()][g];
         let w = &self.weights[i % self.weights.len()].q[g];
         if U::SPLIT {
-            registers.dot_halves(x, w, sums);
+            unit.dot_halves(x, w, sums);
         } else {
-            registers.dot(x, w, &mut sums[0]);
+            unit.dot(x, w, &mut sums[0]);
         }
     }
 
@@ -220,24 +216,24 @@ impl<U: Unpack> Pairs<'_, U> {
     fn multiply<S: Simd>(
         &self,
         s: S,
-        registers: &Registers,
+        unit: &impl PanelDot,
         sums: &mut [[Sums; 2]; 2],
         out: &mut [&mut [[f32; LANES]]],
     ) {
         let pairs = self.weights.len() * self.panels.len();
         let mut slot = 0;
-        self.dot(registers, 0, 0, &mut sums[slot]);
+        self.dot(unit, 0, 0, &mut sums[slot]);
         for i in 0..pairs {
             let (panel, tile) = (i / self.weights.len(), i % self.weights.len());
             let (x, weights) = (self.panels[panel], &self.weights[tile]);
             self.next.fetch(tile, panel, self.panels.len());
-            let out = &mut out[tile].as_chunks_mut::<COLUMNS>().0[panel];
-            let mut acc: [S::F; COLUMNS] = array!(s.zero(); c => s.load(&out[c]));
+            let out = &mut out[tile].as_chunks_mut::<PANEL>().0[panel];
+            let mut acc: [S::F; PANEL] = array!(s.zero(); c => s.load(&out[c]));
             for (g, group) in x.iter().enumerate() {
                 if g + 1 < x.len() {
-                    self.dot(registers, i, g + 1, &mut sums[1 - slot]);
+                    self.dot(unit, i, g + 1, &mut sums[1 - slot]);
                 } else if i + 1 < pairs {
-                    self.dot(registers, i + 1, 0, &mut sums[1 - slot]);
+                    self.dot(unit, i + 1, 0, &mut sums[1 - slot]);
                 }
                 let (group, [p0, p1]) = (in_place(group), in_place(&sums[slot]));
                 let w = [s.load(&weights.w[g][0]), s.load(&weights.w[g][1])];
@@ -252,7 +248,7 @@ impl<U: Unpack> Pairs<'_, U> {
                 }
                 slot = 1 - slot;
             }
-            for c in 0..COLUMNS {
+            for c in 0..PANEL {
                 s.store(acc[c], &mut out[c]);
             }
         }
