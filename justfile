@@ -53,7 +53,7 @@ bench *args:
 guard *args:
     python3 bench/guard.py {{args}}
 
-# Check the CPU executor for AArch64 and run its unit tests under QEMU (see the script)
+# Check the CPU executor for AArch64 and run its tests under QEMU (see the script)
 check-neon *args:
     crates/zse-cpu/check-neon {{args}}
 
