@@ -6,6 +6,7 @@
 // of 128 bytes are swizzled by 16-byte chunks. For gated products a block's rows are half gate, half
 // up, and a warp holds both halves of each result.
 // Floor: 2 * n * rows * cols over the bf16 rate, or the bytes of the matrix over bandwidth.
+#include "fp8.cuh"
 #include "gemv.cuh"
 #include "mma.cuh"
 
@@ -71,6 +72,42 @@ struct QuantizedTile {
     }
 };
 
+// FP8 weights become f16 likewise; their rows are scaled at the end.
+template <int BN, int THREADS>
+struct QuantizedTile<Fp8, BN, THREADS> {
+    using Number = __half;
+    static constexpr int BUFFERS = 2, EACH = BN * 2 / THREADS;
+    uint4 raw[EACH][2];
+
+    __device__ __forceinline__ void fetch(const Product& p, const size_t (&rows)[EACH], int step) {
+        int groups = p.w.cols / 32;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            int e = threadIdx.x + i * THREADS;
+            int g = min(step * 2 + e % 2, groups - 1);
+            const Matrix& m = rows[i] >> 63 ? p.up : p.w;
+            const uint8_t* from = m.q + ((rows[i] & ~(size_t(1) << 63)) * groups + g) * 32;
+            raw[i][0] = stream16(from);
+            raw[i][1] = stream16(from + 16);
+        }
+    }
+
+    __device__ __forceinline__ void unpack(const Product& p, uint8_t* tile, int step) const {
+        int groups = p.w.cols / 32;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            int e = threadIdx.x + i * THREADS, row = e / 2;
+            bool inside = step * 2 + e % 2 < groups;
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                uint32_t a = (&raw[i][c / 2].x)[c % 2 * 2], b = (&raw[i][c / 2].x)[c % 2 * 2 + 1];
+                uint4 v = make_uint4(two_halves(a), two_halves(a >> 16), two_halves(b), two_halves(b >> 16));
+                *reinterpret_cast<uint4*>(tile + swizzled(row, (e % 2) * 4 + c)) = inside ? v : make_uint4(0, 0, 0, 0);
+            }
+        }
+    }
+};
+
 // Row of the matrix behind row `r` of the tile; the top bit says that it is of `up`.
 template <int BN, bool GATED>
 __device__ __forceinline__ size_t tile_row(const Product& p, int first, int r) {
@@ -109,7 +146,8 @@ struct Sums {
         }
     }
 
-    template <bool GATED>
+    // ROWS: sums lack the scales of the matrix's rows.
+    template <bool GATED, bool ROWS = false>
     __device__ __forceinline__ void finish(const Gemm& a, int first_column, int first_row, int wm, int wn) const {
         const Product& p = a.p;
         int lane = threadIdx.x % WARP;
@@ -127,9 +165,11 @@ struct Sums {
                     for (int e = 0; e < 2; e++) {
                         if (row + e >= p.w.rows) continue;
                         size_t at = size_t(t) * p.w.rows + row + e;
-                        float v = c[i][j][2 * half + e] * scale + (p.bias ? p.bias[row + e] : 0.0f);
+                        float by = ROWS ? scale * row_scales(p.w)[row + e] : scale;
+                        float v = c[i][j][2 * half + e] * by + (p.bias ? p.bias[row + e] : 0.0f);
                         if (GATED) {
-                            float up = c[i][j + NF / 2][2 * half + e] * scale + (p.up_bias ? p.up_bias[row + e] : 0.0f);
+                            float up_by = ROWS ? scale * row_scales(p.up)[row + e] : scale;
+                            float up = c[i][j + NF / 2][2 * half + e] * up_by + (p.up_bias ? p.up_bias[row + e] : 0.0f);
                             v = activate(p.act, v) * up;
                         } else if (p.add) {
                             v += p.add[at];
@@ -193,7 +233,7 @@ __device__ __forceinline__ void gemm_quantized(const Gemm& a) {
         }
         sums.multiply(x_step, w_step, wm, wn);
     }
-    sums.template finish<GATED>(a, first_column, first_row, wm, wn);
+    sums.template finish<GATED, ROW_SCALED<L>>(a, first_column, first_row, wm, wn);
 }
 
 // 16-bit weights [rows, pitch of 8]; their tiles come by cp.async beside those of x.
@@ -252,6 +292,7 @@ __device__ __forceinline__ void gemm_float(const Gemm& a) {
     KERNEL(FUNCTION, L, NAME, large, 128, 128, 2, 4)
 #define QUANTIZED(L, NAME) TILES(gemm_quantized, L, NAME)
 FOR_QUANTIZED(QUANTIZED)
+QUANTIZED(Fp8, fp8)
 TILES(gemm_float, __half, f16)
 TILES(gemm_float, __nv_bfloat16, bf16)
 #endif

@@ -9,6 +9,7 @@
 // Floor: 2 * n * rows * cols over the bf16 rate, or the bytes of the matrix over bandwidth.
 #pragma once
 #include "bulk.cuh"
+#include "fp8.cuh"
 #include "gemv.cuh"
 #include "ring.cuh"
 #include "tiles.cuh"
@@ -175,6 +176,39 @@ struct Direct {
     }
 };
 
+// FP8 weights become f16, which holds them as they are; numbers in the order of quantized ones.
+template <>
+struct Weights<Fp8> {
+    using Number = __half;
+    static constexpr bool DIRECT = false;
+    uint4 raw[2][2];
+
+    // Units that a row is loaded in: groups.
+    __device__ __forceinline__ static int units(int cols) { return cols / 32; }
+
+    // `row`: the first units of two rows.
+    __device__ __forceinline__ void fetch(const Matrix& a, const Matrix& b, const uint32_t (&row)[2], int step) {
+        uint32_t g = min(4 * step + int(threadIdx.x) % 4, units(a.cols) - 1);
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            raw[0][half] = stream16(a.q + size_t(row[0] + g) * 32 + half * 16);
+            raw[1][half] = stream16(b.q + size_t(row[1] + g) * 32 + half * 16);
+        }
+    }
+
+    __device__ __forceinline__ void unpack(int half, int, int, uint32_t (&a)[4][4]) const {
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+#pragma unroll
+            for (int s = 0; s < 4; s++) {
+                // Bytes 0 and 2, then 1 and 3.
+                uint32_t word = __byte_perm((&raw[r][half].x)[s], 0, 0x3120);
+                a[s][r] = two_halves(word);
+                a[s][2 + r] = two_halves(word >> 16);
+            }
+    }
+};
+
 template <>
 struct Weights<__half> : Direct<__half> {};
 template <>
@@ -263,7 +297,8 @@ __device__ __forceinline__ void begin_tile(const Gemm& a, float (&c)[LEN], bool 
     }
 }
 
-template <int N, bool GATED, int LEN>
+// ROWS: sums lack the scales of the matrix's rows.
+template <int N, bool GATED, bool ROWS = false, int LEN>
 __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN], int first_row, const Place& place) {
     const Product& p = a.p;
     int lane = threadIdx.x % WARP, rows = p.w.rows;
@@ -272,14 +307,15 @@ __device__ __forceinline__ void store_tile(const Gemm& a, const float (&c)[LEN],
         int row = first_row + lane / 4 + 8 * r;
         if (row >= rows) continue;
         float bias = p.bias ? p.bias[row] : 0.0f, up_bias = GATED && p.up_bias ? p.up_bias[row] : 0.0f;
+        float by = ROWS ? row_scales(p.w)[row] : 1.0f, up_by = GATED && ROWS ? row_scales(p.up)[row] : 1.0f;
 #pragma unroll
         for (int i = 0; i < N / 4; i++) {
             int t = place.column + i / 2 * 8 + lane % 4 * 2 + i % 2, e = i / 2 * 4 + i % 2;
             if (t >= place.end) continue;
             float scale = a.scale ? a.scale[t] : 1.0f;
             size_t at = size_t(t) * rows + row;
-            float v = fmaf(c[e + 2 * r], scale, bias);
-            if (GATED) v = activate(p.act, v) * fmaf(c[e + 2], scale, up_bias);
+            float v = fmaf(c[e + 2 * r], ROWS ? scale * by : scale, bias);
+            if (GATED) v = activate(p.act, v) * fmaf(c[e + 2], ROWS ? scale * up_by : scale, up_bias);
             else if (p.add && a.scale) v += p.add[at];
             p.y[at] = v;
         }
@@ -407,7 +443,7 @@ __device__ __forceinline__ void gemm(const Gemm& a, const Deal& deal) {
         settle(c);
         bool whole = tile * a.steps >= begin && step == a.steps;
         if (whole || put_together<WGS>(a, deal.per, tile, 2 * blockIdx.x + (tile != begin / a.steps), c)) {
-            store_tile<N, GATED>(a, c, row(), place);
+            store_tile<N, GATED, ROW_SCALED<L>>(a, c, row(), place);
         }
         step = 0;
         tile++;

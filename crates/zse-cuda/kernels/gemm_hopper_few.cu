@@ -15,6 +15,8 @@ FOR_QUANTIZED(QUANTIZED)
 GEMM(Q4_0, q4_0, 16, 4, 2, 0, 8)
 GEMM(Q8_0, q8_0, 16, 4, 2, 0, 8)
 GEMM(Any, any, 16, 4, 2, 0, 8)
+GEMM(Fp8, fp8, 16, 4, 2, 0, 8)
+QUANTIZED(Fp8, fp8)
 FLOAT(__half, f16)
 FLOAT(__nv_bfloat16, bf16)
 #endif

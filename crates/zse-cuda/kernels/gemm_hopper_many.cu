@@ -7,6 +7,7 @@
     GEMM(L, NAME, 128, 2, 1, 0, 5) \
     GEMM(L, NAME, 256, 2, 1, 0, 3)
 FOR_QUANTIZED(QUANTIZED)
+QUANTIZED(Fp8, fp8)
 GEMM(__half, f16, 128, 2, 2, 0, 5)
 GEMM(__nv_bfloat16, bf16, 128, 2, 2, 0, 5)
 #endif

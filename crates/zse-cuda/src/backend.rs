@@ -8,6 +8,7 @@ use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError, Me
 use crate::device::{Context, Device, Found};
 use crate::error::CudaError;
 use crate::executor::{CudaExecutor, RESERVE, Target, report};
+use crate::weights::quantized_type;
 
 /// A GPU.
 ///
@@ -23,6 +24,7 @@ use crate::executor::{CudaExecutor, RESERVE, Target, report};
 pub struct CudaBackend {
     context: Arc<Context>,
     kernels: Kernels,
+    fp8: bool,
     name: String,
 }
 
@@ -105,9 +107,33 @@ impl CudaBackend {
         };
         Ok(Self {
             kernels,
+            fp8: false,
             name: format!("cuda:{ordinal} ({}{portable})", context.name),
             context,
         })
+    }
+
+    /// The same, that makes FP8 (E4M3, with one scale a row) of a model's F32, F16 and BF16 matrices when it loads them:
+    /// of all that multiply activations, but for tables of embeddings, experts of mixtures and what chooses them, and
+    /// matrices whose rows are no multiple of 32 long. A model with quantized matrices is refused.
+    #[must_use]
+    pub fn with_fp8_weights(self) -> Self {
+        Self { fp8: true, ..self }
+    }
+
+    /// Refuses what cannot become FP8.
+    fn check(&self, model: &Model) -> Result<(), LoadError> {
+        match quantized_type(model).filter(|_| self.fp8) {
+            None => Ok(()),
+            Some(ty) => Err(LoadError::Unsupported {
+                device: self.name.clone(),
+                what: format!(
+                    "FP8 weights (--weights fp8) are made of F32, F16 or BF16, but it has matrices in {}; load \
+                     it as it is",
+                    ty.name()
+                ),
+            }),
+        }
     }
 
     /// What a model is planned for.
@@ -115,6 +141,7 @@ impl CudaBackend {
         Target {
             is_hopper: self.context.is_hopper && !self.kernels.portable,
             cublas: self.kernels.cublas,
+            fp8: self.fp8,
         }
     }
 }
@@ -129,6 +156,7 @@ impl Backend for CudaBackend {
 
     fn plan(&self, model: &Model, budget: &Budget) -> Result<MemoryReport, LoadError> {
         self.caps().check(budget)?;
+        self.check(model)?;
         report(model, budget, &self.name, self.target())
     }
 
@@ -138,6 +166,7 @@ impl Backend for CudaBackend {
 
     fn compile(&self, model: Arc<Model>, budget: &Budget) -> Result<Box<dyn Executor>, LoadError> {
         self.caps().check(budget)?;
+        self.check(&model)?;
         let device = Device::new(&self.context, self.kernels.portable)?;
         Ok(Box::new(CudaExecutor::new(
             model,

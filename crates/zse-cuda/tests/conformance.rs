@@ -4,10 +4,12 @@
 
 mod agree;
 
+use zse_cuda::CudaBackend;
 use zse_model::conformance::{
-    Case, DecoderSpec, Rng, batch, decoder, decoder_cases, op_cases, tolerance,
+    Case, DecoderSpec, Rng, batch, decoder, decoder_cases, nmse, op_cases, tolerance,
 };
-use zse_model::executor::{Budget, KvType};
+use zse_model::executor::{Backend, Budget, KvType};
+use zse_model::reference::Reference;
 use zse_quant::GgmlType;
 
 use agree::compare;
@@ -112,4 +114,75 @@ fn prompts_agree_with_the_reference() {
         });
     }
     compare(&cases);
+}
+
+/// Decoders whose matrices become FP8, whole and with rows that cuBLASLt does not take: as near as FP8 is, whichever way
+/// products go. What is exact is held to more beside the kernels (`ops/fp8_tests.rs`).
+#[test]
+#[ignore = "needs a GPU"]
+fn fp8_weights_come_near_the_reference() {
+    let mut rng = Rng::new(13);
+    for (ty, vocab) in [
+        (GgmlType::Bf16, 128),
+        (GgmlType::F16, 97),
+        (GgmlType::F32, 128),
+    ] {
+        let spec = DecoderSpec {
+            width: 512,
+            ff: 2304,
+            vocab,
+            ..DecoderSpec::small(ty)
+        };
+        let model = decoder(&spec, rng.bits()).expect("a model");
+        let budget = Budget {
+            kv_type: KvType::F32,
+            ..Budget::for_context(200, 2, 300)
+        };
+        let batches = [
+            [1, 0],
+            [1, 1],
+            [2, 1],
+            [6, 5],
+            [13, 14],
+            [90, 37],
+            [180, 120],
+        ]
+        .map(|lens| {
+            let ids = lens.map(|n| rng.ids(n, spec.vocab));
+            let parts = ids.each_ref().map(|ids| (&**ids, 0));
+            let some = parts.iter().filter(|(ids, _)| !ids.is_empty());
+            batch(&model, &budget, &some.copied().collect::<Vec<_>>())
+        });
+        let case = Case {
+            name: format!("FP8 of {}", ty.name()),
+            model,
+            budget,
+            adapters: Vec::new(),
+            batches: batches.into(),
+            tolerance: 3e-2,
+        };
+        let (expected, _) = case.run(&Reference).expect("the reference runs everything");
+        for kernels in agree::kernels() {
+            let backend = CudaBackend::with(0, kernels).expect("a GPU");
+            let (got, _) = case.run(&backend.with_fp8_weights()).expect("it runs");
+            let error = nmse(&got, &expected);
+            println!("{} {kernels:?}: {error:.1e}", case.name);
+            assert!(
+                error <= case.tolerance,
+                "{} {kernels:?}: {error}",
+                case.name
+            );
+        }
+    }
+}
+
+/// What is quantized already is refused, with its type.
+#[test]
+#[ignore = "needs a GPU"]
+fn fp8_weights_are_made_of_floats_alone() {
+    let model = decoder(&DecoderSpec::small(GgmlType::Q4K), 3).expect("a model");
+    let backend = CudaBackend::open(0).expect("a GPU").with_fp8_weights();
+    let budget = Budget::for_context(64, 1, 64);
+    let error = backend.plan(&model, &budget).expect_err("it is refused");
+    assert!(error.to_string().contains("Q4_K"), "{error}");
 }

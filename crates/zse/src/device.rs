@@ -7,7 +7,7 @@ use zse_cpu::{CpuBackend, Isa, Peaks};
 use zse_model::executor::{Backend, MemoryReport};
 use zse_model::reference::Reference;
 
-use crate::{Error, LoadOptions, system_memory};
+use crate::{Error, LoadOptions, WeightKind, system_memory};
 
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,10 +31,23 @@ impl Device {
     /// # Errors
     /// If there is no such device, or this build cannot use it.
     pub fn backend(self) -> Result<Box<dyn Backend>, Error> {
-        match self.resolved() {
+        self.backend_with(WeightKind::Stored)
+    }
+
+    /// The same, that makes matrices into `weights`.
+    ///
+    /// # Errors
+    /// As [`backend`](Self::backend), and if it cannot do that.
+    pub fn backend_with(self, weights: WeightKind) -> Result<Box<dyn Backend>, Error> {
+        let device = self.resolved();
+        match device {
+            Self::Cuda(number) => cuda(number, weights),
+            _ if weights == WeightKind::Fp8 => Err(Error::Device {
+                name: device.to_string(),
+                why: "FP8 weights (--weights fp8) are made on GPUs only (--device cuda)".to_owned(),
+            }),
             Self::Auto | Self::Cpu => Ok(Box::new(CpuBackend::default())),
             Self::CpuIsa(isa) => Ok(Box::new(CpuBackend { isa: Some(isa) })),
-            Self::Cuda(number) => cuda(number),
             Self::Reference => Ok(Box::new(Reference)),
         }
     }
@@ -120,13 +133,17 @@ const CPU_ONLY: &str =
 
 /// The backend of a GPU.
 #[cfg(feature = "cuda")]
-fn cuda(number: usize) -> Result<Box<dyn Backend>, Error> {
-    Ok(Box::new(zse_cuda::CudaBackend::open(number)?))
+fn cuda(number: usize, weights: WeightKind) -> Result<Box<dyn Backend>, Error> {
+    let backend = zse_cuda::CudaBackend::open(number)?;
+    Ok(Box::new(match weights {
+        WeightKind::Stored => backend,
+        WeightKind::Fp8 => backend.with_fp8_weights(),
+    }))
 }
 
 /// The backend of a GPU.
 #[cfg(not(feature = "cuda"))]
-fn cuda(number: usize) -> Result<Box<dyn Backend>, Error> {
+fn cuda(number: usize, _: WeightKind) -> Result<Box<dyn Backend>, Error> {
     Err(Error::Device {
         name: Device::Cuda(number).to_string(),
         why: CPU_ONLY.to_owned(),

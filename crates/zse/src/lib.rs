@@ -43,6 +43,7 @@ pub mod plan;
 pub mod quantize;
 mod rerank;
 mod source;
+mod weight_kind;
 mod words;
 
 pub use adapters::{AdapterInfo, AdapterSource};
@@ -54,6 +55,7 @@ pub use generation::{Chunk, Generation, Progress};
 pub use options::LoadOptions;
 pub use perplexity::{Perplexity, PerplexityProgress};
 pub use source::ModelSource;
+pub use weight_kind::WeightKind;
 pub use words::tokens_containing;
 
 pub use zse_cpu::{Isa, SystemMemory, system_memory};

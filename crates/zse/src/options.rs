@@ -8,7 +8,7 @@ use zse_model::executor::{Backend, Budget, Fuse, KvType, MemoryReport, Staged};
 use zse_model::{Model, ModelOptions};
 
 use crate::adapters;
-use crate::{AdapterSource, Device, Error, ModelSource};
+use crate::{AdapterSource, Device, Error, ModelSource, WeightKind};
 
 /// How a model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct LoadOptions {
     /// Tokens that a sequence may grow to; `None`: what the model was made for, but at most
     /// [`LoadOptions::CONTEXT`], because all of it is set aside at once.
     pub context: Option<usize>,
+    /// What matrices are made into.
+    pub weights: WeightKind,
     /// How keys and values are stored.
     pub kv_type: KvType,
     /// Sequences of `context` tokens that are kept at the same time.
@@ -52,6 +54,7 @@ impl Default for LoadOptions {
             gpu_layers: None,
             threads: None,
             context: None,
+            weights: WeightKind::default(),
             kv_type: KvType::default(),
             sequences: 1,
             max_waiting: EngineConfig::default().max_waiting,
@@ -85,9 +88,9 @@ impl LoadOptions {
     /// The backend: of a GPU with the CPU for what has no room there.
     ///
     /// # Errors
-    /// If there is no such device, this build cannot use it, or layers are for a GPU and it is none.
+    /// If there is no such device, this build cannot use it, or layers or weights are for a GPU and it is none.
     pub fn backend(&self) -> Result<Box<dyn Backend>, Error> {
-        let backend = self.device.backend()?;
+        let backend = self.device.backend_with(self.weights)?;
         match (self.device.resolved(), self.gpu_layers) {
             (Device::Cuda(_), layers) => {
                 let front = Device::Cpu.backend()?;

@@ -1,7 +1,7 @@
 //! Which model, and how it is loaded.
 
 use clap::Args;
-use zse::{AdapterSource, Device, KvType, LoadOptions, ModelSource};
+use zse::{AdapterSource, Device, KvType, LoadOptions, ModelSource, WeightKind};
 use zse_hub::{Catalogue, HubError, ModelRef};
 
 use crate::resolve;
@@ -21,6 +21,10 @@ pub(crate) struct Global {
     /// [default: all, or as many as fit]
     #[arg(long, visible_alias = "n-gpu-layers", global = true, value_name = "N")]
     pub(crate) gpu_layers: Option<usize>,
+    /// What matrices in F32, F16 or BF16 are made into when the model is loaded: stored (what they are), or fp8 (on
+    /// GPUs: half the memory of 16 bits)
+    #[arg(long, global = true, value_name = "TYPE", default_value_t)]
+    pub(crate) weights: WeightKind,
     /// CPU threads [default: as many as the process may use]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -42,6 +46,7 @@ impl Global {
         Ok(LoadOptions {
             device: self.device,
             gpu_layers: self.gpu_layers,
+            weights: self.weights,
             threads: self.threads,
             context,
             kv_type: self.kv_type,

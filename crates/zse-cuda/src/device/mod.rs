@@ -18,7 +18,8 @@ use cudarc::driver::sys;
 use crate::error::{CudaError, Named};
 pub use cublas::cublas;
 pub(crate) use cublas::{
-    Cublas, Library, Places as CublasPlaces, Product as CublasProduct, WORKSPACE,
+    Cublas, Kind as CublasKind, Library, Places as CublasPlaces, Product as CublasProduct,
+    WORKSPACE,
 };
 pub(crate) use graph::Graph;
 pub(crate) use memory::{Arena, DeviceMemory, HostMemory, PinnedMemory, Ptr};
@@ -54,10 +55,15 @@ impl Shape {
 
     /// A grid of two.
     pub(crate) fn plane(x: usize, y: usize, block: u32) -> Self {
+        Self::space([x, y, 1], block)
+    }
+
+    /// A grid of three.
+    pub(crate) fn space(grid: [usize; 3], block: u32) -> Self {
         // Sizes were bounded when the model was compiled; a grid beyond 32 bits is refused by the driver.
         let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
-            grid: [size(x), size(y), 1],
+            grid: grid.map(size),
             block,
             shared: 0,
         }

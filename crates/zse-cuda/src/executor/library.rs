@@ -1,5 +1,7 @@
-//! Which products cuBLASLt takes, and how they run: those of BF16 matrices by many columns, all of a model or none, so
-//! that a norm knows in which form its result is read.
+//! Which products cuBLASLt takes, and how they run: those of BF16 and FP8 matrices by many columns, all of a model or
+//! none, so that a norm knows in which form its result is read. FP8: `library_fp8.rs`.
+
+use std::collections::HashSet;
 
 use zse_model::Model;
 use zse_model::executor::Budget;
@@ -7,41 +9,52 @@ use zse_model::passes::{GroupKind, Step};
 use zse_model::program::{Act, Op, ValueId};
 
 use super::run::Run;
-use crate::device::{Cublas, CublasProduct, Device, Ptr};
+use crate::device::{Cublas, CublasKind, CublasProduct, Device, Ptr};
 use crate::error::CudaError;
 use crate::ops::gemv::{Job, Weight};
 use crate::ops::quantize::{Form, pitch16};
 use crate::ops::{elementwise, gemm_cublas};
-use crate::weights::Layout;
+use crate::weights::{Layout, Layouts};
 
-/// Rows and columns of matrices that the library takes are multiples of this: 16 bytes.
-const WHOLE: usize = 8;
+/// The layouts that it takes.
+const TAKEN: [Layout; 2] = [Layout::Bf16, Layout::Fp8];
 
-/// Whether the library can take the BF16 matrices of `model`, of which there are some, and what its gated products make
-/// is read as bf16 alone: it is left in that form, in its own place.
-pub(super) fn suits(model: &Model, steps: &[Step], only_products: &[Option<Form>]) -> bool {
-    let whole = |[rows, cols]: [usize; 2]| rows.is_multiple_of(WHOLE) && cols.is_multiple_of(WHOLE);
-    let sizes: Vec<[usize; 2]> = sizes(model).collect();
-    let gated = gated(model, steps);
-    let mut reads = gated.iter().zip(only_products).filter(|(gated, _)| **gated);
-    !sizes.is_empty()
-        && sizes.into_iter().all(whole)
-        && reads.all(|(_, form)| *form == Some(Form::Bf16))
+/// Whether the library can take the BF16 and FP8 matrices of `model`, of which there are some, and what its gated products
+/// make is read by products with matrices of the same alone: it is left in the form that those want.
+pub(super) fn suits(
+    model: &Model,
+    layouts: &Layouts,
+    steps: &[Step],
+    only_products: &[Option<Form>],
+) -> bool {
+    // Rows and columns are multiples of 16 bytes.
+    let whole = |(layout, [rows, cols]): (Layout, [usize; 2])| {
+        let multiple = if layout == Layout::Fp8 { 16 } else { 8 };
+        rows.is_multiple_of(multiple) && cols.is_multiple_of(multiple)
+    };
+    let mut sizes = sizes(model, layouts).peekable();
+    let all_whole = sizes.peek().is_some() && sizes.all(whole);
+    all_whole
+        && TAKEN.into_iter().all(|layout| {
+            let gated = gated(model, layouts, steps, layout);
+            let mut reads = gated.iter().zip(only_products).filter(|(gated, _)| **gated);
+            reads.all(|(_, form)| *form == Form::of(layout))
+        })
 }
 
-/// Rows and columns of the BF16 matrices that are multiplied.
-fn sizes(model: &Model) -> impl Iterator<Item = [usize; 2]> {
+/// The layouts, rows and columns of the matrices in BF16 and FP8 that are multiplied.
+fn sizes(model: &Model, layouts: &Layouts) -> impl Iterator<Item = (Layout, [usize; 2])> {
     model.program.nodes.iter().filter_map(|node| match node.op {
         Op::Linear { weight, .. } => {
-            let view = model.weights.get(weight);
-            (Layout::of(view.ty) == Layout::Bf16).then_some([view.rows, view.cols])
+            let (view, layout) = (model.weights.get(weight), layouts.of(weight));
+            (TAKEN.contains(&layout)).then_some((layout, [view.rows, view.cols]))
         }
         _ => None,
     })
 }
 
-/// By value, whether a step makes it of two products with BF16 matrices, a gate and what it lets through.
-pub(super) fn gated(model: &Model, steps: &[Step]) -> Vec<bool> {
+/// By value, whether a step makes it of two products with matrices in `layout`, a gate and what it lets through.
+pub(super) fn gated(model: &Model, layouts: &Layouts, steps: &[Step], layout: Layout) -> Vec<bool> {
     let program = &model.program;
     let mut gated = vec![false; program.values.len()];
     for step in steps {
@@ -50,10 +63,10 @@ pub(super) fn gated(model: &Model, steps: &[Step]) -> Vec<bool> {
         };
         let nodes = || nodes.iter().map(|id| &program.nodes[id.index()]);
         let mut weights = nodes().filter_map(|node| match node.op {
-            Op::Linear { weight, .. } => Some(Layout::of(model.weights.get(weight).ty)),
+            Op::Linear { weight, .. } => Some(layouts.of(weight)),
             _ => None,
         });
-        if weights.all(|layout| layout == Layout::Bf16) {
+        if weights.all(|of| of == layout) {
             let out = nodes().next_back().and_then(|glu| glu.out);
             out.into_iter().for_each(|v| gated[v.index()] = true);
         }
@@ -62,22 +75,27 @@ pub(super) fn gated(model: &Model, steps: &[Step]) -> Vec<bool> {
 }
 
 /// The library on `device`, if it has a way for all products of `model`.
-pub(super) fn open(device: &Device, model: &Model, budget: &Budget) -> Option<Cublas> {
-    let cublas = Cublas::new(device)?;
-    let mut sizes: Vec<[usize; 2]> = sizes(model).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
+pub(super) fn open(
+    device: &Device,
+    model: &Model,
+    layouts: &Layouts,
+    budget: &Budget,
+) -> Option<Cublas> {
+    let mut cublas = Cublas::new(device)?;
+    let all: HashSet<(Layout, [usize; 2])> = sizes(model, layouts).collect();
+    let of = |layout: Layout| all.iter().filter(move |(of, _)| *of == layout);
     let counts = [
         gemm_cublas::FEW + 1,
         budget.max_tokens.max(gemm_cublas::FEW + 1),
     ];
-    let takes = |[rows, cols]: [usize; 2]| {
+    let takes = |&(_, [rows, cols]): &(Layout, [usize; 2])| {
         counts.into_iter().all(|n| {
             [pitch16(cols), cols].into_iter().all(|pitch| {
                 [(false, false), (false, true), (true, false)]
                     .into_iter()
                     .all(|(narrow, bias)| {
                         cublas.takes(&CublasProduct {
+                            kind: CublasKind::Bf16,
                             rows,
                             cols,
                             n,
@@ -90,7 +108,26 @@ pub(super) fn open(device: &Device, model: &Model, budget: &Budget) -> Option<Cu
             })
         })
     };
-    sizes.into_iter().all(takes).then_some(cublas)
+    let takes_fp8 = |kind: CublasKind| {
+        of(Layout::Fp8).all(|&(_, [rows, cols])| {
+            let of = |n, narrow| CublasProduct {
+                kind,
+                rows,
+                cols,
+                n,
+                pitches: [cols; 2],
+                narrow,
+                bias: false,
+                second: None,
+            };
+            let mut products = counts.iter().flat_map(|&n| [of(n, false), of(n, true)]);
+            products.all(|product| cublas.takes(&product))
+        })
+    };
+    let all = of(Layout::Bf16).all(takes) && takes_fp8(CublasKind::Fp8);
+    let scales = takes_fp8(CublasKind::Fp8Scaled);
+    cublas.scales = scales;
+    all.then_some(cublas)
 }
 
 impl Run<'_> {

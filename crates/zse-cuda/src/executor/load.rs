@@ -4,12 +4,12 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use zse_model::executor::LoadError;
-use zse_model::program::{Op, Program, TensorId};
+use zse_model::program::TensorId;
 use zse_model::{Model, rope};
 
 use crate::device::{Arena, Device, DeviceMemory, HostMemory, Ptr};
 use crate::ops::rope::Rotation;
-use crate::weights::{Layout, Matrix, Planes, Upload, upload};
+use crate::weights::{Layout, Layouts, Matrix, Planes, Upload, upload, uses};
 
 /// Tables of so many bytes, of which only rows are looked up, stay on the host: a row a token comes over the bus.
 const LARGE_TABLE: usize = 32 << 20;
@@ -42,18 +42,15 @@ pub(super) struct Places {
 
 impl Places {
     /// Of all tensors of `model`.
-    pub(super) fn new(model: &Model) -> Self {
+    pub(super) fn new(model: &Model, layouts: &Layouts) -> Self {
         let (mut arena, mut host) = (Arena::default(), Arena::default());
         let uses = uses(&model.program);
         let tensors = uses
             .iter()
             .enumerate()
             .map(|(i, uses)| {
-                let (tensor, view) = (
-                    &model.program.tensors[i],
-                    model.weights.get(TensorId(i as u32)),
-                );
-                let layout = Layout::of(view.ty);
+                let tensor = &model.program.tensors[i];
+                let layout = layouts.of(TensorId(i as u32));
                 let on_host = !uses.matrix && layout.bytes(tensor) >= LARGE_TABLE;
                 let to = if on_host { &mut host } else { &mut arena };
                 let matrix = uses.matrix || uses.table;
@@ -145,8 +142,12 @@ fn bring(
 
 impl Weights {
     /// Uploads the weights of `model`.
-    pub(super) fn load(device: &Device, model: &Model) -> Result<Self, LoadError> {
-        let places = Places::new(model);
+    pub(super) fn load(
+        device: &Device,
+        model: &Model,
+        layouts: &Layouts,
+    ) -> Result<Self, LoadError> {
+        let places = Places::new(model, layouts);
         let memory = device.allocate("weights", places.arena.bytes())?;
         let bytes = places.host.bytes();
         // Blocks are permuted on the device: kernels write to the host slowly.
@@ -228,39 +229,4 @@ impl Weights {
     pub(super) fn bytes(&self) -> u64 {
         self.memory.bytes() as u64
     }
-}
-
-/// What the operations make of a tensor.
-#[derive(Clone, Copy, Default)]
-struct Uses {
-    /// Multiplies activations.
-    matrix: bool,
-    /// Has rows that are looked up.
-    table: bool,
-    /// All numbers are needed as f32.
-    vector: bool,
-}
-
-fn uses(program: &Program) -> Vec<Uses> {
-    let mut uses = vec![Uses::default(); program.tensors.len()];
-    for node in &program.nodes {
-        match node.op {
-            Op::Embed { table, .. } => uses[table.index()].table = true,
-            Op::Linear { weight, bias, .. } => {
-                uses[weight.index()].matrix = true;
-                bias.into_iter().for_each(|b| uses[b.index()].vector = true);
-            }
-            Op::MoeFfn { gate, up, down, .. } => {
-                [gate, up, down]
-                    .iter()
-                    .for_each(|t| uses[t.index()].matrix = true);
-            }
-            _ => node
-                .op
-                .tensors()
-                .iter()
-                .for_each(|t| uses[t.index()].vector = true),
-        }
-    }
-    uses
 }

@@ -4,6 +4,7 @@ mod draws;
 mod experts;
 mod graphs;
 mod library;
+mod library_fp8;
 mod lives;
 mod load;
 mod meta;
@@ -28,6 +29,7 @@ use crate::error::CudaError;
 use crate::kv::KvStore;
 use crate::ops::attention::BatchShape;
 use crate::ops::{draw, sample};
+use crate::weights::Layouts;
 use draws::{Draws, Wanted};
 use graphs::Graphs;
 use load::Weights;
@@ -71,14 +73,15 @@ impl CudaExecutor {
         budget.check(&model.program)?;
         plan::check(&model.program, budget, name)?;
         device.make_current()?;
-        let mut plan = Plan::new(&model, budget, target);
+        let layouts = Layouts::new(&model, target.fp8);
+        let mut plan = Plan::new(&model, &layouts, budget, target);
         let cublas = plan
             .cublas
-            .then(|| library::open(&device, &model, budget))
+            .then(|| library::open(&device, &model, &layouts, budget))
             .flatten();
         if plan.cublas && cublas.is_none() {
             target.cublas = false;
-            plan = Plan::new(&model, budget, target);
+            plan = Plan::new(&model, &layouts, budget, target);
         }
         let groups = model.program.kv_groups().len();
         let needed = report(&model, budget, name, target)?;
@@ -91,7 +94,7 @@ impl CudaExecutor {
                 available: Some(available),
             });
         }
-        let weights = Weights::load(&device, &model)?;
+        let weights = Weights::load(&device, &model, &layouts)?;
         let kv = KvStore::new(&device, &model.program, budget)?;
         let work = device.allocate("intermediate results", plan.bytes)?;
         // Some of it is counters that are zero between launches.

@@ -18,7 +18,7 @@ use crate::ops::attention::WIDEST;
 use crate::ops::gemv::MOST;
 use crate::ops::quantize::Form;
 use crate::ops::sample;
-use crate::weights::Layout;
+use crate::weights::{Layout, Layouts};
 
 /// The groups that have kernels.
 const FUSED: [GroupKind; 4] = GroupKind::ALL;
@@ -37,6 +37,8 @@ pub(crate) struct Target {
     pub(crate) is_hopper: bool,
     /// Whether cuBLASLt may be used, where there is one.
     pub(crate) cublas: bool,
+    /// Whether matrices of floats become FP8.
+    pub(crate) fp8: bool,
 }
 
 /// Steps, and offsets of all that a step works in.
@@ -50,7 +52,7 @@ pub(super) struct Plan {
     pub(super) rounded: [usize; 2],
     /// Whether 16-bit matrices are so small that no activations are narrowed for them.
     pub(super) is_small: bool,
-    /// Whether BF16 matrices meet many columns through cuBLASLt.
+    /// Whether BF16 and FP8 matrices meet many columns through cuBLASLt.
     pub(super) cublas: bool,
     /// By value: the form in which products read it at once, if nothing else reads it.
     pub(super) only_products: Vec<Option<Form>>,
@@ -68,7 +70,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Of `model` within a budget that was checked.
-    pub(super) fn new(model: &Model, budget: &Budget, target: Target) -> Self {
+    pub(super) fn new(model: &Model, layouts: &Layouts, budget: &Budget, target: Target) -> Self {
         let program = &model.program;
         let claim: &[GroupKind] = match budget.fuse {
             Fuse::All => &FUSED,
@@ -76,13 +78,13 @@ impl Plan {
         };
         let steps = schedule(program, claim);
         let is_small = is_small(model);
-        let only_products = only_products(model, &steps, is_small);
+        let only_products = only_products(model, layouts, &steps, is_small);
         // It is loaded only for models that it is for.
         let cublas = target.cublas
             && !is_small
-            && library::suits(model, &steps, &only_products)
+            && library::suits(model, layouts, &steps, &only_products)
             && Library::find().is_some();
-        let in_place = cublas.then(|| library::gated(model, &steps));
+        let in_place = cublas.then(|| library::gated(model, layouts, &steps, Layout::Bf16));
         let (outputs, best) = match program.output {
             ProgramOutput::Logits(_) => {
                 let n = budget.max_rows(Rows::Outputs);
@@ -99,7 +101,7 @@ impl Plan {
         };
         let sizes: Vec<Sizes> = steps
             .iter()
-            .map(|step| Sizes::of(model, budget, step, in_place.as_deref()))
+            .map(|step| Sizes::of(model, layouts, budget, step, in_place.as_deref()))
             .collect();
         let (mut rounded, mut counters) = ([0; 2], [0]);
         for step in &sizes {
@@ -118,6 +120,7 @@ impl Plan {
         let scratch = parts.len();
         let stored = Lives {
             model,
+            layouts,
             budget,
             steps: &steps,
             only_products: &only_products,
@@ -166,6 +169,7 @@ impl Plan {
 /// results are written.
 struct Lives<'a> {
     model: &'a Model,
+    layouts: &'a Layouts,
     budget: &'a Budget,
     steps: &'a [Step],
     only_products: &'a [Option<Form>],
@@ -214,7 +218,9 @@ impl Lives<'_> {
             return false;
         };
         let first = &program.nodes[nodes[0].index()];
-        let form = self.only_products[v.index()].filter(|form| *form != Form::F16);
+        let form = self.only_products[v.index()];
+        // Those read it as it is first.
+        let form = form.filter(|form| !matches!(form, Form::F16 | Form::Fp8));
         let whole = program.value(v).cols.is_multiple_of(32);
         self.is_hopper
             && first.out == Some(v)
@@ -248,13 +254,18 @@ impl Lives<'_> {
             return false;
         };
         let alone = matches!(step, Step::One(_) | Step::Group(GroupKind::LinearAdd, _));
-        alone && form(self.is_small, Layout::of(self.model.weights.get(weight).ty)).is_some()
+        alone && form(self.is_small, self.layouts.of(weight)).is_some()
     }
 }
 
 /// In which form products of one step, that which makes a value or the next, read it, if nothing else does:
 /// there is one place for rounded columns, and one for narrowed ones.
-fn only_products(model: &Model, steps: &[Step], is_small: bool) -> Vec<Option<Form>> {
+fn only_products(
+    model: &Model,
+    layouts: &Layouts,
+    steps: &[Step],
+    is_small: bool,
+) -> Vec<Option<Form>> {
     let program = &model.program;
     let mut made = vec![0; program.values.len()];
     let mut reads: Vec<Option<(Form, usize)>> = vec![None; program.values.len()];
@@ -263,9 +274,7 @@ fn only_products(model: &Model, steps: &[Step], is_small: bool) -> Vec<Option<Fo
     for (i, step) in steps.iter().enumerate() {
         for node in step.nodes().iter().map(|id| &program.nodes[id.index()]) {
             let form = match node.op {
-                Op::Linear { weight, .. } => {
-                    form(is_small, Layout::of(model.weights.get(weight).ty))
-                }
+                Op::Linear { weight, .. } => form(is_small, layouts.of(weight)),
                 _ => None,
             };
             for v in node.op.inputs().iter().map(|v| v.index()) {
@@ -352,9 +361,10 @@ pub(crate) fn report(
 ) -> Result<MemoryReport, LoadError> {
     budget.check(&model.program)?;
     check(&model.program, budget, device)?;
-    let plan = Plan::new(model, budget, target);
+    let layouts = Layouts::new(model, target.fp8);
+    let plan = Plan::new(model, &layouts, budget, target);
     Ok(MemoryReport {
-        weights: Places::new(model).bytes(),
+        weights: Places::new(model, &layouts).bytes(),
         mapped: model.weights.mapped_bytes(0),
         kv: kv::bytes(&model.program, budget),
         activations: (plan.bytes + 4 * (plan.words + draws::words(plan.outputs))) as u64,

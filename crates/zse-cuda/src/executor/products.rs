@@ -9,8 +9,12 @@ use crate::error::CudaError;
 use crate::ops::gemm_hopper::Shared;
 use crate::ops::gemv::{Job, MOST, Weight};
 use crate::ops::quantize::{Form, Narrowed};
-use crate::ops::{gemm, gemm_bytes, gemm_cublas, gemm_hopper, gemv, quantize};
+use crate::ops::{fp8, gemm, gemm_bytes, gemm_cublas, gemm_hopper, gemv, quantize};
 use crate::weights::Layout;
+
+/// Most columns by which FP8 weights are multiplied without tensor cores on Hopper: more read activations for longer than
+/// weights.
+const FEW_FP8: usize = 2;
 
 impl Run<'_> {
     /// Products of one input.
@@ -24,12 +28,14 @@ impl Run<'_> {
             .collect();
         let only: Vec<Job> = jobs.iter().map(|(_, job)| *job).collect();
         if gemv::are_several(&only) {
-            self.round(jobs[0].0, &only[0])?;
+            if only[0].weight.matrix.layout.is_quantized() {
+                self.round(jobs[0].0, &only[0])?;
+            }
             return gemv::several(self.device, &only);
         }
         let (x, of) = (jobs[0].0, self.of(only[0].weight.matrix.layout));
         if let Some(form) = of.and_then(|form| self.form(form, only[0].n, self.cols(x)))
-            && self.device.is_hopper
+            && (self.device.is_hopper || form == Form::RowsFp8)
             && only
                 .iter()
                 .all(|job| self.of(job.weight.matrix.layout) == of)
@@ -77,10 +83,11 @@ impl Run<'_> {
             return self.gated_apart(x, [weight, up], act, out);
         }
         let job = self.job(x, weight, gated, self.value(out));
-        if let (Some((act, up)), Some(Form::Rows)) = (gated, self.form_of(x, &job)) {
-            return self.gated_by_library(x, &job, (act, up), out);
+        match (gated, self.form_of(x, &job)) {
+            (Some(gated), Some(Form::Rows)) => self.gated_by_library(x, &job, gated, out),
+            (Some(gated), Some(Form::RowsFp8)) => self.gated_fp8_by_library(x, &job, gated, out),
+            _ => self.product(x, &job),
         }
-        self.product(x, &job)
     }
 
     /// The input and the weight of a linear.
@@ -128,7 +135,7 @@ impl Run<'_> {
             }
             return gemv::gemv(self.device, job);
         };
-        if !self.device.is_hopper && form != Form::Rows {
+        if !self.device.is_hopper && !matches!(form, Form::Rows | Form::RowsFp8) {
             let narrowed = self.narrow(x, form, job)?;
             return gemm::gemm(self.device, job, narrowed);
         }
@@ -147,6 +154,9 @@ impl Run<'_> {
         if form == Form::Rows {
             return self.all_by_library(x, jobs);
         }
+        if form == Form::RowsFp8 {
+            return self.fp8_by_library(x, jobs);
+        }
         let narrowed = self.narrow(x, form, &jobs[0])?;
         if form == Form::Bytes {
             return gemm_bytes::gemm(self.device, jobs, narrowed.x, self.shared());
@@ -160,8 +170,9 @@ impl Run<'_> {
         let bytes = self.device.is_hopper && cols.is_multiple_of(gemm_bytes::STEP);
         match of {
             Form::Bytes if bytes && gemm_bytes::COLUMNS.contains(&n) => Some(of),
-            _ if self.is_few(n) => None,
+            _ if self.is_few(of, n) => None,
             Form::Bf16 if self.cublas.is_some() && n > gemm_cublas::FEW => Some(Form::Rows),
+            Form::Fp8 if self.cublas.is_some() && n > gemm_cublas::FEW => Some(Form::RowsFp8),
             Form::Bytes => Some(Form::Groups),
             _ => Some(of),
         }
@@ -175,13 +186,16 @@ impl Run<'_> {
         job: &Job,
     ) -> Result<Narrowed, CudaError> {
         let [narrow, scale] = self.scratch().narrow.map(|offset| self.at(offset));
-        let scaled = form == Form::F16 || (form != Form::Rows && !self.device.is_hopper);
+        let scaled = form.is_scaled(self.device.is_hopper);
         let to = Narrowed {
             x: narrow,
             scale: if scaled { scale } else { Ptr::NULL },
         };
         if self.narrowed != Some((x, form)) {
-            quantize::narrow(self.device, form, job.x, to, job.n, self.cols(x))?;
+            match self.halves.filter(|(value, _)| *value == x) {
+                Some((_, halves)) => fp8::glu(self.device, &halves, to, job.n)?,
+                None => quantize::narrow(self.device, form, job.x, to, job.n, self.cols(x))?,
+            }
             self.narrowed = Some((x, form));
         }
         Ok(to)
@@ -200,12 +214,12 @@ impl Run<'_> {
         }
     }
 
-    /// Whether so many columns are multiplied without tensor cores, unless those of integers pay.
-    fn is_few(&self, n: usize) -> bool {
-        n <= if self.device.is_hopper {
-            MOST / 2
-        } else {
-            MOST
+    /// Whether so many columns in form `of` are multiplied without tensor cores, unless those of integers pay.
+    fn is_few(&self, of: Form, n: usize) -> bool {
+        n <= match of {
+            _ if !self.device.is_hopper => MOST,
+            Form::Fp8 => FEW_FP8,
+            _ => MOST / 2,
         }
     }
 }

@@ -15,12 +15,13 @@ use crate::device::{Cublas, Device, Ptr};
 use crate::error::CudaError;
 use crate::kv::KvStore;
 use crate::ops::attention::Scores;
+use crate::ops::fp8::Halves;
 use crate::ops::gemm_hopper::Tiles;
 use crate::ops::moe::Router;
 use crate::ops::norm::RmsNorm;
-use crate::ops::quantize::{Columns, Form};
+use crate::ops::quantize::{Columns, Form, Narrowed};
 use crate::ops::rope::Rotation;
-use crate::ops::{attention, elementwise, embed, kv, moe, norm, rope, rows, sample};
+use crate::ops::{attention, elementwise, embed, fp8, kv, moe, norm, rope, rows, sample};
 
 /// One pass over the program.
 pub(super) struct Run<'a> {
@@ -41,6 +42,8 @@ pub(super) struct Run<'a> {
     pub(super) cublas: Option<&'a Cublas>,
     /// The value that lies in its own place as bf16 rows.
     pub(super) in_place: Option<ValueId>,
+    /// The value of which two halves lie in its own place, bf16.
+    pub(super) halves: Option<(ValueId, Halves)>,
 }
 
 impl<'a> Run<'a> {
@@ -59,6 +62,7 @@ impl<'a> Run<'a> {
             narrowed: None,
             cublas: executor.cublas.as_ref(),
             in_place: None,
+            halves: None,
         }
     }
 
@@ -167,6 +171,15 @@ impl<'a> Run<'a> {
         });
         let (n, cols) = (self.rows(x), self.cols(x));
         let read = form.and_then(|form| self.form(form, n, cols));
+        if read == Some(Form::RowsFp8) && cols <= fp8::NORM_COLS {
+            let only = self.plan.only_products[out.index()].is_some();
+            let y = if only { Ptr::NULL } else { self.value(out) };
+            let places = [self.value(x), self.weights.vector(weight), y];
+            let [x, scale] = self.scratch().narrow.map(|offset| self.at(offset));
+            fp8::rms_norm(self.device, places, eps, Narrowed { x, scale }, [n, cols])?;
+            self.narrowed = Some((out, Form::RowsFp8));
+            return Ok(linears);
+        }
         let round = read.is_none() && form.is_some_and(Form::is_quantized);
         let tiles = read.and_then(|form| self.tiles(form, n, cols));
         let rows = read == Some(Form::Rows) && cols.is_multiple_of(32);

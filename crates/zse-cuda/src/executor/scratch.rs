@@ -12,7 +12,7 @@ use crate::ops::gemm_cublas::FEW;
 use crate::ops::gemm_hopper::{Grouping, Shared};
 use crate::ops::gemv::MOST;
 use crate::ops::quantize::{Columns, Narrowed};
-use crate::weights::Layout;
+use crate::weights::{Layout, Layouts};
 
 /// Pairs of a token and an expert that a mixture works on at once.
 const PAIRS: usize = 16_384;
@@ -99,20 +99,23 @@ impl Sizes {
         let products = if c > 0 { 2 * i } else { 2 * i + 1 };
         std::array::from_fn(|part| {
             let from = if part == 2 { products } else { 2 * i };
-            Part::new(sizes[part], from..=2 * i + 1)
+            // The next step may need the scales of what gated products were made of.
+            let until = if part == 1 { 2 * i + 3 } else { 2 * i + 1 };
+            Part::new(sizes[part], from..=until)
         })
     }
 
     /// Of `step`; `in_place`: with cuBLASLt, the values that its products read where they are.
     pub(super) fn of(
         model: &Model,
+        layouts: &Layouts,
         budget: &Budget,
         step: &Step,
         in_place: Option<&[bool]>,
     ) -> Self {
         let program = &model.program;
         let rows = |v: ValueId| budget.max_rows(program.value(v).rows);
-        let layout = |t: TensorId| Layout::of(model.weights.get(t).ty);
+        let layout = |t: TensorId| layouts.of(t);
         let mut sizes = Sizes::default();
         for node in step.nodes().iter().map(|id| &program.nodes[id.index()]) {
             match node.op {
@@ -122,12 +125,17 @@ impl Sizes {
                         grow(&mut sizes.rounded, Columns::bytes(n.min(MOST), cols));
                     }
                     if n > 1 && layout(weight) != Layout::F32 {
-                        if in_place.is_some() && layout(weight) == Layout::Bf16 && n > FEW {
+                        let of_library = matches!(layout(weight), Layout::Bf16 | Layout::Fp8);
+                        if in_place.is_some() && of_library && n > FEW {
                             grow(&mut sizes.shared, [WORKSPACE, 0]);
                         }
                         let is_there = in_place.is_some_and(|in_place| in_place[x.index()]);
-                        let narrowed = if is_there { n.min(FEW) } else { n };
+                        let rows_fp8 = in_place.is_some() && layout(weight) == Layout::Fp8;
+                        let narrowed = if is_there || rows_fp8 { n.min(FEW) } else { n };
                         grow(&mut sizes.narrow, Narrowed::bytes(narrowed, cols));
+                        if rows_fp8 {
+                            grow(&mut sizes.narrow, Narrowed::bytes_fp8(n, cols));
+                        }
                         grow(
                             &mut sizes.shared,
                             Shared::bytes(n, program.tensor(weight).rows),
@@ -140,7 +148,7 @@ impl Sizes {
                         attention::scratch_bytes(program, state, heads),
                     );
                 }
-                Op::Glu { gate, .. } if differ(model, step) => {
+                Op::Glu { gate, .. } if differ(model, layouts, step) => {
                     let bytes = rows(gate).saturating_mul(4 * program.value(gate).cols);
                     grow(&mut sizes.apart, [bytes]);
                 }
@@ -180,13 +188,13 @@ impl Sizes {
 }
 
 /// Whether the matrices of a step differ in layout.
-fn differ(model: &Model, step: &Step) -> bool {
+fn differ(model: &Model, layouts: &Layouts, step: &Step) -> bool {
     let nodes = step
         .nodes()
         .iter()
         .map(|id| &model.program.nodes[id.index()]);
     let mut layouts = nodes.filter_map(|node| match node.op {
-        Op::Linear { weight, .. } => Some(Layout::of(model.weights.get(weight).ty)),
+        Op::Linear { weight, .. } => Some(layouts.of(weight)),
         _ => None,
     });
     let first = layouts.next();

@@ -80,7 +80,7 @@ pub(crate) fn gemm(device: &Device, job: &Job, x: Narrowed) -> Result<(), CudaEr
         tile.rows
     };
     // Steps of 64 numbers of 2 bytes: 3 of x, and 2 of unpacked or 3 of copied weights.
-    let weights = if matrix.layout.is_quantized() { 2 } else { 3 };
+    let weights = if matrix.layout.is_16_bit() { 3 } else { 2 };
     let shared = 128 * (3 * tile.columns + weights * tile.rows);
     let shape = Shape::plane(
         job.n.div_ceil(tile.columns),

@@ -1,7 +1,7 @@
 //! Products of BF16 matrices by many columns through cuBLASLt.
 
 use super::gemv::Job;
-use crate::device::{Cublas, CublasPlaces, CublasProduct, Device, Ptr};
+use crate::device::{Cublas, CublasKind, CublasPlaces, CublasProduct, Device, Ptr};
 use crate::error::CudaError;
 
 /// Most columns that our own kernels multiply where the library is there.
@@ -12,6 +12,7 @@ pub(crate) fn product(job: &Job, pitch: usize, narrow: bool) -> CublasProduct {
     let matrix = &job.weight.matrix;
     let pitch_w = matrix.layout.pitch(matrix.cols());
     CublasProduct {
+        kind: CublasKind::Bf16,
         rows: matrix.rows(),
         cols: matrix.cols(),
         n: job.n,
@@ -22,13 +23,16 @@ pub(crate) fn product(job: &Job, pitch: usize, narrow: bool) -> CublasProduct {
     }
 }
 
+/// How many numbers of so many bytes `b` is behind `a`, if it is whole units of 16 bytes.
+pub(crate) fn apart(a: Ptr, b: Ptr, bytes: u64) -> Option<i64> {
+    let apart = b.0.checked_sub(a.0)?;
+    let numbers = i64::try_from(apart / bytes).ok();
+    numbers.filter(|_| apart % 16 == 0)
+}
+
 /// Both products, if they are alike and lie so that the library can run them as one: small ones alone do not fill the GPU.
 pub(crate) fn pair(cublas: &Cublas, [a, b]: [&Job; 2], pitch: usize) -> Option<CublasProduct> {
     let (first, second) = (product(a, pitch, false), product(b, pitch, false));
-    let apart = |a: Ptr, b: Ptr, bytes: u64| {
-        let numbers = b.0.checked_sub(a.0)? / bytes;
-        i64::try_from(numbers).ok().filter(|n| n % 8 == 0)
-    };
     let fits = first == second && [a.add, b.add] == [Ptr::NULL; 2];
     let pair = CublasProduct {
         second: Some([
@@ -55,6 +59,7 @@ pub(crate) fn gemm(
         bias: job.weight.bias,
         add: job.add,
         y: job.y,
+        scales: [Ptr::NULL; 2],
         workspace,
     };
     // SAFETY: the matrix as it was loaded, n rows behind x, y and add, and room to work in, as planned.

@@ -20,7 +20,7 @@ const FEW: usize = 64;
 
 impl Tile {
     fn warpgroups(&self, layout: Layout) -> usize {
-        if self.columns <= FEW && !layout.is_quantized() {
+        if self.columns <= FEW && layout.is_16_bit() {
             2
         } else {
             self.warpgroups
@@ -30,7 +30,7 @@ impl Tile {
     /// Bytes of shared memory: steps of columns, and of 16-bit weights that wait there.
     fn shared(&self, layout: Layout) -> usize {
         let columns = self.columns * 2 * STEP;
-        if self.columns > FEW || layout.is_quantized() {
+        if self.columns > FEW || !layout.is_16_bit() {
             return self.stages * columns;
         }
         // Of weights two rows a thread, 64 bytes of each.
@@ -222,7 +222,7 @@ impl Tiles {
     pub(crate) fn new(at: Ptr, form: Form, n: usize) -> Self {
         let order = match form {
             Form::Bytes => Order::Bytes,
-            Form::Groups => Order::Groups,
+            Form::Groups | Form::Fp8 => Order::Groups,
             // The largest tile has weights in shared memory.
             _ if tile(n).columns == 256 => Order::Plain,
             _ => Order::Lanes,
@@ -241,8 +241,8 @@ impl Tiles {
     /// Those of a mixture's columns.
     pub(crate) fn grouped(at: Ptr, form: Form, grouping: Grouping) -> Self {
         let order = match form {
-            Form::Bytes | Form::Groups => Order::Groups,
-            Form::Bf16 | Form::F16 | Form::Rows => Order::Lanes,
+            Form::Bytes | Form::Groups | Form::Fp8 => Order::Groups,
+            Form::Bf16 | Form::F16 | Form::Rows | Form::RowsFp8 => Order::Lanes,
         };
         Self {
             at,
@@ -251,9 +251,10 @@ impl Tiles {
         }
     }
 
-    /// The same, unless they would be scaled: that takes a look at whole columns.
+    /// The same, unless they are no tiles or would be scaled: that takes a look at whole columns.
     pub(crate) fn unscaled(at: Ptr, form: Form, n: usize) -> Option<Self> {
-        (!matches!(form, Form::F16 | Form::Rows)).then(|| Self::new(at, form, n))
+        let scaled = matches!(form, Form::F16 | Form::Fp8 | Form::Rows | Form::RowsFp8);
+        (!scaled).then(|| Self::new(at, form, n))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `kernels/gemv_quant.cu` and `kernels/gemv_float.cu`: products with few columns.
+//! `kernels/gemv_quant.cu`, `kernels/gemv_float.cu` and `kernels/gemv_fp8.cu`: products with few columns.
 
 use zse_model::program::Act;
 
@@ -110,7 +110,7 @@ impl Job {
     }
 }
 
-/// Runs a product of up to [`MOST`] columns; of any number, with float weights.
+/// Runs a product of up to [`MOST`] columns; of any number, with float or FP8 weights.
 pub(crate) fn gemv(device: &Device, job: &Job) -> Result<(), CudaError> {
     let columns = job.n.next_power_of_two().min(MOST);
     let kernel = format!(
@@ -144,15 +144,17 @@ fn number(layout: Layout) -> Option<i32> {
         Layout::Q4K => Some(2),
         Layout::Q5K => Some(3),
         Layout::Q6K => Some(4),
-        Layout::F32 | Layout::F16 | Layout::Bf16 | Layout::Any => None,
+        Layout::F32 | Layout::F16 | Layout::Bf16 | Layout::Fp8 | Layout::Any => None,
     }
 }
 
-/// Whether products can run as one launch: two or three of one column, with quantized weights.
+/// Whether products can run as one launch: two or three of one column, with quantized weights or all of FP8.
 pub(crate) fn are_several(jobs: &[Job]) -> bool {
-    let fits =
-        |job: &Job| job.n == 1 && job.gated.is_none() && number(job.weight.matrix.layout).is_some();
-    (2..=SEVERAL).contains(&jobs.len()) && jobs.iter().all(fits)
+    let layout = |job: &Job| job.weight.matrix.layout;
+    let plain = |job: &Job| job.n == 1 && job.gated.is_none();
+    let of_fp8 = jobs.iter().all(|job| layout(job) == Layout::Fp8);
+    let alike = of_fp8 || jobs.iter().all(|job| number(layout(job)).is_some());
+    (2..=SEVERAL).contains(&jobs.len()) && jobs.iter().all(plain) && alike
 }
 
 /// Runs products for which [`are_several`] holds.
@@ -169,8 +171,14 @@ pub(crate) fn several(device: &Device, jobs: &[Job]) -> Result<(), CudaError> {
         end += jobs.get(i).map_or(0, Job::blocks);
         *to = end as i32;
     }
+    let of_fp8 = jobs[0].weight.matrix.layout == Layout::Fp8;
+    let kernel = if of_fp8 {
+        "gemv_several_fp8"
+    } else {
+        "gemv_several"
+    };
     // SAFETY: as in `gemv`, for each.
-    unsafe { launch!(device, "gemv_several", Shape::line(blocks, 128); all) }
+    unsafe { launch!(device, kernel, Shape::line(blocks, 128); all) }
 }
 
 /// The pairs of a mixture.

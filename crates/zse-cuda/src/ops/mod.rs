@@ -8,6 +8,9 @@ pub(crate) mod attention;
 pub(crate) mod draw;
 pub(crate) mod elementwise;
 pub(crate) mod embed;
+pub(crate) mod fp8;
+#[cfg(test)]
+mod fp8_tests;
 pub(crate) mod gemm;
 pub(crate) mod gemm_bytes;
 pub(crate) mod gemm_cublas;

@@ -32,6 +32,10 @@ pub(crate) enum Form {
     Groups,
     Bf16,
     F16,
+    /// f16 in the order of quantized weights, for FP8 weights; few columns as they are.
+    Fp8,
+    /// E4M3 rows with a scale each, for cuBLASLt; of as many columns as it is used for, in place of `Fp8`.
+    RowsFp8,
     /// bf16 rows of [`pitch16`], for cuBLASLt; of as many columns as it is used for, in place of `Bf16`.
     Rows,
 }
@@ -43,9 +47,20 @@ impl Form {
             Layout::F32 => None,
             Layout::F16 => Some(Self::F16),
             Layout::Bf16 => Some(Self::Bf16),
+            Layout::Fp8 => Some(Self::Fp8),
             Layout::Any => Some(Self::Groups),
             _ => Some(Self::Bytes),
         }
+    }
+
+    /// Whether columns are brought to f16 by a factor each.
+    fn is_f16(self) -> bool {
+        matches!(self, Self::F16 | Self::Fp8)
+    }
+
+    /// Whether columns have factors that they lack, on Hopper or elsewhere.
+    pub(crate) fn is_scaled(self, is_hopper: bool) -> bool {
+        self.is_f16() || self == Self::RowsFp8 || (self != Self::Rows && !is_hopper)
     }
 
     /// Whether weights are quantized: a column by itself is rounded to 8 bits for them.
@@ -70,6 +85,11 @@ impl Narrowed {
             rows.max(gemm_hopper::tile_bytes(n, cols)),
             n.saturating_mul(4),
         ]
+    }
+
+    /// The same of FP8 rows.
+    pub(crate) fn bytes_fp8(n: usize, cols: usize) -> [usize; 2] {
+        [n.saturating_mul(cols), n.saturating_mul(4)]
     }
 }
 
@@ -102,6 +122,12 @@ pub(crate) fn narrow(
     n: usize,
     cols: usize,
 ) -> Result<(), CudaError> {
+    if form == Form::RowsFp8 {
+        let shape = Shape::line(n, (cols / 4).next_multiple_of(32).min(512) as u32);
+        let cols = cols as i32;
+        // SAFETY: n * cols numbers behind x, rows of as many bytes behind `to`, n scales.
+        return unsafe { launch!(device, "rows_fp8", shape; x, to.x, to.scale, cols) };
+    }
     if form == Form::Rows {
         let pitch = pitch16(cols);
         let shape = Shape::plane((pitch / 8).div_ceil(128), n, 128);
@@ -114,7 +140,7 @@ pub(crate) fn narrow(
     }
     let pitch = pitch16(cols);
     let [cols, pitch32, rows] = [cols as i32, pitch as i32, n as i32];
-    if form == Form::F16 {
+    if form.is_f16() {
         let shape = Shape::line(n, 256);
         // SAFETY: n * cols numbers behind x, n * pitch behind `to`, n scales.
         return unsafe { launch!(device, "to_f16", shape; x, to.x, to.scale, cols, pitch32) };
@@ -173,7 +199,7 @@ pub(crate) fn tiles_of(
 ) -> Result<(), CudaError> {
     let threads = cols.div_ceil(128) * 8;
     let cols = cols as i32;
-    if form == Form::F16 {
+    if form.is_f16() {
         let shape = Shape::line(n, 256);
         // SAFETY: the rows behind x that sources name, tiles of n columns, n scales.
         return unsafe { launch!(device, "tiles_f16", shape; x, sources, tiles, scale, cols) };

@@ -1,19 +1,26 @@
 //! Weights on the device: in which layout each type lies there, and where.
 
+#[cfg(test)]
+pub(crate) mod e4m3;
+mod layouts;
 mod upload;
 
 use zse_model::program::Tensor;
 use zse_quant::GgmlType;
 
 use crate::device::{Arena, Ptr};
+pub(crate) use layouts::{Layouts, quantized_type, uses};
 pub(crate) use upload::{Upload, upload};
 
 /// How a matrix lies on the device; see `kernels/layouts.cuh`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Layout {
     F32,
     F16,
     Bf16,
+    /// E4M3 with one f32 scale a row, made when weights of the types above are loaded: see `kernels/fp8.cuh`. Rows are a
+    /// multiple of 32 long.
+    Fp8,
     Q4_0,
     Q8_0,
     Q4K,
@@ -46,6 +53,7 @@ impl Layout {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Fp8 => "fp8",
             Self::Q4_0 => "q4_0",
             Self::Q8_0 => "q8_0",
             Self::Q4K => "q4_k",
@@ -60,8 +68,14 @@ impl Layout {
         match self {
             Self::F32 => Some(4),
             Self::F16 | Self::Bf16 => Some(2),
+            Self::Fp8 => Some(1),
             _ => None,
         }
+    }
+
+    /// Whether weights are operands of tensor cores as they are.
+    pub(crate) fn is_16_bit(self) -> bool {
+        matches!(self, Self::F16 | Self::Bf16)
     }
 
     /// Whether weights are blocks of small integers, which meet rounded activations.
@@ -78,11 +92,12 @@ impl Layout {
     /// Bytes of the planes q, h, s and d of `rows` rows; saturating.
     fn plane_bytes(self, rows: usize, cols: usize) -> [usize; 4] {
         if let Some(bytes) = self.number_bytes() {
+            let scales = if self == Self::Fp8 { 4 } else { 0 };
             return [
                 rows.saturating_mul(self.pitch(cols)).saturating_mul(bytes),
                 0,
                 0,
-                0,
+                rows.saturating_mul(scales),
             ];
         }
         let groups = rows.saturating_mul(cols / 32);

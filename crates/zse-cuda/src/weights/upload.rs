@@ -117,7 +117,7 @@ impl Upload<'_> {
     /// Bytes of a unit as it is read: a block, what lies in a row, or what is copied as it is.
     fn unit_bytes(&self) -> usize {
         match self.layout {
-            Layout::Any => self.view.row_bytes(),
+            Layout::Any | Layout::Fp8 => self.view.row_bytes(),
             _ if self.layout.is_quantized() => self.view.ty.block_bytes(),
             _ if self.is_padded() => self.view.row_bytes(),
             _ => 16,
@@ -140,7 +140,9 @@ impl Upload<'_> {
 
     /// Whether rows of numbers are filled up to whole units of 16 bytes.
     fn is_padded(&self) -> bool {
-        !self.layout.is_quantized() && self.pitch() != self.view.row_bytes()
+        self.layout != Layout::Fp8
+            && !self.layout.is_quantized()
+            && self.pitch() != self.view.row_bytes()
     }
 
     /// The units of each piece.
@@ -159,7 +161,7 @@ impl Upload<'_> {
     unsafe fn send(&self, units: &Range<usize>, lane: &mut Lane<'_>) -> Result<(), CudaError> {
         let (unit, count) = (self.unit_bytes(), units.len());
         let from = self.view.data.slice(units.start * unit..units.end * unit);
-        let Planes { q, h, s, .. } = self.planes;
+        let Planes { q, h, s, d, .. } = self.planes;
         // What was copied from here is there.
         lane.stream.synchronize()?;
         let to = &mut lane.pinned.bytes_mut()[..count * self.unit_room()];
@@ -187,6 +189,21 @@ impl Upload<'_> {
                 what: "cannot read weights",
                 source,
             })?;
+        }
+        if self.layout == Layout::Fp8 {
+            let kernel = format!("fp8_weights_{}", self.view.ty.name().to_ascii_lowercase());
+            let (from, cols) = (lane.staging.at(), self.view.cols as i32);
+            let (q, scales) = (
+                q.offset(units.start * self.view.cols),
+                d.offset(4 * units.start),
+            );
+            let shape = Shape::line(count, 256);
+            // SAFETY: a piece fits the staging memory; the bytes change after a wait. A block a row, of which the planes
+            // hold all.
+            return unsafe {
+                lane.stream.upload(from, to)?;
+                launch!(lane.stream, &kernel, shape; from, q, scales, cols)
+            };
         }
         if !self.layout.is_quantized() {
             let at = q.offset(units.start * self.unit_room());

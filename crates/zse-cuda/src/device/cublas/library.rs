@@ -177,12 +177,17 @@ pub fn cublas() -> Option<String> {
 pub(super) mod named {
     pub(in super::super) const R_32F: i32 = 0;
     pub(in super::super) const R_16BF: i32 = 14;
+    pub(in super::super) const R_8F_E4M3: i32 = 28;
     pub(in super::super) const COMPUTE_32F: i32 = 68;
     pub(in super::super) const OP_T: i32 = 1;
     pub(in super::super) const DESC_TRANSA: i32 = 3;
     pub(in super::super) const DESC_EPILOGUE: i32 = 7;
     pub(in super::super) const DESC_BIAS_POINTER: i32 = 8;
     pub(in super::super) const DESC_BIAS_STRIDE: i32 = 10;
+    pub(in super::super) const DESC_SCALE_POINTERS: [i32; 2] = [17, 18];
+    pub(in super::super) const DESC_FAST_ACCUM: i32 = 25;
+    pub(in super::super) const DESC_SCALE_MODES: [i32; 2] = [31, 32];
+    pub(in super::super) const SCALE_OUTER_VEC_32F: i32 = 3;
     pub(in super::super) const LAYOUT_COUNT: i32 = 5;
     pub(in super::super) const LAYOUT_STRIDE: i32 = 6;
     pub(in super::super) const EPILOGUE_BIAS: i32 = 4;

@@ -20,14 +20,26 @@ pub(crate) const WORKSPACE: usize = 32 << 20;
 /// Most shapes whose ways are kept.
 const KEPT: usize = 4096;
 
-/// A product of a bf16 matrix with bf16 columns, summed in f32.
+/// What a product multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A bf16 matrix with bf16 columns.
+    Bf16,
+    /// An E4M3 matrix with E4M3 columns, which leaves out the scales of both.
+    Fp8,
+    /// The same with a scale for each row of the matrix and for each column: from version 12.9 on, on Hopper.
+    Fp8Scaled,
+}
+
+/// A product of a matrix with columns, summed in f32; of E4M3, as the tensor cores sum: with fewer bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Product {
+    pub(crate) kind: Kind,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     /// Columns, which lie one behind the other, and so do those of the result.
     pub(crate) n: usize,
-    /// Numbers between the starts of the matrix's rows, and of columns: multiples of 8.
+    /// Numbers between the starts of the matrix's rows, and of columns: multiples of 16 bytes.
     pub(crate) pitches: [usize; 2],
     /// Whether the result is bf16, not f32.
     pub(crate) narrow: bool,
@@ -48,6 +60,8 @@ pub(crate) struct Places {
     /// Added to the result, of which it has the form; it may be the result's own place. Null: nothing.
     pub(crate) add: Ptr,
     pub(crate) y: Ptr,
+    /// The scales of the matrix's rows and of the columns, of [`Kind::Fp8Scaled`].
+    pub(crate) scales: [Ptr; 2],
     /// [`WORKSPACE`] bytes.
     pub(crate) workspace: Ptr,
 }
@@ -67,6 +81,8 @@ pub(crate) struct Cublas {
     context: Arc<Context>,
     handle: Handle,
     ways: Mutex<HashMap<Product, Way>>,
+    /// Whether it can take [`Kind::Fp8Scaled`]; who opens it finds out.
+    pub(crate) scales: bool,
 }
 
 // SAFETY: the library's handles may be used from any thread; a way is used under the lock alone.
@@ -103,9 +119,13 @@ impl Way {
         } = *product;
         let result = if product.narrow { R_16BF } else { R_32F };
         // The library counts rows within columns: our rows are its columns.
+        let number = match product.kind {
+            Kind::Bf16 => R_16BF,
+            Kind::Fp8 | Kind::Fp8Scaled => R_8F_E4M3,
+        };
         let layouts = [
-            (R_16BF, cols, rows, pitch_w),
-            (R_16BF, cols, n, pitch_x),
+            (number, cols, rows, pitch_w),
+            (number, cols, n, pitch_x),
             (result, rows, n, rows),
         ];
         // SAFETY: pointers are to places of the types that the functions write or read; what was made is
@@ -116,6 +136,17 @@ impl Way {
             way.set(DESC_TRANSA, &OP_T)?;
             if product.bias {
                 way.set(DESC_EPILOGUE, &EPILOGUE_BIAS)?;
+            }
+            if product.kind != Kind::Bf16 {
+                // What E4M3 rounds is far more than what this does.
+                way.set(DESC_FAST_ACCUM, &1i8)?;
+            }
+            if product.kind == Kind::Fp8Scaled {
+                for (mode, pointer) in DESC_SCALE_MODES.into_iter().zip(DESC_SCALE_POINTERS) {
+                    way.set(mode, &SCALE_OUTER_VEC_32F)?;
+                    // Some place: the search wants one, and reads nothing there.
+                    way.set(pointer, &WORKSPACE)?;
+                }
             }
             for (to, (ty, rows, cols, pitch)) in way.layouts.iter_mut().zip(layouts) {
                 let made = (library.layout_create)(to, ty, rows as u64, cols as u64, pitch as i64);
@@ -231,6 +262,7 @@ impl Cublas {
             context: Arc::clone(&device.inner),
             handle,
             ways: Mutex::default(),
+            scales: false,
         })
     }
 
@@ -271,6 +303,11 @@ impl Cublas {
         self.way(product, |way| {
             if product.bias {
                 way.set(DESC_BIAS_POINTER, &at.bias.0)?;
+            }
+            if product.kind == Kind::Fp8Scaled {
+                for (pointer, scales) in DESC_SCALE_POINTERS.into_iter().zip(at.scales) {
+                    way.set(pointer, &scales.0)?;
+                }
             }
             let add = if at.add == Ptr::NULL { at.y } else { at.add };
             let (one, beta) = (1f32, f32::from(u8::from(at.add != Ptr::NULL)));
