@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::queue::{Place, Queue};
 use crate::request::{Limits, Request, RequestError, Task};
 use crate::scheduler::{Plan, Scheduler, StepBudget};
-use crate::sequence::{Goal, SeqId, Sequence};
+use crate::sequence::{Goal, Rank, SeqId, Sequence};
 
 /// Most continuations of one request: each is set up at once, even if it waits.
 const MAX_CHOICES: u32 = 128;
@@ -70,7 +70,7 @@ impl Open {
     /// Its first continuation, where it is request `id`.
     fn first(&self, id: u64) -> SeqId {
         SeqId {
-            priority: self.priority,
+            rank: Rank::Of(self.priority),
             request: id,
             choice: 0,
         }
@@ -333,7 +333,7 @@ impl Engine {
                 Task::Embed => Goal::Embed,
             };
             let id = SeqId {
-                priority,
+                rank: Rank::Of(priority),
                 request: id,
                 choice,
             };

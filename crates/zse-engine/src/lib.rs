@@ -17,6 +17,9 @@
 //! Requests may use adapters ([`EngineHandle::load_adapter`]), each its own, and share steps
 //! nevertheless; what the prefix cache has of one is found by requests with the same ones only.
 //!
+//! The urgent go first ([`Generate::priority`]), but never for ever: of 17 places that a less urgent
+//! request waits for while later ones overtake it, one is its own.
+//!
 //! [`EngineHandle::submit`] refuses what can never fit and what a full queue cannot take; who drops an
 //! [`EventStream`] is gone within a step. [`Metrics`] say how it goes.
 //!
@@ -44,6 +47,7 @@
 #![forbid(unsafe_code)]
 
 mod adapters;
+mod ageing;
 mod batch;
 mod channel;
 mod config;

@@ -1,15 +1,17 @@
 //! Which sequences run, and which of their tokens are in the next batch.
 //!
 //! A state machine without I/O, clocks, threads or devices. Sequences wait or run; the most urgent
-//! first, the oldest of those that are equally urgent. One that runs keeps its KV blocks, unless one
+//! first, the oldest of those that are equally urgent, and now and then one that was overtaken (module
+//! `ageing`). One that runs keeps its KV blocks, unless one
 //! before it needs them: then it gives way and later computes again what is not found in the prefix
 //! cache any more, which gives the same results.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Range, RangeInclusive};
 
+use crate::ageing::{Ageing, overtakes};
 use crate::kv::{BlockManager, BlockOp, Slot};
-use crate::sequence::{SeqId, Sequence};
+use crate::sequence::{Rank, SeqId, Sequence};
 
 /// What a step may hold.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,9 @@ pub(crate) struct Scheduler {
     running: BTreeMap<SeqId, Sequence>,
     prefix: PrefixCounts,
     preemptions: u64,
+    ageing: Ageing,
+    /// Requests whose turn came because they were overtaken.
+    raised: BTreeSet<u64>,
 }
 
 /// What the prefix cache was good for so far.
@@ -67,6 +72,8 @@ impl Scheduler {
             running: BTreeMap::new(),
             prefix: PrefixCounts::default(),
             preemptions: 0,
+            ageing: Ageing::default(),
+            raised: BTreeSet::new(),
         }
     }
 
@@ -76,6 +83,9 @@ impl Scheduler {
 
     /// Starts what waits, as long as there is room. Nobody overtakes one that lacks blocks.
     pub(crate) fn admit(&mut self) {
+        if self.ageing.is_due() {
+            self.give_turn();
+        }
         let ready = self
             .waiting
             .values()
@@ -96,7 +106,7 @@ impl Scheduler {
     fn victim(&self, id: SeqId) -> Option<SeqId> {
         let stalled = self.running.values().rev().find(|s| s.stalled);
         let last = || self.running.values().next_back();
-        let less_urgent = || last().filter(|s| s.id.priority > id.priority);
+        let less_urgent = || last().filter(|s| s.id.rank > id.rank);
         stalled.or_else(less_urgent).map(|s| s.id)
     }
 
@@ -111,6 +121,10 @@ impl Scheduler {
         if fits {
             seq.note_start();
             self.running.insert(id, seq);
+            let mut behind = self.waiting.range(id..);
+            if behind.any(|(&other, seq)| overtakes(id, other) && !seq.stalled) {
+                self.ageing.note(id);
+            }
         } else {
             self.prefix = prefix;
             self.blocks.release(&mut seq.table);
@@ -118,6 +132,26 @@ impl Scheduler {
             self.waiting.insert(id, seq);
         }
         fits
+    }
+
+    /// Puts the request whose turn it is before all others.
+    fn give_turn(&mut self) {
+        let prompts = self.running.values().filter(|s| !s.is_decoding());
+        let all = self.waiting.values().chain(prompts);
+        let ready = all.filter(|s| !s.stalled).map(|s| s.id);
+        let Some(turn) = self.ageing.turn(ready) else {
+            return;
+        };
+        self.raised.insert(turn.request);
+        for sequences in [&mut self.waiting, &mut self.running] {
+            let own: Vec<_> = sequences
+                .extract_if(of_request(turn), |_, _| true)
+                .collect();
+            for (_, mut seq) in own {
+                seq.id.rank = Rank::First;
+                sequences.insert(seq.id, seq);
+            }
+        }
     }
 
     /// Takes over what others have computed: the prompt from the first continuation of the request,
@@ -220,7 +254,9 @@ impl Scheduler {
             .filter(|s| !s.stalled && !s.is_decoding());
         let ids: Vec<SeqId> = prompts.map(|s| s.id).collect();
         for id in ids {
-            self.add(&mut plan, id);
+            if !self.add(&mut plan, id) {
+                self.note_passed(&plan, id);
+            }
         }
         if !plan.parts.is_empty() {
             plan.ops = self.blocks.take_ops();
@@ -228,8 +264,17 @@ impl Scheduler {
         plan
     }
 
-    /// Adds as many of the tokens of a running sequence as fit.
-    fn add(&self, plan: &mut Plan, id: SeqId) {
+    /// Notes that a prompt has no part in `plan`, if it is because later ones do.
+    fn note_passed(&mut self, plan: &Plan, id: SeqId) {
+        let is_prompt = |id: SeqId| self.running.get(&id).is_some_and(|s| !s.is_decoding());
+        let mut parts = plan.parts.iter().map(|part| part.id);
+        if let Some(other) = parts.find(|&other| overtakes(other, id) && is_prompt(other)) {
+            self.ageing.note(other);
+        }
+    }
+
+    /// Adds as many of the tokens of a running sequence as fit; whether any do.
+    fn add(&self, plan: &mut Plan, id: SeqId) -> bool {
         let seq = &self.running[&id];
         let used: usize = plan.parts.iter().map(|p| p.tokens.len()).sum();
         let results: usize = plan.parts.iter().map(|p| p.results).sum();
@@ -240,7 +285,8 @@ impl Scheduler {
             end -= seq.results(&(start..end)) - room;
         }
         let cut = end - start < seq.pending();
-        if end > start && !(cut && self.budget.whole_prompts) {
+        let fits = end > start && !(cut && self.budget.whole_prompts);
+        if fits {
             let results = seq.results(&(start..end));
             plan.parts.push(Part {
                 id,
@@ -248,6 +294,7 @@ impl Scheduler {
                 results,
             });
         }
+        fits
     }
 
     /// Finds blocks for the next token of a running sequence: those behind it give way, and if there
@@ -291,13 +338,13 @@ impl Scheduler {
         self.running.get_mut(&id)
     }
 
-    /// All continuations of a request, given the first.
+    /// All continuations of a request, given what the first was pushed as.
     pub(crate) fn of_request(&mut self, first: SeqId) -> impl Iterator<Item = &mut Sequence> {
-        let last = SeqId {
-            choice: u32::MAX,
-            ..first
+        let rank = match self.raised.contains(&first.request) {
+            true => Rank::First,
+            false => first.rank,
         };
-        let ids = first..=last;
+        let ids = of_request(SeqId { rank, ..first });
         let waiting = self.waiting.range_mut(ids.clone());
         waiting
             .chain(self.running.range_mut(ids))
@@ -317,6 +364,19 @@ impl Scheduler {
         for seq in &mut finished {
             self.blocks.release(&mut seq.table);
         }
+        let is_left = |request: u64| {
+            let ids = of_request(SeqId {
+                rank: Rank::First,
+                request,
+                choice: 0,
+            });
+            let mut left = self
+                .waiting
+                .range(ids.clone())
+                .chain(self.running.range(ids));
+            left.next().is_some()
+        };
+        self.raised.retain(|&request| is_left(request));
         finished
     }
 
@@ -346,6 +406,12 @@ impl Scheduler {
     pub(crate) fn kv_groups(&self) -> usize {
         self.blocks.groups()
     }
+}
+
+/// The ids of all continuations of the request that `id` is one of.
+fn of_request(id: SeqId) -> RangeInclusive<SeqId> {
+    let at = |choice| SeqId { choice, ..id };
+    at(0)..=at(u32::MAX)
 }
 
 /// The sequence whose prompt the other continuations of a request share.

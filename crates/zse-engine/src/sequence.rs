@@ -14,13 +14,21 @@ use crate::kv::BlockTable;
 /// Names a sequence; in order of urgency, then of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SeqId {
-    /// As [`Generate::priority`](crate::Generate::priority).
-    pub(crate) priority: i32,
+    pub(crate) rank: Rank,
     pub(crate) request: u64,
     pub(crate) choice: u32,
 }
 
 /// What is wanted of a sequence.
+/// How urgent a sequence is: the smaller, the more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// It was overtaken often enough.
+    First,
+    /// As [`Generate::priority`](crate::Generate::priority).
+    Of(i32),
+}
+
 pub(crate) enum Goal {
     Generate(Box<Generation>),
     Score {

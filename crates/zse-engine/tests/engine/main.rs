@@ -1,6 +1,7 @@
 //! What callers of an engine may rely on, tested through its public interface.
 
 mod adapters;
+mod ageing;
 mod batching;
 mod cancel;
 mod chaos;
