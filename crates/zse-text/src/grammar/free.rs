@@ -1,6 +1,7 @@
 //! The part of a text that its grammar does not hold: a thought before it, and free text up to a mark.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use llguidance::Matcher;
 use llguidance::toktrie::TokTrie;
@@ -32,23 +33,22 @@ impl Tail {
 }
 
 /// What begins the grammar.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Mark {
     text: Vec<u8>,
     /// The tokens that stand for it in the grammar.
     tokens: Vec<u32>,
-    /// What may be behind it in the token that ends it, because the grammar goes on so: as tokens.
+    /// What may be behind it in the token that ends it, because the grammar goes on so: as tokens. In a
+    /// [`Scan`], which knows no grammar, all that is behind it in some token.
     rests: HashMap<Vec<u8>, Vec<u32>>,
 }
 
-/// What a vocabulary's tokens mean in a text that is free up to a mark.
+/// What a vocabulary's tokens mean in a text that is free up to a mark, whatever the grammar is.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Scan {
     marks: Vec<Mark>,
-    /// Bytes of the longest mark.
-    pub(super) longest: usize,
-    /// Tokens that have a whole mark and what is not of the grammar behind it.
-    escaping: Vec<u32>,
+    /// Tokens that have a whole mark and something behind it.
+    whole: Vec<u32>,
     /// Tokens that begin with the end of a mark and go on.
     crossing: Vec<u32>,
     /// What begins the grammar where it begins a text.
@@ -57,14 +57,9 @@ pub(super) struct Watch {
     bare_tokens: Vec<u32>,
 }
 
-impl Watch {
-    /// `matcher` is at the beginning of the grammar.
-    pub(super) fn new(
-        triggers: &Triggers,
-        tokenizer: &Tokenizer,
-        trie: &TokTrie,
-        matcher: &Matcher,
-    ) -> Self {
+impl Scan {
+    /// Looks at every token.
+    fn new(triggers: &Triggers, tokenizer: &Tokenizer, trie: &TokTrie) -> Self {
         let spelled = |text: &String| match tokenizer.token_id(text) {
             Some(id) if tokenizer.is_special(id) => vec![id],
             _ => trie.greedy_tokenize(text.as_bytes()),
@@ -99,6 +94,61 @@ impl Watch {
                 bare_tokens.push(id);
             }
         }
+        Self {
+            marks,
+            whole,
+            crossing,
+            bare,
+            bare_tokens,
+        }
+    }
+}
+
+/// Those of a vocabulary, made when they are first asked for: a model's answers have one form, and so one
+/// kind of triggers.
+#[derive(Debug, Default)]
+pub(super) struct Scans(Mutex<Vec<(Triggers, Arc<Scan>)>>);
+
+impl Scans {
+    /// How many are kept: whoever makes triggers of their own shall not fill the memory.
+    const MOST: usize = 4;
+
+    /// That of `triggers`. Who asks while another makes it waits for it.
+    pub(super) fn get(
+        &self,
+        triggers: &Triggers,
+        tokenizer: &Tokenizer,
+        trie: &TokTrie,
+    ) -> Arc<Scan> {
+        // What is in there is whole, also where somebody panicked while making more.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, scan)) = kept.iter().find(|(known, _)| known == triggers) {
+            return Arc::clone(scan);
+        }
+        let scan = Arc::new(Scan::new(triggers, tokenizer, trie));
+        if kept.len() == Self::MOST {
+            kept.remove(0);
+        }
+        kept.push((triggers.clone(), Arc::clone(&scan)));
+        scan
+    }
+}
+
+/// What a vocabulary's tokens mean in a text that is free up to what begins a grammar.
+#[derive(Debug)]
+pub(super) struct Watch {
+    scan: Arc<Scan>,
+    marks: Vec<Mark>,
+    /// Bytes of the longest mark.
+    pub(super) longest: usize,
+    /// Tokens that have a whole mark and what is not of the grammar behind it.
+    escaping: Vec<u32>,
+}
+
+impl Watch {
+    /// `matcher` is at the beginning of the grammar.
+    pub(super) fn new(scan: Arc<Scan>, tokenizer: &Tokenizer, matcher: &Matcher) -> Self {
+        let mut marks = scan.marks.clone();
         for mark in &mut marks {
             let mut begun = matcher.clone();
             let is_begun = begun.consume_tokens(&mark.tokens).is_ok();
@@ -107,31 +157,30 @@ impl Watch {
                 is_begun && taken.is_ok_and(|taken| taken == tokens.len())
             });
         }
-        whole.retain(|&id| escapes(&marks, &tokenizer.token_bytes(id)));
+        let whole = scan.whole.iter().copied();
+        let escaping = whole.filter(|&id| escapes(&marks, &tokenizer.token_bytes(id)));
         Self {
-            escaping: whole,
+            escaping: escaping.collect(),
             longest: marks.iter().map(|mark| mark.text.len()).max().unwrap_or(0),
             marks,
-            crossing,
-            bare,
-            bare_tokens,
+            scan,
         }
     }
 
     /// Whether what begins a text may begin the grammar.
     pub(super) fn has_bare(&self) -> bool {
-        !self.bare.is_empty()
+        !self.scan.bare.is_empty()
     }
 
     /// Whether a text that begins with these bytes begins the grammar; `None` if they are spaces.
     pub(super) fn begins_bare(&self, bytes: &[u8]) -> Option<bool> {
         let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace())?;
-        Some(self.bare.contains(first))
+        Some(self.scan.bare.contains(first))
     }
 
     /// The tokens that begin the grammar's part of a text, where they begin the text.
     pub(super) fn bare_tokens(&self) -> &[u32] {
-        &self.bare_tokens
+        &self.scan.bare_tokens
     }
 
     /// The tokens that stand in the grammar for the mark that ends here, if one does, and for what is behind it.
@@ -150,7 +199,7 @@ impl Watch {
         // Most texts have no beginning of a mark at their end: then no token ends one.
         let begun = |mark: &Mark| (1..mark.text.len()).any(|n| tail.0.ends_with(&mark.text[..n]));
         if self.marks.iter().any(begun) {
-            let crossing = self.crossing.iter().copied();
+            let crossing = self.scan.crossing.iter().copied();
             tokens.extend(crossing.filter(|&token| {
                 let text = [&tail.0[..], &tokenizer.token_bytes(token)].concat();
                 escapes(&self.marks, &text)
@@ -208,5 +257,32 @@ pub(super) fn set(mask: &mut [u64], tokens: impl IntoIterator<Item = u32>, to: b
                 false => *word &= !(1 << (token % 64)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grammar::tests::tokenizer;
+    use crate::grammar::vocabulary;
+
+    #[test]
+    fn a_vocabulary_is_looked_at_once_for_the_same_triggers() {
+        let tokenizer = tokenizer();
+        let factory = vocabulary::factory(&tokenizer).unwrap();
+        let trie = factory.tok_env().tok_trie();
+        let scans = Scans::default();
+        let triggers = |mark: &str| Triggers {
+            marks: vec![(mark.to_owned(), Vec::new())],
+            bare: "{",
+        };
+        let get = |mark: &str| scans.get(&triggers(mark), &tokenizer, trie);
+        let first = get("<call>");
+        assert!(Arc::ptr_eq(&first, &get("<call>")));
+        assert!(!Arc::ptr_eq(&first, &get("<other>")));
+        let others = ["a", "b", "c"].map(get);
+        assert_eq!(scans.0.lock().unwrap().len(), Scans::MOST);
+        assert!(!Arc::ptr_eq(&first, &get("<call>")), "made anew");
+        assert!(Arc::ptr_eq(&others[2], &get("c")));
     }
 }

@@ -25,7 +25,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 
 use crate::Tokenizer;
-use free::{Stage, Tail, Watch, set};
+use free::{Scans, Stage, Tail, Watch, set};
 pub use notation::Notation;
 pub(crate) use notation::{is_no_part_of_python_name, is_python_name};
 
@@ -167,6 +167,7 @@ pub struct Grammars {
     factory: ParserFactory,
     tokenizer: Tokenizer,
     every: Arc<[u64]>,
+    scans: Scans,
 }
 
 impl Grammars {
@@ -179,6 +180,7 @@ impl Grammars {
             factory: vocabulary::factory(tokenizer)?,
             tokenizer: tokenizer.clone(),
             every: vocabulary::every(tokenizer).into(),
+            scans: Scans::default(),
         })
     }
 
@@ -199,7 +201,10 @@ impl Grammars {
         let after = constraint.after.as_ref().filter(|text| !text.is_empty());
         let trie = self.factory.tok_env().tok_trie();
         let triggers = constraint.triggers.as_ref();
-        let watch = triggers.map(|t| Arc::new(Watch::new(t, &self.tokenizer, trie, &matcher)));
+        let watch = triggers.map(|triggers| {
+            let scan = self.scans.get(triggers, &self.tokenizer, trie);
+            Arc::new(Watch::new(scan, &self.tokenizer, &matcher))
+        });
         let opening = constraint.opening.as_ref();
         let opening = opening.map(|text| self.tokenizer.token_id(text));
         let mut state = GrammarState {
