@@ -92,6 +92,13 @@ impl LoadOptions {
     pub fn backend(&self) -> Result<Box<dyn Backend>, Error> {
         let backend = self.device.backend_with(self.weights)?;
         match (self.device.resolved(), self.gpu_layers) {
+            (device @ Device::Cuda(_), Some(0)) if self.weights == WeightKind::Fp8 => {
+                Err(Error::Device {
+                    name: device.to_string(),
+                    why: "FP8 weights are made on GPUs only, and no layers are for it (--gpu-layers 0)"
+                        .to_owned(),
+                })
+            }
             (Device::Cuda(_), layers) => {
                 let front = Device::Cpu.backend()?;
                 Ok(Box::new(Staged::new(front, backend, layers)))
