@@ -11,9 +11,9 @@ use zse_server::{Config, Served};
 use crate::common::{Running, changed, serve, serve_models};
 
 /// What ids begin with.
-const IDS: [&str; 3] = ["chatcmpl-", "cmpl-", "msg_"];
+const IDS: [&str; 6] = ["chatcmpl-", "cmpl-", "msg_", "call_", "resp_", "fc_"];
 /// Fields that hold the time.
-const TIMES: [&str; 1] = ["\"created\":"];
+const TIMES: [&str; 2] = ["\"created\":", "\"created_at\":"];
 
 /// A transcript without what is different each time.
 fn plain(body: &str) -> String {
@@ -122,6 +122,61 @@ fn of_an_error() {
         "/v1/chat/completions",
         &said("Hi", json!({})),
     );
+}
+
+/// A function in the form of chats.
+fn calculator() -> Value {
+    let parameters = json!({
+        "type": "object", "properties": { "expression": { "type": "string" } },
+        "required": ["expression"],
+    });
+    json!({ "name": "calculator", "parameters": parameters })
+}
+
+#[test]
+fn of_calls() {
+    let server = serve(without_pauses);
+    let tools = json!([{ "type": "function", "function": calculator() }]);
+    let named = json!({ "type": "function", "function": { "name": "calculator" } });
+    let question = "What is 17 * 23?";
+    for (name, more) in [
+        ("call.sse", json!({ "tools": tools })),
+        (
+            "call-forced.sse",
+            json!({
+                "tools": tools, "tool_choice": named, "stream_options": { "include_usage": true },
+            }),
+        ),
+    ] {
+        let body = said(question, more);
+        check(name, &server, "/v1/chat/completions", &body);
+    }
+}
+
+#[test]
+fn of_responses() {
+    let server = serve(without_pauses);
+    let mut tool = calculator();
+    tool["type"] = "function".into();
+    let format = json!({ "type": "json_schema", "name": "yes", "schema": { "const": "yes" } });
+    let named = json!({ "type": "function", "name": "calculator" });
+    for (name, input, more) in [
+        (
+            "response.sse",
+            "Is it?",
+            json!({ "text": { "format": format } }),
+        ),
+        (
+            "response-call.sse",
+            "What is 17 * 23?",
+            json!({ "tools": [tool], "tool_choice": named }),
+        ),
+    ] {
+        let mut body = json!({ "input": input, "temperature": 0, "stream": true });
+        let more = more.as_object().expect("an object").clone();
+        body.as_object_mut().expect("an object").extend(more);
+        check(name, &server, "/v1/responses", &body);
+    }
 }
 
 #[test]
