@@ -288,7 +288,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     fn event(i: usize) -> Event {
-        Event::Scores(vec![i as f32])
+        Event::Embedding(vec![i as f32])
     }
 
     #[test]

@@ -326,8 +326,9 @@ impl Engine {
                     self.limits.sequence(),
                     grammar.clone(),
                 ))),
-                Task::Score { from, .. } => Goal::Score {
-                    from: *from,
+                Task::Score(score) => Goal::Score {
+                    from: score.from,
+                    top: score.top,
                     done: 0,
                 },
                 Task::Embed => Goal::Embed,

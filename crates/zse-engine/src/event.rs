@@ -15,15 +15,15 @@ pub enum Event {
         /// turn out to begin a stop string. May be empty, and lag behind the tokens.
         text: String,
     },
-    /// Log-probabilities of the next tokens of the prompt, in order.
-    Scores(Vec<f32>),
+    /// The next tokens of the prompt that are scored, in order.
+    Scores(Vec<TokenInfo>),
     /// The embedding of the prompt.
     Embedding(Vec<f32>),
     /// A continuation (or the whole request, if it is none) is over. The last event of each.
     Finished(Finished),
 }
 
-/// A token that was drawn.
+/// A token that was drawn, or scored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenInfo {
     /// The token.

@@ -14,7 +14,6 @@ use crate::channel::{EventStream, Sink, Wake, channel};
 use crate::constraint::Constraints;
 use crate::ended::{Ended, TellEnd};
 use crate::engine::Engine;
-use crate::event::{Event, FinishReason};
 use crate::metrics::Metrics;
 use crate::queue::{Full, Place, Queue};
 use crate::request::{Limits, Request, RequestError};
@@ -76,6 +75,9 @@ pub enum EngineError {
     /// It failed on the way.
     #[error("{0}")]
     Failed(String),
+    /// Nobody wanted the result any more.
+    #[error("nobody waits for the result any more")]
+    Cancelled,
     /// The engine is gone.
     #[error("the engine has stopped")]
     Stopped,
@@ -273,17 +275,6 @@ impl EngineHandle {
     /// # Errors
     /// Those of [`submit`](Self::submit), and if the engine fails on the way.
     pub fn values(&self, request: Request) -> Result<Vec<f32>, EngineError> {
-        let mut values = Vec::new();
-        for event in &self.submit(request)? {
-            match event {
-                Event::Scores(v) | Event::Embedding(v) => values.extend(v),
-                Event::Finished(f) => match f.reason {
-                    FinishReason::Failed(what) => return Err(EngineError::Failed(what)),
-                    _ => return Ok(values),
-                },
-                Event::Tokens { .. } => {}
-            }
-        }
-        Err(EngineError::Stopped)
+        self.submit(request)?.values(None)
     }
 }

@@ -60,8 +60,10 @@ mod handle;
 pub mod kv;
 mod metrics;
 mod queue;
+mod reading;
 mod request;
 mod scheduler;
+mod score;
 mod sequence;
 mod text;
 
@@ -74,4 +76,5 @@ pub use event::{Completion, Event, FinishReason, Finished, Timings, TokenInfo, U
 pub use handle::{EngineError, EngineHandle};
 pub use kv::swap::{SwapConfig, SwapDisk};
 pub use metrics::{Histogram, Metrics};
-pub use request::{Generate, Limits, Request, RequestError, Task};
+pub use reading::IsGone;
+pub use request::{Generate, Limits, Request, RequestError, Score, Task};

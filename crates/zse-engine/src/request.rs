@@ -25,16 +25,38 @@ pub struct Request {
 pub enum Task {
     /// Continue it.
     Generate(Box<Generate>),
-    /// Give the log-probability of each of its tokens from index `from` (at least 1) on, given
-    /// those before it.
-    Score {
-        /// Index of the first token to score.
-        from: usize,
-        /// As [`Generate::salt`].
-        salt: String,
-    },
+    /// Tell how likely its tokens are, each given those before it.
+    Score(Score),
     /// Give its embedding, for a model that pools.
     Embed,
+}
+
+/// Which tokens of a prompt are scored, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Index of the first token to score; at least 1, as the first of all has none before it.
+    pub from: usize,
+    /// How many of the most likely tokens are told for the place of each.
+    pub top: u32,
+    /// As [`Generate::cache`]. Tokens are computed nevertheless whose results are wanted: all from the
+    /// one before `from` on.
+    pub cache: bool,
+    /// As [`Generate::salt`].
+    pub salt: String,
+    /// As [`Generate::priority`].
+    pub priority: i32,
+}
+
+impl Default for Score {
+    fn default() -> Self {
+        Self {
+            from: 1,
+            top: 0,
+            cache: true,
+            salt: String::new(),
+            priority: 0,
+        }
+    }
 }
 
 /// How a prompt is continued.
@@ -103,12 +125,18 @@ impl Request {
 
     /// Scores the tokens of `prompt` from index `from` on, with an empty salt.
     pub fn score(prompt: Vec<u32>, from: usize) -> Self {
+        let score = Score {
+            from,
+            ..Score::default()
+        };
+        Self::scored(prompt, score)
+    }
+
+    /// Scores tokens of `prompt`.
+    pub fn scored(prompt: Vec<u32>, score: Score) -> Self {
         Self {
             prompt,
-            task: Task::Score {
-                from,
-                salt: String::new(),
-            },
+            task: Task::Score(score),
             adapters: Vec::new(),
         }
     }
@@ -127,7 +155,7 @@ impl Request {
     pub fn with_salt(mut self, to: &str) -> Self {
         match &mut self.task {
             Task::Generate(generate) => to.clone_into(&mut generate.salt),
-            Task::Score { salt, .. } => to.clone_into(salt),
+            Task::Score(score) => to.clone_into(&mut score.salt),
             Task::Embed => {}
         }
         self
@@ -150,7 +178,7 @@ impl Request {
     pub(crate) fn salt(&self) -> Option<Arc<str>> {
         let salt = match &self.task {
             Task::Generate(g) => g.cache.then_some(&g.salt),
-            Task::Score { salt, .. } => Some(salt),
+            Task::Score(score) => score.cache.then_some(&score.salt),
             Task::Embed => None,
         }?;
         let mut whole = String::with_capacity(salt.len() + 1);
@@ -167,7 +195,8 @@ impl Request {
     pub(crate) fn priority(&self) -> i32 {
         match &self.task {
             Task::Generate(g) => g.priority,
-            Task::Score { .. } | Task::Embed => 0,
+            Task::Score(score) => score.priority,
+            Task::Embed => 0,
         }
     }
 
@@ -175,7 +204,7 @@ impl Request {
     pub(crate) fn choices(&self) -> u32 {
         match &self.task {
             Task::Generate(g) => g.n,
-            Task::Score { .. } | Task::Embed => 1,
+            Task::Score(_) | Task::Embed => 1,
         }
     }
 }
@@ -251,13 +280,13 @@ impl Limits {
         }
         match &request.task {
             Task::Generate(g) => self.check_generate(g),
-            Task::Score { from, .. } if !(1..prompt.len()).contains(from) => {
+            Task::Score(score) if !(1..prompt.len()).contains(&score.from) => {
                 Err(RequestError::NothingToScore {
-                    from: *from,
+                    from: score.from,
                     tokens: prompt.len(),
                 })
             }
-            Task::Score { .. } | Task::Embed => Ok(()),
+            Task::Score(_) | Task::Embed => Ok(()),
         }
     }
 

@@ -10,6 +10,7 @@ use zse_text::GrammarError;
 use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 use crate::generation::Generation;
 use crate::kv::BlockTable;
+use crate::score;
 
 /// Names a sequence; in order of urgency, then of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +20,6 @@ pub(crate) struct SeqId {
     pub(crate) choice: u32,
 }
 
-/// What is wanted of a sequence.
 /// How urgent a sequence is: the smaller, the more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
@@ -29,11 +29,14 @@ pub(crate) enum Rank {
     Of(i32),
 }
 
+/// What is wanted of a sequence.
 pub(crate) enum Goal {
     Generate(Box<Generation>),
     Score {
         /// Index of the first token to score.
         from: usize,
+        /// How many of the most likely tokens are told with each.
+        top: u32,
         /// How many are scored.
         done: usize,
     },
@@ -152,7 +155,7 @@ impl Sequence {
     pub(crate) fn findable(&self) -> usize {
         match &self.goal {
             Goal::Generate(_) => self.tokens.len() - 1,
-            Goal::Score { from, done } => from + done - 1,
+            Goal::Score { from, done, .. } => from + done - 1,
             Goal::Embed => 0,
         }
     }
@@ -183,7 +186,7 @@ impl Sequence {
         match &self.goal {
             Goal::Generate(g) => usize::from(g.draws() && range.end == self.tokens.len()),
             // The logits of token i score token i + 1.
-            Goal::Score { from, done } => {
+            Goal::Score { from, done, .. } => {
                 range.end.saturating_sub(range.start.max(from + done - 1))
             }
             Goal::Embed => usize::from(range.end == self.tokens.len()),
@@ -203,8 +206,8 @@ impl Sequence {
                     )
                 })
                 .collect(),
-            Goal::Score { .. } => (first..range.end)
-                .map(|i| (i, Want::LogProb(self.tokens[i + 1])))
+            Goal::Score { top, .. } => (first..range.end)
+                .map(|i| (i, score::want(self.tokens[i + 1], *top)))
                 .collect(),
             Goal::Embed => Vec::new(),
         }
@@ -279,15 +282,11 @@ impl Sequence {
                 })
             }
             Goal::Score { done, .. } => {
-                let scores: Option<Vec<f32>> = results
-                    .into_iter()
-                    .map(|r| {
-                        if let Output::LogProb(p) = r {
-                            Some(p)
-                        } else {
-                            None
-                        }
-                    })
+                // The logits of a token score the next one.
+                let scored = &self.tokens[end + 1 - results.len()..];
+                let results = scored.iter().zip(results);
+                let scores: Option<Vec<TokenInfo>> = results
+                    .map(|(&token, result)| score::read(token, result))
                     .collect();
                 let Some(scores) = scores else {
                     return self.unexpected();

@@ -100,7 +100,7 @@ impl Embedder {
                 tokens = cut(tokens, longest);
             }
             all.tokens += tokens.len();
-            let mut vector = engine.embed_tokens(tokens)?;
+            let mut vector = engine.until(is_gone).embed_tokens(tokens)?;
             if let Some(dimensions) = self.dimensions {
                 vector.truncate(dimensions);
                 normalize(&mut vector);

@@ -502,6 +502,8 @@ impl From<zse::Error> for ApiError {
                 retry_after: retry_after.as_secs(),
                 ..Self::overloaded()
             },
+            // There is nobody to read this.
+            zse::Error::Engine(EngineError::Cancelled) => Self::invalid(error.to_string()),
             zse::Error::NoAnswers => Self::param("model", error.to_string()),
             zse::Error::Text(TextError::Refused { .. }) => {
                 Self::param("messages", error.to_string())

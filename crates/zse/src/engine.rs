@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread;
 
 use zse_engine::{
-    AdapterChoice, Ended, Engine as StepEngine, EngineConfig, EngineHandle, Generate, Limits,
-    Request,
+    AdapterChoice, Ended, Engine as StepEngine, EngineConfig, EngineHandle, EventStream, Generate,
+    Limits, Request,
 };
 use zse_model::Model;
 use zse_model::program::ProgramOutput;
@@ -192,9 +192,10 @@ impl Engine {
         })
     }
 
-    /// `request` with the adapters of this clone.
-    fn adapted(&self, request: Request) -> Request {
-        request.with_adapters(self.adapters.to_vec())
+    /// Starts `request` with the adapters of this clone.
+    pub(crate) fn submit(&self, request: Request) -> Result<EventStream, Error> {
+        let request = request.with_adapters(self.adapters.to_vec());
+        Ok(self.shared.handle.submit(request)?)
     }
 
     /// Continues `text`. BOS is put before it if the model asks for it and `text` does not spell it;
@@ -216,8 +217,7 @@ impl Engine {
         prompt: Vec<u32>,
         settings: &Generate,
     ) -> Result<Generation, Error> {
-        let request = self.adapted(Request::generate(prompt, settings.clone()));
-        let stream = self.shared.handle.submit(request)?;
+        let stream = self.submit(Request::generate(prompt, settings.clone()))?;
         Ok(Generation::new(stream, settings.n))
     }
 
@@ -335,17 +335,7 @@ impl Engine {
     /// # Errors
     /// As there.
     pub fn embed_tokens(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
-        let mut embedding = self.pooled(tokens)?;
-        normalize(&mut embedding);
-        Ok(embedding)
-    }
-
-    /// The row that a model which pools gives for tokens.
-    pub(crate) fn pooled(&self, tokens: Vec<u32>) -> Result<Vec<f32>, Error> {
-        Ok(self
-            .shared
-            .handle
-            .values(self.adapted(Request::embed(tokens)))?)
+        self.always().embed_tokens(tokens)
     }
 
     /// The template by which the model itself wants to be asked to rank.
@@ -359,8 +349,7 @@ impl Engine {
     /// # Errors
     /// If there is nothing to score, or the tokens do not fit the context.
     pub fn score(&self, tokens: Vec<u32>, from: usize, salt: &str) -> Result<Vec<f32>, Error> {
-        let request = Request::score(tokens, from).with_salt(salt);
-        Ok(self.shared.handle.values(self.adapted(request))?)
+        self.always().score(tokens, from, salt)
     }
 
     /// What the engine counted and measured so far, and what was in use after its last step.
@@ -434,19 +423,6 @@ impl Engine {
 fn template_text(template: &ChatTemplate) -> &str {
     let source = ["tool_use", "default"].map(|name| template.source(name));
     source.into_iter().flatten().next().unwrap_or_default()
-}
-
-/// Scales `x` to length 1.
-fn normalize(x: &mut [f32]) {
-    let length = x
-        .iter()
-        .map(|v| f64::from(*v) * f64::from(*v))
-        .sum::<f64>()
-        .sqrt();
-    if length > 0.0 {
-        x.iter_mut()
-            .for_each(|v| *v = (f64::from(*v) / length) as f32);
-    }
 }
 
 #[cfg(all(test, feature = "builtin"))]

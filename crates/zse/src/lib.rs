@@ -21,7 +21,8 @@
 //! [`Generate`] asks for the form of a text, a priority, and whose keys and values it may find;
 //! [`Engine::metrics`] counts. Adapters (LoRA) are loaded beside the model
 //! ([`LoadOptions::adapters`], [`Engine::load_adapter`]) and used by the requests that ask for them
-//! ([`Engine::with_adapters`]). [`LoadOptions::memory`] says beforehand what memory a model needs,
+//! ([`Engine::with_adapters`]). Who may go away before a result is there asks by
+//! [`Engine::until`]. [`LoadOptions::memory`] says beforehand what memory a model needs,
 //! [`mod@plan`] what fits into an amount of it, [`mod@bench`] measures speed, [`quantize`] writes a
 //! model's weights in other types, [`convert`] whole models in other formats.
 //!
@@ -43,6 +44,7 @@ pub mod plan;
 pub mod quantize;
 mod rerank;
 mod source;
+mod until;
 mod weight_kind;
 mod words;
 
@@ -55,6 +57,7 @@ pub use generation::{Chunk, Generation, Progress};
 pub use options::LoadOptions;
 pub use perplexity::{Perplexity, PerplexityProgress};
 pub use source::ModelSource;
+pub use until::{Scoring, Until};
 pub use weight_kind::WeightKind;
 pub use words::tokens_containing;
 
@@ -63,7 +66,7 @@ pub use zse_cpu::{Isa, SystemMemory, system_memory};
 pub use zse_cuda::{Gpu, cublas, gpus};
 pub use zse_engine::{
     AdapterLoadError, Completion, Ended, EngineError, FinishReason, Finished, Generate, Histogram,
-    Limits, Metrics, RequestError, SwapConfig, SwapDisk, Timings, TokenInfo, Usage,
+    Limits, Metrics, RequestError, Score, SwapConfig, SwapDisk, Timings, TokenInfo, Usage,
 };
 /// Model files: metadata and tensors.
 pub use zse_format as format;
@@ -71,7 +74,7 @@ pub use zse_model::executor::{Fuse, KvType, MemoryReport};
 pub use zse_model::sampler::{Mirostat, ParamError, SampleParams};
 pub use zse_model::{AdapterError, Model, ModelInfo, Program};
 pub use zse_text::{
-    AnswerFormat, AnswerPiece, AnswerReader, CHATML, ChatTemplate, Constraint, Content, Grammar,
-    GrammarError, Message, Role, StopMatcher, TOOL_CALL_CLOSE, TOOL_CALL_OPEN, TextError,
-    Tokenizer, TooManyTokens, ToolCall, Wanted, parse_tool_calls,
+    AnswerFormat, AnswerPiece, AnswerReader, CHATML, ChatTemplate, Constraint, Content,
+    DecodeStream, Grammar, GrammarError, Message, Role, StopMatcher, TOOL_CALL_CLOSE,
+    TOOL_CALL_OPEN, TextError, Tokenizer, TooManyTokens, ToolCall, Wanted, parse_tool_calls,
 };

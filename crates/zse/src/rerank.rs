@@ -1,11 +1,9 @@
 //! How well documents answer a query: by a cross-encoder's head, or by what a generative model says.
 
 use serde_json::Value;
-use zse_engine::Generate;
-use zse_model::sampler::SampleParams;
 use zse_text::{Message, Role, TokenKind};
 
-use crate::{ChatRequest, Engine, Error};
+use crate::{ChatRequest, Engine, Error, Until};
 
 /// What a document is judged by where the caller does not say: Qwen3-Reranker's own words.
 const INSTRUCTION: &str =
@@ -17,9 +15,6 @@ const SYSTEM: &str = "Judge whether the Document meets the requirements based on
 
 /// The question, with the names of what is put into it.
 const QUESTION: &str = "<Instruct>: {instruct}\n<Query>: {query}\n<Document>: {document}";
-
-/// Above what any logit is.
-const CERTAIN: f32 = 1e9;
 
 impl Engine {
     /// Whether the model has a head that scores a query and a document.
@@ -114,43 +109,44 @@ impl Engine {
 
     /// How relevant the document is that [`pair_tokens`](Self::pair_tokens) put behind a query, from
     /// 0 to 1: the sigmoid of the head's logit, or the probability of "yes" against "no" as the next
-    /// token. `salt` as in [`Generate::salt`].
+    /// token. `salt` as in [`Generate::salt`](crate::Generate::salt).
     ///
     /// # Errors
     /// If the tokens do not fit, the model gives embeddings, or it has no single tokens for the
     /// answers ([`Error::NoAnswers`]).
     pub fn relevance(&self, tokens: Vec<u32>, salt: &str) -> Result<f32, Error> {
-        if self.is_reranker() {
+        self.always().relevance(tokens, salt)
+    }
+}
+
+impl Until<'_> {
+    /// As [`Engine::relevance`].
+    ///
+    /// # Errors
+    /// As there, and [`EngineError::Cancelled`](zse_engine::EngineError::Cancelled).
+    pub fn relevance(&self, tokens: Vec<u32>, salt: &str) -> Result<f32, Error> {
+        let engine = self.engine();
+        if engine.is_reranker() {
             let scores = self.pooled(tokens)?;
             return Ok(scores.first().map_or(f32::NAN, |&logit| sigmoid(logit)));
         }
-        let [yes, no] = ["yes", "no"].map(|word| self.tokenizer().encode(word, false, false));
+        let [yes, no] = ["yes", "no"].map(|word| engine.tokenizer().encode(word, false, false));
         let (&[yes], &[no]) = (&*yes, &*no) else {
             return Err(Error::NoAnswers);
         };
         if yes == no {
             return Err(Error::NoAnswers);
         }
-        let yes = self.next_logprob(tokens.clone(), yes, salt)?;
-        let no = self.next_logprob(tokens, no, salt)?;
+        let yes = self.next_logprob(&tokens, yes, salt)?;
+        let no = self.next_logprob(&tokens, no, salt)?;
         Ok(sigmoid(yes - no))
     }
 
     /// The log-probability of `token` behind a prompt.
-    fn next_logprob(&self, prompt: Vec<u32>, token: u32, salt: &str) -> Result<f32, Error> {
-        let settings = Generate {
-            params: SampleParams {
-                logit_bias: vec![(token, CERTAIN)],
-                ..SampleParams::greedy()
-            },
-            max_tokens: Some(1),
-            salt: salt.to_owned(),
-            ..Generate::default()
-        };
-        let done = self.generate_tokens(prompt, &settings)?.complete()?;
-        let drawn = done.tokens.iter().find(|drawn| drawn.id == token);
-        let lost = || Error::Failed("a token that was certain was not drawn".to_owned());
-        drawn.map(|drawn| drawn.logprob).ok_or_else(lost)
+    fn next_logprob(&self, prompt: &[u32], token: u32, salt: &str) -> Result<f32, Error> {
+        let scores = self.score([prompt, &[token]].concat(), prompt.len(), salt)?;
+        let lost = || Error::Failed("a token was not scored".to_owned());
+        scores.first().copied().ok_or_else(lost)
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a request gives does not depend on what else runs or how its tokens are batched.
 
 use crate::common::*;
-use zse_engine::{Engine, EngineConfig, Event, FinishReason, Generate, Request};
-use zse_model::sampler::{Mirostat, SampleParams};
+use zse_engine::{Engine, EngineConfig, Event, Generate, Request, Score};
+use zse_model::sampler::{LogProbs, Mirostat, SampleParams};
 
 /// Settings of every kind: greedy, plain draws, state over many tokens, state over draws.
 fn settings(i: usize) -> Generate {
@@ -271,31 +271,32 @@ fn the_less_urgent_give_way_and_are_none_the_wiser() {
 #[test]
 fn scores_do_not_depend_on_chunks() {
     let tokens = prompt(3, 50);
-    let expected: Vec<f32> = (20..50)
-        .map(|i| {
-            zse_model::sampler::LogProbs::new(&logits(&tokens[..i]))
-                .unwrap()
-                .of(tokens[i])
-        })
-        .collect();
-    for max_tokens in [1, 7, 50] {
+    let expected = |i: usize| {
+        let logits = logits(&tokens[..i]);
+        let model = LogProbs::new(&logits).unwrap();
+        (model.of(tokens[i]), model.top(3))
+    };
+    for (max_tokens, top) in [(1, 0), (7, 0), (50, 0), (1, 3), (7, 3), (50, 3)] {
         let mut engine = engine(100, max_tokens);
         let other = engine
             .submit(Request::generate(prompt(1, 9), settings(1)))
             .unwrap();
-        let stream = engine.submit(Request::score(tokens.clone(), 20)).unwrap();
+        let wanted = Score {
+            from: 20,
+            top,
+            ..Score::default()
+        };
+        let stream = engine
+            .submit(Request::scored(tokens.clone(), wanted))
+            .unwrap();
         run(&mut engine);
-        let mut scores = Vec::new();
-        for event in &stream {
-            match event {
-                Event::Scores(s) => scores.extend(s),
-                Event::Finished(f) => assert_eq!(f.reason, FinishReason::Stop(None)),
-                other => panic!("{other:?}"),
-            }
-        }
+        let scores = stream.scores(None).unwrap();
         assert_eq!(scores.len(), 30);
-        for (s, e) in scores.iter().zip(&expected) {
-            assert!((s - e).abs() < 1e-5);
+        for (i, score) in (20..).zip(scores) {
+            let (logprob, mut best) = expected(i);
+            best.truncate(top as usize);
+            assert_eq!((score.id, score.logprob), (tokens[i], logprob));
+            assert_eq!(score.top, best);
         }
         assert_eq!(
             ids(&other.completions()[0]),

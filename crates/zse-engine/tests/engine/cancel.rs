@@ -1,9 +1,10 @@
 //! Whoever goes away is gone within one step, wherever the request was, and so are its blocks.
 
+use std::cell::Cell;
 use std::thread;
 
 use crate::common::*;
-use zse_engine::{Engine, EngineConfig, Event, EventStream, Generate, Request};
+use zse_engine::{Engine, EngineConfig, EngineError, Event, EventStream, Generate, Request};
 use zse_model::sampler::SampleParams;
 
 fn endless(seed: u64, n: u32) -> Generate {
@@ -84,6 +85,30 @@ fn cancelled_in_decode() {
         check_gone(&mut engine, &log, goes);
         assert_eq!(engine.metrics().generated_tokens, generated + 1);
     }
+}
+
+#[test]
+fn cancelled_in_the_middle_of_scores() {
+    let (mut engine, log, _stays) = busy(10);
+    let goes = engine.submit(Request::score(prompt(2, 50), 1)).unwrap();
+    for _ in 0..2 {
+        assert!(engine.step());
+        assert_eq!(log.lock().unwrap().last().unwrap(), &[1, 7], "a chunk");
+    }
+    check_gone(&mut engine, &log, goes);
+    assert_eq!(engine.metrics().cancelled, 1);
+}
+
+#[test]
+fn who_waits_for_scores_may_go() {
+    let (engine, _) = watched(100, 1, config(4));
+    let handle = engine.start().unwrap();
+    let looks = Cell::new(0);
+    let is_gone = || looks.replace(looks.get() + 1) == 5;
+    let stream = handle.submit(Request::score(prompt(2, 190), 1)).unwrap();
+    assert_eq!(stream.scores(Some(&is_gone)), Err(EngineError::Cancelled));
+    let stays = handle.submit(Request::score(prompt(2, 190), 1)).unwrap();
+    assert_eq!(stays.values(Some(&|| false)).unwrap().len(), 189);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What was computed is found again, changes no token, and never reaches another tenant.
 
 use crate::common::*;
-use zse_engine::{Completion, Engine, EngineConfig, FinishReason, Generate, Request};
+use zse_engine::{
+    Completion, Engine, EngineConfig, EngineHandle, FinishReason, Generate, Request, Score,
+};
 
 fn wide() -> EngineConfig {
     EngineConfig {
@@ -176,6 +178,21 @@ fn scores_are_the_same_from_the_cache() {
         other.extend(prompt(from as u64, 10));
         handle.score(other, 35, "").unwrap();
     }
+    // What is found saves nothing of what is wanted, and what is not to be kept is not.
+    let all = |engine: &EngineHandle, cache| {
+        let wanted = Score {
+            top: 2,
+            cache,
+            ..Score::default()
+        };
+        let request = Request::scored(text.clone(), wanted);
+        engine.submit(request).unwrap().scores(None).unwrap()
+    };
+    let unseen = engine(100, 64).start().unwrap();
+    let scores = all(&unseen, false);
+    assert_eq!(unseen.metrics().kv_blocks_cached, 0);
+    assert_eq!(all(&handle, true), scores);
+    assert_eq!(all(&handle, true), scores);
 }
 
 #[test]

@@ -182,7 +182,8 @@ async fn rank(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError> {
                 break;
             }
             let pair = body.pair(&model.engine, index)?;
-            ranked.push((index, model.engine.relevance(pair, tenant.salt())?));
+            let asked = model.engine.until(is_gone);
+            ranked.push((index, asked.relevance(pair, tenant.salt())?));
         }
         // The order of the request where two are equal.
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));

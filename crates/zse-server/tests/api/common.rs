@@ -33,6 +33,11 @@ pub(crate) fn load(source: &str) -> Engine {
 
 /// The built-in model with other metadata.
 pub(crate) fn changed(change: impl FnOnce(&mut GgufWriter)) -> Engine {
+    changed_with(&LoadOptions::default(), change)
+}
+
+/// The same, loaded as `options` say.
+pub(crate) fn changed_with(options: &LoadOptions, change: impl FnOnce(&mut GgufWriter)) -> Engine {
     let builtin = ModelSource::Builtin.open().expect("it is there");
     let mut writer = GgufWriter::new();
     writer.set_all(builtin.metadata()).expect("sound metadata");
@@ -49,7 +54,7 @@ pub(crate) fn changed(change: impl FnOnce(&mut GgufWriter)) -> Engine {
     let bytes = file.finish().expect("all tensors");
     let checkpoint = Checkpoint::from_bytes(bytes, "changed").expect("a model");
     let source = ModelSource::Checkpoint(Arc::new(checkpoint));
-    Engine::load(&source, &LoadOptions::default()).expect("it loads")
+    Engine::load(&source, options).expect("it loads")
 }
 
 /// A server of the built-in model, with an engine of its own: what that counts, nobody else did; `change` sets what is not as usual.

@@ -86,30 +86,6 @@ fn prompts_beyond_the_places_there_are_wait_their_turn() {
 }
 
 #[test]
-fn prompts_are_scored_by_echo() {
-    let server = serve(|_| {});
-    let body =
-        json!({ "prompt": "Once upon a time", "echo": true, "logprobs": 0, "max_tokens": 0 });
-    let answer = server.post(PATH, &body).json();
-    let choice = &answer["choices"][0];
-    assert_eq!(choice["text"], "Once upon a time");
-    let list = |name: &str| choice["logprobs"][name].as_array().unwrap().clone();
-    assert!(list("token_logprobs")[0].is_null());
-    let known = &list("token_logprobs")[1..];
-    assert!(!known.is_empty() && known.iter().all(|l| l.as_f64().unwrap() < 0.0));
-    let text: String = list("tokens").iter().filter_map(Value::as_str).collect();
-    assert_eq!(text, "Once upon a time");
-    let offsets: Vec<u64> = list("text_offset")
-        .iter()
-        .filter_map(Value::as_u64)
-        .collect();
-    assert_eq!(offsets[0], 0);
-    assert!(offsets.is_sorted());
-    let refused = json!({ "prompt": "a", "echo": true, "logprobs": 1 });
-    assert_eq!(server.post(PATH, &refused).error(400)["param"], "logprobs");
-}
-
-#[test]
 fn alternatives_are_given_by_text() {
     let server = serve(|_| {});
     let body = json!({ "prompt": "Once upon a", "logprobs": 3, "max_tokens": 2, "temperature": 0 });
@@ -232,7 +208,6 @@ fn what_cannot_work_is_refused_by_name() {
         (json!({ "best_of": 1_000_000 }), "best_of"),
         (json!({ "n_probs": 100 }), "n_probs"),
         (json!({ "n_probs": 1, "logprobs": 1 }), "n_probs"),
-        (json!({ "n_probs": 1, "echo": true }), "n_probs"),
         (json!({ "logprobs": 100 }), "logprobs"),
         (json!({ "prompt": [] }), "n"),
         (json!({ "prompt": [1.5] }), "prompt"),

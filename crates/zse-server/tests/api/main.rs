@@ -2,9 +2,11 @@
 
 mod access;
 mod anthropic;
+mod cancel;
 mod chat;
 mod common;
 mod completions;
+mod echo;
 mod embeddings;
 mod form;
 mod hostile;

@@ -2,48 +2,41 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use zse::{Chunk, Engine, Finished, TokenInfo, Tokenizer};
+use zse::{Chunk, Finished, TokenInfo, Tokenizer};
 
-use crate::error::ApiError;
-use crate::logprobs::{self, Lists, TokenLogprob};
+use crate::logprobs::{self, Lists, PromptList, TokenLogprob};
 use crate::usage;
 
 /// A prompt that is given back before its continuation.
 #[derive(Debug)]
 pub(super) struct Echo {
     text: String,
-    /// Each token with its log-probability, if those are wanted; the first has none.
-    logprobs: Vec<(u32, Option<f32>)>,
-    tokenizer: Tokenizer,
+    /// Its tokens, if it is known how likely they are.
+    list: Option<PromptList>,
 }
 
 impl Echo {
-    /// Computes the log-probabilities of a prompt if they are wanted. `salt` as in
-    /// [`Generate::salt`](zse::Generate::salt).
-    ///
-    /// # Errors
-    /// If the model cannot give them.
-    pub(super) fn new(
-        engine: &Engine,
-        text: String,
-        tokens: &[u32],
-        wants_logprobs: bool,
-        salt: &str,
-    ) -> Result<Self, ApiError> {
-        let scores = match wants_logprobs && tokens.len() > 1 {
-            true => engine.score(tokens.to_vec(), 1, salt)?,
-            false => Vec::new(),
-        };
-        let known = [None].into_iter().chain(scores.into_iter().map(Some));
-        let logprobs = match wants_logprobs {
-            true => tokens.iter().copied().zip(known).collect(),
-            false => Vec::new(),
-        };
-        Ok(Self {
-            text,
-            logprobs,
-            tokenizer: engine.tokenizer().clone(),
-        })
+    /// `text`, whose tokens are `prompt`; nothing is known of them.
+    pub(super) fn new(text: String) -> Self {
+        Self { text, list: None }
+    }
+
+    /// The same with what is known of all tokens but the first.
+    pub(super) fn with_scores(
+        self,
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        scores: Vec<TokenInfo>,
+    ) -> Self {
+        // What every text begins with is no part of it, unless it spells it.
+        let begins = |id: u32| self.text.as_bytes().starts_with(&tokenizer.token_bytes(id));
+        let is_added = |&id: &u32| tokenizer.bos() == Some(id) && !begins(id);
+        let hidden = usize::from(prompt.first().is_some_and(is_added));
+        let list = PromptList::new(tokenizer, prompt, hidden, scores);
+        Self {
+            list: Some(list),
+            ..self
+        }
     }
 }
 
@@ -65,9 +58,13 @@ enum Logprobs {
 }
 
 impl Logprobs {
-    fn new(form: Form) -> Self {
+    fn new(form: Form, tokenizer: &Tokenizer, prompt: &[u32], echo: Option<&Echo>) -> Self {
         match form {
-            Form::Lists => Self::Lists(Lists::default()),
+            Form::Lists => {
+                let offset = echo.map_or(0, |echo| echo.text.chars().count());
+                let lists = Lists::new(tokenizer, prompt, offset);
+                Self::Lists(lists.with_prompt(echo.and_then(|echo| echo.list.clone())))
+            }
             Form::Entries => Self::Entries {
                 content: Vec::new(),
             },
@@ -76,7 +73,7 @@ impl Logprobs {
 
     fn extend(&mut self, tokens: &[TokenInfo], tokenizer: &Tokenizer) {
         match self {
-            Self::Lists(lists) => lists.extend(tokens, tokenizer),
+            Self::Lists(lists) => lists.extend(tokens),
             Self::Entries { content } => content.extend(logprobs::content(tokens, tokenizer)),
         }
     }
@@ -91,10 +88,7 @@ impl Logprobs {
     /// What there is; what comes later goes on behind it.
     fn take(&mut self) -> Self {
         match self {
-            Self::Lists(lists) => {
-                let next = Lists::at(lists.offset());
-                Self::Lists(std::mem::replace(lists, next))
-            }
+            Self::Lists(lists) => Self::Lists(lists.take()),
             Self::Entries { content } => Self::Entries {
                 content: std::mem::take(content),
             },
@@ -123,16 +117,16 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    pub(super) fn new(form: Option<Form>, echo: Option<&Echo>) -> Self {
-        let mut logprobs = form.map(Logprobs::new);
-        if let (Some(Logprobs::Lists(lists)), Some(echo)) = (&mut logprobs, echo) {
-            for &(id, logprob) in &echo.logprobs {
-                lists.prompt(&echo.tokenizer, id, logprob);
-            }
-        }
+    /// The continuation of `prompt`.
+    pub(super) fn new(
+        form: Option<Form>,
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        echo: Option<&Echo>,
+    ) -> Self {
         Self {
             text: echo.map_or_else(String::new, |echo| echo.text.clone()),
-            logprobs,
+            logprobs: form.map(|form| Logprobs::new(form, tokenizer, prompt, echo)),
             reason: None,
             likelihood: (0.0, 0),
         }

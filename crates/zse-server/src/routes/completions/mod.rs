@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use zse::Generate;
+use zse::{Generate, Score, Scoring, TokenInfo};
 
 use super::chat_completions::{StreamOptions, UNSUPPORTED, is_stream};
 use crate::chat::{check_choices, fits, prompt_tokens};
@@ -29,6 +29,9 @@ use choice::{Choice, CompletionChoice, Echo, Form};
 
 /// Tokens where none are asked for, as OpenAI has it.
 const DEFAULT_TOKENS: usize = 16;
+
+/// Most log-probabilities of prompts in an answer, which then is of some 100 MB.
+const MOST_WRITTEN: usize = 1 << 22;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(
@@ -123,14 +126,9 @@ async fn answer(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError>
     let given = sampling.n();
     let best_of = body.best_of(given, is_stream)?;
     let echo = body.echo.unwrap_or(false);
-    if echo && top > 0 {
-        let why = "with echo, logprobs must be 0: alternatives to tokens of a prompt are not known";
-        let param = if logprobs == Some(Form::Lists) {
-            "logprobs"
-        } else {
-            "n_probs"
-        };
-        return Err(ApiError::unsupported(param, why));
+    if echo && logprobs == Some(Form::Entries) {
+        let why = "tokens of a prompt have no entries: with echo, ask by logprobs";
+        return Err(ApiError::unsupported("n_probs", why));
     }
     let suffix = body.suffix.filter(|suffix| !suffix.is_empty());
     if suffix.is_some() {
@@ -208,16 +206,13 @@ impl Body {
 
 impl Job {
     /// Makes tokens of the prompts and submits them; ends early once `is_gone` says that nobody wants them.
-    fn start(self, is_gone: &dyn Fn() -> bool) -> Result<(Running, Answer), ApiError> {
+    fn start(mut self, is_gone: &dyn Fn() -> bool) -> Result<(Running, Answer), ApiError> {
         let engine = &self.model.engine;
+        let tokenizer = engine.tokenizer();
         let n = self.settings.n as usize;
         let mut prompts = Vec::with_capacity(self.prompts.len());
-        let mut choices = Vec::with_capacity(self.prompts.len() * n);
-        for prompt in self.prompts {
-            // Scores of prompts that are given back take their time.
-            if is_gone() {
-                return Err(ApiError::invalid("the client is gone"));
-            }
+        let mut echoes = Vec::with_capacity(self.prompts.len());
+        for prompt in std::mem::take(&mut self.prompts) {
             let (tokens, text) = match (prompt, &self.suffix) {
                 (prompt, Some(suffix)) => {
                     (gap::prompt(&self.model, &prompt, suffix)?, String::new())
@@ -225,19 +220,25 @@ impl Job {
                 (Prompt::Text(text), None) => (prompt_tokens(&self.model, &text)?, text),
                 (Prompt::Tokens(tokens), None) => {
                     fits(&self.model, tokens.len())?;
-                    let text = self.echo.then(|| engine.tokenizer().decode(&tokens, false));
+                    let text = self.echo.then(|| tokenizer.decode(&tokens, false));
                     (tokens, text.unwrap_or_default())
                 }
             };
-            let echo = match self.echo {
-                false => None,
-                true => {
-                    let (has_logprobs, salt) = (self.logprobs.is_some(), &self.settings.salt);
-                    Some(Echo::new(engine, text, &tokens, has_logprobs, salt)?)
-                }
-            };
-            choices.extend((0..n).map(|_| Choice::new(self.logprobs, echo.as_ref())));
             prompts.push(tokens);
+            echoes.push(self.echo.then(|| Echo::new(text)));
+        }
+        let is_scored = self.echo && self.logprobs.is_some();
+        if is_scored {
+            let scores = self.scores(&prompts, is_gone)?;
+            for ((echo, prompt), scores) in echoes.iter_mut().zip(&prompts).zip(scores) {
+                let bare = echo.take();
+                *echo = bare.map(|echo| echo.with_scores(tokenizer, prompt, scores));
+            }
+        }
+        let mut choices = Vec::with_capacity(prompts.len() * n);
+        for (prompt, echo) in prompts.iter().zip(&echoes) {
+            let choice = || Choice::new(self.logprobs, tokenizer, prompt, echo.as_ref());
+            choices.extend((0..n).map(|_| choice()));
         }
         let answer = Answer {
             id: usage::id("cmpl"),
@@ -246,6 +247,7 @@ impl Job {
             n,
             given: self.given,
             choices,
+            is_scored,
             stream: self.stream,
             usage: Usage {
                 prompt: prompts.iter().map(Vec::len).sum(),
@@ -255,6 +257,45 @@ impl Job {
         let running = Running::start(&self.app, self.slot, engine, prompts, &self.settings);
         let running = running.map_err(|error| error.of_form(self.form.as_deref()))?;
         Ok((running, answer))
+    }
+
+    /// How likely the tokens of each prompt are, but for the first: computed side by side.
+    fn scores(
+        &self,
+        prompts: &[Vec<u32>],
+        is_gone: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<TokenInfo>>, ApiError> {
+        let (settings, top) = (&self.settings, self.settings.params.top_logprobs);
+        let tokens: usize = prompts.iter().map(Vec::len).sum();
+        let written = tokens * self.given * (top as usize + 1);
+        if written > MOST_WRITTEN {
+            let message = format!(
+                "{written} log-probabilities of prompts would be given, there may be {MOST_WRITTEN}: \
+                 ask for fewer of each token, or in several requests"
+            );
+            return Err(ApiError::param("logprobs", message));
+        }
+        let start = |prompt: &Vec<u32>| {
+            let score = Score {
+                from: 1,
+                top,
+                cache: settings.cache,
+                salt: settings.salt.clone(),
+                priority: settings.priority,
+            };
+            // Nothing is known of the first token.
+            let has_more = prompt.len() > 1;
+            has_more
+                .then(|| self.model.engine.start_score(prompt.clone(), score))
+                .transpose()
+        };
+        // All are under way before the first is waited for.
+        let all: Vec<_> = prompts.iter().map(start).collect::<Result<_, _>>()?;
+        let scores = |scoring: Option<Scoring>| match scoring {
+            Some(scoring) => Ok(scoring.complete(is_gone)?),
+            None => Ok(Vec::new()),
+        };
+        all.into_iter().map(scores).collect()
     }
 }
 
@@ -268,6 +309,8 @@ struct Answer {
     /// How many of them are given.
     given: usize,
     choices: Vec<Choice>,
+    /// Whether the prompts were computed for their own sake, whatever was in the cache.
+    is_scored: bool,
     stream: StreamOptions,
     usage: Usage,
 }
@@ -329,7 +372,7 @@ impl Answer {
             }
             Piece::Finished { prompt, finished } => {
                 // The other continuations share the prompt of the first.
-                if finished.choice == 0 {
+                if finished.choice == 0 && !self.is_scored {
                     self.usage.cached += finished.usage.shared_tokens;
                 }
                 let index = prompt * self.n + finished.choice as usize;
