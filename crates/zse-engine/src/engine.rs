@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use zse_model::executor::{
-    Backend, Budget, ExecError, Executor, KvOp, LoadError, Masks, MemoryReport, Outputs, Ticket,
+    Backend, Budget, ExecError, Executor, KvOp, LoadError, MemoryReport, Outputs, Ticket,
 };
 use zse_model::{Adapter, AdapterError, Model};
 use zse_text::{GrammarState, Tokenizer};
@@ -22,6 +22,7 @@ use crate::event::{Event, FinishReason, Timings};
 use crate::generation::Generation;
 use crate::kv::BlockManager;
 use crate::kv::swap::{SwapConfig, SwapStore};
+use crate::masks::MaskMaker;
 use crate::metrics::Metrics;
 use crate::queue::{Place, Queue};
 use crate::request::{Limits, Request, RequestError, Task};
@@ -35,6 +36,7 @@ const MAX_CHOICES: u32 = 128;
 pub struct Engine {
     executor: Box<dyn Executor>,
     scheduler: Scheduler,
+    masks: MaskMaker,
     tokenizer: Option<Tokenizer>,
     constraints: Arc<Constraints>,
     limits: Limits,
@@ -140,6 +142,7 @@ impl Engine {
             adapters: Adapters::default(),
             executor,
             scheduler: Scheduler::new(step, blocks),
+            masks: MaskMaker::default(),
             constraints: Arc::new(Constraints::new(tokenizer.clone())),
             tokenizer,
             limits,
@@ -385,9 +388,7 @@ impl Engine {
         let swaps_in = |op: &&KvOp| matches!(op, KvOp::SwapIn { .. });
         self.counts.kv_blocks_restored += kv_ops.iter().filter(swaps_in).count() as u64;
         self.counts.steps += 1;
-        let outputs = self
-            .submit_plan(&plan, kv_ops)
-            .and_then(|ticket| self.sample(&plan, ticket));
+        let outputs = self.compute(&plan, kv_ops);
         let wanted: usize = plan.parts.iter().map(|part| part.results).sum();
         match outputs {
             Ok(outputs) if outputs.rows.len() == wanted => self.emit(&plan, outputs),
@@ -458,31 +459,15 @@ impl Engine {
         self.executor.submit(&batch)
     }
 
-    /// Says which tokens may be drawn, found out while the device computes, and draws them.
-    fn sample(&mut self, plan: &Plan, ticket: Ticket) -> Result<Outputs, ExecError> {
-        let masks = self.masks(plan);
+    /// Computes a step, and meanwhile which tokens may be drawn; then draws them.
+    fn compute(&mut self, plan: &Plan, kv_ops: Vec<KvOp>) -> Result<Outputs, ExecError> {
+        self.masks.begin(plan, &mut self.scheduler);
+        let submitted = self.submit_plan(plan, kv_ops);
+        // Sequences have their grammars back, whatever came of the step.
+        let masks = self.masks.finish(plan, &mut self.scheduler);
+        let ticket = submitted?;
         self.executor.sample(ticket, &masks)?;
         self.executor.wait(ticket)
-    }
-
-    /// The masks of the rows of `plan` that a grammar constrains. A sequence whose grammar cannot be
-    /// followed ends; what its row gives is dropped.
-    fn masks(&mut self, plan: &Plan) -> Masks {
-        let mut masks = Masks::default();
-        let mut row = 0;
-        for part in &plan.parts {
-            if part.results > 0
-                && let Some(seq) = self.scheduler.get_mut(part.id)
-            {
-                match seq.mask() {
-                    Some(Ok(mask)) => masks.rows.push((row, mask)),
-                    Some(Err(error)) => seq.finish(FinishReason::Failed(error.to_string())),
-                    None => {}
-                }
-            }
-            row += part.results;
-        }
-        masks
     }
 
     /// Hands each sequence its results, and each caller the events.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use zse_model::executor::{SampleJob, Sampled, TokenMask};
+use zse_model::executor::{SampleJob, Sampled};
 use zse_model::sampler::SampleParams;
-use zse_text::{GrammarError, GrammarState, Tokenizer};
+use zse_text::{GrammarState, Tokenizer};
 
 use crate::event::FinishReason;
 use crate::request::Generate;
@@ -22,6 +22,8 @@ pub(crate) struct Generation {
     text: TextOutput,
     /// How far the text has come in the grammar that it must follow.
     grammar: Option<GrammarState>,
+    /// It is where masks are made.
+    lacks_grammar: bool,
 }
 
 impl Generation {
@@ -57,6 +59,7 @@ impl Generation {
             mu: request.params.initial_mu(),
             text: TextOutput::new(request, prompt, tokenizer),
             grammar,
+            lacks_grammar: false,
         }
     }
 
@@ -86,9 +89,22 @@ impl Generation {
         }
     }
 
-    /// Which tokens may be drawn next, if not all.
-    pub(crate) fn mask(&mut self) -> Option<Result<TokenMask, GrammarError>> {
-        self.grammar.as_mut().map(GrammarState::mask)
+    /// Gives away what says which tokens may be drawn next, if not all may.
+    pub(crate) fn take_grammar(&mut self) -> Option<GrammarState> {
+        let grammar = self.grammar.take();
+        self.lacks_grammar = grammar.is_some();
+        grammar
+    }
+
+    /// Has it back.
+    pub(crate) fn put_grammar(&mut self, grammar: GrammarState) {
+        self.grammar = Some(grammar);
+        self.lacks_grammar = false;
+    }
+
+    /// Whether it has not got it back.
+    pub(crate) fn lacks_grammar(&self) -> bool {
+        self.lacks_grammar
     }
 
     /// Takes in a token that was drawn, the last of now `len`: the text that became certain, and

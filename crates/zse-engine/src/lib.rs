@@ -1,6 +1,6 @@
 //! The engine: many requests, one model, one step after another.
 //!
-//! [`Engine::step`] reads as: admit -> plan -> submit -> masks, sample -> emit -> retire. Which
+//! [`Engine::step`] reads as: admit -> plan -> submit, masks beside it -> sample -> emit -> retire. Which
 //! sequences are in a step is decided by the scheduler, a state machine without I/O, clocks, threads
 //! or devices; which KV blocks they use, and which of those of earlier requests they find again, by
 //! the [`kv`] block manager, which knows numbers of blocks and never their bytes. Everything else is a
@@ -58,6 +58,7 @@ mod event;
 mod generation;
 mod handle;
 pub mod kv;
+mod masks;
 mod metrics;
 mod queue;
 mod reading;

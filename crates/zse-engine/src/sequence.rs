@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zse_model::executor::{AdapterUse, Output, TokenMask, Want};
-use zse_text::GrammarError;
+use zse_model::executor::{AdapterUse, Output, Want};
+use zse_text::GrammarState;
 
 use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
 use crate::generation::Generation;
@@ -213,12 +213,24 @@ impl Sequence {
         }
     }
 
-    /// Which tokens may be drawn next, if not all.
-    pub(crate) fn mask(&mut self) -> Option<Result<TokenMask, GrammarError>> {
+    /// Gives away what says which tokens may be drawn next, if not all may.
+    pub(crate) fn take_grammar(&mut self) -> Option<GrammarState> {
         match &mut self.goal {
-            Goal::Generate(g) => g.mask(),
+            Goal::Generate(g) => g.take_grammar(),
             Goal::Score { .. } | Goal::Embed => None,
         }
+    }
+
+    /// Has it back.
+    pub(crate) fn put_grammar(&mut self, grammar: GrammarState) {
+        if let Goal::Generate(g) = &mut self.goal {
+            g.put_grammar(grammar);
+        }
+    }
+
+    /// Whether it has not got it back.
+    pub(crate) fn lacks_grammar(&self) -> bool {
+        matches!(&self.goal, Goal::Generate(g) if g.lacks_grammar())
     }
 
     /// Notes that a step that computes some of its tokens begins at `now`: how long it waited, if it

@@ -1,11 +1,14 @@
 //! Texts that must have a form have it, whatever runs beside them.
 
+use std::sync::Arc;
+
 use crate::common::*;
 use zse_engine::{
     Completion, Engine, EngineConfig, EngineError, FinishReason, Generate, Request, RequestError,
 };
-use zse_model::sampler::SampleParams;
-use zse_text::{Constraint, Grammar, GrammarError};
+use zse_model::executor::SampleJob;
+use zse_model::sampler::{self, SampleParams};
+use zse_text::{Constraint, Grammar, GrammarError, Grammars};
 
 fn generate(seed: u64, constraint: impl Into<Constraint>) -> Generate {
     Generate {
@@ -90,6 +93,58 @@ fn a_text_has_its_form_alone_in_a_crowd_and_after_giving_way() {
             None => assert_eq!(ids(&alone[i][0]), expected(prompt, settings, 0, 200)),
         }
     }
+}
+
+/// The tokens of a constrained text by definition: each mask made when its logits are there.
+fn defined(prompt: &[u32], generate: &Generate) -> Vec<u32> {
+    let grammars = Grammars::new(&tokenizer()).unwrap();
+    let constraint = generate.constraint.as_ref().unwrap();
+    let mut state = grammars.compile(constraint).unwrap();
+    let mut tokens = prompt.to_vec();
+    while !state.is_over() && tokens.last() != Some(&EOS) {
+        let job = SampleJob {
+            params: Arc::new(generate.params.clone()),
+            history: Vec::new(),
+            choice: 0,
+            position: tokens.len() as u64,
+            mu: 0.0,
+        };
+        let mask = state.mask().unwrap();
+        let drawn = sampler::sample(&logits(&tokens), &job, Some(&mask)).unwrap();
+        tokens.push(drawn.token);
+        state.accept(drawn.token).unwrap();
+    }
+    tokens.split_off(prompt.len())
+}
+
+#[test]
+fn masks_made_beside_the_forward_pass_are_those_of_one_after_it() {
+    let requests: Vec<_> = (0..20)
+        .map(|i| (prompt(i, 3 + i as usize), generate(i, letters())))
+        .collect();
+    // Also where each gives way again and again.
+    for blocks in [1000, 20] {
+        let all = serve(&mut watched(blocks, 16, wide()).0, &requests);
+        for ((prompt, generate), done) in requests.iter().zip(all) {
+            assert_eq!(ids(&done[0]), defined(prompt, generate));
+        }
+    }
+}
+
+#[test]
+fn a_step_that_fails_gives_grammars_back() {
+    let budget = budget(100, 16);
+    let mut fake = Fake::new(&budget, false);
+    fake.broken_steps = vec![3];
+    let mut engine = Engine::new(Box::new(fake), SHAPE, Some(tokenizer()), &budget, wide());
+    let requests = [(prompt(1, 5), generate(1, letters()))];
+    let FinishReason::Failed(why) = serve(&mut engine, &requests)[0][0].finished.reason.clone()
+    else {
+        panic!("the device fell off")
+    };
+    assert!(why.contains("fell off"), "{why}");
+    let again = serve(&mut engine, &requests);
+    assert_eq!(ids(&again[0][0]), defined(&requests[0].0, &requests[0].1));
 }
 
 #[test]
