@@ -134,6 +134,7 @@ impl<P: ByteProducts> Simd for Avx2<P> {
 
     const COLUMNS: usize = 4;
     const TILES: usize = 1;
+    const DIRECT: usize = 2;
     const FLOAT_COLUMNS: usize = 6;
     const WIDE_OFFSET: i32 = P::WIDE_OFFSET;
 

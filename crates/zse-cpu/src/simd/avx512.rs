@@ -30,6 +30,7 @@ impl Simd for Avx512 {
 
     const COLUMNS: usize = 8;
     const TILES: usize = 2;
+    const DIRECT: usize = 8;
     const FLOAT_COLUMNS: usize = 8;
     const WIDE_OFFSET: i32 = 128;
 

@@ -104,6 +104,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Tiles of weights that a matrix product multiplies with each of them: 1 or 2.
     const TILES: usize;
 
+    /// Columns that weights are multiplied with as they are unpacked, at most: 1, 2 or 8. Their sums
+    /// share the registers with what unpacking takes.
+    const DIRECT: usize;
+
     /// As [`Simd::COLUMNS`], for weights that are numbers themselves: 4, 6 or 8.
     const FLOAT_COLUMNS: usize;
 
@@ -323,7 +327,7 @@ pub(crate) fn fetch_ahead(bytes: &[u8]) {
     }
 }
 
-/// Asks for the line of memory at `at`, which may be any address.
+/// Asks for the line of memory at `at`, which may be any address, to come into the first-level cache.
 #[inline(always)]
 pub(crate) fn fetch_line(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -337,17 +341,17 @@ pub(crate) fn fetch_line(at: *const u8) {
     let _ = at;
 }
 
-/// Asks for `bytes` to come into the second-level cache.
+/// As [`fetch_line`], but into the second-level cache.
 #[inline(always)]
-pub(crate) fn fetch(bytes: &[u8]) {
+pub(crate) fn fetch_line_later(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(64) {
+    {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: as in `fetch_line`.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = at;
 }
 
 /// `place`, with its address in one register. Left alone, the compiler adds an index to each access

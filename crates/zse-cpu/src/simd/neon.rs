@@ -78,6 +78,7 @@ impl<D: DotProduct> Simd for Neon<D> {
 
     const COLUMNS: usize = 2;
     const TILES: usize = 1;
+    const DIRECT: usize = 2;
     const FLOAT_COLUMNS: usize = 4;
     const WIDE_OFFSET: i32 = 0;
 

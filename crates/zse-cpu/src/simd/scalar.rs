@@ -47,6 +47,7 @@ impl Simd for Scalar {
 
     const COLUMNS: usize = 1;
     const TILES: usize = 1;
+    const DIRECT: usize = 1;
     const FLOAT_COLUMNS: usize = 4;
     const WIDE_OFFSET: i32 = 0;
 

@@ -1,6 +1,6 @@
-//! Asking for the weights that one column meets next.
+//! Asking for the weights that are multiplied next.
 
-use crate::simd::{AHEAD, fetch_line};
+use crate::simd::{AHEAD, fetch_line, fetch_line_later};
 
 /// Tiles that one column meets together: each is memory of its own, and several streams are fetched
 /// faster than one.
@@ -9,11 +9,11 @@ pub(super) const STREAMS: usize = 4;
 /// Bytes that memory is fetched by.
 const LINE: usize = 64;
 
-/// Asks for the memory of [`STREAMS`] tiles, a little of each at a time: more at once would wait for
-/// a free buffer, and the products with it. At the end of the tiles it goes on with those behind
+/// Asks for the memory of `N` tiles, a little of each at a time: more at once would wait for a free
+/// buffer, and the products with it. At the end of the tiles it goes on with those behind
 /// them, which are mostly multiplied next: they would begin with nothing on its way, and tiles are
 /// short (18 KB for 2,048 weights a row of 4 bits).
-pub(super) struct Ahead {
+pub(super) struct Ahead<const N: usize> {
     /// Where the next line of the first tile is; those of the others are `tile_bytes` apart.
     next: *const u8,
     tile_bytes: usize,
@@ -23,7 +23,7 @@ pub(super) struct Ahead {
     due: usize,
 }
 
-impl Ahead {
+impl<const N: usize> Ahead<N> {
     /// For tiles that lie one after the other.
     #[inline(always)]
     pub(super) fn new(tiles: &[u8], tile_bytes: usize) -> Self {
@@ -37,13 +37,26 @@ impl Ahead {
         ahead
     }
 
-    /// Asks for what is to be multiplied once `bytes` more of each tile have been.
+    /// Asks for what is to be multiplied once `bytes` more of each tile have been, to come into the
+    /// first-level cache.
     #[inline(always)]
     pub(super) fn ask(&mut self, bytes: usize) {
+        self.ask_by(bytes, fetch_line);
+    }
+
+    /// As [`Ahead::ask`], but into the second-level cache: where so much passes before these bytes are
+    /// wanted that they would be gone from the first.
+    #[inline(always)]
+    pub(super) fn ask_later(&mut self, bytes: usize) {
+        self.ask_by(bytes, fetch_line_later);
+    }
+
+    #[inline(always)]
+    fn ask_by(&mut self, bytes: usize, fetch: impl Fn(*const u8)) {
         self.due += bytes;
         while self.due >= LINE {
-            for stream in 0..STREAMS {
-                fetch_line(self.next.wrapping_add(stream * self.tile_bytes));
+            for stream in 0..N {
+                fetch(self.next.wrapping_add(stream * self.tile_bytes));
             }
             self.advance(LINE);
             self.due -= LINE;
@@ -55,7 +68,7 @@ impl Ahead {
         self.next = self.next.wrapping_add(bytes);
         while self.left < bytes {
             // Past the other tiles, to those behind them.
-            self.next = self.next.wrapping_add((STREAMS - 1) * self.tile_bytes);
+            self.next = self.next.wrapping_add((N - 1) * self.tile_bytes);
             self.left += self.tile_bytes;
         }
         self.left -= bytes;
@@ -70,7 +83,7 @@ mod tests {
     fn goes_on_behind_the_tiles() {
         for tile_bytes in [288, 2304, 4096, 18 << 10] {
             let tiles = vec![0; STREAMS * tile_bytes];
-            let mut ahead = Ahead::new(&tiles, tile_bytes);
+            let mut ahead = Ahead::<STREAMS>::new(&tiles, tile_bytes);
             for done in (AHEAD..3 * AHEAD + 20_000).step_by(LINE) {
                 let band = done / tile_bytes;
                 let expected = band * STREAMS * tile_bytes + done % tile_bytes;

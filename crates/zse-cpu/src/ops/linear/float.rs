@@ -175,7 +175,7 @@ fn stream<S: Simd, C: FloatCell, const T: usize>(
     let cells = tiles.as_chunks::<CELLS>().0;
     let len = cells.len() / T;
     let tiles: [&[[u8; CELLS]]; T] = array!(cells; t => &cells[t * len..][..len]);
-    let mut ahead = Ahead::new(cells.as_flattened(), len * CELLS);
+    let mut ahead = Ahead::<STREAMS>::new(cells.as_flattened(), len * CELLS);
     // A chain of additions for each tile, so that none waits for the one before.
     let mut acc = [s.zero(); T];
     for (i, x) in x.chunks(C::LEN).enumerate() {

@@ -190,6 +190,7 @@ impl Product<'_> {
         let columns = self.columns.len();
         match self.weight.matrix.ty().is_quantized() {
             _ if columns == 1 => ahead::STREAMS,
+            true if columns <= quantized::FEW => ahead::STREAMS,
             false => float::BAND,
             true if columns >= PANEL && arch.panels().is_some() => panels::BAND,
             true => quantized::BAND,
@@ -357,55 +358,34 @@ impl Visit for Quantized<'_> {
             columns,
             out,
         } = self;
-        let len = columns.len();
-        if let [column] = *columns {
-            let bands = tiles.chunks(ahead::STREAMS * tile_bytes);
-            for (tiles, out) in bands.zip(out.chunks_mut(ahead::STREAMS)) {
-                arch.run(quantized::MultiplyOne {
-                    unpacker,
-                    tiles,
-                    tile_bytes,
-                    column: input.column(column as usize),
-                    out,
-                });
+        // The columns that lie in whole panels, and the rest.
+        let whole = match arch.panels() {
+            Some(unit) if columns.len() >= PANEL => {
+                let (whole, _) = columns.as_chunks();
+                let bands = tiles.chunks(panels::BAND * tile_bytes);
+                for (tiles, out) in bands.zip(out.chunks_mut(panels::BAND * columns.len())) {
+                    unit.run(panels::Multiply {
+                        unpacker,
+                        tiles,
+                        tile_bytes,
+                        input,
+                        columns: whole,
+                        out,
+                        stride: columns.len(),
+                    });
+                }
+                PANEL * whole.len()
             }
-            return;
-        }
-        let mut out: Vec<&mut Products> = out.chunks_exact_mut(len).collect();
-        let rest = if let Some(unit) = arch.panels()
-            && let (columns @ [_, ..], last) = columns.as_chunks()
-        {
-            let bands = tiles.chunks(panels::BAND * tile_bytes);
-            for (tiles, out) in bands.zip(out.chunks_mut(panels::BAND)) {
-                unit.run(panels::Multiply {
-                    unpacker,
-                    tiles,
-                    tile_bytes,
-                    input,
-                    columns,
-                    out,
-                });
-            }
-            last
-        } else {
-            columns
+            _ => 0,
         };
-        if rest.is_empty() {
-            return;
-        }
-        for out in &mut out {
-            *out = &mut std::mem::take(out)[len - rest.len()..];
-        }
-        let bands = tiles.chunks(quantized::BAND * tile_bytes);
-        for (tiles, out) in bands.zip(out.chunks_mut(quantized::BAND)) {
-            arch.run(quantized::Multiply {
-                unpacker,
-                tiles,
-                tile_bytes,
-                input,
-                columns: rest,
-                out,
-            });
-        }
+        arch.run(quantized::Multiply {
+            unpacker,
+            tiles,
+            tile_bytes,
+            input,
+            columns: &columns[whole..],
+            out: &mut out[whole..],
+            stride: columns.len(),
+        });
     }
 }

@@ -13,13 +13,13 @@ use super::quantized::{GROUPS, scaled};
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Group, PANEL};
 use crate::simd::panel::{PanelDot, PanelKernel, Right, Sums};
-use crate::simd::{LANES, Simd, array, fetch, in_place};
+use crate::simd::{LANES, Simd, array, fetch_line_later, in_place};
 
 /// Tiles of weights that meet the same activations, so that these are gathered once for all.
 pub(super) const BAND: usize = 4;
 
 /// Multiplies up to [`BAND`] tiles of 16 rows with a multiple of 16 columns.
-pub(super) struct Multiply<'a, 'o, U> {
+pub(super) struct Multiply<'a, U> {
     pub(super) unpacker: U,
     /// The tiles' cells over all k, one tile after the other.
     pub(super) tiles: &'a [u8],
@@ -27,11 +27,13 @@ pub(super) struct Multiply<'a, 'o, U> {
     pub(super) input: &'a Activations,
     /// Which columns of `input`.
     pub(super) columns: &'a [[u32; PANEL]],
-    /// For each tile and each column (there may be more), the products with the 16 rows.
-    pub(super) out: &'a mut [&'o mut [[f32; LANES]]],
+    /// For each tile and each column, the products with the 16 rows.
+    pub(super) out: &'a mut [[f32; LANES]],
+    /// How far a tile's products are from the next one's in `out`.
+    pub(super) stride: usize,
 }
 
-impl<U: Unpack> PanelKernel for Multiply<'_, '_, U> {
+impl<U: Unpack> PanelKernel for Multiply<'_, U> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S, unit: &impl PanelDot) {
         let ty = self.unpacker.ty();
@@ -42,8 +44,8 @@ impl<U: Unpack> PanelKernel for Multiply<'_, '_, U> {
         let mut gathered =
             (!beside).then(|| vec![[[Group::ZERO; PANEL]; GROUPS]; self.columns.len()]);
         let mut sums = [[Sums::ZERO; 2]; 2];
-        for out in &mut *self.out {
-            out.fill([0.0; LANES]);
+        for out in self.out.chunks_mut(self.stride) {
+            out[..PANEL * self.columns.len()].fill([0.0; LANES]);
         }
         let mut first = 0;
         for start in (0..self.tile_bytes).step_by(cells_at_once) {
@@ -82,11 +84,11 @@ impl<U: Unpack> PanelKernel for Multiply<'_, '_, U> {
                     tile_bytes: self.tile_bytes,
                     bytes: end..self.tile_bytes.min(end + cells_at_once),
                 },
-                weights: &weights[..self.out.len()],
+                weights: &weights[..self.tiles.len() / self.tile_bytes],
                 panels: &panels,
                 unpacker: PhantomData::<U>,
             };
-            pairs.multiply(s, unit, &mut sums, self.out);
+            pairs.multiply(s, unit, &mut sums, self.out, self.stride);
             first += len;
         }
     }
@@ -167,7 +169,10 @@ impl Next<'_> {
     #[inline(always)]
     fn fetch(&self, tile: usize, panel: usize, panels: usize) {
         let bytes = &self.tiles[tile * self.tile_bytes..][self.bytes.clone()];
-        fetch(&bytes[bytes.len() * panel / panels..bytes.len() * (panel + 1) / panels]);
+        let part = &bytes[bytes.len() * panel / panels..bytes.len() * (panel + 1) / panels];
+        for line in part.chunks(64) {
+            fetch_line_later(line.as_ptr());
+        }
     }
 }
 
@@ -210,7 +215,7 @@ impl<U: Unpack> Pairs<'_, U> {
         }
     }
 
-    /// Adds the products to `out`, which has one slice for each tile. `sums` is room for the
+    /// Adds the products to `out`, where those of tiles are `stride` apart. `sums` is room for the
     /// integer sums of two groups: the next one's are made while one's become numbers.
     #[inline(always)]
     fn multiply<S: Simd>(
@@ -218,7 +223,8 @@ impl<U: Unpack> Pairs<'_, U> {
         s: S,
         unit: &impl PanelDot,
         sums: &mut [[Sums; 2]; 2],
-        out: &mut [&mut [[f32; LANES]]],
+        out: &mut [[f32; LANES]],
+        stride: usize,
     ) {
         let pairs = self.weights.len() * self.panels.len();
         let mut slot = 0;
@@ -227,7 +233,7 @@ impl<U: Unpack> Pairs<'_, U> {
             let (panel, tile) = (i / self.weights.len(), i % self.weights.len());
             let (x, weights) = (self.panels[panel], &self.weights[tile]);
             self.next.fetch(tile, panel, self.panels.len());
-            let out = &mut out[tile].as_chunks_mut::<PANEL>().0[panel];
+            let out = &mut out[tile * stride..].as_chunks_mut::<PANEL>().0[panel];
             let mut acc: [S::F; PANEL] = array!(s.zero(); c => s.load(&out[c]));
             for (g, group) in x.iter().enumerate() {
                 if g + 1 < x.len() {

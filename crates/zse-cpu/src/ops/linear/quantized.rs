@@ -6,85 +6,24 @@ use std::marker::PhantomData;
 use zse_quant::contract::GROUP;
 use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, STREAMS};
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Column, Group};
-use crate::simd::{Kernel, LANES, Simd, array, chain, fetch_ahead};
+use crate::simd::{Kernel, LANES, Simd, array, chain};
 
 /// Groups of 32 k that are unpacked at a time for many columns: with 512 bytes a group they stay
 /// in the first-level cache while all columns go by. A multiple of every type's groups in a cell.
 pub(super) const GROUPS: usize = 8;
 
-/// Multiplies up to [`STREAMS`](super::ahead::STREAMS) tiles of 16 rows with one column, as it unpacks
-/// them.
-pub(super) struct MultiplyOne<'a, U> {
-    pub(super) unpacker: U,
-    /// The tiles' cells over all k, one tile after the other.
-    pub(super) tiles: &'a [u8],
-    pub(super) tile_bytes: usize,
-    pub(super) column: Column<'a>,
-    /// For each tile, the products with its rows.
-    pub(super) out: &'a mut [[f32; LANES]],
-}
-
-impl<U: Unpack> Kernel for MultiplyOne<'_, U> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let ty = self.unpacker.ty();
-        let (bytes, groups) = (TILE_ROWS * cell_bytes(ty), cell_len(ty) / GROUP);
-        self.out.fill([0.0; LANES]);
-        let mut ahead = Ahead::new(self.tiles, self.tile_bytes);
-        let each = bytes / (groups * self.out.len());
-        for i in 0..self.tile_bytes / bytes {
-            let tiles = self.tiles.chunks_exact(self.tile_bytes);
-            for (tile, out) in tiles.zip(&mut *self.out) {
-                let mut sink: OneColumn<'_, '_, S, U> = OneColumn {
-                    s,
-                    column: self.column,
-                    ahead: &mut ahead,
-                    each,
-                    unpacker: PhantomData,
-                    group: i * groups,
-                    acc: s.load(out),
-                };
-                self.unpacker
-                    .unpack(s, &tile[i * bytes..][..bytes], &mut sink);
-                s.store(sink.acc, out);
-            }
-        }
-    }
-}
-
-/// Multiplies each tile at once with one column.
-struct OneColumn<'a, 't, S: Simd, U> {
-    s: S,
-    column: Column<'a>,
-    ahead: &'t mut Ahead,
-    /// Bytes of each tile to ask for with each group of one.
-    each: usize,
-    unpacker: PhantomData<U>,
-    group: usize,
-    acc: S::F,
-}
-
-impl<S: Simd, U: Unpack> Sink<S> for OneColumn<'_, '_, S, U> {
-    #[inline(always)]
-    fn take(&mut self, tile: Tile<S>) {
-        self.ahead.ask(self.each);
-        let x = self.column.group(self.group);
-        let [[products]] = dot::<S, U, 1, 1>(self.s, [&tile], [x]);
-        self.acc = self.s.fma(products, self.s.splat(x.scale), self.acc);
-        self.group += 1;
-    }
-}
-
 /// Tiles that many columns meet together.
 pub(super) const BAND: usize = 2;
 
-/// Multiplies up to [`BAND`] tiles of 16 rows with many columns.
-pub(super) struct Multiply<'a, 'o, U> {
+/// Columns up to which a band is [`STREAMS`] tiles. More take a while for each tile, and fewer tiles are
+/// easier to share out.
+pub(super) const FEW: usize = 4;
+
+/// Multiplies tiles of 16 rows with columns.
+pub(super) struct Multiply<'a, U> {
     pub(super) unpacker: U,
     /// The tiles' cells over all k, one tile after the other.
     pub(super) tiles: &'a [u8],
@@ -93,71 +32,147 @@ pub(super) struct Multiply<'a, 'o, U> {
     /// Which columns of `input`.
     pub(super) columns: &'a [u32],
     /// For each tile and each column, the products with the 16 rows.
-    pub(super) out: &'a mut [&'o mut [[f32; LANES]]],
+    pub(super) out: &'a mut [[f32; LANES]],
+    /// How far a tile's products are from the next one's in `out`.
+    pub(super) stride: usize,
 }
 
-impl<U: Unpack> Kernel for Multiply<'_, '_, U> {
+impl<U: Unpack> Kernel for Multiply<'_, U> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let out = std::mem::take(&mut self.out);
-        let bands = self.tiles.chunks(S::TILES * self.tile_bytes);
-        for (tiles, out) in bands.zip(out.chunks_mut(S::TILES)) {
-            match S::TILES {
-                2 => self.band::<S, 2>(s, tiles, out),
-                _ => self.band::<S, 1>(s, tiles, out),
+    fn run<S: Simd>(self, s: S) {
+        match self.columns.len() {
+            0 => {}
+            1 => self.direct::<S, STREAMS, 1>(s),
+            2 if S::DIRECT >= 2 => self.direct::<S, STREAMS, 2>(s),
+            3 | 4 if S::DIRECT >= 4 => self.direct::<S, STREAMS, 4>(s),
+            5..=8 if S::DIRECT >= 8 && !U::SPLIT => self.direct::<S, BAND, 8>(s),
+            _ if S::TILES == 2 => self.blocks::<S, 2>(s),
+            _ => self.blocks::<S, 1>(s),
+        }
+    }
+}
+
+impl<U: Unpack> Multiply<'_, U> {
+    /// Multiplies up to `N` columns with weights as they are unpacked, `T` tiles in turns.
+    #[inline(always)]
+    fn direct<S: Simd, const T: usize, const N: usize>(self, s: S) {
+        let ty = self.unpacker.ty();
+        let (bytes, groups) = (TILE_ROWS * cell_bytes(ty), cell_len(ty) / GROUP);
+        // What is computed for columns beyond the last is nobody's.
+        let last = self.columns.len() - 1;
+        let columns: [Column<'_>; N] = array!(self.input.column(self.columns[0] as usize);
+            c => self.input.column(self.columns[c.min(last)] as usize));
+        let bands = self.tiles.chunks(T * self.tile_bytes);
+        for (tiles, out) in bands.zip(self.out.chunks_mut(T * self.stride)) {
+            let mut ahead = Ahead::<T>::new(tiles, self.tile_bytes);
+            let each = bytes / (groups * (tiles.len() / self.tile_bytes));
+            let mut sums = [[[0.0; LANES]; N]; T];
+            for i in 0..self.tile_bytes / bytes {
+                for (tile, sums) in tiles.chunks_exact(self.tile_bytes).zip(&mut sums) {
+                    let mut sink: Direct<'_, '_, S, U, T, N> = Direct {
+                        s,
+                        columns,
+                        ahead: &mut ahead,
+                        each,
+                        unpacker: PhantomData,
+                        group: i * groups,
+                        acc: array!(s.zero(); c => s.load(&sums[c])),
+                    };
+                    self.unpacker
+                        .unpack(s, &tile[i * bytes..][..bytes], &mut sink);
+                    for c in 0..N {
+                        s.store(sink.acc[c], &mut sums[c]);
+                    }
+                }
+            }
+            for (sums, out) in sums.iter().zip(out.chunks_mut(self.stride)) {
+                out[..=last].copy_from_slice(&sums[..=last]);
+            }
+        }
+    }
+
+    /// Unpacks [`GROUPS`] groups of up to `T` tiles, then multiplies all columns with them. The
+    /// accumulators wait in `out`, which does not change their bits.
+    #[inline(always)]
+    fn blocks<S: Simd, const T: usize>(self, s: S) {
+        let ty = self.unpacker.ty();
+        let cells = TILE_ROWS * cell_bytes(ty);
+        let cells_at_once = cells * (GROUPS / (cell_len(ty) / GROUP));
+        let mut unpacked = [[Unpacked::ZERO; GROUPS]; T];
+        let bands = self.tiles.chunks(T * self.tile_bytes);
+        for (tiles, out) in bands.zip(self.out.chunks_mut(T * self.stride)) {
+            for out in out.chunks_mut(self.stride) {
+                out[..self.columns.len()].fill([0.0; LANES]);
+            }
+            let mut ahead = Ahead::new(tiles, self.tile_bytes);
+            let mut first = 0;
+            for start in (0..self.tile_bytes).step_by(cells_at_once) {
+                let end = self.tile_bytes.min(start + cells_at_once);
+                let mut len = 0;
+                for (bytes, groups) in tiles.chunks_exact(self.tile_bytes).zip(&mut unpacked) {
+                    let mut fill = Fill {
+                        s,
+                        groups,
+                        filled: 0,
+                    };
+                    for cells in bytes[start..end].chunks_exact(cells) {
+                        self.unpacker.unpack(s, cells, &mut fill);
+                    }
+                    len = fill.filled;
+                }
+                let mut block = Block {
+                    tiles: &unpacked,
+                    first,
+                    len,
+                    input: self.input,
+                    columns: self.columns,
+                    bytes: end - start,
+                    ahead: &mut ahead,
+                    stride: self.stride,
+                };
+                let mut done = 0;
+                if S::COLUMNS >= 8 && !U::SPLIT {
+                    done = block.multiply::<S, U, 8>(s, done, out);
+                }
+                if S::COLUMNS >= 4 {
+                    done = block.multiply::<S, U, 4>(s, done, out);
+                }
+                if S::COLUMNS == 2 {
+                    done = block.multiply::<S, U, 2>(s, done, out);
+                }
+                block.multiply::<S, U, 1>(s, done, out);
+                first += len;
             }
         }
     }
 }
 
-impl<U: Unpack> Multiply<'_, '_, U> {
-    /// Unpacks [`GROUPS`] groups of up to `T` tiles, then multiplies all columns with them. The
-    /// accumulators wait in `out`, which does not change their bits.
+/// Multiplies the groups of a tile at once with each column.
+struct Direct<'a, 't, S: Simd, U, const T: usize, const N: usize> {
+    s: S,
+    columns: [Column<'a>; N],
+    ahead: &'t mut Ahead<T>,
+    /// Bytes of each tile to ask for with each group of one.
+    each: usize,
+    unpacker: PhantomData<U>,
+    group: usize,
+    acc: [S::F; N],
+}
+
+impl<S: Simd, U: Unpack, const T: usize, const N: usize> Sink<S> for Direct<'_, '_, S, U, T, N> {
     #[inline(always)]
-    fn band<S: Simd, const T: usize>(&self, s: S, tiles: &[u8], out: &mut [&mut [[f32; LANES]]]) {
-        let ty = self.unpacker.ty();
-        let cells = TILE_ROWS * cell_bytes(ty);
-        let cells_at_once = cells * (GROUPS / (cell_len(ty) / GROUP));
-        let mut unpacked = [[Unpacked::ZERO; GROUPS]; T];
-        for out in &mut *out {
-            out.fill([0.0; LANES]);
+    fn take(&mut self, tile: Tile<S>) {
+        let s = self.s;
+        self.ahead.ask(self.each);
+        let x: [&Group; N] = array!(self.columns[0].group(self.group);
+            c => self.columns[c].group(self.group));
+        let [products] = dot::<S, U, 1, N>(s, [&tile], x);
+        for c in 0..N {
+            self.acc[c] = s.fma(products[c], s.splat(x[c].scale), self.acc[c]);
         }
-        let mut first = 0;
-        for start in (0..self.tile_bytes).step_by(cells_at_once) {
-            let end = self.tile_bytes.min(start + cells_at_once);
-            let mut len = 0;
-            for (bytes, groups) in tiles.chunks_exact(self.tile_bytes).zip(&mut unpacked) {
-                let mut fill = Fill {
-                    s,
-                    groups,
-                    filled: 0,
-                };
-                for cells in bytes[start..end].chunks_exact(cells) {
-                    fetch_ahead(cells);
-                    self.unpacker.unpack(s, cells, &mut fill);
-                }
-                len = fill.filled;
-            }
-            let block = Block {
-                tiles: &unpacked,
-                first,
-                len,
-            };
-            let mut done = 0;
-            if S::COLUMNS >= 8 && !U::SPLIT {
-                done = block.multiply::<S, U, 8>(s, self.input, self.columns, done, out);
-            }
-            if S::COLUMNS >= 4 {
-                done = block.multiply::<S, U, 4>(s, self.input, self.columns, done, out);
-            }
-            if S::COLUMNS == 2 {
-                done = block.multiply::<S, U, 2>(s, self.input, self.columns, done, out);
-            }
-            block.multiply::<S, U, 1>(s, self.input, self.columns, done, out);
-            first += len;
-        }
+        self.group += 1;
     }
 }
 
@@ -205,31 +220,43 @@ struct Block<'a, const T: usize> {
     tiles: &'a [[Unpacked; GROUPS]; T],
     first: usize,
     len: usize,
+    input: &'a Activations,
+    columns: &'a [u32],
+    /// Bytes that the groups take in each tile.
+    bytes: usize,
+    ahead: &'a mut Ahead<T>,
+    /// As of [`Multiply`].
+    stride: usize,
 }
 
 impl<const T: usize> Block<'_, T> {
-    /// Multiplies as many of the columns from number `done` on as go by `N`; returns the number of
-    /// the next.
+    /// Multiplies the columns from number `done` on, `N` at a time, unless at most half as many are
+    /// left; returns the number of the next.
     #[inline(always)]
     fn multiply<S: Simd, U: Unpack, const N: usize>(
-        &self,
+        &mut self,
         s: S,
-        input: &Activations,
-        columns: &[u32],
         mut done: usize,
-        out: &mut [&mut [[f32; LANES]]],
+        out: &mut [[f32; LANES]],
     ) -> usize {
-        for columns in columns[done..].as_chunks::<N>().0 {
-            let columns: [Column<'_>; N] =
-                array!(input.column(columns[0] as usize); c => input.column(columns[c] as usize));
+        let each = N * self.bytes / (self.len * self.columns.len());
+        for columns in self.columns[done..].chunks(N) {
+            if N > 1 && columns.len() <= N / 2 {
+                break;
+            }
+            // The last one again, where there are fewer: it has the same bits each time.
+            let last = columns.len() - 1;
+            let columns: [Column<'_>; N] = array!(self.input.column(columns[0] as usize);
+                c => self.input.column(columns[c.min(last)] as usize));
             let mut acc = [[s.zero(); N]; T];
             // The last band may have fewer tiles: what is computed for the others is nobody's.
-            for (acc, out) in acc.iter_mut().zip(&*out) {
+            for (acc, out) in acc.iter_mut().zip(out.chunks(self.stride)) {
                 for c in 0..N {
-                    acc[c] = s.load(&out[done + c]);
+                    acc[c] = s.load(&out[done + c.min(last)]);
                 }
             }
             for g in 0..self.len {
+                self.ahead.ask_later(each);
                 let x: [&Group; N] =
                     array!(columns[0].group(self.first + g); c => columns[c].group(self.first + g));
                 let tiles: [&Unpacked; T] = array!(&self.tiles[0][g]; t => &self.tiles[t][g]);
@@ -240,12 +267,12 @@ impl<const T: usize> Block<'_, T> {
                     }
                 }
             }
-            for (acc, out) in acc.iter().zip(&mut *out) {
+            for (acc, out) in acc.iter().zip(out.chunks_mut(self.stride)) {
                 for c in 0..N {
-                    s.store(acc[c], &mut out[done + c]);
+                    s.store(acc[c], &mut out[done + c.min(last)]);
                 }
             }
-            done += N;
+            done += last + 1;
         }
         done
     }
