@@ -7,7 +7,7 @@ use crate::simd::{AHEAD, fetch_line, fetch_line_later};
 pub(super) const STREAMS: usize = 4;
 
 /// Bytes that memory is fetched by.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Asks for the memory of `N` tiles, a little of each at a time: more at once would wait for a free
 /// buffer, and the products with it. At the end of the tiles it goes on with those behind
@@ -37,26 +37,13 @@ impl<const N: usize> Ahead<N> {
         ahead
     }
 
-    /// Asks for what is to be multiplied once `bytes` more of each tile have been, to come into the
-    /// first-level cache.
+    /// Asks for what is to be multiplied once `bytes` more of each tile have been.
     #[inline(always)]
     pub(super) fn ask(&mut self, bytes: usize) {
-        self.ask_by(bytes, fetch_line);
-    }
-
-    /// As [`Ahead::ask`], but into the second-level cache: where so much passes before these bytes are
-    /// wanted that they would be gone from the first.
-    #[inline(always)]
-    pub(super) fn ask_later(&mut self, bytes: usize) {
-        self.ask_by(bytes, fetch_line_later);
-    }
-
-    #[inline(always)]
-    fn ask_by(&mut self, bytes: usize, fetch: impl Fn(*const u8)) {
         self.due += bytes;
         while self.due >= LINE {
             for stream in 0..N {
-                fetch(self.next.wrapping_add(stream * self.tile_bytes));
+                fetch_line(self.next.wrapping_add(stream * self.tile_bytes));
             }
             self.advance(LINE);
             self.due -= LINE;
@@ -72,6 +59,44 @@ impl<const N: usize> Ahead<N> {
             self.left += self.tile_bytes;
         }
         self.left -= bytes;
+    }
+}
+
+/// The same for tiles that are unpacked block by block, all columns going by between two blocks: a block
+/// further than the next is asked for meanwhile. It comes into the second-level cache, as the
+/// columns would drive it from the first.
+pub(super) struct LaterBlock<const N: usize> {
+    /// As of [`Ahead`].
+    next: *const u8,
+    tile_bytes: usize,
+    /// Lines of each tile not asked for yet.
+    lines: usize,
+}
+
+impl<const N: usize> LaterBlock<N> {
+    /// While bytes `start .. start + len` of `tiles` are multiplied, which lie one after the other.
+    #[inline(always)]
+    pub(super) fn new(tiles: &[u8], tile_bytes: usize, start: usize, len: usize) -> Self {
+        let later = start + 2 * len;
+        let (band, offset) = (later / tile_bytes, later % tile_bytes);
+        Self {
+            next: tiles.as_ptr().wrapping_add(band * N * tile_bytes + offset),
+            tile_bytes,
+            lines: len.div_ceil(LINE),
+        }
+    }
+
+    /// Asks for `lines` of each tile, or what is left of the block.
+    #[inline(always)]
+    pub(super) fn ask(&mut self, lines: usize) {
+        let lines = lines.min(self.lines);
+        self.lines -= lines;
+        for _ in 0..lines {
+            for stream in 0..N {
+                fetch_line_later(self.next.wrapping_add(stream * self.tile_bytes));
+            }
+            self.next = self.next.wrapping_add(LINE);
+        }
     }
 }
 
@@ -96,5 +121,23 @@ mod tests {
                 ahead.ask(LINE);
             }
         }
+    }
+
+    #[test]
+    fn the_block_behind_the_last_is_the_next_bands() {
+        let (tile_bytes, block) = (5 * LINE, 2 * LINE);
+        let tiles = vec![0; 2 * tile_bytes];
+        let at = |start| {
+            let later = LaterBlock::<2>::new(&tiles, tile_bytes, start, block);
+            later.next.addr() - tiles.as_ptr().addr()
+        };
+        assert_eq!(at(0), 4 * LINE);
+        assert_eq!(at(2 * LINE), 2 * tile_bytes + LINE);
+        assert_eq!(at(4 * LINE), 2 * tile_bytes + 3 * LINE);
+        let mut later = LaterBlock::<2>::new(&tiles, tile_bytes, 0, block);
+        later.ask(1);
+        later.ask(7);
+        assert_eq!(later.lines, 0);
+        assert_eq!(later.next.addr() - tiles.as_ptr().addr(), 6 * LINE);
     }
 }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use zse_quant::contract::GROUP;
 use zse_quant::pack::{TILE_ROWS, cell_bytes, cell_len};
 
-use super::ahead::{Ahead, STREAMS};
+use super::ahead::{Ahead, LINE, LaterBlock, STREAMS};
 use super::tile::{Form, Sink, Tile, Unpack};
 use crate::ops::activations::{Activations, Column, Group};
 use crate::simd::{Kernel, LANES, Simd, array, chain};
@@ -106,7 +106,6 @@ impl<U: Unpack> Multiply<'_, U> {
             for out in out.chunks_mut(self.stride) {
                 out[..self.columns.len()].fill([0.0; LANES]);
             }
-            let mut ahead = Ahead::new(tiles, self.tile_bytes);
             let mut first = 0;
             for start in (0..self.tile_bytes).step_by(cells_at_once) {
                 let end = self.tile_bytes.min(start + cells_at_once);
@@ -128,8 +127,8 @@ impl<U: Unpack> Multiply<'_, U> {
                     len,
                     input: self.input,
                     columns: self.columns,
-                    bytes: end - start,
-                    ahead: &mut ahead,
+                    lines: (end - start).div_ceil(LINE),
+                    later: LaterBlock::new(tiles, self.tile_bytes, start, end - start),
                     stride: self.stride,
                 };
                 let mut done = 0;
@@ -222,9 +221,9 @@ struct Block<'a, const T: usize> {
     len: usize,
     input: &'a Activations,
     columns: &'a [u32],
-    /// Bytes that the groups take in each tile.
-    bytes: usize,
-    ahead: &'a mut Ahead<T>,
+    /// Lines of memory that the groups take in each tile.
+    lines: usize,
+    later: LaterBlock<T>,
     /// As of [`Multiply`].
     stride: usize,
 }
@@ -239,7 +238,7 @@ impl<const T: usize> Block<'_, T> {
         mut done: usize,
         out: &mut [[f32; LANES]],
     ) -> usize {
-        let each = N * self.bytes / (self.len * self.columns.len());
+        let each = (N * self.lines).div_ceil(self.len * self.columns.len());
         for columns in self.columns[done..].chunks(N) {
             if N > 1 && columns.len() <= N / 2 {
                 break;
@@ -256,7 +255,7 @@ impl<const T: usize> Block<'_, T> {
                 }
             }
             for g in 0..self.len {
-                self.ahead.ask_later(each);
+                self.later.ask(each);
                 let x: [&Group; N] =
                     array!(columns[0].group(self.first + g); c => columns[c].group(self.first + g));
                 let tiles: [&Unpacked; T] = array!(&self.tiles[0][g]; t => &self.tiles[t][g]);
