@@ -57,22 +57,19 @@ impl Matrix {
         Ok(Self::new(&view, tile_bytes, Source::Packed(packed)))
     }
 
-    /// Packs a matrix of an adapter.
+    /// Packs matrices of an adapter, all of one type and shape, as a stack.
     ///
     /// # Errors
     /// If the system does not give the memory.
-    pub(crate) fn of_rows(matrix: &LoraMatrix, step: &Step<'_>) -> io::Result<Self> {
-        let LoraMatrix {
-            ty,
-            rows,
-            cols,
-            ref data,
-        } = *matrix;
+    pub(crate) fn of_stack(matrices: &[LoraMatrix], step: &Step<'_>) -> io::Result<Self> {
+        let LoraMatrix { ty, rows, cols, .. } = matrices[0];
         let tile_bytes = tile_bytes(ty, cols).expect("floats are packed in any number");
-        let row_bytes = data.len() / rows;
-        let mut packed = Pages::zeroed(rows.div_ceil(TILE_ROWS) * tile_bytes)?;
+        let row_bytes = matrices[0].data.len() / rows;
+        let tiles = rows.div_ceil(TILE_ROWS);
+        let mut packed = Pages::zeroed(matrices.len() * tiles * tile_bytes)?;
         for_parts(step, &mut packed, tile_bytes, |first, part| {
-            let first = first / tile_bytes * TILE_ROWS;
+            let tile = first / tile_bytes;
+            let (data, first) = (&matrices[tile / tiles].data, tile % tiles * TILE_ROWS);
             let n = TILE_ROWS.min(rows - first);
             let bytes = &data[first * row_bytes..][..n * row_bytes];
             pack_rows(ty, n, cols, bytes, part).expect("the sizes follow from one shape");
@@ -81,7 +78,7 @@ impl Matrix {
             ty,
             rows,
             cols,
-            experts: 1,
+            experts: matrices.len(),
             tile_bytes,
             source: Source::Packed(packed),
         })

@@ -1,15 +1,19 @@
 //! Adapters (LoRA) as the products of a program see them.
 
+use std::collections::{BTreeMap, HashMap};
+
 use zse_format::{FormatError, Lora, LoraMatrix, LoraWeight};
 
 use crate::model::Model;
-use crate::program::{LinearSlot, Op};
+use crate::program::{LinearSlot, Op, Tensor};
 
 /// An adapter of one model: what it adds to each of the products that it changes.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     /// By [`LinearSlot`].
     sites: Vec<Option<LowRank>>,
+    /// By the slots of [`Op::MoeFfn`], for each expert.
+    experts: BTreeMap<LinearSlot, Vec<Option<LowRank>>>,
 }
 
 /// What is added to a product: `scale * B (A x)`.
@@ -55,37 +59,45 @@ impl Adapter {
     /// What `lora` adds to the products of `model`.
     ///
     /// # Errors
-    /// If it is for another model, or changes weights other than those of [`Op::Linear`].
+    /// If it is for another model, or changes weights other than those of [`Op::Linear`] and
+    /// [`Op::MoeFfn`].
     pub fn new(model: &Model, lora: &Lora) -> Result<Self, AdapterError> {
         lora.check(model.weights.checkpoint())?;
-        let mut sites = Vec::new();
-        let mut used = vec![false; lora.weights().len()];
+        let mut parts = Parts::new(lora);
+        let (mut sites, mut experts) = (Vec::new(), BTreeMap::new());
         for node in &model.program.nodes {
-            let Op::Linear { weight, slot, .. } = node.op else {
-                continue;
-            };
-            let tensor = model.program.tensor(weight);
-            let name = match tensor.name.as_str() {
-                // As a matrix of products, the embeddings go by the other name.
-                "token_embd.weight" => "output.weight",
-                name => name,
-            };
-            let found = lora.weights().iter().position(|w| w.name == name);
-            let site = found.map(|i| {
-                used[i] = true;
-                LowRank::part(&lora.weights()[i], tensor.first_row, tensor.rows)
-            });
-            let slot = slot.0 as usize;
-            if sites.len() <= slot {
-                sites.resize(slot + 1, None);
+            match node.op {
+                Op::Linear { weight, slot, .. } => {
+                    let slot = slot.0 as usize;
+                    if sites.len() <= slot {
+                        sites.resize(slot + 1, None);
+                    }
+                    sites[slot] = parts.take(model.program.tensor(weight), 0);
+                }
+                Op::MoeFfn {
+                    gate,
+                    up,
+                    down,
+                    slots,
+                    ..
+                } => {
+                    for (slot, id) in slots.into_iter().zip([gate, up, down]) {
+                        let tensor = model.program.tensor(id);
+                        let of = (0..tensor.experts).map(|expert| parts.take(tensor, expert));
+                        let of: Vec<_> = of.collect();
+                        if of.iter().any(Option::is_some) {
+                            experts.insert(slot, of);
+                        }
+                    }
+                }
+                _ => {}
             }
-            sites[slot] = site;
         }
-        match used.iter().position(|used| !used) {
-            None => Ok(Self { sites }),
-            Some(i) => Err(AdapterError::NotMultiplied {
+        match parts.unused() {
+            None => Ok(Self { sites, experts }),
+            Some(weight) => Err(AdapterError::NotMultiplied {
                 file: lora.file().to_owned(),
-                tensor: lora.weights()[i].name.clone(),
+                tensor: weight.name.clone(),
             }),
         }
     }
@@ -100,31 +112,64 @@ impl Adapter {
         &self.sites
     }
 
+    /// What it adds to the products of `expert` at `slot`, if anything.
+    pub fn expert(&self, slot: LinearSlot, expert: usize) -> Option<&LowRank> {
+        self.experts.get(&slot)?.get(expert)?.as_ref()
+    }
+
+    /// Where it adds something to products of experts, and what to those of each.
+    pub fn experts(&self) -> impl Iterator<Item = (LinearSlot, &[Option<LowRank>])> {
+        self.experts.iter().map(|(slot, of)| (*slot, of.as_slice()))
+    }
+
     /// Bytes of its numbers.
     pub fn bytes(&self) -> u64 {
-        let sites = self.sites.iter().flatten();
+        let experts = self.experts.values().flatten();
+        let sites = self.sites.iter().chain(experts).flatten();
         let bytes = sites.map(|site| site.a.data.len() + site.b.data.len());
         bytes.sum::<usize>() as u64
     }
 }
 
-impl LowRank {
-    /// What `weight` adds to rows `first..first + rows` of its product.
-    fn part(weight: &LoraWeight, first: usize, rows: usize) -> Self {
-        let LoraWeight { a, b, scale, .. } = weight;
-        let row_bytes = b.data.len() / b.rows;
-        let b = match rows == b.rows {
-            true => b.clone(),
-            false => LoraMatrix {
-                rows,
-                data: b.data[first * row_bytes..][..rows * row_bytes].into(),
-                ..*b
-            },
-        };
+/// What an adapter adds to each matrix, and which of it was asked for.
+struct Parts<'a> {
+    weights: &'a [LoraWeight],
+    by_place: HashMap<(&'a str, usize), usize>,
+    used: Vec<bool>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(lora: &'a Lora) -> Self {
+        let weights = lora.weights().iter().enumerate();
         Self {
-            a: a.clone(),
-            b,
-            scale: *scale,
+            by_place: weights
+                .map(|(i, w)| ((w.name.as_str(), w.expert), i))
+                .collect(),
+            used: vec![false; lora.weights().len()],
+            weights: lora.weights(),
         }
+    }
+
+    /// What is added to the product of this expert's matrix of `tensor`.
+    fn take(&mut self, tensor: &Tensor, expert: usize) -> Option<LowRank> {
+        let name = match tensor.name.as_str() {
+            // As a matrix of products, the embeddings go by the other name.
+            "token_embd.weight" => "output.weight",
+            name => name,
+        };
+        let i = *self.by_place.get(&(name, expert))?;
+        self.used[i] = true;
+        let LoraWeight { a, b, scale, .. } = &self.weights[i];
+        Some(LowRank {
+            a: a.clone(),
+            b: b.part(tensor.first_row, tensor.rows),
+            scale: *scale,
+        })
+    }
+
+    /// One that nothing asked for.
+    fn unused(&self) -> Option<&'a LoraWeight> {
+        let unused = self.used.iter().position(|used| !used);
+        unused.map(|i| &self.weights[i])
     }
 }

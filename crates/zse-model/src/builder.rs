@@ -228,10 +228,15 @@ impl Builder {
         self.linear_by(x, weight, None)
     }
 
+    /// The next product to which an adapter may attach.
+    fn slot(&mut self) -> LinearSlot {
+        self.slots += 1;
+        LinearSlot(self.slots - 1)
+    }
+
     /// `x W^T + b` by tensors at hand (tied embeddings).
     pub fn linear_by(&mut self, x: ValueId, weight: TensorId, bias: Option<TensorId>) -> ValueId {
-        let slot = LinearSlot(self.slots);
-        self.slots += 1;
+        let slot = self.slot();
         self.push(Op::Linear {
             x,
             weight,
@@ -322,6 +327,7 @@ impl Builder {
         act: Act,
     ) -> ValueId {
         let [gate, up, down] = weights;
+        let slots = [self.slot(), self.slot(), self.slot()];
         self.push(Op::MoeFfn {
             x,
             route,
@@ -329,6 +335,7 @@ impl Builder {
             up,
             down,
             act,
+            slots,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use zse_format::{Checkpoint, Lora};
+use zse_format::{Checkpoint, Lora, LoraWeight};
 use zse_model::conformance::{Golden, GoldenError, adapter_cases};
 use zse_model::reference::Reference;
 
@@ -22,7 +22,7 @@ fn check(file: &Path, open: fn(&Path) -> Result<Golden, GoldenError>) {
 #[test]
 fn directories_of_peft_compute_what_peft_computes() {
     let files = Golden::adapter_files().unwrap();
-    assert!(files.len() >= 9, "{files:?}");
+    assert!(files.len() >= 12, "{files:?}");
     for file in files {
         check(&file, Golden::open_directory);
     }
@@ -32,7 +32,7 @@ fn directories_of_peft_compute_what_peft_computes() {
 fn gguf_files_compute_the_same() {
     let files = Golden::adapter_files().unwrap();
     let has_gguf = |file: &&std::path::PathBuf| file.with_extension("gguf").is_file();
-    assert_eq!(files.iter().filter(has_gguf).count(), 3);
+    assert_eq!(files.iter().filter(has_gguf).count(), 4);
     for file in files.iter().filter(has_gguf) {
         check(file, Golden::open);
     }
@@ -41,12 +41,14 @@ fn gguf_files_compute_the_same() {
 #[test]
 fn both_forms_of_an_adapter_are_the_same() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    for name in ["llama2", "phi3", "gemma2"] {
-        let base = Checkpoint::open(&folder.join(format!("golden/{name}.gguf"))).unwrap();
+    for name in ["llama2", "phi3", "gemma2", "qwen3moe-modules"] {
+        let base = name.split('-').next().unwrap();
+        let base = Checkpoint::open(&folder.join(format!("golden/{base}.gguf"))).unwrap();
         let open = |file: String| Lora::open(&folder.join("lora").join(file), &base).unwrap();
         let (peft, gguf) = (open(name.to_owned()), open(format!("{name}.gguf")));
         for weight in gguf.weights() {
-            let other = peft.weight(&weight.name).unwrap();
+            let is_same = |w: &&LoraWeight| w.name == weight.name && w.expert == weight.expert;
+            let other = peft.weights().iter().find(is_same).unwrap();
             assert_eq!(other.scale, weight.scale, "{}", weight.name);
             assert_eq!(other.a.to_f32(), weight.a.to_f32(), "{}", weight.name);
             assert_eq!(other.b.to_f32(), weight.b.to_f32(), "{}", weight.name);

@@ -55,6 +55,7 @@ fn a_merged_model_computes_what_the_adapter_adds() {
         ("llama2", &["llama2", "llama2-patterns"][..]),
         ("phi3", &["phi3"]),
         ("gemma2", &["gemma2"]),
+        ("qwen3moe", &["qwen3moe", "qwen3moe-modules"]),
     ] {
         let paths: Vec<String> = adapters.iter().map(|a| format!("lora/{a}")).collect();
         let named: Vec<(&str, &str)> = paths.iter().map(|p| (p.as_str(), p.as_str())).collect();
@@ -104,6 +105,9 @@ fn a_merged_model_computes_what_pefts_own_merge_computes() {
         "gemma3",
         "mistral",
         "mixtral",
+        "mixtral-experts",
+        "qwen3moe",
+        "qwen3moe-modules",
     ] {
         let base = name.split('-').next().unwrap();
         let (expected, before) = (
@@ -272,9 +276,16 @@ fn adapters_come_and_go_beside_a_model() {
 
 #[test]
 fn texts_with_different_adapters_are_written_together() {
+    written_together("llama2", "llama2-patterns");
+    // Of experts.
+    written_together("qwen3moe", "qwen3moe-modules");
+}
+
+fn written_together(base: &str, other: &str) {
+    let paths = [base, other].map(|name| format!("lora/{name}"));
     let engine = engine(
-        &fixture("golden/llama2.gguf"),
-        &[("a", "lora/llama2"), ("b", "lora/llama2-patterns")],
+        &fixture(&format!("golden/{base}.gguf")),
+        &[("a", &paths[0]), ("b", &paths[1])],
     );
     let settings = Generate {
         params: SampleParams::greedy(),

@@ -16,7 +16,7 @@ use crate::term::{Table, bytes, count, progress};
 
 /// What the program itself takes in a run and not yet here: the code of the kernels, stacks, the
 /// text. The same for every model; measured on x86-64 Linux, where `tests/cli/memory.rs` holds it.
-const RUNNING: u64 = 5 << 20;
+const RUNNING: u64 = 2 << 20;
 
 pub(crate) fn run(args: &InfoArgs, global: &Global) -> anyhow::Result<()> {
     let source = args.model.source()?;

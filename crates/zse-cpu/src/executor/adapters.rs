@@ -7,13 +7,15 @@
 //! others share its adapter.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use zse_model::executor::{AdaptedRows, AdapterId, Batch};
 use zse_model::program::{LinearSlot, Rows};
-use zse_model::{Adapter, AdapterError};
+use zse_model::{Adapter, AdapterError, LoraMatrix, LowRank};
 
 use crate::ops::activations::Activations;
 use crate::ops::linear::{Input, Product, Weight, products};
+use crate::ops::moe::adapted::{self, ExpertSite};
 use crate::ops::{Ctx, resize};
 use crate::par::{SharedSlice, chunk_len};
 use crate::pool::Step;
@@ -22,8 +24,13 @@ use crate::weights::Matrix;
 /// The adapters that are loaded.
 #[derive(Default)]
 pub(super) struct Adapters {
+    loaded: BTreeMap<AdapterId, Loaded>,
+}
+
+struct Loaded {
     /// By [`LinearSlot`].
-    loaded: BTreeMap<AdapterId, Vec<Option<Site>>>,
+    sites: Vec<Option<Site>>,
+    experts: BTreeMap<LinearSlot, ExpertSite>,
 }
 
 /// What an adapter adds to a product.
@@ -48,16 +55,21 @@ impl Adapters {
         };
         let mut sites = Vec::with_capacity(adapter.sites().len());
         for site in adapter.sites() {
+            let pack = |matrix: &LoraMatrix| Matrix::of_stack(std::slice::from_ref(matrix), step);
             sites.push(match site {
                 None => None,
                 Some(site) => Some(Site {
-                    a: Matrix::of_rows(&site.a, step).map_err(out_of_memory)?,
-                    b: Matrix::of_rows(&site.b, step).map_err(out_of_memory)?,
+                    a: pack(&site.a).map_err(out_of_memory)?,
+                    b: pack(&site.b).map_err(out_of_memory)?,
                     scale: site.scale,
                 }),
             });
         }
-        self.loaded.insert(id, sites);
+        let mut experts = BTreeMap::new();
+        for (slot, of) in adapter.experts() {
+            experts.insert(slot, expert_site(of, step).map_err(out_of_memory)?);
+        }
+        self.loaded.insert(id, Loaded { sites, experts });
         Ok(())
     }
 
@@ -71,13 +83,45 @@ impl Adapters {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> u64 {
-        let sites = self.loaded.values().flatten().flatten();
-        sites.map(|site| site.a.bytes().0 + site.b.bytes().0).sum()
+        let loaded = || self.loaded.values();
+        let sites = loaded().flat_map(|l| l.sites.iter().flatten().map(|s| [&s.a, &s.b]));
+        let experts = loaded().flat_map(|l| l.experts.values().map(|s| [&s.a, &s.b]));
+        let matrices = sites.chain(experts).flatten();
+        matrices.map(|matrix| matrix.bytes().0).sum()
     }
 
     fn site(&self, id: AdapterId, slot: LinearSlot) -> Option<&Site> {
-        self.loaded.get(&id)?.get(slot.0 as usize)?.as_ref()
+        self.loaded.get(&id)?.sites.get(slot.0 as usize)?.as_ref()
     }
+
+    fn experts(&self, id: AdapterId, slot: LinearSlot) -> Option<&ExpertSite> {
+        self.loaded.get(&id)?.experts.get(&slot)
+    }
+}
+
+/// Packs what an adapter adds to some experts, as stacks. Of different ranks the smaller ones are filled
+/// up with zeros.
+fn expert_site(of: &[Option<LowRank>], step: &Step<'_>) -> io::Result<ExpertSite> {
+    let changed: Vec<&LowRank> = of.iter().flatten().collect();
+    let alike = |matrices: Vec<&LoraMatrix>| -> Vec<LoraMatrix> {
+        let shape = |m: &LoraMatrix| (m.ty, m.rows, m.cols);
+        if matrices.iter().all(|m| shape(m) == shape(matrices[0])) {
+            return matrices.into_iter().cloned().collect();
+        }
+        let rows = matrices.iter().map(|m| m.rows).max().unwrap_or(0);
+        let cols = matrices.iter().map(|m| m.cols).max().unwrap_or(0);
+        matrices.into_iter().map(|m| m.padded(rows, cols)).collect()
+    };
+    let places = of.iter().scan(0, |next, low_rank| {
+        let place = low_rank.as_ref().map(|l| (*next, l.scale));
+        *next += usize::from(place.is_some());
+        Some(place)
+    });
+    Ok(ExpertSite {
+        a: Matrix::of_stack(&alike(changed.iter().map(|l| &l.a).collect()), step)?,
+        b: Matrix::of_stack(&alike(changed.iter().map(|l| &l.b).collect()), step)?,
+        places: places.collect(),
+    })
 }
 
 /// Which rows of a batch which adapters change.
@@ -145,14 +189,34 @@ impl<'a> Adapted<'a> {
 
     /// For each adapter that changes the product of `slot`, the rows.
     fn of(&self, slot: LinearSlot, rows: Rows) -> impl Iterator<Item = (&'a Site, &AdaptedRows)> {
-        let all = match rows {
-            Rows::Tokens => &self.tokens,
-            Rows::Outputs => &self.outputs,
-            Rows::Seqs => &self.seqs,
-        };
+        let all = self.all(rows);
         let site = move |adapted: &AdaptedRows| self.adapters.site(adapted.adapter, slot);
         all.iter()
             .filter_map(move |adapted| Some((site(adapted)?, adapted)))
+    }
+
+    /// What adapters do to the products of experts of `slots`: gates, ups and downs.
+    pub(super) fn of_experts(
+        &self,
+        slots: [LinearSlot; 3],
+        rows: Rows,
+    ) -> Vec<adapted::Adapted<'_>> {
+        let all = self.all(rows).iter();
+        let all = all.map(|adapted| adapted::Adapted {
+            sites: slots.map(|slot| self.adapters.experts(adapted.adapter, slot)),
+            rows: &adapted.rows,
+            scales: &adapted.scales,
+        });
+        all.filter(|adapted| adapted.sites.iter().any(Option::is_some))
+            .collect()
+    }
+
+    fn all(&self, rows: Rows) -> &[AdaptedRows] {
+        match rows {
+            Rows::Tokens => &self.tokens,
+            Rows::Outputs => &self.outputs,
+            Rows::Seqs => &self.seqs,
+        }
     }
 
     /// The rows that adapters change of any of the products of `slots`; rising.

@@ -289,6 +289,7 @@ impl<'a> Run<'a> {
                 up,
                 down,
                 act,
+                slots,
             } => {
                 let [gate, up, down] = [gate, up, down].map(|t| self.weights.matrix(t));
                 let mut scratch = std::mem::take(&mut self.memory.moe);
@@ -306,6 +307,7 @@ impl<'a> Run<'a> {
                         act,
                     },
                     tokens,
+                    &self.adapted.of_experts(slots, program.value(x).rows),
                     &mut scratch,
                     out,
                 );

@@ -1,5 +1,7 @@
 //! Mixtures of experts: the router's choice, and the experts' gated MLPs.
 
+pub(crate) mod adapted;
+
 use zse_model::WeightView;
 use zse_model::program::Act;
 
@@ -9,6 +11,7 @@ use super::{Ctx, resize};
 use crate::par::SharedSlice;
 use crate::simd::{Kernel, LANES, Simd, math};
 use crate::weights::Matrix;
+use adapted::{Adapted, Uses};
 
 /// Token-expert pairs whose hidden activations are kept at a time.
 const MAX_PAIRS: usize = 2048;
@@ -102,6 +105,7 @@ pub(crate) struct MoeScratch {
     outputs: Vec<f32>,
     rounded: Activations,
     hidden_rounded: Activations,
+    adapted: adapted::Scratch,
 }
 
 impl MoeScratch {
@@ -116,6 +120,7 @@ impl MoeScratch {
         4 * (self.hidden.capacity() + self.outputs.capacity())
             + self.rounded.bytes()
             + self.hidden_rounded.bytes()
+            + self.adapted.bytes()
     }
 }
 
@@ -177,11 +182,13 @@ pub(crate) fn tokens_at_once(top_k: usize) -> usize {
     (MAX_PAIRS / top_k).max(1)
 }
 
-/// `sum_e weight_e * down_e(act(gate_e(x)) * up_e(x))`, added in the order of the route.
+/// `sum_e weight_e * down_e(act(gate_e(x)) * up_e(x))`, added in the order of the route; `adapted` says
+/// what is added to which products.
 pub(crate) fn moe_ffn(
     ctx: &Ctx<'_>,
     experts: &Experts<'_>,
     tokens: Tokens<'_>,
+    adapted: &[Adapted<'_>],
     scratch: &mut MoeScratch,
     out: &mut [f32],
 ) {
@@ -191,8 +198,44 @@ pub(crate) fn moe_ffn(
     let parts = x
         .chunks(at_once * cols)
         .zip(route.chunks(at_once * 2 * top_k));
-    for ((x, route), out) in parts.zip(out.chunks_mut(at_once * width)) {
-        part(ctx, experts, Tokens { x, route, top_k }, scratch, out);
+    let parts = parts.zip(out.chunks_mut(at_once * width));
+    for (i, ((x, route), out)) in parts.enumerate() {
+        let uses = Uses::new(adapted, i * at_once, route, top_k);
+        let tokens = Tokens { x, route, top_k };
+        part(ctx, experts, tokens, &uses, scratch, out);
+    }
+}
+
+/// Pairs of a token and one of its experts: pair `token * top_k + i` is a token's i-th.
+struct Pairs {
+    /// By expert, rising.
+    pairs: Vec<Vec<u32>>,
+    /// Their tokens.
+    tokens: Vec<Vec<u32>>,
+}
+
+impl Pairs {
+    /// Those of `route` that are wanted.
+    fn of(route: &[f32], top_k: usize, experts: usize, is_wanted: impl Fn(u32) -> bool) -> Self {
+        let mut this = Self {
+            pairs: vec![Vec::new(); experts],
+            tokens: vec![Vec::new(); experts],
+        };
+        for (token, route) in route.chunks_exact(2 * top_k).enumerate() {
+            for (i, &expert) in route[..top_k].iter().enumerate() {
+                let pair = (token * top_k + i) as u32;
+                if is_wanted(pair) {
+                    this.pairs[expert as usize].push(pair);
+                    this.tokens[expert as usize].push(token as u32);
+                }
+            }
+        }
+        this
+    }
+
+    /// The experts that have some.
+    fn used(&self) -> impl Iterator<Item = usize> {
+        (0..self.pairs.len()).filter(|&e| !self.pairs[e].is_empty())
     }
 }
 
@@ -201,6 +244,7 @@ fn part(
     ctx: &Ctx<'_>,
     experts: &Experts<'_>,
     tokens: Tokens<'_>,
+    uses: &Uses<'_>,
     scratch: &mut MoeScratch,
     out: &mut [f32],
 ) {
@@ -213,21 +257,17 @@ fn part(
     } = *experts;
     let (ff, width) = (gate.rows(), down.rows());
     let pairs = route.len() / 2;
-    // For each expert, its pairs and their tokens; pair `token * top_k + i` is a token's i-th.
-    let mut pairs_of = vec![Vec::new(); gate.experts()];
-    let mut tokens_of = vec![Vec::new(); gate.experts()];
-    for (token, route) in route.chunks_exact(2 * top_k).enumerate() {
-        for (i, &expert) in route[..top_k].iter().enumerate() {
-            pairs_of[expert as usize].push((token * top_k + i) as u32);
-            tokens_of[expert as usize].push(token as u32);
-        }
-    }
+    // Pairs whose gated products are made in one go, and those of which adapters change a part.
+    let changed = uses.of_gated();
+    let is_changed = |pair| changed.binary_search(&pair).is_ok();
+    let plain = Pairs::of(route, top_k, gate.experts(), |pair| !is_changed(pair));
 
     let MoeScratch {
         hidden,
         outputs,
         rounded,
         hidden_rounded,
+        adapted,
     } = scratch;
     resize(hidden, pairs * ff, 0.0);
     resize(outputs, pairs * width, 0.0);
@@ -236,40 +276,58 @@ fn part(
         expert,
         bias: None,
     };
-    let used = || (0..gate.experts()).filter(|&e| !pairs_of[e].is_empty());
-
     if gate.ty().is_quantized() || up.ty().is_quantized() {
         rounded.round(ctx, x, gate.cols());
     }
     let shared = SharedSlice::new(hidden);
-    let gated = used().map(|e| Product {
+    let gated = plain.used().map(|e| Product {
         weight: weight(gate, e),
         gated: Some((act, weight(up, e))),
         input: Input { x, rounded },
-        columns: &tokens_of[e],
-        to: &pairs_of[e],
+        columns: &plain.tokens[e],
+        to: &plain.pairs[e],
         out: &shared,
     });
     // SAFETY: each pair is of one expert, and among its pairs once.
     unsafe { products(ctx, &gated.collect::<Vec<_>>()) };
+    drop(shared);
+    let all = match changed.is_empty() {
+        true => plain,
+        false => {
+            let pairs = Pairs::of(route, top_k, gate.experts(), is_changed);
+            let input = Input { x, rounded };
+            adapted::gated(
+                ctx,
+                experts,
+                (&pairs, &changed),
+                input,
+                uses,
+                adapted,
+                hidden,
+            );
+            Pairs::of(route, top_k, gate.experts(), |_| true)
+        }
+    };
 
     if down.ty().is_quantized() {
         hidden_rounded.round(ctx, hidden, ff);
     }
     let shared = SharedSlice::new(outputs);
-    let lowered = used().map(|e| Product {
+    let lowered = all.used().map(|e| Product {
         weight: weight(down, e),
         gated: None,
         input: Input {
             x: hidden,
             rounded: hidden_rounded,
         },
-        columns: &pairs_of[e],
-        to: &pairs_of[e],
+        columns: &all.pairs[e],
+        to: &all.pairs[e],
         out: &shared,
     });
     // SAFETY: as above.
     unsafe { products(ctx, &lowered.collect::<Vec<_>>()) };
+    drop(shared);
+    uses.add_down(ctx, hidden, adapted, outputs);
 
     ctx.rows(out, width, |first, out| {
         ctx.arch.run(Combine {

@@ -373,6 +373,7 @@ impl<'a> Run<'a> {
                 up,
                 down,
                 act,
+                ..
             } => self.mixture([x, route], [gate, up, down], act, self.out(id)),
             Op::GatherRows { x } => {
                 let size = [self.batch.outputs.len(), self.cols(x)];

@@ -4,9 +4,20 @@ use super::rules::Change;
 use super::stored::renamed;
 use super::{FAMILIES, Family};
 
-/// The tensor without `.weight` that the weight of `module` is in models of `architecture`, and what
-/// becomes of its numbers there; `None` for a module that such models do not have.
-pub(crate) fn tensor_of(architecture: &str, module: &str) -> Option<(String, Change)> {
+/// Where the weight of a module is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModuleWeight {
+    /// The tensor, without `.weight`.
+    pub(crate) tensor: String,
+    /// Which matrix of the tensor.
+    pub(crate) expert: usize,
+    /// What becomes of its numbers there.
+    pub(crate) change: Change,
+}
+
+/// Where the weight of `module` is in models of `architecture`; `None` for a module that such models
+/// do not have.
+pub(crate) fn tensor_of(architecture: &str, module: &str) -> Option<ModuleWeight> {
     let mut families = FAMILIES.iter().filter(|f| f.architecture == architecture);
     families.find_map(|family| {
         let renamed = renamed(module, family.renames);
@@ -15,29 +26,46 @@ pub(crate) fn tensor_of(architecture: &str, module: &str) -> Option<(String, Cha
     })
 }
 
-fn find(family: &Family, module: &str) -> Option<(String, Change)> {
+/// The block of layer `l`, `blk.l`, whose experts transformers 5 keeps in `module`, all of them in one
+/// parameter; `None` for other modules, and for architectures without mixtures.
+pub(crate) fn block_of_experts(architecture: &str, module: &str) -> Option<String> {
+    let mut families = FAMILIES.iter().filter(|f| f.architecture == architecture);
+    let has_experts = |f: &&Family| f.rules.iter().any(|rule| rule.stacked.is_some());
+    if !families.any(has_experts) {
+        return None;
+    }
+    let (layer, _) = numbers("model.layers.{l}.mlp.experts", module)?;
+    Some(format!("blk.{layer}"))
+}
+
+fn find(family: &Family, module: &str) -> Option<ModuleWeight> {
     family.rules.iter().find_map(|rule| {
-        let layer = layer(rule.from, module)?;
-        Some((rule.to.replace("{l}", layer), rule.change))
+        let (layer, expert) = numbers(rule.from, module)?;
+        Some(ModuleWeight {
+            tensor: rule.to.replace("{l}", layer),
+            expert: expert.parse().ok()?,
+            change: rule.change,
+        })
     })
 }
 
-/// What stands in `module` where `pattern` has `{l}`, if the rest is the same; the numbers of
-/// experts, `{e}`, all stand for one tensor.
-fn layer<'m>(mut pattern: &str, module: &'m str) -> Option<&'m str> {
-    let (mut rest, mut layer) = (module, "");
+/// What stands in `module` where `pattern` has `{l}` and `{e}`, if the rest is the same. A pattern
+/// without experts has expert 0.
+fn numbers<'m>(mut pattern: &str, module: &'m str) -> Option<(&'m str, &'m str)> {
+    let (mut rest, mut layer, mut expert) = (module, "", "0");
     while let Some((before, behind)) = pattern.split_once('{') {
         rest = rest.strip_prefix(before)?;
         let end = rest.find(|c: char| !c.is_ascii_digit());
         let (number, next) = rest.split_at(end.unwrap_or(rest.len()));
         let is_plain = number == "0" || !number.is_empty() && !number.starts_with('0');
         let (key, next_pattern) = behind.split_once('}').filter(|_| is_plain)?;
-        if key == "l" {
-            layer = number;
+        match key {
+            "l" => layer = number,
+            _ => expert = number,
         }
         (rest, pattern) = (next, next_pattern);
     }
-    (rest == pattern).then_some(layer)
+    (rest == pattern).then_some((layer, expert))
 }
 
 #[cfg(test)]
@@ -67,11 +95,16 @@ mod tests {
                 "blk.1.attn_k",
             ),
         ] {
-            let (found, change) = tensor_of(architecture, module).expect(module);
-            assert_eq!((found.as_str(), change), (expected, Change::None));
+            let found = tensor_of(architecture, module).expect(module);
+            let expert = if module.contains("experts") { 12 } else { 0 };
+            assert_eq!((found.tensor.as_str(), found.expert), (expected, expert));
+            assert_eq!(found.change, Change::None);
         }
-        let (_, change) = tensor_of("llama", "model.layers.0.self_attn.k_proj").expect("a rule");
-        assert_eq!(change, Change::RotatedKeys);
+        let found = tensor_of("llama", "model.layers.0.self_attn.k_proj").expect("a rule");
+        assert_eq!(found.change, Change::RotatedKeys);
+        let block = |architecture| block_of_experts(architecture, "model.layers.3.mlp.experts");
+        assert_eq!(block("qwen3moe").as_deref(), Some("blk.3"));
+        assert_eq!(block("qwen3"), None);
         for module in [
             "model.layers.00.self_attn.v_proj",
             "model.layers..self_attn.v_proj",

@@ -1,9 +1,10 @@
 //! Adapters in GGUF: `general.type` is `adapter`, and the matrices of a weight `NAME` are `NAME.lora_a`
-//! and `NAME.lora_b`. Weights have the order of rows that the model's file has.
+//! and `NAME.lora_b`; of a stack of experts, stacks of as many. Weights have the order of rows that the
+//! model's file has.
 
 use std::path::Path;
 
-use super::{Lora, LoraMatrix, Pairs, Side, matrix, unusable};
+use super::{Lora, LoraMatrix, Pairs, Side, matrix, unusable, weight_of};
 use crate::{Checkpoint, FormatError};
 
 pub(super) fn read(path: &Path, base: &Checkpoint) -> Result<Lora, FormatError> {
@@ -46,13 +47,26 @@ pub(super) fn read(path: &Path, base: &Checkpoint) -> Result<Lora, FormatError> 
             return Err(failed(problem.to_owned()));
         };
         // Fastest first in GGUF.
-        let shape: Vec<u64> = tensor.shape.iter().rev().copied().collect();
+        let mut shape: Vec<u64> = tensor.shape.iter().rev().copied().collect();
+        let experts = match shape.len() {
+            3 => shape.remove(0) as usize,
+            _ => 1,
+        };
         let [rows, cols] = matrix(&shape).map_err(failed)?;
-        let bytes = tensor.data.bytes().to_vec();
-        let matrix = LoraMatrix::decode(tensor.ty, rows, cols, bytes);
-        pairs
-            .add(name.to_owned(), side, matrix.map_err(failed)?)
-            .map_err(failed)?;
+        let stack = weight_of(base, name).and_then(|weight| weight.shape.get(2).copied());
+        if stack.is_some_and(|stack| stack != experts as u64) {
+            let stack = stack.unwrap_or(1);
+            let problem = format!("is of {experts} experts, but the model has {stack}");
+            return Err(failed(problem));
+        }
+        let bytes = tensor.data.bytes();
+        let size = bytes.len() / experts.max(1);
+        for (expert, bytes) in bytes.chunks_exact(size.max(1)).enumerate() {
+            let matrix = LoraMatrix::decode(tensor.ty, rows, cols, bytes.to_vec());
+            pairs
+                .add((name.to_owned(), expert), side, matrix.map_err(failed)?)
+                .map_err(failed)?;
+        }
     }
     // 0 says that there is no factor.
     pairs.finish(&file, |_, rank| match alpha == 0.0 {

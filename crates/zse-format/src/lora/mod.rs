@@ -19,9 +19,6 @@ use crate::{Checkpoint, FormatError, TensorView};
 /// Largest rank: far above any that is of use.
 const MAX_RANK: u64 = 4096;
 
-/// Dimensions of a matrix. A stack of experts has one more, a vector one less.
-const MATRIX: usize = 2;
-
 const NO_PLACE: &str = "has no place in this model: the adapter is for another one";
 
 /// An adapter: what is added to some of a model's weights.
@@ -31,11 +28,13 @@ pub struct Lora {
     weights: Vec<LoraWeight>,
 }
 
-/// What is added to a weight: `scale * B A`, of the weight's shape.
+/// What is added to a matrix: `scale * B A`, of its shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraWeight {
     /// The weight's name in the model, as GGUF has it, such as `blk.0.attn_q.weight`.
     pub name: String,
+    /// Which matrix of a stack of experts; 0 of a weight that is a single matrix.
+    pub expert: usize,
     /// `[rank, in]`.
     pub a: LoraMatrix,
     /// `[out, rank]`; its rows in the order of the model's.
@@ -70,6 +69,52 @@ impl LoraMatrix {
             cols,
             data: numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
         }
+    }
+
+    /// Rows `first..first + rows`.
+    pub fn part(&self, first: usize, rows: usize) -> Self {
+        let row_bytes = self.data.len() / self.rows;
+        match rows == self.rows {
+            true => self.clone(),
+            false => Self {
+                rows,
+                data: self.data[first * row_bytes..][..rows * row_bytes].into(),
+                ..*self
+            },
+        }
+    }
+
+    /// The same in F32 with zeros to the right and below.
+    ///
+    /// # Panics
+    /// If it has more rows or columns.
+    pub fn padded(&self, rows: usize, cols: usize) -> Self {
+        let mut numbers = vec![0.0; rows * cols];
+        let padded = numbers.chunks_exact_mut(cols);
+        for (to, from) in padded.zip(self.to_f32().chunks_exact(self.cols)) {
+            to[..self.cols].copy_from_slice(from);
+        }
+        assert!(rows >= self.rows, "{rows} rows hold {}", self.rows);
+        Self::new(rows, cols, &numbers)
+    }
+
+    /// For each `first` below `step`, the columns from it on in steps of `step`, which divides their
+    /// number.
+    fn every(&self, step: usize) -> Vec<Self> {
+        let number = self.data.len() / (self.rows * self.cols);
+        let mut parts = vec![Vec::with_capacity(self.data.len() / step); step];
+        for run in self.data.chunks_exact(step * number) {
+            for (part, bytes) in parts.iter_mut().zip(run.chunks_exact(number)) {
+                part.extend_from_slice(bytes);
+            }
+        }
+        let cols = self.cols / step;
+        let matrix = |data: Vec<u8>| Self {
+            cols,
+            data: data.into(),
+            ..*self
+        };
+        parts.into_iter().map(matrix).collect()
     }
 
     /// The matrix of encoded rows; what is quantized becomes F32. Says what is wrong with the numbers.
@@ -133,23 +178,26 @@ impl Lora {
         &self.weights
     }
 
-    /// What is added to the weight of this name.
+    /// What is added to the weight of this name; of experts, to the first that is changed.
     pub fn weight(&self, name: &str) -> Option<&LoraWeight> {
         self.weights.iter().find(|weight| weight.name == name)
     }
 
-    /// Checks that `base` has the weights, as matrices of these shapes. Where a model takes its logits
+    /// Checks that `base` has the weights, as matrices, or stacks of matrices, of these shapes. Where a model takes its logits
     /// from the embeddings, `output.weight` stands for these in that place.
     ///
     /// # Errors
     /// [`FormatError::Unusable`], which names the first that is not.
     pub fn check(&self, base: &Checkpoint) -> Result<(), FormatError> {
         for weight in &self.weights {
-            let problem = match mismatch(weight, base) {
-                None => continue,
-                Some(problem) => problem,
+            let Some(problem) = mismatch(weight, base) else {
+                continue;
             };
-            return Err(unusable(&self.file, &weight.name, problem));
+            let name = match weight.expert {
+                0 => &weight.name,
+                expert => &format!("{} of expert {expert}", weight.name),
+            };
+            return Err(unusable(&self.file, name, problem));
         }
         match self.weights.is_empty() {
             true => Err(FormatError::Unusable {
@@ -180,17 +228,19 @@ fn mismatch(weight: &LoraWeight, base: &Checkpoint) -> Option<String> {
     let Some(tensor) = weight_of(base, &weight.name) else {
         return Some(NO_PLACE.to_owned());
     };
-    if tensor.shape.len() > MATRIX {
-        return Some("adapts experts, which is not implemented".to_owned());
+    let (shape, experts) = match tensor.shape {
+        [cols, rows] => ([*cols, *rows], 1),
+        [cols, rows, experts] => ([*cols, *rows], *experts),
+        _ => return Some("adapts a vector, which is not implemented".to_owned()),
+    };
+    if weight.expert as u64 >= experts {
+        return Some(format!("is of a model with more experts than {experts}"));
     }
-    if tensor.shape.len() < MATRIX {
-        return Some("adapts a vector, which is not implemented".to_owned());
-    }
-    if [a.cols as u64, b.rows as u64] != tensor.shape || a.rows != b.cols {
+    if [a.cols as u64, b.rows as u64] != shape || a.rows != b.cols {
         return Some(format!(
             "has matrices [{}, {}] and [{}, {}], but the model's weight is [{}, {}]: the adapter is for \
              another model",
-            a.rows, a.cols, b.rows, b.cols, tensor.shape[1], tensor.shape[0]
+            a.rows, a.cols, b.rows, b.cols, shape[1], shape[0]
         ));
     }
     let is_finite = weight.scale.is_finite();
@@ -212,39 +262,50 @@ enum Side {
     B,
 }
 
+/// A matrix of the model: the weight's name, and which of its experts.
+type Place = (String, usize);
+
 /// The two matrices of each weight while they are collected.
 #[derive(Default)]
 struct Pairs {
-    by_name: BTreeMap<String, [Option<LoraMatrix>; 2]>,
+    by_place: BTreeMap<Place, [Option<LoraMatrix>; 2]>,
 }
 
 impl Pairs {
     /// Adds one that was not there.
-    fn add(&mut self, weight: String, side: Side, matrix: LoraMatrix) -> Result<(), String> {
-        let pair = self.by_name.entry(weight).or_default();
+    fn add(&mut self, place: Place, side: Side, matrix: LoraMatrix) -> Result<(), String> {
+        let pair = self.by_place.entry(place).or_default();
         match pair[side as usize].replace(matrix) {
             None => Ok(()),
             Some(_) => Err("is there twice".to_owned()),
         }
     }
 
-    /// The adapter, where `scale_of` says the factor of a weight of this name and rank.
+    /// The adapter, where `scale_of` says the factor of a weight at this place and of this rank.
     fn finish(
         self,
         file: &str,
-        scale_of: impl Fn(&str, usize) -> f32,
+        scale_of: impl Fn(&Place, usize) -> f32,
     ) -> Result<Lora, FormatError> {
-        let mut weights = Vec::with_capacity(self.by_name.len());
-        for (name, pair) in self.by_name {
+        let mut weights = Vec::with_capacity(self.by_place.len());
+        for (place, pair) in self.by_place {
+            let name = &place.0;
             let [Some(a), Some(b)] = pair else {
-                return Err(unusable(file, &name, "has only one of its two matrices"));
+                return Err(unusable(file, name, "has only one of its two matrices"));
             };
             if a.rows as u64 > MAX_RANK {
                 let problem = format!("has rank {}, must be at most {MAX_RANK}", a.rows);
-                return Err(unusable(file, &name, problem));
+                return Err(unusable(file, name, problem));
             }
-            let scale = scale_of(&name, a.rows);
-            weights.push(LoraWeight { name, a, b, scale });
+            let scale = scale_of(&place, a.rows);
+            let (name, expert) = place;
+            weights.push(LoraWeight {
+                name,
+                expert,
+                a,
+                b,
+                scale,
+            });
         }
         Ok(Lora::new(file, weights))
     }

@@ -1,22 +1,30 @@
 //! Adapters as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors`, whose tensors
 //! are called `base_model.model.MODULE.lora_A.weight` by the modules of the model that was trained.
+//! Experts are modules of their own in transformers up to version 4; since then those of a layer share
+//! parameters, which [`experts`] reads.
+
+mod experts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 
 use super::{Lora, LoraMatrix, NO_PLACE, Pairs, Side, matrix, unusable, weight_of};
 use crate::hf::config::Config;
-use crate::hf::modules::tensor_of;
+use crate::hf::modules::{ModuleWeight, tensor_of};
 use crate::hf::rules::Change;
 use crate::hf::weights::{Raw, interleave};
-use crate::safetensors::Safetensors;
+use crate::safetensors::{Safetensors, SafetensorsView};
+use crate::source::Source;
 use crate::{Checkpoint, FormatError};
+use experts::{Parameters, Stack};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
+const TARGET_PARAMETERS: &str = "target_parameters";
 
 /// What the names of all tensors begin with.
 const PREFIX: &str = "base_model.model.";
@@ -56,13 +64,20 @@ pub(super) fn read(directory: &Path, base: &Checkpoint) -> Result<Lora, FormatEr
 
     let mut pairs = Pairs::default();
     let mut modules = BTreeMap::new();
+    let mut parameters = Parameters::default();
     for tensor in stored.tensors() {
         let failed = |problem: String| unusable(&file, tensor.name, problem);
         let (module, part) = split(tensor.name).map_err(|problem| failed(problem.to_owned()))?;
-        let place = tensor_of(&base.architecture, module)
-            .map(|(weight, change)| (format!("{weight}.weight"), change))
+        if let (Part::Matrix(side), Some(stack)) = (&part, Stack::of(&base, module)) {
+            let matrix = decoded(stored.source(), &tensor).map_err(failed)?;
+            parameters.add(stack, *side, matrix).map_err(failed)?;
+            continue;
+        }
+        let found = tensor_of(&base.architecture, module);
+        let place = found
+            .map(|found| (format!("{}.weight", found.tensor), found))
             .filter(|(weight, _)| weight_of(base.checkpoint, weight).is_some());
-        let Some((weight, change)) = place else {
+        let Some((weight, ModuleWeight { expert, change, .. })) = place else {
             return Err(failed(NO_PLACE.to_owned()));
         };
         let side = match part {
@@ -74,38 +89,48 @@ pub(super) fn read(directory: &Path, base: &Checkpoint) -> Result<Lora, FormatEr
                 return Err(failed(problem.to_owned()));
             }
         };
-        let raw = Raw::new(stored.source(), 0, &tensor);
-        let ty = raw.float().ok_or_else(|| {
-            let known = "F32, F16 and BF16 are implemented";
-            failed(format!("has dtype {}: {known}", tensor.dtype.name()))
-        })?;
-        let [rows, cols] = matrix(tensor.shape).map_err(failed)?;
-        let mut bytes = tensor.data.to_vec();
+        let mut matrix = decoded(stored.source(), &tensor).map_err(failed)?;
+        let rows = matrix.rows;
         if let (Side::B, Some(heads)) = (side, base.heads(change)) {
             if !rows.is_multiple_of(2 * heads) {
                 let problem = format!("has {rows} rows, which {heads} heads do not divide");
                 return Err(failed(problem));
             }
+            let mut bytes = tensor.data.to_vec();
             interleave(tensor.data, &mut bytes, heads, tensor.data.len() / rows);
+            matrix.data = bytes.into();
         }
-        let matrix = LoraMatrix::decode(ty, rows, cols, bytes).map_err(failed)?;
+        let place = (weight, expert);
         if let Side::A = side {
             let expected = settings.rank(module);
             if rows as u64 != u64::from(expected) {
                 let problem = format!("has rank {rows}, but {CONFIG} says {expected}");
                 return Err(failed(problem));
             }
-            modules.insert(weight.clone(), module);
+            modules.insert(place.clone(), module.to_owned());
         }
-        pairs.add(weight, side, matrix).map_err(failed)?;
+        pairs.add(place, side, matrix).map_err(failed)?;
     }
-    pairs.finish(&file, |weight, rank| {
-        let module = modules.get(weight).copied().unwrap_or_default();
+    parameters.finish(&file, &base, &settings, &mut pairs, &mut modules)?;
+    pairs.finish(&file, |place, rank| {
+        let module = modules.get(place).map_or("", String::as_str);
         settings.scale(module, rank)
     })
 }
 
+/// The matrix that a tensor is; or what is wrong with it.
+fn decoded(source: &Arc<Source>, tensor: &SafetensorsView<'_>) -> Result<LoraMatrix, String> {
+    let raw = Raw::new(source, 0, tensor);
+    let ty = raw.float().ok_or_else(|| {
+        let known = "F32, F16 and BF16 are implemented";
+        format!("has dtype {}: {known}", tensor.dtype.name())
+    })?;
+    let [rows, cols] = matrix(tensor.shape)?;
+    LoraMatrix::decode(ty, rows, cols, tensor.data.to_vec())
+}
+
 /// What a tensor is of its module.
+#[derive(Clone, Copy)]
 enum Part {
     Matrix(Side),
     BaseLayer,
@@ -170,6 +195,12 @@ impl<'a> Base<'a> {
         }
     }
 
+    /// Matrices of the weight `name`.
+    fn experts(&self, name: &str) -> usize {
+        let tensor = weight_of(self.checkpoint, name);
+        tensor.map_or(1, |tensor| tensor.shape.get(2).map_or(1, |&n| n as usize))
+    }
+
     /// Whether the weight `name` has `shape`, slowest dimension first.
     fn has_shape(&self, name: &str, shape: &[u64]) -> bool {
         let tensor = weight_of(self.checkpoint, name);
@@ -205,8 +236,14 @@ impl Settings {
         ] {
             c.allow_only(switch, &[json!(false)])?;
         }
-        for list in ["modules_to_save", "target_parameters", "layer_replication"] {
+        for list in ["modules_to_save", "layer_replication"] {
             c.allow_only(list, &[json!([])])?;
+        }
+        for parameter in c.strs(TARGET_PARAMETERS)?.unwrap_or_default() {
+            if !experts::is_known(parameter) {
+                let what = "only those of experts are";
+                return Err(c.not_implemented(TARGET_PARAMETERS, what));
+            }
         }
         for object in [
             "trainable_token_indices",

@@ -155,7 +155,7 @@ fn what_a_configuration_asks_for_beyond_is_named() {
         ),
         (
             json!({ "target_parameters": ["experts"] }),
-            "target_parameters is",
+            "target_parameters is [\"experts\"], which is not implemented; only those of experts",
         ),
         (
             json!({ "layer_replication": [[0, 1]] }),
@@ -294,8 +294,8 @@ fn tensors_that_do_not_fit_the_model_are_named() {
     );
 }
 
-#[test]
-fn experts_are_refused() {
+/// A mixture of two experts.
+fn mixture() -> Bench {
     let mut model = Model::llama().with(json!({
         "model_type": "mixtral", "num_local_experts": 2, "num_experts_per_tok": 1,
     }));
@@ -314,15 +314,124 @@ fn experts_are_refused() {
     }
     let directory = model.write();
     let base = directory.open().unwrap();
-    let bench = Bench { directory, base };
+    Bench { directory, base }
+}
+
+#[test]
+fn experts_are_told_apart() {
+    let bench = mixture();
     let gate = pair(&layer("block_sparse_moe.gate"), 8, 2);
     assert_eq!(
         bench.peft(json!({}), &gate).unwrap().weights()[0].name,
         "blk.0.ffn_gate_inp.weight"
     );
-    let expert = pair(&layer("block_sparse_moe.experts.1.w1"), 8, 16);
-    let refused = bench.peft(json!({}), &expert).unwrap_err();
-    assert!(refused.contains("adapts experts"), "{refused}");
+    let expert = |e: usize| pair(&layer(&format!("block_sparse_moe.experts.{e}.w2")), 16, 8);
+    let lora = bench.peft(json!({}), &[expert(1), expert(0)].concat());
+    let lora = lora.unwrap();
+    let places: Vec<_> = lora
+        .weights()
+        .iter()
+        .map(|w| (w.name.as_str(), w.expert))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("blk.0.ffn_down_exps.weight", 0),
+            ("blk.0.ffn_down_exps.weight", 1)
+        ]
+    );
+    let refused = bench.peft(json!({}), &expert(2)).unwrap_err();
+    assert!(refused.contains("more experts than 2"), "{refused}");
+    let wrong = pair(&layer("block_sparse_moe.experts.1.w2"), 8, 16);
+    let refused = bench.peft(json!({}), &wrong).unwrap_err();
+    assert!(refused.contains("of expert 1"), "{refused}");
+    assert!(
+        refused.contains("the model's weight is [8, 16]"),
+        "{refused}"
+    );
+}
+
+/// The two matrices that PEFT has of a parameter of all experts.
+fn stack(wrapper: &str, ranks: u64, inputs: u64, outputs: u64) -> [Tensor; 2] {
+    let name = format!("base_model.model.model.layers.0.mlp.experts.{wrapper}");
+    [
+        floats(&format!("{name}lora_A.weight"), &[ranks, inputs]),
+        floats(&format!("{name}lora_B.weight"), &[outputs, ranks]),
+    ]
+}
+
+#[test]
+fn parameters_of_all_experts_become_matrices_of_each() {
+    let bench = mixture();
+    let targets = json!({
+        "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        "rank_pattern": { "experts.gate_up_proj": 3 }, "alpha_pattern": { "gate_up_proj": 3 },
+    });
+    let tensors = [stack("base_layer.", 6, 8, 32), stack("", 4, 16, 8)].concat();
+    let lora = bench.peft(targets.clone(), &tensors).unwrap();
+    let names = ["down", "down", "gate", "gate", "up", "up"];
+    assert_eq!(lora.weights().len(), names.len());
+    for (i, (weight, name)) in lora.weights().iter().zip(names).enumerate() {
+        assert_eq!(weight.name, format!("blk.0.ffn_{name}_exps.weight"));
+        assert_eq!(weight.expert, i % 2);
+        let scale = if name == "down" { 4.0 } else { 1.0 };
+        assert_eq!(weight.scale, scale, "{name}");
+    }
+    let numbers = |n: usize| (0..n).map(|i| i as f32 + 0.5);
+    // Of `A` the rows of an expert stand together; of `B` every second column is one's.
+    let (gate, up) = (&lora.weights()[3], &lora.weights()[5]);
+    assert_eq!(
+        gate.a.to_f32(),
+        numbers(6 * 8).skip(3 * 8).collect::<Vec<_>>()
+    );
+    assert_eq!(gate.a, up.a);
+    let odd: Vec<f32> = numbers(32 * 6).skip(1).step_by(2).collect();
+    assert_eq!(gate.b.to_f32(), odd[..16 * 3]);
+    assert_eq!(up.b.to_f32(), odd[16 * 3..]);
+    assert_eq!([gate.b.rows, gate.b.cols], [16, 3]);
+
+    // One parameter alone has no wrapper within it.
+    let alone = stack("", 6, 8, 32);
+    let lora = bench.peft(targets.clone(), &alone).unwrap();
+    assert_eq!(lora.weights()[0].name, "blk.0.ffn_gate_exps.weight");
+    for (tensors, expected) in [
+        (stack("", 4, 8, 32), "has ranks 4 and 4 in all"),
+        (stack("", 6, 32, 8), "the model's experts are [16, 8]"),
+    ] {
+        let refused = bench.peft(targets.clone(), &tensors).unwrap_err();
+        assert!(refused.contains(expected), "{refused}");
+    }
+    let [a, _] = stack("", 6, 8, 32);
+    let refused = bench.peft(targets, &[a]).unwrap_err();
+    assert!(refused.contains("only one of its two"), "{refused}");
+}
+
+#[test]
+fn stacks_in_gguf_are_of_as_many_experts() {
+    let bench = mixture();
+    let tensors = |experts: u64| {
+        [
+            ("blk.0.ffn_down_exps.weight.lora_a", [16, 2, experts]),
+            ("blk.0.ffn_down_exps.weight.lora_b", [2, 8, experts]),
+        ]
+    };
+    let open = |experts| {
+        let tensors = tensors(experts);
+        let tensors = tensors.each_ref().map(|(name, shape)| (*name, &shape[..]));
+        bench.gguf(&GGUF, 4.0, &tensors)
+    };
+    let lora = open(2).unwrap();
+    assert_eq!(lora.weights().len(), 2);
+    let second: Vec<f32> = (32..64).map(|i| i as f32 + 0.5).collect();
+    assert_eq!(lora.weights()[1].a.to_f32(), second);
+    assert_eq!(
+        (lora.weights()[1].expert, lora.weights()[1].scale),
+        (1, 2.0)
+    );
+    for experts in [1, 3] {
+        let refused = open(experts).unwrap_err();
+        assert!(refused.contains("but the model has 2"), "{refused}");
+    }
 }
 
 #[test]

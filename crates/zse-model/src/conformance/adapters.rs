@@ -1,8 +1,10 @@
-//! Adapters on whole decoders: some sequences use one, some another, some several, some none.
+//! Adapters on whole decoders and on mixtures: some sequences use one, some another, some several, some
+//! none.
 
 use zse_format::{Lora, LoraMatrix, LoraWeight};
 use zse_quant::GgmlType;
 
+use super::cases::mixtures_to_adapt;
 use super::{Case, DecoderSpec, Rng, batch, decoder, tolerance};
 use crate::adapter::{Adapter, AdapterError};
 use crate::error::ModelError;
@@ -11,7 +13,7 @@ use crate::model::Model;
 use crate::program::Op;
 
 /// An adapter of random numbers for the products of `model`: for all of them with the first `rank`,
-/// for every other one with the others in turn.
+/// for every other one with the others in turn. Some experts are left as they are.
 ///
 /// # Errors
 /// If the adapter is not for its model: a mistake in the suite.
@@ -19,17 +21,23 @@ pub fn adapter(model: &Model, ranks: &[usize], seed: u64) -> Result<Adapter, Ada
     let mut rng = Rng::new(seed);
     let checkpoint = model.weights.checkpoint();
     let mut weights: Vec<LoraWeight> = Vec::new();
-    for node in &model.program.nodes {
-        let Op::Linear { weight, .. } = node.op else {
-            continue;
-        };
-        let stored = &model.program.tensor(weight).name;
+    let multiplied = model.program.nodes.iter().flat_map(|node| match node.op {
+        Op::Linear { weight, .. } => vec![weight],
+        Op::MoeFfn { gate, up, down, .. } => vec![gate, up, down],
+        _ => Vec::new(),
+    });
+    let places = multiplied.flat_map(|id| {
+        let tensor = model.program.tensor(id);
+        (0..tensor.experts).map(|expert| (&tensor.name, expert, tensor.experts))
+    });
+    for (stored, expert, experts) in places {
         let name = match stored.as_str() {
             "token_embd.weight" => "output.weight",
             name => name,
         };
         let view = checkpoint.tensor(stored).expect("the program names it");
-        if weights.iter().any(|w| w.name == name) {
+        let is_there = |w: &LoraWeight| w.name == name && w.expert == expert;
+        if weights.iter().any(is_there) || experts > 1 && rng.below(4) == 0 {
             continue;
         }
         let rank = ranks[weights.len() % ranks.len()];
@@ -40,6 +48,7 @@ pub fn adapter(model: &Model, ranks: &[usize], seed: u64) -> Result<Adapter, Ada
         };
         weights.push(LoraWeight {
             name: name.to_owned(),
+            expert,
             a: matrix(rank, cols, 1.0 / (cols as f32).sqrt()),
             b: matrix(rows, rank, 0.3),
             scale: 2.0 / rank as f32,
@@ -48,7 +57,7 @@ pub fn adapter(model: &Model, ranks: &[usize], seed: u64) -> Result<Adapter, Ada
     Adapter::new(model, &Lora::new("synthetic", weights))
 }
 
-/// Decoders of some types with adapters, in steps of prompts and of single tokens.
+/// Decoders of some types, and mixtures, with adapters, in steps of prompts and of single tokens.
 ///
 /// # Errors
 /// If a case contradicts itself: a mistake in the suite.
@@ -82,6 +91,16 @@ pub fn adapter_cases(seed: u64) -> Result<Vec<Case>, ModelError> {
             batches,
             tolerance: tolerance(ty),
         });
+    }
+    for mut case in mixtures_to_adapt(&mut rng)? {
+        let adapters = [&[4][..], &[17, 1]].map(|ranks| adapter(&case.model, ranks, rng.bits()));
+        case.name = format!("adapters on {}", case.name);
+        case.adapters = adapters
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .expect("made for this model");
+        case.batches = case.batches.into_iter().map(with_adapters).collect();
+        cases.push(case);
     }
     Ok(cases)
 }

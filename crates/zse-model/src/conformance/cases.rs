@@ -287,6 +287,17 @@ struct Mixture {
 }
 
 impl Mixture {
+    /// One whose tokens, if they are many, are more than an executor may want to hold at once.
+    fn small(ty: GgmlType) -> Self {
+        Self {
+            ty,
+            experts: 5,
+            top_k: 2,
+            cols: 64,
+            ff: 32,
+        }
+    }
+
     fn draft(&self, rng: &mut Rng) -> Result<Draft, ModelError> {
         let Self {
             ty,
@@ -341,16 +352,29 @@ fn mixture(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {
 
 /// More pairs of a token and an expert than an executor may want to hold at once.
 fn big_mixture(rng: &mut Rng) -> Result<Case, ModelError> {
-    let mixture = Mixture {
-        ty: GgmlType::Q8_0,
-        experts: 5,
-        top_k: 2,
-        cols: 64,
-        ff: 32,
-    };
+    let mixture = Mixture::small(GgmlType::Q8_0);
     let draft = mixture.draft(rng)?;
     let lens = [1050 + rng.below(100)];
     draft.finish_with(rng, &lens, &[1], |b| mixture.describe(b))
+}
+
+/// Mixtures for adapters: four sequences, of few tokens and of many.
+pub(super) fn mixtures_to_adapt(rng: &mut Rng) -> Result<Vec<Case>, ModelError> {
+    let mut cases = Vec::new();
+    for (mixture, lens) in [
+        (Mixture::small(GgmlType::F32), [13, 1, 4, 6]),
+        (
+            Mixture {
+                cols: 256,
+                ..Mixture::small(GgmlType::Q8_0)
+            },
+            [500, 70, 600, 40],
+        ),
+    ] {
+        let draft = mixture.draft(rng)?;
+        cases.push(draft.finish_with(rng, &lens, &[1, 1, 1, 1], |b| mixture.describe(b))?);
+    }
+    Ok(cases)
 }
 
 fn embedding(rng: &mut Rng, ty: GgmlType) -> Result<Case, ModelError> {

@@ -110,8 +110,9 @@ pub enum PoolKind {
     Last,
 }
 
-/// The site of a [`Op::Linear`] at which an adapter (LoRA) can attach; numbered densely.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A product, of [`Op::Linear`] or of the experts of [`Op::MoeFfn`], at which an adapter (LoRA) can
+/// attach; numbered densely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinearSlot(pub u32);
 
 /// An operation with its inputs, weights and constants. Shapes are those of [`super::Value`].
@@ -264,6 +265,8 @@ pub enum Op {
         down: TensorId,
         /// Activation of the gate.
         act: Act,
+        /// Where an adapter attaches to gates, ups and downs.
+        slots: [LinearSlot; 3],
     },
     /// Keeps the rows whose tokens want an output: `[n_outputs, cols]`.
     GatherRows {

@@ -229,6 +229,7 @@ impl ReferenceExecutor {
             up,
             down,
             act,
+            ..
         } = op
         else {
             return Vec::new();
@@ -239,7 +240,7 @@ impl ReferenceExecutor {
         let mut hidden = Vec::new();
         for (x, route) in rows.zip(values[route.index()].chunks_exact(cols(route))) {
             for &expert in &route[..route.len() / 2] {
-                hidden.extend(ops::moe_hidden(x, expert as usize, &experts));
+                hidden.extend(ops::moe_hidden(x, expert as usize, &experts, &|_, _| {}));
             }
         }
         hidden
@@ -344,9 +345,22 @@ impl ReferenceExecutor {
                 up,
                 down,
                 act,
+                slots,
             } => {
                 let experts = self.experts([gate, up, down], act);
-                ops::moe_ffn(value(x), cols(x), value(route), cols(route) / 2, &experts)
+                let adapted = batch.adapted(program.value(x).rows);
+                let add = |row: usize, side: usize, expert, x: &[f32], out: &mut [f32]| {
+                    for used in &adapted {
+                        let adapter = &self.adapters[&used.adapter];
+                        let place = used.rows.binary_search(&(row as u32));
+                        let site = adapter.expert(slots[side], expert);
+                        if let (Ok(i), Some(site)) = (place, site) {
+                            ops::add_low_rank(x, site, used.scales[i], out);
+                        }
+                    }
+                };
+                let top_k = cols(route) / 2;
+                ops::moe_ffn(value(x), cols(x), value(route), top_k, &experts, &add)
             }
             Op::GatherRows { x } => {
                 let rows = batch.outputs.iter().map(|o| o.token as u32);

@@ -190,21 +190,29 @@ pub(super) struct Experts<'a> {
     pub(super) act: Act,
 }
 
+/// Adds what adapters add to a product: of which row, by which of the three matrices and which expert,
+/// of which input; to which result.
+pub(super) type AddToExpert<'a> = &'a dyn Fn(usize, usize, usize, &[f32], &mut [f32]);
+
 pub(super) fn moe_ffn(
     x: &[f32],
     cols: usize,
     route: &[f32],
     top_k: usize,
     experts: &Experts<'_>,
+    add: AddToExpert<'_>,
 ) -> Vec<f32> {
     let Experts { ff, out, .. } = *experts;
     let mut result = Vec::with_capacity(x.len() / cols * out);
-    for (x, route) in x.chunks_exact(cols).zip(route.chunks_exact(2 * top_k)) {
+    let rows = x.chunks_exact(cols).zip(route.chunks_exact(2 * top_k));
+    for (row, (x, route)) in rows.enumerate() {
         let mut sum = vec![0.0; out];
         for (&expert, &weight) in route[..top_k].iter().zip(&route[top_k..]) {
-            let hidden = moe_hidden(x, expert as usize, experts);
-            let down = &experts.down[expert as usize * out * ff..][..out * ff];
-            let y = linear(&hidden, down, ff, None);
+            let expert = expert as usize;
+            let hidden = moe_hidden(x, expert, experts, &|side, y| add(row, side, expert, x, y));
+            let down = &experts.down[expert * out * ff..][..out * ff];
+            let mut y = linear(&hidden, down, ff, None);
+            add(row, 2, expert, &hidden, &mut y);
             sum.iter_mut().zip(y).for_each(|(s, y)| *s += weight * y);
         }
         result.extend(sum);
@@ -212,11 +220,20 @@ pub(super) fn moe_ffn(
     result
 }
 
-/// `[ff]`: `act(gate(x)) * up(x)` of an expert.
-pub(super) fn moe_hidden(x: &[f32], expert: usize, experts: &Experts<'_>) -> Vec<f32> {
+/// `[ff]`: `act(gate(x)) * up(x)` of an expert; `add` adds to the products of gate, 0, and up, 1.
+pub(super) fn moe_hidden(
+    x: &[f32],
+    expert: usize,
+    experts: &Experts<'_>,
+    add: &dyn Fn(usize, &mut [f32]),
+) -> Vec<f32> {
     let size = experts.ff * x.len();
-    let of = |w: &[f32]| linear(x, &w[expert * size..][..size], x.len(), None);
-    let (gate, up) = (of(experts.gate), of(experts.up));
+    let of = |side: usize, w: &[f32]| {
+        let mut y = linear(x, &w[expert * size..][..size], x.len(), None);
+        add(side, &mut y);
+        y
+    };
+    let (gate, up) = (of(0, experts.gate), of(1, experts.up));
     zip(&gate, &up, |g, u| activate(experts.act, g) * u)
 }
 

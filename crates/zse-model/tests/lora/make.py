@@ -14,9 +14,14 @@ For each adapter, beside this script:
 and, of all of them, merged.gguf: `NAME` f32 `[39]`, the log-probabilities of the tokens of MERGED_TEXT in the model
 that PEFT's own `merge_and_unload` gives, and `NAME.base`, those in the model without the adapter.
 
+Adapters of experts come in two forms. Since version 5, transformers keeps the experts of a layer in parameters,
+which PEFT adapts as such (`target_parameters`). Before, they were modules, and so they are in the adapters of
+that time: `make.py` writes one as they are, and what it computes is what PEFT makes of it as it converts it.
+
 Everything follows from the seeds, of which one is passed over if a greedy choice is nearly a tie."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -27,7 +32,7 @@ import numpy as np
 import torch
 import transformers as hf
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden"
@@ -51,6 +56,8 @@ class Fixture:
     # Whether a GGUF file can say it.
     gguf: bool = True
     prompts: tuple = PROMPTS
+    # Whether experts are modules, as with transformers 4.
+    modules: bool = False
 
 
 FIXTURES = [
@@ -73,9 +80,16 @@ FIXTURES = [
             torch.bfloat16, gguf=False, prompts=(1, 9)),
     Fixture("mistral", "mistral", gguf.MODEL_ARCH.LLAMA, dict(r=2, lora_alpha=2, target_modules=ATTENTION),
             torch.float16, gguf=False, prompts=(1, 9)),
-    # PEFT's targets are modules, which a mixture's experts are not in transformers.
     Fixture("mixtral", "mixtral", gguf.MODEL_ARCH.LLAMA, dict(r=2, lora_alpha=2, target_modules=ATTENTION),
             gguf=False, prompts=(1, 9)),
+    Fixture("mixtral-experts", "mixtral", gguf.MODEL_ARCH.LLAMA,
+            dict(r=2, lora_alpha=2, target_modules=[], target_parameters=["mlp.experts.down_proj"]),
+            torch.bfloat16, gguf=False, prompts=(1, 9)),
+    Fixture("qwen3moe", "qwen3moe", gguf.MODEL_ARCH.QWEN3MOE,
+            dict(r=3, lora_alpha=6, target_modules=["q_proj", "o_proj"], alpha_pattern={"experts.down_proj": 3},
+                 target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]), gguf=False, prompts=(1, 9)),
+    Fixture("qwen3moe-modules", "qwen3moe", gguf.MODEL_ARCH.QWEN3MOE,
+            dict(r=2, lora_alpha=3, target_modules=["v_proj"] + MLP), torch.float16, prompts=(1, 9), modules=True),
 ]
 
 
@@ -95,11 +109,43 @@ def continue_greedily(model, prompt: list[int]) -> tuple[list[int], float]:
     return ids[len(prompt):], margin
 
 
+def base_of(fixture: Fixture):
+    return hf.AutoModelForCausalLM.from_pretrained(GOLDEN / fixture.base, dtype=torch.float32,
+                                                   attn_implementation="eager")
+
+
+def write_modules(fixture: Fixture, seed: int) -> None:
+    """NAME/ with experts as modules: what PEFT saved of a model of transformers 4."""
+    path, base = HERE / fixture.name, base_of(fixture)
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    sizes = base.config
+    hidden, ff, r = sizes.hidden_size, sizes.moe_intermediate_size, fixture.config["r"]
+    shapes = {f"mlp.experts.{e}.{name}": (hidden, ff) for e in range(sizes.num_experts) for name in ("gate_proj", "up_proj")}
+    shapes |= {f"mlp.experts.{e}.down_proj": (ff, hidden) for e in range(sizes.num_experts)}
+    shapes["self_attn.v_proj"] = (hidden, base.model.layers[0].self_attn.v_proj.out_features)
+    rng, tensors = torch.Generator().manual_seed(seed), {}
+    for layer in range(sizes.num_hidden_layers):
+        for module, (inputs, outputs) in shapes.items():
+            name = f"base_model.model.model.layers.{layer}.{module}"
+            for side, shape, std in (("A", (r, inputs), inputs ** -0.5), ("B", (outputs, r), 0.5)):
+                tensors[f"{name}.lora_{side}.weight"] = (std * torch.randn(shape, generator=rng)).to(fixture.dtype)
+    save_file(tensors, path / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = LoraConfig(task_type="CAUSAL_LM", inference_mode=True, base_model_name_or_path=fixture.base, **fixture.config)
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    (path / "adapter_config.json").write_text(json.dumps(config, indent=2, default=lambda e: e.value) + "\n")
+
+
 def adapted(fixture: Fixture, seed: int):
     """The model with an adapter of random numbers, which are rounded to the adapter's type."""
     torch.manual_seed(seed)
-    base = hf.AutoModelForCausalLM.from_pretrained(GOLDEN / fixture.base, dtype=torch.float32,
-                                                   attn_implementation="eager")
+    base = base_of(fixture)
+    if fixture.modules:
+        write_modules(fixture, seed)
+        model = PeftModel.from_pretrained(base, HERE / fixture.name, autocast_adapter_dtype=True).eval()
+        unset = [n for n, p in model.named_parameters() if "lora_B" in n and not p.any()]
+        assert not unset, f"not read by PEFT: {unset}"
+        return model
     model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **fixture.config)).eval()
     rng = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
@@ -136,7 +182,8 @@ def save(fixture: Fixture, model) -> None:
     (path / "README.md").unlink(missing_ok=True)
     config = json.loads((path / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = fixture.base
-    config["target_modules"].sort()
+    for targets in ("target_modules", "target_parameters"):
+        config[targets] = sorted(config[targets] or [])
     (path / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -148,9 +195,15 @@ def write_gguf(fixture: Fixture, config) -> None:
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, fixture.config["lora_alpha"])
     names = gguf.get_tensor_name_map(fixture.arch, config.num_hidden_layers)
     heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
+    stacks: dict[str, dict[int, np.ndarray]] = {}
     for name, w in load_file(HERE / fixture.name / "adapter_model.safetensors").items():
         module, side, _ = name.removeprefix("base_model.model.").rsplit(".", 2)
         if side == "base_layer":
+            continue
+        if match := re.fullmatch(r"(.*\.experts)\.(\d+)\.(\w+)", module):
+            new = names.get_name(f"{match[1]}.{match[3]}")
+            assert new is not None, f"{module} has no GGUF name"
+            stacks.setdefault(f"{new}.weight.{side.lower()}", {})[int(match[2])] = w.float().numpy()
             continue
         new = names.get_name(module)
         assert new is not None, f"{module} has no GGUF name"
@@ -159,6 +212,8 @@ def write_gguf(fixture: Fixture, config) -> None:
                 # Rows of a head from halves (transformers) to neighbours (GGUF's llama).
                 w = w.reshape(n, 2, -1, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
         writer.add_tensor(f"{new}.weight.{side.lower()}", np.ascontiguousarray(w.float().numpy()))
+    for name, experts in stacks.items():
+        writer.add_tensor(name, np.stack([experts[e] for e in range(len(experts))]))
     finish(writer)
 
 
@@ -184,8 +239,7 @@ def write_merged() -> None:
     """merged.gguf, of the adapters beside this script."""
     writer = gguf.GGUFWriter(HERE / "merged.gguf", "golden")
     for fixture in FIXTURES:
-        base = hf.AutoModelForCausalLM.from_pretrained(GOLDEN / fixture.base, dtype=torch.float32,
-                                                       attn_implementation="eager")
+        base = base_of(fixture)
         writer.add_tensor(f"{fixture.name}.base", log_probabilities(base))
         merged = PeftModel.from_pretrained(base, HERE / fixture.name).merge_and_unload()
         writer.add_tensor(fixture.name, log_probabilities(merged))
@@ -211,7 +265,8 @@ def main() -> None:
                 break
         else:
             sys.exit(f"{fixture.name}: no seed without near ties")
-        save(fixture, model)
+        if not fixture.modules:
+            save(fixture, model)
         if fixture.gguf:
             write_gguf(fixture, model.config)
         write_golden(fixture, tensors)

@@ -37,10 +37,12 @@ impl Merge {
 
     /// What is added to the weight of this name.
     pub(super) fn of(&self, name: &str) -> Products {
-        let weights = self.0.iter().filter_map(|adapter| adapter.weight(name));
+        let weights = self.0.iter().flat_map(Lora::weights);
         Products(
             weights
+                .filter(|weight| weight.name == name)
                 .map(|weight| Product {
+                    expert: weight.expert,
                     a: weight.a.to_f32(),
                     b: weight.b.to_f32(),
                     rank: weight.a.rows,
@@ -54,6 +56,7 @@ impl Merge {
     pub(super) fn digest(&self, all: &mut Checksummer) {
         for weight in self.0.iter().flat_map(Lora::weights) {
             all.write(weight.name.as_bytes());
+            all.write(&(weight.expert as u64).to_le_bytes());
             all.write(&weight.scale.to_le_bytes());
             all.write(&weight.a.data);
             all.write(&weight.b.data);
@@ -79,6 +82,7 @@ pub(super) fn check_type(
 
 /// `scale * B A`.
 struct Product {
+    expert: usize,
     /// `[rank, cols]`.
     a: Vec<f32>,
     /// `[rows, rank]`.
@@ -91,9 +95,13 @@ struct Product {
 pub(super) struct Products(Vec<Product>);
 
 impl Added for Products {
-    fn add(&self, first: usize, cols: usize, numbers: &mut [f32]) {
+    fn add(&self, expert: usize, first: usize, cols: usize, numbers: &mut [f32]) {
         let mut sums = vec![0.0; cols];
-        for Product { a, b, rank, scale } in &self.0 {
+        let of_expert = self.0.iter().filter(|product| product.expert == expert);
+        for Product {
+            a, b, rank, scale, ..
+        } in of_expert
+        {
             let factors = b[first * rank..].chunks_exact(*rank);
             for (row, factors) in numbers.chunks_exact_mut(cols).zip(factors) {
                 sums.fill(0.0);

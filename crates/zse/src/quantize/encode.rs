@@ -28,16 +28,16 @@ pub(crate) struct Form {
     pub(crate) group: Option<usize>,
 }
 
-/// What is added to a matrix before it is encoded.
+/// What is added to the matrices of a tensor before they are encoded.
 pub(crate) trait Added {
-    /// Adds its rows from `first` on to `numbers`, whole rows of `cols`.
-    fn add(&self, first: usize, cols: usize, numbers: &mut [f32]);
+    /// Adds its rows from `first` on to `numbers`, whole rows of `cols`, of this expert's matrix.
+    fn add(&self, expert: usize, first: usize, cols: usize, numbers: &mut [f32]);
 }
 
 /// Brings `tensor` into the form `to`, giving `sink` the bytes in order, with the bytes of the
 /// source that went into them.
 ///
-/// `importance` is `[experts, cols]`; `added` is for the only matrix of a tensor.
+/// `importance` is `[experts, cols]`.
 pub(crate) fn tensor<E: From<QuantizeError>>(
     tensor: &TensorView<'_>,
     to: Form,
@@ -101,7 +101,7 @@ pub(crate) fn tensor<E: From<QuantizeError>>(
                 .zip((0..n).step_by(chunk_rows));
             spread(parts, threads, thread::Builder::new, |((src, dst), at)| {
                 let rows = first + at..first + at + chunk_rows.min(n - at);
-                conversion.apply(rows, src, weights, dst)
+                conversion.apply((i, rows), src, weights, dst)
             })
             .map_err(failed)?;
             sink(out, slab)?;
@@ -134,10 +134,10 @@ impl Conversion<'_> {
         bytes(rows.start)..bytes(rows.end)
     }
 
-    /// Converts these rows, which are those of `src`; `importance` is `[cols]`.
+    /// Converts these rows of this expert, which are those of `src`; `importance` is `[cols]`.
     fn apply(
         &self,
-        rows: Range<usize>,
+        (expert, rows): (usize, Range<usize>),
         src: &[u8],
         importance: Option<&[f32]>,
         dst: &mut [u8],
@@ -160,7 +160,7 @@ impl Conversion<'_> {
             let mut numbers = vec![0.0; rows * cols];
             zse_quant::decode(from.ty, &plain, &mut numbers)?;
             if let Some(added) = added {
-                added.add(first, cols, &mut numbers);
+                added.add(expert, first, cols, &mut numbers);
             }
             let mut encoded = vec![0; plain_bytes(to.ty)];
             match to.group {
