@@ -82,6 +82,11 @@ formats! {
     gptq_2_bits_in_order_of_activation: "gptq-2-act-order" => F16, Half;
     gptq_3_bits_in_order_of_activation_asymmetric: "gptq-3-act-order" => F16, Half;
     gptq_8_bits_in_order_of_activation: "gptq-8-act-order" => F16, Half;
+    gptq_2_bits_asymmetric_by_its_library: "gptq-2-groups" => Q4_1, Half;
+    gptq_3_bits_symmetric_by_its_library: "gptq-3-groups" => Q4_0, None;
+    gptq_4_bits_asymmetric_by_its_library: "gptq-4-groups" => Q4_1, Half;
+    gptq_4_bits_version_2_by_its_library: "gptq-4-groups-v2" => Q4_1, Half;
+    gptq_8_bits_symmetric_by_its_library: "gptq-8-groups" => Q8_0, None;
     gptq_of_joined_matrices_asymmetric: "gptq-phi3" => F16, Half;
     gptq_experts: "gptq-qwen3moe" => Q4_0, Half;
     gptq_8_bits_symmetric: "gptq-8" => Q8_0, None;

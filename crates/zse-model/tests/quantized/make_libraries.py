@@ -2,28 +2,33 @@
 
     python make_libraries.py [KIND...]
         (needs torch, transformers >= 5, safetensors, gguf, mlx, compressed-tensors, and the files of auto-gptq 0.7.1
-         and autoawq 0.2.9, whose packages need not be importable: pip install --no-deps is enough)
+         and autoawq 0.2.9, whose packages need not be importable: pip install --no-deps is enough; for version 2 of GPTQ
+         also the source distribution of gptqmodel 7.7.0, unpacked where $GPTQMODEL says)
 
 KIND/ beside this script is a tiny random model of transformers, saved by it and quantized; KIND.golden what
 transformers computes from the weights as the format's library dequantizes them (recorded.py).
 
 | format | quantized by | packed and unpacked by |
 |---|---|---|
-| GPTQ, in order of activation | AutoGPTQ's `GPTQ` on random activations | its `qlinear_cuda.QuantLinear` |
+| GPTQ, in order of activation and not | AutoGPTQ's `GPTQ` on random activations | its `qlinear_cuda.QuantLinear` |
+| GPTQ, version 2 | the same | the same, and GPTQModel's `convert_gptq_v1_to_v2_format_module` |
 | AWQ | rounding to nearest, here: AutoAWQ's search needs a GPU | AutoAWQ's `WQLinear_GEMM`, `dequantize_gemm` |
 | MLX | mlx | mlx |
 | compressed-tensors: int8, FP8 a channel, FP8 a tensor | its `calculate_qparams` | its `ModelCompressor` |
 | F16, BF16 | transformers | transformers |
 """
 
+import ast
 import importlib
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import tempfile
 import types
 from pathlib import Path
+from unittest import mock
 
 import torch
 import transformers as hf
@@ -80,7 +85,17 @@ def mixtral():
     return hf.MixtralForCausalLM(hf.MixtralConfig(**sizes, num_local_experts=3, num_experts_per_tok=2, sliding_window=None))
 
 
-def gptq(bits: int, group: int, symmetric: bool):
+def to_version_2():
+    """GPTQModel's function that brings a packed module from version 1 to version 2, without what its file imports."""
+    text = (Path(os.environ["GPTQMODEL"]) / "gptqmodel/utils/model.py").read_text()
+    name = "convert_gptq_v1_to_v2_format_module"
+    function = next(n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef) and n.name == name)
+    scope = dict(torch=torch, nn=torch.nn, BaseQuantLinear=torch.nn.Module, log=mock.MagicMock())
+    exec(ast.unparse(function), scope)
+    return scope[name]
+
+
+def gptq(bits: int, group: int, symmetric: bool, act_order: bool = True, version: int = 1):
     """Tensors and dequantized weights of a module, and what `config.json` says of it."""
     bare("auto_gptq", "nn_modules", "nn_modules.qlinear")
     GPTQ = importlib.import_module("auto_gptq.quantization").GPTQ
@@ -97,7 +112,7 @@ def gptq(bits: int, group: int, symmetric: bool):
         # Channels that matter in another order than they stand in.
         activations = torch.randn(256, w.shape[1]) * torch.rand(w.shape[1]).mul(3).exp()
         own.add_batch(activations, None)
-        scale, zero, g_idx = own.fasterquant(group_size=group, actorder=True)
+        scale, zero, g_idx = own.fasterquant(group_size=group, actorder=act_order)
         packed = QuantLinear(bits, group, w.shape[1], w.shape[0], False, weight_dtype=torch.float16)
         linear = linear.half()
         linear.weight.data = own.layer.weight.data.half()
@@ -107,9 +122,15 @@ def gptq(bits: int, group: int, symmetric: bool):
         # In single precision, so that nothing is rounded but what the format has rounded.
         packed.scales = tensors["scales"].float()
         packed.g_idx = tensors["g_idx"].long()
-        return tensors, packed(torch.eye(w.shape[1])).T.contiguous()
+        back = packed(torch.eye(w.shape[1])).T.contiguous()
+        if version == 2:
+            # That the module says so itself is newer than AutoGPTQ.
+            packed.qzero_format = lambda format: None
+            to_version_2()(packed, bits, torch.int32)
+            tensors["qzeros"] = packed.qzeros
+        return tensors, back
 
-    config = dict(quant_method="gptq", bits=bits, group_size=group, desc_act=True, sym=symmetric, checkpoint_format="gptq")
+    config = dict(quant_method="gptq", bits=bits, group_size=group, desc_act=act_order, sym=symmetric, checkpoint_format="gptq" if version == 1 else "gptq_v2")
     return layer, config
 
 
@@ -200,6 +221,11 @@ KINDS = {
     "gptq-2-act-order": (lambda: llama(**SMALL), lambda: gptq(2, 32, True)),
     "gptq-3-act-order": (lambda: llama(**SMALL), lambda: gptq(3, 32, False)),
     "gptq-8-act-order": (lambda: llama(**SMALL), lambda: gptq(8, 32, True)),
+    "gptq-2-groups": (lambda: llama(**SMALL), lambda: gptq(2, 32, False, act_order=False)),
+    "gptq-3-groups": (lambda: llama(**SMALL), lambda: gptq(3, 32, True, act_order=False)),
+    "gptq-4-groups": (qwen2, lambda: gptq(4, 64, False, act_order=False)),
+    "gptq-8-groups": (lambda: llama(**SMALL), lambda: gptq(8, 32, True, act_order=False)),
+    "gptq-4-groups-v2": (qwen2, lambda: gptq(4, 32, False, act_order=False, version=2)),
     "gptq-phi3": (phi3, lambda: gptq(4, 32, False)),
     "gptq-qwen3moe": (qwen3moe, lambda: gptq(4, 32, True)),
     "awq-qwen2": (qwen2, lambda: awq(64)),
