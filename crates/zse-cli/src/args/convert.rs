@@ -15,7 +15,8 @@ pub(crate) struct ConvertArgs {
     /// File to write: its ending, .zse or .gguf, says what it becomes
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// What a .zse file is for; any device reads all of them
+    /// What a .zse file is for: cpu stores matrices as the CPU's kernels read them, cuda and portable
+    /// rows as in GGUF, which a GPU permutes as they arrive; any device reads all of them
     #[arg(long, value_name = "TARGET", default_value = "cpu", value_parser = targets())]
     pub(crate) target: Target,
     /// Type of the weights, such as Q4_K_M, Q8_0 or F16; without it they stay as they are

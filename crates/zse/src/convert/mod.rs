@@ -40,7 +40,7 @@ pub enum Target {
     /// Matrices in the tiles that the CPU's kernels read: nothing is left to do at a start.
     #[default]
     Cpu,
-    /// Rows as in GGUF, which the GPU permutes as they arrive.
+    /// Rows as in GGUF, which the GPU permutes as they arrive: behind the copy, at no cost.
     Cuda,
     /// Rows as in GGUF.
     Portable,
