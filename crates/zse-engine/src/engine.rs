@@ -25,6 +25,7 @@ use crate::kv::swap::{SwapConfig, SwapStore};
 use crate::masks::MaskMaker;
 use crate::metrics::Metrics;
 use crate::queue::{Place, Queue};
+use crate::rebuild::{Rebuild, Replaceable};
 use crate::request::{Limits, Request, RequestError, Task};
 use crate::scheduler::{Plan, Scheduler, StepBudget};
 use crate::sequence::{Goal, Rank, SeqId, Sequence};
@@ -34,7 +35,7 @@ const MAX_CHOICES: u32 = 128;
 
 /// A model that serves requests. See the crate's documentation.
 pub struct Engine {
-    executor: Box<dyn Executor>,
+    executor: Replaceable,
     scheduler: Scheduler,
     masks: MaskMaker,
     tokenizer: Option<Tokenizer>,
@@ -140,7 +141,7 @@ impl Engine {
             block_bytes: kv_bytes / budget.kv_blocks.max(1),
             swap: SwapStore::default(),
             adapters: Adapters::default(),
-            executor,
+            executor: Replaceable::new(executor),
             scheduler: Scheduler::new(step, blocks),
             masks: MaskMaker::default(),
             constraints: Arc::new(Constraints::new(tokenizer.clone())),
@@ -164,6 +165,13 @@ impl Engine {
         let (slots, at_once) = (self.swap.slots(), self.swap.at_once());
         self.scheduler.set_slots(slots, at_once);
         Ok(self)
+    }
+
+    /// Lets another executor take the place of one whose device has failed for good.
+    #[must_use]
+    pub fn with_rebuild(mut self, rebuild: Box<dyn Rebuild>) -> Self {
+        self.executor.set_rebuild(rebuild);
+        self
     }
 
     /// What it can take.
@@ -372,6 +380,10 @@ impl Engine {
     }
 
     fn work(&mut self) -> bool {
+        if self.executor.is_lost() {
+            self.start_again();
+            self.counts.rebuilds += u64::from(self.executor.replace());
+        }
         self.adapters.unload_dropped(&mut *self.executor);
         self.admit();
         let plan = self.scheduler.plan();

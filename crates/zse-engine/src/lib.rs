@@ -20,6 +20,9 @@
 //! The urgent go first ([`Generate::priority`]), but never for ever: of 17 places that a less urgent
 //! request waits for while later ones overtake it, one is its own.
 //!
+//! A device may fail so that no step can run on it any more. Whoever was in that step hears of it; then the
+//! executor is made anew ([`Engine::with_rebuild`]), and all others compute their tokens again.
+//!
 //! [`EngineHandle::submit`] refuses what can never fit and what a full queue cannot take; who drops an
 //! [`EventStream`] is gone within a step. [`Metrics`] say how it goes.
 //!
@@ -62,6 +65,7 @@ mod masks;
 mod metrics;
 mod queue;
 mod reading;
+mod rebuild;
 mod request;
 mod scheduler;
 mod score;
@@ -78,4 +82,5 @@ pub use handle::{EngineError, EngineHandle};
 pub use kv::swap::{SwapConfig, SwapDisk};
 pub use metrics::{Histogram, Metrics};
 pub use reading::IsGone;
+pub use rebuild::Rebuild;
 pub use request::{Generate, Limits, Request, RequestError, Score, Task};

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub kv_blocks_restored: u64,
     /// How often swapped blocks could not be written or read; then they are computed again.
     pub swap_failures: u64,
+    /// How often the executor was made anew because its device had failed.
+    pub rebuilds: u64,
     /// Steps.
     pub steps: u64,
     /// Requests taken in.

@@ -25,7 +25,7 @@ type Number = (
 );
 
 /// Numbers of every engine. Those of `vllm:` are what Kubernetes' inference gateway reads.
-const NUMBERS: [Number; 15] = [
+const NUMBERS: [Number; 16] = [
     (
         "vllm:num_requests_waiting",
         "gauge",
@@ -67,6 +67,12 @@ const NUMBERS: [Number; 15] = [
         "counter",
         "How often they could not be written or read, and are computed again.",
         |m| m.swap_failures as f64,
+    ),
+    (
+        "zse_executor_rebuilds_total",
+        "counter",
+        "How often a model was loaded again because its GPU had failed.",
+        |m| m.rebuilds as f64,
     ),
     ("zse_kv_blocks", "gauge", "KV blocks in all.", |m| {
         m.kv_blocks as f64

@@ -9,6 +9,7 @@ mod common;
 mod constrained;
 mod lifecycle;
 mod prefix;
+mod rebuild;
 mod reference;
 mod swap;
 mod threads;
