@@ -49,6 +49,7 @@ mod work;
 pub use answer::{AnswerFormat, AnswerPiece, AnswerReader, Family, Wanted};
 pub use chat::{
     CHATML, ChatInput, ChatTemplate, Content, FunctionCall, Message, PLAIN, Role, ToolCall,
+    template_reads,
 };
 pub use error::TextError;
 pub use grammar::{

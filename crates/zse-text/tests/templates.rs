@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 use zse_format::{Checkpoint, EncodedValue, GgufWriter};
-use zse_text::{CHATML, ChatInput, ChatTemplate, Message, PLAIN, Role, TextError, Tokenizer};
+use zse_text::{
+    CHATML, ChatInput, ChatTemplate, Message, PLAIN, Role, TextError, Tokenizer, template_reads,
+};
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -367,6 +369,41 @@ fn default_templates_render() {
         render(PLAIN),
         "<s>### System:\nBe brief.\n\n### User:\nHi\n\n### Assistant:\nHello</s>\n\n### User:\nBye\n\n### Assistant:\n"
     );
+}
+
+#[test]
+fn what_a_template_reads_is_known() {
+    for (name, tools, thinking) in [
+        ("llama3.jinja", true, false),
+        ("qwen2_5.jinja", true, false),
+        ("qwen3.jinja", true, true),
+        ("mistral.jinja", true, false),
+        ("gemma2.jinja", false, false),
+        ("phi3.jinja", false, false),
+        ("chatml.jinja", false, false),
+    ] {
+        let source = file(name);
+        assert_eq!(template_reads(&source, "tools"), tools, "{name}");
+        assert_eq!(
+            template_reads(&source, "enable_thinking"),
+            thinking,
+            "{name}"
+        );
+    }
+    for source in [
+        "tools",
+        "{# tools #}",
+        "{{ message.tools }}",
+        "{{ message['tools'] }}",
+        "{{ my_tools }}",
+        "{{",
+    ] {
+        assert!(!template_reads(source, "tools"), "{source}");
+    }
+    assert!(template_reads(
+        "{% if not tools is defined %}{% endif %}",
+        "tools"
+    ));
 }
 
 #[test]

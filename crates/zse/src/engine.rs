@@ -123,7 +123,8 @@ impl Engine {
                 handle: engine.start().map_err(Error::Thread)?,
                 adapters: Adapters::default(),
                 model,
-                answers: AnswerFormat::new(template_text(&template), &tokenizer),
+                // What says how tools are called says the rest, too.
+                answers: AnswerFormat::new(template.rendered(true), &tokenizer),
                 tokenizer,
                 template,
                 memory,
@@ -384,6 +385,11 @@ impl Engine {
         !self.shared.template.is_fallback()
     }
 
+    /// The source of the chat template that a conversation is rendered by, with tools or without.
+    pub fn chat_template(&self, with_tools: bool) -> &str {
+        self.shared.template.rendered(with_tools)
+    }
+
     /// How the model writes calls of tools and thoughts.
     pub fn answer_format(&self) -> AnswerFormat {
         self.shared.answers
@@ -417,12 +423,6 @@ impl Engine {
             ..self.shared.memory
         }
     }
-}
-
-/// The template that says how tools are called.
-fn template_text(template: &ChatTemplate) -> &str {
-    let source = ["tool_use", "default"].map(|name| template.source(name));
-    source.into_iter().flatten().next().unwrap_or_default()
 }
 
 #[cfg(all(test, feature = "builtin"))]

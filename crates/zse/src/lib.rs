@@ -77,4 +77,5 @@ pub use zse_text::{
     AnswerFormat, AnswerPiece, AnswerReader, CHATML, ChatTemplate, Constraint, Content,
     DecodeStream, Grammar, GrammarError, Message, Role, StopMatcher, TOOL_CALL_CLOSE,
     TOOL_CALL_OPEN, TextError, Tokenizer, TooManyTokens, ToolCall, Wanted, parse_tool_calls,
+    template_reads,
 };

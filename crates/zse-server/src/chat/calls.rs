@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use zse::{AnswerFormat, Grammar, Wanted};
 
+use super::MAX_TOOLS;
 use crate::error::ApiError;
 use crate::json::only;
 
@@ -18,6 +19,8 @@ pub(crate) enum Calls {
     Some,
     /// This one.
     This(String),
+    /// These, of which at least one where `required`; the model hears of no others.
+    Among { names: Vec<String>, required: bool },
 }
 
 impl Calls {
@@ -34,6 +37,14 @@ impl Calls {
                 "required" => Ok(Self::Some),
                 _ => Err(wrong_choice()),
             },
+            Some(choice) if choice["type"] == ALLOWED => {
+                const AT: &str = "tool_choice.allowed_tools";
+                only("tool_choice", choice, &["type", ALLOWED])?;
+                only(AT, &choice[ALLOWED], &["mode", "tools"])?;
+                Self::among(&choice[ALLOWED], AT, |tool| {
+                    tool["function"]["name"].as_str()
+                })
+            }
             Some(choice) => match choice["function"]["name"].as_str() {
                 Some(name) if choice["type"] == "function" => {
                     only("tool_choice", choice, &["type", "function"])?;
@@ -42,6 +53,65 @@ impl Calls {
                 }
                 _ => Err(wrong_choice()),
             },
+        }
+    }
+
+    /// The choice of some of the tools, by `mode` and `tools` in `allowed`, which stands at `at`: `name` gives the
+    /// name of one.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub(crate) fn among(
+        allowed: &Value,
+        at: &str,
+        name: impl Fn(&Value) -> Option<&str>,
+    ) -> Result<Self, ApiError> {
+        let wrong = |field: &str, what: &str| {
+            let param = format!("{at}.{field}");
+            Err(ApiError::param(param.clone(), format!("{param} {what}")))
+        };
+        let required = match allowed["mode"].as_str() {
+            Some("auto") => false,
+            Some("required") => true,
+            _ => return wrong("mode", "must be auto or required"),
+        };
+        let tools = allowed["tools"].as_array().map_or(&[][..], Vec::as_slice);
+        for (i, tool) in tools.iter().take(MAX_TOOLS).enumerate() {
+            let at = format!("{at}.tools[{i}]");
+            only(&at, tool, &["type", "function", "name"])?;
+            only(&format!("{at}.function"), &tool["function"], &["name"])?;
+        }
+        let names = tools.iter().map(|tool| match tool["type"] == "function" {
+            true => Some(name(tool)?.to_owned()),
+            false => None,
+        });
+        match names.take(MAX_TOOLS + 1).collect::<Option<Vec<_>>>() {
+            Some(names) if (1..=MAX_TOOLS).contains(&names.len()) => {
+                Ok(Self::Among { names, required })
+            }
+            _ => wrong(
+                "tools",
+                "must be a list of functions of the request, each by its name",
+            ),
+        }
+    }
+
+    /// Those of `tools` that the model is told of.
+    ///
+    /// # Errors
+    /// If a choice is among tools that are not there.
+    pub(super) fn told(&self, mut tools: Vec<Tool>) -> Result<Vec<Tool>, ApiError> {
+        match self {
+            Self::Never => Ok(Vec::new()),
+            Self::Among { names, .. } => {
+                let has = |name: &&String| tools.iter().any(|tool| tool.name() == name.as_str());
+                if !names.iter().all(|name| has(&name)) {
+                    return Err(no_such_tool());
+                }
+                tools.retain(|tool| names.iter().any(|name| name == tool.name()));
+                Ok(tools)
+            }
+            _ => Ok(tools),
         }
     }
 
@@ -60,8 +130,13 @@ impl Calls {
     ) -> Result<Option<Wanted>, ApiError> {
         let (only, repeat) = match self {
             Self::Never => return Ok(form.map(Wanted::Form)),
-            Self::Free if tools.is_empty() => return Ok(form.map(Wanted::Form)),
-            Self::Free => {
+            Self::Free | Self::Among { .. } if tools.is_empty() => {
+                return Ok(form.map(Wanted::Form));
+            }
+            Self::Free
+            | Self::Among {
+                required: false, ..
+            } => {
                 let functions: Vec<_> = tools.iter().map(Tool::if_called).collect();
                 let calls = || format.calls(&functions, parallel);
                 return Ok(match form {
@@ -70,7 +145,7 @@ impl Calls {
                     None => Some(Wanted::CallsOrText(calls())),
                 });
             }
-            Self::Some => (None, parallel),
+            Self::Some | Self::Among { .. } => (None, parallel),
             Self::This(name) => (Some(name.as_str()), false),
         };
         let functions = tools.iter().map(Tool::function);
@@ -78,17 +153,24 @@ impl Calls {
             .filter(|(name, _)| only.is_none_or(|only| name == only))
             .collect();
         if functions.is_empty() {
-            let message = "tool_choice asks for a call of a tool that is not among tools";
-            return Err(ApiError::param("tool_choice", message));
+            return Err(no_such_tool());
         }
         // There is no text that a form would be for.
         Ok(Some(Wanted::Calls(format.calls(&functions, repeat))))
     }
 }
 
+/// OpenAI's type of choices among some of the tools, and the field that has them.
+pub(crate) const ALLOWED: &str = "allowed_tools";
+
+fn no_such_tool() -> ApiError {
+    let message = "tool_choice asks for a call of a tool that is not among tools";
+    ApiError::param("tool_choice", message)
+}
+
 fn wrong_choice() -> ApiError {
-    let message = "tool_choice must be 'auto', 'none', 'required' or \
-                   {\"type\": \"function\", \"function\": {\"name\": ...}}";
+    let message = "tool_choice must be 'auto', 'none', 'required', \
+                   {\"type\": \"function\", \"function\": {\"name\": ...}} or of type allowed_tools";
     ApiError::param("tool_choice", message)
 }
 
@@ -139,6 +221,12 @@ impl Tool {
         })
     }
 
+    fn name(&self) -> &str {
+        self.description["function"]["name"]
+            .as_str()
+            .unwrap_or_default()
+    }
+
     /// Its name, and the schema of its arguments.
     fn function(&self) -> (String, Value) {
         let function = &self.description["function"];
@@ -146,8 +234,7 @@ impl Tool {
             Value::Null => json!({ "type": "object" }),
             parameters => parameters.clone(),
         };
-        let name = function["name"].as_str().unwrap_or_default();
-        (name.to_owned(), arguments)
+        (self.name().to_owned(), arguments)
     }
 
     /// The same, for a call that is not required.

@@ -2,12 +2,13 @@
 //! what their answers are written from.
 
 mod calls;
+mod effort;
 pub(crate) mod messages;
 mod talk;
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use zse::{AnswerFormat, ChatRequest, Constraint, Generate, Message, Wanted};
 
 use crate::error::ApiError;
@@ -17,8 +18,9 @@ use crate::models::Model;
 use crate::request::Prompt;
 use crate::sampling::Sampling;
 use crate::state::{App, Slot};
-pub(crate) use calls::Calls;
 use calls::Tool;
+pub(crate) use calls::{ALLOWED, Calls};
+pub(crate) use effort::{EFFORT, THINKING};
 pub(crate) use messages::MAX_MESSAGES;
 pub(crate) use talk::{Event, Part, Reply, Talk, arguments};
 
@@ -84,6 +86,10 @@ impl Chat {
         if self.suffix.is_some() {
             gap::check(&model)?;
         }
+        if !tools.is_empty() && !takes_tools(model.engine.chat_template(true)) {
+            let why = "this model's chat template has no tools";
+            return Err(ApiError::unsupported("tools", why));
+        }
         let format = model.engine.answer_format();
         let (form, param) = self.form.map(|form| (form.grammar, form.param)).unzip();
         let wanted = self.calls.wanted(format, &tools, parallel, form)?;
@@ -98,13 +104,14 @@ impl Chat {
             .sampling
             .settings(tokenizer, self.max_tokens, self.top_logprobs)?;
         check_choices(&model, "n", n)?;
+        let extra = effort::variables(&model.engine, !tools.is_empty(), self.effort)?;
         app.admit_all(&mut slot, n)?;
         Ok(Ready {
             app: Arc::clone(app),
             slot,
             request: ChatRequest {
                 messages: self.messages,
-                extra: thinking(format, self.effort)?,
+                extra,
                 tools: tools.into_iter().map(|tool| tool.description).collect(),
             },
             raw: self.raw,
@@ -209,6 +216,11 @@ pub(crate) fn check_choices(model: &Model, param: &str, n: usize) -> Result<(), 
     }
 }
 
+/// Whether a model with this chat template is told of tools.
+pub(crate) fn takes_tools(template: &str) -> bool {
+    zse::template_reads(template, "tools")
+}
+
 /// The tools that the model is told of, once they are known to be sound.
 fn check_tools(tools: Vec<Value>, calls: &Calls) -> Result<Vec<Tool>, ApiError> {
     if tools.len() > MAX_TOOLS {
@@ -217,42 +229,7 @@ fn check_tools(tools: Vec<Value>, calls: &Calls) -> Result<Vec<Tool>, ApiError> 
     }
     let tools = tools.into_iter().enumerate();
     let tools = tools.map(|(i, tool)| Tool::new(&format!("tools[{i}]"), tool));
-    let tools = tools.collect::<Result<_, _>>()?;
-    Ok(match calls {
-        Calls::Never => Vec::new(),
-        _ => tools,
-    })
-}
-
-/// Anthropic's parameter for how much work an answer is worth, without a word of thinking.
-pub(crate) const EFFORT: &str = "output_config.effort";
-
-/// The variables of chat templates that say how much a model is to think.
-fn thinking(
-    format: AnswerFormat,
-    effort: Option<(&'static str, String)>,
-) -> Result<Map<String, Value>, ApiError> {
-    let Some((param, effort)) = effort else {
-        return Ok(Map::new());
-    };
-    let thinks = effort != "none";
-    if thinks && !format.thinks() {
-        return Err(ApiError::unsupported(
-            param,
-            "this model does not think first",
-        ));
-    }
-    let mut variables = Map::new();
-    // How much says nothing of whether.
-    if param != EFFORT {
-        // As the templates of Qwen and DeepSeek, of DeepSeek V3.1, and of gpt-oss have it.
-        variables.insert("enable_thinking".to_owned(), json!(thinks));
-        variables.insert("thinking".to_owned(), json!(thinks));
-    }
-    if thinks {
-        variables.insert("reasoning_effort".to_owned(), json!(effort));
-    }
-    Ok(variables)
+    calls.told(tools.collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]

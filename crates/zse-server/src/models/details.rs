@@ -9,7 +9,11 @@ use zse::ModelSource;
 use zse::format::{Checkpoint, Value as MetaValue};
 
 use super::{Models, on_thread, with_causes};
+use crate::chat::takes_tools;
 use crate::error::ApiError;
+
+/// Where a file has its chat template.
+const TEMPLATE: &str = "tokenizer.chat_template";
 
 /// Facts of a model's file.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Details {
     /// When the file was written; for the built-in model the beginning of 1970.
     pub(crate) modified: SystemTime,
     pub(crate) template: Option<String>,
+    /// Whether its chat template tells it of tools.
+    pub(crate) takes_tools: bool,
     pub(crate) license: Option<String>,
     pub(crate) task: Task,
     /// All metadata but for lists, which are long.
@@ -106,6 +112,9 @@ impl Details {
             *types.entry(tensor.ty.name()).or_default() += tensor.elements();
         }
         let architecture = text("general.architecture").unwrap_or_default();
+        let templates = ["tokenizer.chat_template.tool_use", TEMPLATE].map(text);
+        // One that is for tools alone goes first.
+        let with_tools = templates.iter().flatten().next();
         Self {
             parameters: types.values().sum(),
             quantization: types
@@ -114,7 +123,8 @@ impl Details {
                 .map_or("unknown", |(name, _)| name),
             size: checkpoint.file_bytes(),
             modified,
-            template: text("tokenizer.chat_template"),
+            takes_tools: with_tools.is_some_and(|template| takes_tools(template)),
+            template: text(TEMPLATE),
             license: text("general.license"),
             task: Task::of(checkpoint, &architecture),
             metadata: metadata

@@ -1,6 +1,7 @@
 //! Answers in a form that the request sets, and what the engine keeps of earlier ones.
 
 use serde_json::{Value, json};
+use zse::format::EncodedValue;
 use zse_server::Served;
 
 use crate::common::{Running, changed, serve, serve_models};
@@ -95,6 +96,67 @@ fn a_call_can_be_required_and_named() {
         (1, json!("second"))
     );
     assert!(arguments["x"].is_string(), "{arguments}");
+}
+
+#[test]
+fn a_choice_may_be_among_some_of_the_tools() {
+    let server = serve(|_| {});
+    let tools = json!([function("first", "integer"), function("second", "string")]);
+    let among = |mode: &str, names: &[&str]| {
+        let tools = names
+            .iter()
+            .map(|name| json!({ "type": "function", "function": { "name": name } }));
+        let tools: Vec<Value> = tools.collect();
+        json!({ "type": "allowed_tools", "allowed_tools": { "mode": mode, "tools": tools } })
+    };
+    let options = |choice: Value| json!({ "tools": tools, "tool_choice": choice });
+    for name in ["first", "second"] {
+        let answer = ask(&server, "Hello!", options(among("required", &[name])));
+        let calls = calls(&answer);
+        assert!(calls.iter().all(|(called, _)| called == name), "{answer}");
+        assert!(!calls.is_empty(), "{answer}");
+    }
+    // The model hears of no others: the prompt is that of these alone.
+    let prompt = |answer: &Value| answer["usage"]["prompt_tokens"].as_u64().expect("tokens");
+    let some = ask(&server, "Hello!", options(among("auto", &["second"])));
+    let alone = ask(
+        &server,
+        "Hello!",
+        json!({ "tools": [function("second", "string")] }),
+    );
+    assert_eq!(prompt(&some), prompt(&alone));
+
+    let response = json!({
+        "input": "Hello!",
+        "tools": [{ "type": "function", "name": "f" }, { "type": "function", "name": "g" }],
+        "tool_choice": {
+            "type": "allowed_tools", "mode": "required", "tools": [{ "type": "function", "name": "g" }],
+        },
+        "temperature": 0, "max_output_tokens": 100,
+    });
+    let answer = server.post("/v1/responses", &response).json();
+    assert_eq!(answer["output"][0]["name"], "g", "{answer}");
+
+    for (choice, param) in [
+        (among("auto", &["third"]), "tool_choice"),
+        (among("auto", &[]), "tool_choice.allowed_tools.tools"),
+        (among("any", &["first"]), "tool_choice.allowed_tools.mode"),
+        (
+            json!({ "type": "allowed_tools", "allowed_tools": { "mode": "auto", "tool": [] } }),
+            "tool_choice.allowed_tools.tool",
+        ),
+        (
+            json!({ "type": "allowed_tools", "allowed_tools": { "mode": "auto", "tools": [
+                { "type": "function", "function": { "name": "first", "mode": 1 } },
+            ]}}),
+            "tool_choice.allowed_tools.tools[0].function.mode",
+        ),
+    ] {
+        let mut body = options(choice);
+        body["messages"] = json!([{ "role": "user", "content": "Hi" }]);
+        let error = server.post("/v1/chat/completions", &body).error(400);
+        assert_eq!(error["param"], param, "{error}");
+    }
 }
 
 /// The name and the arguments of each call of an answer.
@@ -227,7 +289,7 @@ fn serve_family(template: &str) -> Running {
 
 #[test]
 fn calls_of_other_families_are_required_and_streamed() {
-    let user = "{% for m in messages %}{{ m.content }}\n{% endfor %}";
+    let user = "{{ tools }}{% for m in messages %}{{ m.content }}\n{% endfor %}";
     let argument = json!({ "x": 1 });
     for (family, marks) in [
         ("Llama 3", "<|python_tag|>"),
@@ -268,6 +330,95 @@ fn calls_of_other_families_are_required_and_streamed() {
         let arguments: Value = serde_json::from_str(&arguments).expect(&arguments);
         assert_eq!(arguments, argument, "{family}");
     }
+}
+
+#[test]
+fn tools_need_a_template_that_tells_of_them() {
+    // Fields of messages and comments are no tools of a request.
+    let plain = "{# tools #}{% for m in messages %}{{ m.content }}{{ m.tools }}{% endfor %}";
+    let function = function("f", "integer");
+    let messages = json!([{ "role": "user", "content": "Go" }]);
+    let chat = json!({ "messages": messages, "tools": [function], "max_tokens": 1 });
+    let with = |body: &Value, name: &str, value: Value| {
+        let mut body = body.clone();
+        body[name] = value;
+        body
+    };
+    let response = json!({
+        "input": "Go", "max_output_tokens": 1, "tools": [{ "type": "function", "name": "f" }],
+    });
+    let named = json!([{ "name": "f", "input_schema": {} }]);
+    let bodies = [
+        ("/v1/chat/completions", chat.clone()),
+        (
+            "/v1/chat/completions",
+            with(&chat, "tool_choice", json!("required")),
+        ),
+        ("/v1/responses", response),
+        ("/v1/messages", with(&chat, "tools", named)),
+        (
+            "/api/chat",
+            json!({ "messages": messages, "tools": [function], "options": { "num_predict": 1 } }),
+        ),
+    ];
+    let server = serve_family(plain);
+    for (path, body) in &bodies {
+        let answer = server.post(path, body);
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+        let why = "'tools' is not supported: this model's chat template has no tools";
+        assert!(answer.body.contains(why), "{path}: {}", answer.body);
+    }
+    let never = with(&chat, "tool_choice", json!("none"));
+    let answer = server.post("/v1/chat/completions", &never);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let shown = server.post("/api/show", &json!({ "model": "family" }));
+    assert_eq!(shown.json()["capabilities"], json!(["completion"]));
+
+    // A template for tools alone counts.
+    let engine = changed(|writer| {
+        let mut set = |name: &str, text: &str| writer.set(name, text).expect("a template");
+        set("tokenizer.chat_template", plain);
+        set(
+            "tokenizer.chat_template.tool_use",
+            &format!("{{{{ tools }}}}{plain}"),
+        );
+        let names = EncodedValue::strings(["tool_use"]);
+        writer
+            .set("tokenizer.chat_templates", names)
+            .expect("names");
+    });
+    let server = serve_models(vec![Served::new("family", engine)], |_| {});
+    for (path, body) in &bodies {
+        let answer = server.post(path, body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    }
+    let shown = server.post("/api/show", &json!({ "model": "family" }));
+    let expected = json!(["completion", "tools"]);
+    assert_eq!(shown.json()["capabilities"], expected);
+}
+
+#[test]
+fn an_effort_is_a_word_that_the_template_knows() {
+    let ask = |template: &str, effort: &str| {
+        let server = serve_family(template);
+        let body = json!({
+            "messages": [{ "role": "user", "content": "Go" }], "max_tokens": 1,
+            "reasoning_effort": effort,
+        });
+        let answer = server.post("/v1/chat/completions", &body);
+        match answer.status {
+            200 => String::new(),
+            _ => answer.error(400)["message"].as_str().unwrap().to_owned(),
+        }
+    };
+    let always = "{% for m in messages %}{{ m.content }}{% endfor %}\n<think>\n";
+    let switch = format!("{always}{{% if enable_thinking is false %}}</think>{{% endif %}}");
+    assert!(ask(&switch, "endless").contains("must be one of none, minimal, low"));
+    assert_eq!(ask(&switch, "none"), "");
+    assert_eq!(ask(&switch, "xhigh"), "");
+    assert_eq!(ask(always, "medium"), "");
+    assert!(ask(always, "none").contains("cannot turn thinking off"));
+    assert!(ask(always, "low").contains("no word for how much"));
 }
 
 #[test]

@@ -53,6 +53,11 @@ pub struct ChatTemplate {
     is_fallback: bool,
 }
 
+/// Whether a chat template's source reads a variable, such as `tools`.
+pub fn template_reads(source: &str, variable: &str) -> bool {
+    render::reads(source, variable)
+}
+
 /// What a chat template is rendered with.
 #[derive(Clone, Debug, Default)]
 pub struct ChatInput<'a> {
@@ -193,8 +198,19 @@ impl ChatTemplate {
     /// [`TextError::Refused`] if the template raises an exception, [`TextError::Template`] if it
     /// fails, [`TextError::TemplateLimit`] if it takes too much.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<String, TextError> {
-        let tool_use = !input.tools.is_empty() && self.sources.contains_key(TOOL_USE);
-        self.render_named(if tool_use { TOOL_USE } else { DEFAULT }, input)
+        self.render_named(self.fitting(!input.tools.is_empty()), input)
+    }
+
+    /// The source of the template that is rendered with tools, or without.
+    pub fn rendered(&self, with_tools: bool) -> &str {
+        self.source(self.fitting(with_tools)).unwrap_or_default()
+    }
+
+    fn fitting(&self, with_tools: bool) -> &'static str {
+        match with_tools && self.sources.contains_key(TOOL_USE) {
+            true => TOOL_USE,
+            false => DEFAULT,
+        }
     }
 
     /// Renders the template `name`.

@@ -38,6 +38,30 @@ pub(super) fn check(source: &str) -> Result<(), TextError> {
     compile(&mask_generation(source)?, &mut Guards::default()).map(drop)
 }
 
+/// Whether `source` reads the variable `name`: what only its comments, its text and the fields of others are
+/// called does not count. One that does not parse reads none.
+pub(super) fn reads(source: &str, name: &str) -> bool {
+    let Ok(syntax) = syntax() else {
+        return false;
+    };
+    let mut is_field = false;
+    tokenize(source, false, syntax)
+        .map_while(Result::ok)
+        .any(|(token, _)| {
+            let is_read = !is_field && matches!(token, Token::Ident(ident) if ident == name);
+            is_field = matches!(token, Token::Dot);
+            is_read
+        })
+}
+
+fn syntax() -> Result<SyntaxConfig, TextError> {
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    syntax.map_err(|error| failed(&error))
+}
+
 /// Renders `source` with the variables in `context`, a JSON object with `items` messages and tools.
 /// `now` is what `strftime_now` takes for now, in UTC; by default now, in the local time zone.
 pub(super) fn render(
@@ -91,11 +115,7 @@ fn compile<'s>(
     source: &'s str,
     guards: &mut Guards,
 ) -> Result<(Instructions<'s>, Blocks<'s>), TextError> {
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build();
-    let syntax = syntax.map_err(|error| failed(&error))?;
+    let syntax = syntax()?;
     check_depth(source, &syntax)?;
     let name = "chat template";
     let tree = parse(source, name, syntax).map_err(|error| failed(&error))?;

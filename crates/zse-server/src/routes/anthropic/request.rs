@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::messages;
-use crate::chat::{Calls, Chat, EFFORT};
+use crate::chat::{Calls, Chat, EFFORT, THINKING};
 use crate::error::ApiError;
 use crate::form::Form;
 use crate::json::only;
@@ -185,7 +185,7 @@ fn effort(
         return Ok(wish.map(|wish| (EFFORT, wish.to_owned())));
     };
     let effort = match (thinking.kind.as_str(), thinking.budget_tokens) {
-        ("disabled", None) => return Ok(Some(("thinking", "none".to_owned()))),
+        ("disabled", None) => return Ok(Some((THINKING, "none".to_owned()))),
         ("enabled", Some(..1024)) => {
             let message = "thinking.budget_tokens must be at least 1024";
             return Err(ApiError::param("thinking.budget_tokens", message));
@@ -202,7 +202,7 @@ fn effort(
             return Err(ApiError::param("thinking.type", message));
         }
     };
-    Ok(Some(("thinking", wish.unwrap_or(effort).to_owned())))
+    Ok(Some((THINKING, wish.unwrap_or(effort).to_owned())))
 }
 
 /// The form of the answer, and how much effort it is worth.

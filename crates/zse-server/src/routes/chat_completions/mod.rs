@@ -43,9 +43,10 @@ struct Body {
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     tools: Vec<Value>,
-    /// `auto`, `none`, `required`, or a function by its name.
+    /// `auto`, `none`, `required`, a function by its name, or `allowed_tools`.
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
+    /// `none`, `minimal`, `low`, `medium`, `high` or `xhigh`.
     reasoning_effort: Option<String>,
     max_tokens: Option<usize>,
     max_completion_tokens: Option<usize>,

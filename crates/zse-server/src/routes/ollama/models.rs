@@ -248,7 +248,7 @@ pub(super) async fn show(
         // Ollama has no word for it.
         Task::Ranking => {}
     }
-    if template.contains("tools") {
+    if of.takes_tools {
         capabilities.push("tools");
     }
     let mut info = of.metadata.clone();

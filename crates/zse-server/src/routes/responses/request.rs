@@ -8,7 +8,7 @@ use zse::{Message, Role};
 use super::input;
 use super::object::{EchoFields, ReasoningEcho, TextEcho};
 use super::store::Store;
-use crate::chat::{Calls, Chat};
+use crate::chat::{ALLOWED, Calls, Chat};
 use crate::error::ApiError;
 use crate::form::Form;
 use crate::json::only;
@@ -34,7 +34,7 @@ pub(super) struct Question {
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     tools: Vec<Value>,
-    /// `auto`, `none`, `required`, or a function by its name.
+    /// `auto`, `none`, `required`, a function by its name, or `allowed_tools`.
     tool_choice: Option<Value>,
     parallel_tool_calls: Option<bool>,
     /// Its `format` is of type `text`, `json_object` or `json_schema`.
@@ -297,6 +297,10 @@ fn calls(choice: Option<&Value>) -> Result<Calls, ApiError> {
             only("tool_choice", named, &["type", "name"])?;
             let nested = json!({ "type": "function", "function": { "name": named["name"] } });
             Calls::of(Some(&nested))
+        }
+        Some(allowed) if allowed["type"] == ALLOWED => {
+            only("tool_choice", allowed, &["type", "mode", "tools"])?;
+            Calls::among(allowed, "tool_choice", |tool| tool["name"].as_str())
         }
         other => Calls::of(other),
     }
