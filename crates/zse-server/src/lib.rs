@@ -17,7 +17,8 @@
 //! println!("http://{}", server.address());
 //! let mut model = Served::on_request("builtin", ModelSource::Builtin, LoadOptions::default());
 //! model.load()?;
-//! server.run(vec![model], zse_server::interrupted())?;
+//! let stop = server.interrupted()?;
+//! server.run(vec![model], stop)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -51,4 +52,4 @@ mod waiting;
 pub use config::{Config, Report, ServeError};
 pub use models::{LoadTimes, Served};
 pub use registry::{LoadBy, Registry, Verdict};
-pub use server::{Server, interrupted};
+pub use server::Server;

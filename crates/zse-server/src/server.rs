@@ -81,6 +81,16 @@ impl Server {
         self.address
     }
 
+    /// Ready once the process is told to stop: by Ctrl-C, or SIGTERM where there is such a thing. From this call
+    /// on, neither ends the process by itself.
+    ///
+    /// # Errors
+    /// If the process cannot listen for signals.
+    pub fn interrupted(&self) -> Result<impl Future<Output = ()> + Send + use<>, ServeError> {
+        let _within = self.runtime.enter();
+        interruption().map_err(ServeError::Runtime)
+    }
+
     /// Checks the names of `models`, which need not be loaded for that.
     ///
     /// # Errors
@@ -137,21 +147,28 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-/// Ready once the process is told to stop: Ctrl-C, or SIGTERM where there is such a thing.
-pub async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
+/// Listens for what tells the process to stop, Ctrl-C, and SIGTERM where there is such a thing; ready once one
+/// came.
+#[cfg(unix)]
+fn interruption() -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    }
+    })
+}
+
+/// See the other one.
+#[cfg(not(unix))]
+fn interruption() -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
     // Without a handler the signal ends the process anyway.
-    let _ = tokio::signal::ctrl_c().await;
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 /// Takes connections until `stop`, then waits for them.
@@ -181,7 +198,6 @@ async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output 
         }
     };
     tokio::select! {
-        // Signals are listened for before the first client has an answer.
         biased;
         () = stop => {}
         () = app.models.watch() => {}

@@ -67,6 +67,8 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     for model in &mut served[..named] {
         load(model, args)?;
     }
+    // Whoever reads the line may tell the server to stop at once.
+    let stop = server.interrupted()?;
     let mut out = io::stdout();
     writeln!(
         out,
@@ -75,7 +77,7 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         start.elapsed().as_secs_f64()
     )?;
     out.flush()?;
-    server.run(served, zse_server::interrupted())?;
+    server.run(served, stop)?;
     Ok(())
 }
 
