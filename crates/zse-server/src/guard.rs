@@ -66,7 +66,9 @@ pub(crate) async fn guard(
     let mut response = match check(&app.config, &request) {
         Err(error) => error.into_response(),
         // A browser asks first, and without the key.
-        Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => preflight(),
+        Ok(()) if request.method() == Method::OPTIONS && origin.is_some() => {
+            preflight(request.headers())
+        }
         Ok(()) => match authorize(&app.config, &request) {
             Err(error) => error.into_response(),
             Ok(tenant) => {
@@ -198,17 +200,23 @@ fn password(headers: &HeaderMap) -> Option<Vec<u8>> {
     Some(pair[colon + 1..].to_vec())
 }
 
-fn preflight() -> Response {
+/// What a page of an origin that may ask may send: any header, for clients have their own (`x-stainless-*`),
+/// and one that nobody reads does nothing.
+fn preflight(asked: &HeaderMap) -> Response {
+    let usual = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta";
+    let allowed = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let text = HeaderValue::from_static;
     let headers = [
         (
             header::ACCESS_CONTROL_ALLOW_METHODS,
-            "GET, POST, DELETE, OPTIONS",
+            text("GET, POST, DELETE, OPTIONS"),
         ),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "authorization, content-type, x-api-key, anthropic-version, anthropic-beta",
+            allowed.unwrap_or(text(usual)),
         ),
-        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+        (header::ACCESS_CONTROL_MAX_AGE, text("600")),
+        (header::VARY, text("access-control-request-headers")),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()
 }

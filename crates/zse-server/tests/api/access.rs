@@ -111,6 +111,23 @@ fn foreign_names_and_pages_are_refused() {
             .head
             .contains("access-control-allow-headers: authorization")
     );
+    // Clients in JavaScript have headers of their own.
+    let asks = "access-control-request-method: POST\r\n\
+                access-control-request-headers: authorization,content-type,x-stainless-lang\r\n";
+    let path = "/v1/chat/completions";
+    let preflight = server.request("OPTIONS", path, &format!("{own}{asks}"), "");
+    assert_eq!(preflight.status, 204);
+    let allowed = "access-control-allow-headers: authorization,content-type,x-stainless-lang\r\n";
+    assert!(preflight.head.contains(allowed), "{}", preflight.head);
+    assert!(
+        preflight
+            .head
+            .contains("access-control-allow-methods: get, post")
+    );
+    let evil = format!("origin: https://evil.example\r\n{asks}");
+    let foreign = server.request("OPTIONS", path, &evil, "");
+    foreign.error(403);
+    assert!(!foreign.head.contains("access-control"), "{}", foreign.head);
 }
 
 #[test]
