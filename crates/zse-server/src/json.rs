@@ -11,6 +11,9 @@ use crate::error::ApiError;
 /// Most values: each takes some 80 bytes, however short it is written. Of texts as tokens there may be
 /// many in one request.
 const MAX_VALUES: usize = 1 << 19;
+/// As how many values an object counts, and each of its fields, with what they hold: they take so much more of
+/// memory and time than the items of a list.
+const OF_OBJECTS: usize = 8;
 
 /// The value that `text` is.
 ///
@@ -43,13 +46,26 @@ pub(crate) fn only(at: &str, object: &Value, known: &[&str]) -> Result<(), ApiEr
 #[derive(Clone, Copy)]
 struct Reader<'a>(&'a Cell<usize>);
 
+impl Reader<'_> {
+    /// Counts so many values.
+    fn count<E: Error>(self, values: usize) -> Result<(), E> {
+        let left = self.0.get().checked_sub(values);
+        let most = || {
+            E::custom(format_args!(
+                "it has more than {MAX_VALUES} values (an object counts as {OF_OBJECTS}, and so does each \
+                 field)"
+            ))
+        };
+        self.0.set(left.ok_or_else(most)?);
+        Ok(())
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Reader<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        let left = self.0.get().checked_sub(1);
-        let most = || D::Error::custom(format_args!("it has more than {MAX_VALUES} values"));
-        self.0.set(left.ok_or_else(most)?);
+        self.count(1)?;
         from.deserialize_any(self)
     }
 }
@@ -98,8 +114,10 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        self.count(OF_OBJECTS - 1)?;
         let mut values = Map::new();
         while let Some(key) = from.next_key::<String>()? {
+            self.count(OF_OBJECTS - 1)?;
             values.insert(key, from.next_value_seed(self)?);
         }
         Ok(Value::Object(values))
@@ -130,6 +148,11 @@ mod tests {
     fn what_is_no_json_or_too_much_of_it_is_refused() {
         let most = "0,".repeat(MAX_VALUES - 2) + "0";
         assert!(read(format!("[{most}]").as_bytes()).is_ok());
+        let fields = r#""a":1,"#.repeat(MAX_VALUES / OF_OBJECTS) + r#""a":1"#;
+        let objects = "{},".repeat(MAX_VALUES / OF_OBJECTS) + "{}";
+        // As many messages as a conversation may have.
+        let message = r#"{"role":"user","content":[{"type":"text","text":"a"}]},"#;
+        assert!(read(format!("[{}1]", message.repeat(10_000)).as_bytes()).is_ok());
         for (text, why) in [
             ("", "EOF"),
             ("{} x", "trailing"),
@@ -137,6 +160,8 @@ mod tests {
             (&"[".repeat(1000), "recursion limit"),
             (&format!("[{most},0]"), "more than 524288 values"),
             (&format!("[{{}},{most}]"), "more than 524288 values"),
+            (&format!("{{{fields}}}"), "more than 524288 values"),
+            (&format!("[{objects}]"), "more than 524288 values"),
         ] {
             let error = read(text.as_bytes()).expect_err(why).body().to_string();
             assert!(error.contains(why), "{error}");

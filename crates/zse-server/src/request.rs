@@ -213,6 +213,7 @@ impl Fields {
         self.fields.remove(name).filter(|value| !value.is_null())
     }
 
+        Sampling::count(self)?;
     /// Takes the fields that `T` has; `null` counts as absent.
     ///
     /// # Errors

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 use zse::{Generate, Mirostat, SampleParams, Tokenizer};
 
 use crate::error::ApiError;
 use crate::guard::Tenant;
 use crate::models::{LoraScale, Wanted};
-use crate::request::Texts;
+use crate::request::{Fields, Texts};
 
 /// Most stop strings, and breakers of DRY: each costs time at every character.
 const MAX_STRINGS: usize = 32;
@@ -65,7 +66,34 @@ pub(crate) struct Sampling {
     tenant: Tenant,
 }
 
+/// The parameters that have many entries, each with how many there may be.
+const COUNTED: [(&str, usize); 4] = [
+    ("logit_bias", MAX_TOKENS),
+    ("stop_token_ids", MAX_TOKENS),
+    ("stop", MAX_STRINGS),
+    ("dry_sequence_breakers", MAX_STRINGS),
+];
+
 impl Sampling {
+    /// Refuses parameters with too many entries, before any of these is looked at.
+    ///
+    /// # Errors
+    /// Names the parameter.
+    pub(crate) fn count(fields: &Fields) -> Result<(), ApiError> {
+        for (name, most) in COUNTED {
+            let entries = match fields.get(name) {
+                Some(Value::Object(map)) => map.len(),
+                Some(Value::Array(list)) => list.len(),
+                _ => 0,
+            };
+            match most {
+                MAX_STRINGS if entries > most => return Err(too_many_strings(name)),
+                _ => limit_tokens(name, entries)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Which adapters are wanted.
     pub(crate) fn adapters(&self) -> Wanted {
         Wanted {
@@ -205,11 +233,13 @@ fn from_minus_1(name: &str, n: i64) -> Result<Option<u32>, ApiError> {
 fn limit_strings(name: &str, strings: &[String]) -> Result<(), ApiError> {
     match strings.len() <= MAX_STRINGS && strings.iter().all(|s| s.len() <= MAX_STRING) {
         true => Ok(()),
-        false => Err(ApiError::param(
-            name,
-            format!("{name} may have {MAX_STRINGS} strings of {MAX_STRING} bytes at most"),
-        )),
+        false => Err(too_many_strings(name)),
     }
+}
+
+fn too_many_strings(name: &str) -> ApiError {
+    let message = format!("{name} may have {MAX_STRINGS} strings of {MAX_STRING} bytes at most");
+    ApiError::param(name, message)
 }
 
 fn limit_tokens(name: &str, tokens: usize) -> Result<(), ApiError> {
@@ -242,7 +272,7 @@ pub(crate) fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use zse::ModelSource;
 
     fn settings(body: Value) -> Result<Generate, String> {

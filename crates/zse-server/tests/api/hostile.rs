@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{message, read, serve};
 
@@ -56,6 +56,10 @@ fn what_is_long_is_refused_for_what_it_is() {
     let text = "all work and no play ".repeat(most / 21);
     let schema = json!({ "enum": vec!["a"; most / 8] });
     let messages = json!([{ "role": "user", "content": "hi" }]);
+    let biases = |count: usize| -> Value {
+        let biases = (0..count).map(|token| (token.to_string(), json!(1)));
+        Value::Object(biases.collect())
+    };
     for (path, body, why) in [
         ("/v1/completions", json!({ "prompt": text }), "at least"),
         (
@@ -94,6 +98,26 @@ fn what_is_long_is_refused_for_what_it_is() {
                 "type": "json_schema", "json_schema": { "name": "a", "schema": schema },
             }}),
             "the size in bytes",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "logit_bias": biases(10_000) }),
+            "logit_bias may have 1024 entries",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "logit_bias": biases(200_000) }),
+            "524288 values",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "nothing": biases(200_000) }),
+            "524288 values",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": messages, "guided_json": { "anyOf": vec![json!({ "const": 1 }); 60_000] } }),
+            "524288 values",
         ),
     ] {
         let error = server.post(path, &body).error(400);
