@@ -44,6 +44,22 @@ impl FromRequest<Arc<App>> for Fields {
     }
 }
 
+/// A body that asks for nothing, and may be missing.
+pub(crate) struct Nothing;
+
+impl FromRequest<Arc<App>> for Nothing {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let tenant = Tenant::of(request.extensions());
+        let body = body(request, app).await?;
+        if !body.is_empty() {
+            Fields::read(body, tenant).await?.finish(&[])?;
+        }
+        Ok(Self)
+    }
+}
+
 /// A body that is a list.
 pub(crate) struct Items<T>(pub(crate) Vec<T>);
 
@@ -197,6 +213,7 @@ impl Fields {
     /// # Errors
     /// If one is of the wrong type; says which.
     pub(crate) fn sampling(&mut self) -> Result<Sampling, ApiError> {
+        Sampling::count(self)?;
         let mut sampling: Sampling = self.take()?;
         sampling.belongs_to(&self.tenant);
         Ok(sampling)
@@ -213,7 +230,6 @@ impl Fields {
         self.fields.remove(name).filter(|value| !value.is_null())
     }
 
-        Sampling::count(self)?;
     /// Takes the fields that `T` has; `null` counts as absent.
     ///
     /// # Errors

@@ -72,3 +72,20 @@ fn a_stop_does_not_wait_for_ever() {
     server.stop();
     assert!(start.elapsed() < Duration::from_secs(120));
 }
+
+#[test]
+fn a_warm_up_takes_no_parameters() {
+    let server = serve(|_| {});
+    for path in [
+        "/api/models/warmup/builtin",
+        "/api/models/warmup/builtin/benchmark",
+    ] {
+        let error = server.post(path, &json!({ "prompt": "a" })).error(400);
+        assert_eq!(error["param"], "prompt");
+        server.request("POST", path, "", "[").error(400);
+    }
+    for body in ["", "{}"] {
+        let answer = server.request("POST", "/api/models/warmup/builtin", "", body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::seconds;
 use crate::error::ApiError;
 use crate::models::Status;
+use crate::request::Nothing;
 use crate::routes::json;
 use crate::state::App;
 
@@ -57,6 +58,7 @@ struct Warmed {
 pub(super) async fn post(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    _: Nothing,
 ) -> Result<Response, ApiError> {
     let slot = app.admit(1)?;
     let model = app.model(Some(&id)).await?;
@@ -116,6 +118,7 @@ struct Warm {
 pub(super) async fn benchmark(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    _: Nothing,
 ) -> Result<Response, ApiError> {
     let slot = app.admit(1)?;
     let measured = app.models.cold_and_warm(&id, slot).await?;
