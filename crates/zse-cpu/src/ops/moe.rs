@@ -290,7 +290,6 @@ fn part(
     });
     // SAFETY: each pair is of one expert, and among its pairs once.
     unsafe { products(ctx, &gated.collect::<Vec<_>>()) };
-    drop(shared);
     let all = match changed.is_empty() {
         true => plain,
         false => {
@@ -326,7 +325,6 @@ fn part(
     });
     // SAFETY: as above.
     unsafe { products(ctx, &lowered.collect::<Vec<_>>()) };
-    drop(shared);
     uses.add_down(ctx, hidden, adapted, outputs);
 
     ctx.rows(out, width, |first, out| {

@@ -292,7 +292,6 @@ pub(super) fn gated(
         });
         // SAFETY: each pair is of one expert, and among its pairs once.
         unsafe { products(ctx, &parts.collect::<Vec<_>>()) };
-        drop(shared);
         for of in uses {
             of.add(ctx, (input.x, Columns::Tokens), place, scratch, side);
         }

@@ -17,6 +17,9 @@ use crate::lora::{LoraMatrix, NO_PLACE, Pairs, Place, Side, unusable};
 const GATE_UP: &str = "gate_up_proj";
 const DOWN: &str = "down_proj";
 
+/// A weight of the model, and its rows.
+type Rows = (String, usize);
+
 /// Whether `target_parameters` may have this entry.
 pub(super) fn is_known(parameter: &str) -> bool {
     let name = parameter.rsplit('.').next();
@@ -48,14 +51,13 @@ impl Stack {
         })
     }
 
-    /// The parameter that matrices of these shapes adapt, and the model's weights that it consists of,
-    /// with their rows.
+    /// The parameter that matrices of these shapes adapt, and the model's weights that it consists of.
     fn parameter(
         &self,
         base: &Base<'_>,
         a: &LoraMatrix,
         b: &LoraMatrix,
-    ) -> Result<(&'static str, Vec<(String, usize)>), String> {
+    ) -> Result<(&'static str, Vec<Rows>), String> {
         let weight = |name: &str| format!("{}.ffn_{name}_exps.weight", self.block);
         let gate = weight("gate");
         let found = base.checkpoint.tensor(&gate);
