@@ -73,10 +73,11 @@ __device__ __forceinline__ float activate(int act, float x) {
 // int8 dot product of four pairs, added to `c`.
 __device__ __forceinline__ int dp4a(int a, int b, int c) { return __dp4a(a, b, c); }
 
-// A 16-byte load of what is read once: weights stream past the cache.
+// Loads of what is read once: weights stream past the cache. They do not say that nothing writes there (`ld.global.nc`,
+// `__ldg`): such loads may be moved behind `wait_for_inputs`, and kernels ask for weights before it.
 __device__ __forceinline__ uint4 stream16(const void* p) {
     uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "l"(p));
     return v;
@@ -84,6 +85,6 @@ __device__ __forceinline__ uint4 stream16(const void* p) {
 
 __device__ __forceinline__ uint2 stream8(const void* p) {
     uint2 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
+    asm volatile("ld.global.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p));
     return v;
 }

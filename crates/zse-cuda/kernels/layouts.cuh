@@ -59,7 +59,7 @@ struct Q4_0 {
         uint16_t d;
     };
     __device__ __forceinline__ static Raw load(const Matrix& m, size_t g) {
-        return {stream16(m.q + 16 * g), __ldg(reinterpret_cast<const uint16_t*>(m.d) + g)};
+        return {stream16(m.q + 16 * g), *(reinterpret_cast<const uint16_t*>(m.d) + g)};
     }
     __device__ __forceinline__ static void group(const Raw& r, size_t, Group& g) {
         nibbles(r.q, g.q);
@@ -76,7 +76,7 @@ struct Q8_0 {
     };
     __device__ __forceinline__ static Raw load(const Matrix& m, size_t g) {
         return {stream16(m.q + 16 * g), stream16(m.h + 16 * g),
-                __ldg(reinterpret_cast<const uint16_t*>(m.d) + g)};
+                *(reinterpret_cast<const uint16_t*>(m.d) + g)};
     }
     __device__ __forceinline__ static void group(const Raw& r, size_t, Group& g) {
         *reinterpret_cast<uint4*>(g.q) = r.lo;
@@ -92,7 +92,7 @@ struct Q4_K {
         uint4 q, s;
     };
     __device__ __forceinline__ static Raw load(const Matrix& m, size_t g) {
-        return {stream16(m.q + 16 * g), __ldg(reinterpret_cast<const uint4*>(m.s) + g / 8)};
+        return {stream16(m.q + 16 * g), *(reinterpret_cast<const uint4*>(m.s) + g / 8)};
     }
     __device__ __forceinline__ static void group(const Raw& r, size_t at, Group& g) {
         nibbles(r.q, g.q);
@@ -108,8 +108,8 @@ struct Q5_K {
         uint32_t h;
     };
     __device__ __forceinline__ static Raw load(const Matrix& m, size_t g) {
-        return {stream16(m.q + 16 * g), __ldg(reinterpret_cast<const uint4*>(m.s) + g / 8),
-                __ldg(reinterpret_cast<const uint32_t*>(m.h) + g)};
+        return {stream16(m.q + 16 * g), *(reinterpret_cast<const uint4*>(m.s) + g / 8),
+                *(reinterpret_cast<const uint32_t*>(m.h) + g)};
     }
     __device__ __forceinline__ static void group(const Raw& r, size_t at, Group& g) {
         nibbles(r.q, g.q);
@@ -133,8 +133,8 @@ struct Q6_K {
     };
     __device__ __forceinline__ static Raw load(const Matrix& m, size_t g) {
         return {stream16(m.q + 16 * g), stream8(m.h + 8 * g),
-                __ldg(reinterpret_cast<const uint16_t*>(m.s) + g),
-                __ldg(reinterpret_cast<const uint16_t*>(m.d) + g / 8)};
+                *(reinterpret_cast<const uint16_t*>(m.s) + g),
+                *(reinterpret_cast<const uint16_t*>(m.d) + g / 8)};
     }
     // Byte i of `h` holds the upper bit pairs of weights i, i + 8, i + 16 and i + 24, from bit 0 on.
     __device__ __forceinline__ static void group(const Raw& r, size_t, Group& g) {
