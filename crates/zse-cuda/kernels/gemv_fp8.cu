@@ -7,68 +7,91 @@
 
 __device__ __forceinline__ uint32_t stream4(const void* p) {
     uint32_t v;
-    asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(p));
+    asm volatile("ld.global.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(p));
     return v;
 }
 
-// Sums of rows `first` of `a` and `second` of `b`, without their scales; see gemv_quant.cu.
-template <int NC>
+// Sums of rows `first` of `a` and `second` of `b`, without their scales, by PARTS warps each; see gemv_quant.cu. Steps lie
+// at fixed places behind pointers that move on, and are whole; what is left of a row comes last.
+template <int NC, int PARTS>
 __device__ __forceinline__ void sums(const Product& p, const Matrix& a, const Matrix& b, int first, int second,
-                                     int column, const Share& share, float (&acc)[2][NC]) {
-    constexpr int UNROLL = NC <= 2 ? 8 : 4;
+                                     int column, int part, float (&acc)[2][NC]) {
+    constexpr int UNROLL = NC <= 2 ? 4 : 2, STRIDE = PARTS * WARP, STEP = UNROLL * STRIDE;
     using Words = uint32_t[UNROLL][2];
-    int words = a.cols / 4, stride = share.parts * WARP, step = UNROLL * stride;
-    int lane = share.part * WARP + threadIdx.x % WARP;
-    const uint32_t* rows[2] = {reinterpret_cast<const uint32_t*>(a.q) + size_t(first) * words,
-                               reinterpret_cast<const uint32_t*>(b.q) + size_t(second) * words};
-    auto fetch = [&](Words& raw, int base) {
+    int words = a.cols / 4, lane = part * WARP + threadIdx.x % WARP, steps = words / STEP, whole = steps * STEP;
+    const uint32_t* rows[2] = {reinterpret_cast<const uint32_t*>(a.q) + size_t(first) * words + lane,
+                               reinterpret_cast<const uint32_t*>(b.q) + size_t(second) * words + lane};
+    const float4* columns[NC];
 #pragma unroll
-        for (int u = 0; u < UNROLL; u++) {
-            int at = min(base + u * stride + lane, words - 1);
-            raw[u][0] = stream4(rows[0] + at);
-            raw[u][1] = stream4(rows[1] + at);
-        }
+    for (int c = 0; c < NC; c++)
+        columns[c] = reinterpret_cast<const float4*>(p.x + size_t(column + min(c, p.n - 1 - column)) * a.cols) + lane;
+    auto fetch = [&](Words& raw, int step) {
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++)
+#pragma unroll
+            for (int r = 0; r < 2; r++) raw[u][r] = stream4(rows[r] + step * STEP + u * STRIDE);
     };
-    auto take = [&](const Words& raw, int base) {
+    auto add = [&](const uint32_t (&raw)[2], const float4 (&v)[NC]) {
 #pragma unroll
-        for (int u = 0; u < UNROLL; u++) {
-            int at = base + u * stride + lane;
-            if (at >= words) break;
-            float2 w[2][2];
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                w[r][0] = two_floats(raw[u][r]);
-                w[r][1] = two_floats(raw[u][r] >> 16);
-            }
+        for (int r = 0; r < 2; r++) {
+            float2 low = two_floats(raw[r]), high = two_floats(raw[r] >> 16);
 #pragma unroll
             for (int c = 0; c < NC; c++) {
-                const float* x = p.x + size_t(column + min(c, p.n - 1 - column)) * a.cols;
-                float4 v = reinterpret_cast<const float4*>(x)[at];
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    acc[r][c] = fmaf(w[r][0].x, v.x, acc[r][c]);
-                    acc[r][c] = fmaf(w[r][0].y, v.y, acc[r][c]);
-                    acc[r][c] = fmaf(w[r][1].x, v.z, acc[r][c]);
-                    acc[r][c] = fmaf(w[r][1].y, v.w, acc[r][c]);
-                }
+                acc[r][c] = fmaf(low.x, v[c].x, acc[r][c]);
+                acc[r][c] = fmaf(low.y, v[c].y, acc[r][c]);
+                acc[r][c] = fmaf(high.x, v[c].z, acc[r][c]);
+                acc[r][c] = fmaf(high.y, v[c].w, acc[r][c]);
             }
         }
     };
-    Words even, odd;
-    fetch(even, 0);
-    fetch(odd, step);
-    wait_for_inputs();
-    for (int base = 0; base < words; base += 2 * step) {
-        take(even, base);
-        if (base + 2 * step < words) fetch(even, base + 2 * step);
-        take(odd, base + step);
-        if (base + 3 * step < words) fetch(odd, base + 3 * step);
+    auto take = [&](const Words& raw, int step) {
+        float4 v[UNROLL][NC];
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++)
+#pragma unroll
+            for (int c = 0; c < NC; c++) v[u][c] = columns[c][step * STEP + u * STRIDE];
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) add(raw[u], v[u]);
+    };
+    Words even, odd, rest;
+    // All but the shortest rows are on their way before the wait.
+    int second_step = steps > 1 ? 1 : 0;
+    if (steps == 0) {
+        wait_for_inputs();
+    } else {
+        fetch(even, 0);
+        fetch(odd, second_step);
+        wait_for_inputs();
+    }
+#pragma unroll
+    for (int u = 0; u < UNROLL; u++)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+            rest[u][r] = whole + u * STRIDE + lane < words ? stream4(rows[r] + whole + u * STRIDE) : 0;
+    for (int left = steps; left > 0; left -= 2) {
+        take(even, 0);
+        if (left > 2) fetch(even, 2);
+        if (left > 1) take(odd, 1);
+        if (left > 3) fetch(odd, 3);
+#pragma unroll
+        for (int r = 0; r < 2; r++) rows[r] += 2 * STEP;
+#pragma unroll
+        for (int c = 0; c < NC; c++) columns[c] += 2 * STEP;
+    }
+    // The pointers have moved on by whole pairs.
+    int done = (steps + 1) / 2 * 2 * STEP;
+#pragma unroll
+    for (int u = 0; u < UNROLL; u++) {
+        if (whole + u * STRIDE + lane >= words) continue;
+        float4 v[NC];
+#pragma unroll
+        for (int c = 0; c < NC; c++) v[c] = columns[c][whole - done + u * STRIDE];
+        add(rest[u], v);
     }
 #pragma unroll
     for (int r = 0; r < 2; r++)
 #pragma unroll
         for (int c = 0; c < NC; c++) acc[r][c] = warp_sum(acc[r][c]);
-    add_parts<NC>(share, acc);
 }
 
 // Columns from blockIdx.y * NC on.
@@ -80,7 +103,12 @@ __device__ __forceinline__ void gemv(const Product& p, int block) {
     const Matrix& other = GATED ? p.up : p.w;
     int second = GATED ? row : min(row + 1, p.w.rows - 1);
     float scales[2] = {row_scales(p.w)[row], row_scales(other)[second]}, acc[2][NC] = {};
-    sums<NC>(p, p.w, other, row, second, column, share, acc);
+    if (share.parts == 1) {
+        sums<NC, 1>(p, p.w, other, row, second, column, 0, acc);
+    } else {
+        sums<NC, 4>(p, p.w, other, row, second, column, share.part, acc);
+        add_parts<NC>(share, acc);
+    }
     if (threadIdx.x % WARP || share.part || share.row >= p.w.rows) return;
 #pragma unroll
     for (int c = 0; c < NC; c++)

@@ -42,20 +42,15 @@ impl<'a> Run<'a> {
         let at = self.fp8(x, job)?;
         let (rows, n) = (job.weight.matrix.rows(), job.n);
         let (weights, halves) = ([job.weight, up], [job.y, job.y.offset(2 * rows * n)]);
-        for (weight, y) in weights.into_iter().zip(halves) {
-            at.half(&Job {
-                weight,
-                gated: None,
-                y,
-                add: Ptr::NULL,
-                ..*job
-            })?;
-        }
-        let columns = if at.cublas.scales {
-            Ptr::NULL
-        } else {
-            at.x.scale
+        let half = |i: usize| Job {
+            weight: weights[i],
+            gated: None,
+            y: halves[i],
+            add: Ptr::NULL,
+            ..*job
         };
+        at.halves([&half(0), &half(1)])?;
+        let columns = if at.scales(n) { Ptr::NULL } else { at.x.scale };
         let halves = Halves {
             act,
             weights,

@@ -12,6 +12,10 @@ use crate::error::CudaError;
 /// Longest rows that [`rms_norm`] takes.
 pub(crate) const NORM_COLS: usize = 16_384;
 
+/// Most columns whose results the library does not scale, if it could: it has fewer ways for those that it scales, none
+/// of which cuts long rows into parts, so that few columns leave most of the GPU without work.
+const FEW_UNSCALED: usize = 512;
+
 /// Most products of one [`finish`].
 pub(crate) const TOGETHER: usize = 3;
 
@@ -126,12 +130,12 @@ fn product(job: &Job, kind: CublasKind, narrow: bool) -> CublasProduct {
 }
 
 /// Both products without scales, if they are alike and lie so that the library can run them as one.
-fn pair(cublas: &Cublas, [a, b]: [&Job; 2]) -> Option<CublasProduct> {
-    let [first, second] = [a, b].map(|job| product(job, CublasKind::Fp8, false));
+fn pair(cublas: &Cublas, [a, b]: [&Job; 2], narrow: bool) -> Option<CublasProduct> {
+    let [first, second] = [a, b].map(|job| product(job, CublasKind::Fp8, narrow));
     let pair = CublasProduct {
         second: Some([
             apart(a.weight.matrix.planes.q, b.weight.matrix.planes.q, 1)?,
-            apart(a.y, b.y, 4)?,
+            apart(a.y, b.y, if narrow { 2 } else { 4 })?,
             0,
         ]),
         ..first
@@ -167,9 +171,8 @@ impl At<'_> {
 
     /// Runs one product with all that belongs to it.
     pub(crate) fn one(&self, job: &Job) -> Result<(), CudaError> {
-        let scaled = self.cublas.scales;
-        let kind = self.kind();
-        self.run(job, &product(job, kind, false))?;
+        let scaled = self.scales(job.n);
+        self.run(job, &product(job, kind(scaled), false))?;
         if scaled && job.weight.bias == Ptr::NULL {
             return Ok(());
         }
@@ -182,7 +185,7 @@ impl At<'_> {
         while let [first, rest @ ..] = left {
             left = rest;
             let second = rest.first();
-            let pair = second.and_then(|second| pair(self.cublas, [first, second]));
+            let pair = second.and_then(|second| pair(self.cublas, [first, second], false));
             if pair.is_some() {
                 left = &rest[1..];
             }
@@ -192,17 +195,26 @@ impl At<'_> {
         finish(self.device, jobs, self.x.scale, false)
     }
 
-    /// Runs a half of a gated product: its result is bf16, and lacks its scales unless the library takes them.
-    pub(crate) fn half(&self, job: &Job) -> Result<(), CudaError> {
-        self.run(job, &product(job, self.kind(), true))
+    /// Runs both halves of a gated product: their results are bf16, and lack their scales unless the library takes them.
+    pub(crate) fn halves(&self, jobs: [&Job; 2]) -> Result<(), CudaError> {
+        let scaled = self.scales(jobs[0].n);
+        if let Some(pair) = pair(self.cublas, jobs, true).filter(|_| !scaled) {
+            return self.run(jobs[0], &pair);
+        }
+        let mut jobs = jobs.into_iter();
+        jobs.try_for_each(|job| self.run(job, &product(job, kind(scaled), true)))
     }
 
-    /// Of products that are scaled by the library if it can.
-    fn kind(&self) -> CublasKind {
-        if self.cublas.scales {
-            CublasKind::Fp8Scaled
-        } else {
-            CublasKind::Fp8
-        }
+    /// Whether the library scales results of `n` columns.
+    pub(crate) fn scales(&self, n: usize) -> bool {
+        self.cublas.scales && n > FEW_UNSCALED
+    }
+}
+
+fn kind(scaled: bool) -> CublasKind {
+    if scaled {
+        CublasKind::Fp8Scaled
+    } else {
+        CublasKind::Fp8
     }
 }
