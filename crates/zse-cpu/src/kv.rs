@@ -13,6 +13,7 @@ use zse_model::executor::{
     BlockId, Budget, ExecError, KvOp, KvType, LoadError, SeqSpan, try_reserve,
 };
 use zse_model::program::{KvGroup, Paged, StateId};
+use zse_quant::e4m3;
 
 use crate::ops::Ctx;
 use crate::ops::rope::{Rotation, rotate};
@@ -321,10 +322,10 @@ fn encode_row(ty: KvType, x: &[f32], to: &mut [u8]) {
                 *to = bf16::from_f32(*x).to_le_bytes();
             }
         }
-        KvType::Q8_0 | KvType::Q4_0 => {
+        KvType::Q8_0 | KvType::Q4_0 | KvType::Fp8 => {
             // Numbers that are not finite (a damaged model) cannot be encoded; they must stay
-            // visible: all ones are a scale of NaN.
-            if zse_quant::encode(ty.ggml(), x, x.len(), None, to).is_err() {
+            // visible: all ones are a scale of NaN. (FP8 has a NaN of its own.)
+            if ty.encode(x, x.len(), to).is_none() {
                 to.fill(0xff);
             }
         }
@@ -359,6 +360,11 @@ impl<'a> HeadRows<'a> {
             KvType::Bf16 => widen::<S, true>(s, row, to),
             KvType::Q8_0 => blocks::<S, 32>(s, row, to),
             KvType::Q4_0 => blocks::<S, 16>(s, row, to),
+            KvType::Fp8 => {
+                for (to, bits) in to.iter_mut().zip(row) {
+                    *to = e4m3::widen(*bits);
+                }
+            }
         }
     }
 }

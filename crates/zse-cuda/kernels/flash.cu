@@ -6,13 +6,21 @@
 
 constexpr int WARPS = 4, STAGES = 3, MERGERS = 8;
 
+// Warps of a block that share a split: of the widest heads so many as have room.
+template <int D>
+constexpr int SHARERS = D > 128 ? 2 : 4;
+
 // One token a sequence. Grid: splits, KV heads, tokens. The warps of a block take the slabs of its
 // split in turn, each through its own ring in shared memory, and put their sums together at the end.
-template <class T, int D>
+template <int TYPE, int D>
 __device__ __forceinline__ void split(const Attention& a) {
     extern __shared__ __align__(128) uint8_t shared[];
     wait_for_inputs();
-    constexpr int SLAB_BYTES = SLAB * D * 2;
+    using T = typename Cache<TYPE>::Number;
+    constexpr int WARPS = SHARERS<D>;
+    // Of keys as well as of values: as they are copied, and behind the ring, of packed ones, as numbers.
+    constexpr int RAW_BYTES = SLAB * ROW_BYTES<TYPE, D>, SLAB_BYTES = SLAB * D * 2;
+    constexpr int RING_BYTES = STAGES * 2 * RAW_BYTES, OWN_BYTES = RING_BYTES + (PACKED<TYPE> ? 2 * SLAB_BYTES : 0);
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     int part = blockIdx.x, head = blockIdx.y, t = blockIdx.z, group = a.heads / a.k.heads;
     uint32_t seq = a.seq[t];
@@ -22,15 +30,20 @@ __device__ __forceinline__ void split(const Attention& a) {
     // Splits without keys are not put together; the only one is.
     if (gridDim.x > 1 && (part < range.begin / a.split || part * a.split >= range.end)) return;
 
-    uint32_t ring = shared_address(shared) + warp * STAGES * 2 * SLAB_BYTES;
+    uint32_t ring = shared_address(shared) + warp * OWN_BYTES;
     auto copy = [&](int i) {
         int first = from + (warp + i * WARPS) * SLAB;
         if (first < to) {
-            uint32_t at = ring + i % STAGES * 2 * SLAB_BYTES;
+            uint32_t at = ring + i % STAGES * 2 * RAW_BYTES;
+            if constexpr (PACKED<TYPE>) {
+                copy_packed<TYPE, D>(a.k, table, head, first, to, at);
+                copy_packed<TYPE, D>(a.v, table, head, first, to, at + RAW_BYTES);
+            } else {
 #pragma unroll
-            for (int e = 0; e < SLAB * D / 8 / WARP; e++) {
-                copy_chunk<D>(a.k, table, head, first, to, at, lane + e * WARP);
-                copy_chunk<D>(a.v, table, head, first, to, at + SLAB_BYTES, lane + e * WARP);
+                for (int e = 0; e < SLAB * D / 8 / WARP; e++) {
+                    copy_chunk<D>(a.k, table, head, first, to, at, lane + e * WARP);
+                    copy_chunk<D>(a.v, table, head, first, to, at + RAW_BYTES, lane + e * WARP);
+                }
             }
         }
         commit_copies();
@@ -48,7 +61,17 @@ __device__ __forceinline__ void split(const Attention& a) {
         wait_copies<STAGES - 2>();
         __syncwarp();
         copy(i + STAGES - 1);
-        uint32_t at = ring + i % STAGES * 2 * SLAB_BYTES;
+        uint32_t at = ring + i % STAGES * 2 * RAW_BYTES;
+        if constexpr (PACKED<TYPE>) {
+            uint32_t raw = at;
+            at = ring + RING_BYTES;
+#pragma unroll
+            for (int side = 0; side < 2; side++)
+                unpack<TYPE, D>(raw + side * RAW_BYTES, [&](int row, int chunk) {
+                    return at + side * SLAB_BYTES + slab_offset<D>(row, chunk);
+                });
+            __syncwarp();
+        }
         rows.take(at, at + SLAB_BYTES, from + (warp + i * WARPS) * SLAB, a.softcap);
         __syncwarp();
     }
@@ -94,14 +117,14 @@ __device__ __forceinline__ void split(const Attention& a) {
     }
 }
 
-// Puts splits together. Grid: heads, tokens; MERGERS threads for each number of a head take the splits in
+// Puts splits together. Grid: heads, tokens; up to MERGERS threads for each number of a head take the splits in
 // turn. With `q`, the result goes there rounded (quantize.cu), and not to y.
 extern "C" __global__ void flash_merge(const __grid_constant__ Attention a, int splits, uint8_t* q, float2* s) {
-    __shared__ float sums[MERGERS][128];
+    __shared__ float sums[MERGERS * 128];
     __shared__ float2 weights[MERGERS];
     wait_for_inputs();
     let_next_start();
-    int head = blockIdx.x, t = blockIdx.y, dim = blockDim.x / MERGERS;
+    int head = blockIdx.x, t = blockIdx.y, dim = a.v.dim, mergers = blockDim.x / dim;
     int i = threadIdx.x % dim, merger = threadIdx.x / dim;
     size_t at = size_t(t) * a.heads + head;
     Range range = seen(a, t, a.seq[t]);
@@ -110,27 +133,25 @@ extern "C" __global__ void flash_merge(const __grid_constant__ Attention a, int 
     const float* parts = a.parts + at * splits * dim + i;
     float top = -INFINITY, total = 0.0f, sum = 0.0f;
 #pragma unroll 4
-    for (int part = first + merger; part < end; part += MERGERS) top = fmaxf(top, of[part].x);
+    for (int part = first + merger; part < end; part += mergers) top = fmaxf(top, of[part].x);
     float base = top == -INFINITY ? 0.0f : top;
 #pragma unroll 4
-    for (int part = first + merger; part < end; part += MERGERS) {
+    for (int part = first + merger; part < end; part += mergers) {
         float2 w = of[part];
         float keep = exp2f(w.x - base);
         total = fmaf(w.y, keep, total);
         sum = fmaf(parts[size_t(part) * dim], keep, sum);
     }
-    sums[merger][i] = sum;
+    sums[threadIdx.x] = sum;
     if (i == 0) weights[merger] = make_float2(top, total);
     __syncthreads();
     if (merger) return;
-#pragma unroll
-    for (int m = 0; m < MERGERS; m++) top = fmaxf(top, weights[m].x);
+    for (int m = 0; m < mergers; m++) top = fmaxf(top, weights[m].x);
     total = sum = 0.0f;
-#pragma unroll
-    for (int m = 0; m < MERGERS; m++) {
+    for (int m = 0; m < mergers; m++) {
         float keep = exp2f(weights[m].x - top);
         total = fmaf(weights[m].y, keep, total);
-        sum = fmaf(sums[m][i], keep, sum);
+        sum = fmaf(sums[m * dim + i], keep, sum);
     }
     float v = sum / total;
     if (!q) {
@@ -143,12 +164,15 @@ extern "C" __global__ void flash_merge(const __grid_constant__ Attention a, int 
 }
 
 // Many tokens a sequence. Grid: tiles of 64 rows of the longest sequence, KV heads, sequences; a row is
-// a head of a token, those of a token side by side. The warps of a block share tiles of 64 keys.
-template <class T, int D>
+// a head of a token, those of a token side by side. The warps of a block share tiles of 64 keys, of the widest heads 32.
+template <int TYPE, int D>
 __device__ __forceinline__ void tile(const Attention& a) {
     extern __shared__ __align__(128) uint8_t shared[];
     wait_for_inputs();
-    constexpr int KEYS = 64, SLAB_BYTES = SLAB * D * 2, TILE_BYTES = KEYS * D * 2;
+    using T = typename Cache<TYPE>::Number;
+    // Keys, and values, of a tile as numbers; packed ones are in `raw` before, and are copied there twice, these once.
+    constexpr int KEYS = D > 128 ? 32 : 64, SLABS = KEYS / SLAB, SLAB_BYTES = SLAB * D * 2, TILE_BYTES = KEYS * D * 2;
+    constexpr int RAW_BYTES = SLAB * ROW_BYTES<TYPE, D>;
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     int head = blockIdx.y, seq = blockIdx.z, group = a.heads / a.k.heads;
     int start = a.spans[seq], rows_of_seq = (a.spans[seq + 1] - start) * group;
@@ -160,11 +184,22 @@ __device__ __forceinline__ void tile(const Attention& a) {
     int from = seen(a, start + first_row / group, seq).begin / KEYS * KEYS;
     int to = seen(a, start + last_row / group, seq).end;
 
-    uint32_t at = shared_address(shared);
+    uint32_t at = shared_address(shared), raw = at + 2 * TILE_BYTES;
+    // Which slab a warp unpacks, of keys or values.
+    auto slab_of = [&](int i, int e) { return raw + ((i % 2 * 2 * SLABS) + warp + e * WARPS) * RAW_BYTES; };
     auto copy = [&](int i) {
         int first = from + i * KEYS;
+        if constexpr (PACKED<TYPE>) {
+#pragma unroll
+            for (int e = 0; e < 2 * SLABS / WARPS; e++) {
+                int slab = warp + e * WARPS, key = first + slab % SLABS * SLAB;
+                if (key < to) copy_packed<TYPE, D>(slab < SLABS ? a.k : a.v, table, head, key, to, slab_of(i, e));
+            }
+            commit_copies();
+            return;
+        }
         uint32_t keys = at + i % 2 * 2 * TILE_BYTES;
-        for (int s = 0; s < KEYS / SLAB; s++) {
+        for (int s = 0; s < SLABS; s++) {
             if (first + s * SLAB >= to) break;
 #pragma unroll
             for (int e = 0; e < SLAB * D / 8 / (WARPS * WARP); e++) {
@@ -190,9 +225,21 @@ __device__ __forceinline__ void tile(const Attention& a) {
     for (int i = 0; from + i * KEYS < to; i++) {
         copy(i + 1);
         wait_copies<1>();
+        uint32_t keys = at;
+        if constexpr (PACKED<TYPE>) {
+            __syncwarp();
+#pragma unroll
+            for (int e = 0; e < 2 * SLABS / WARPS; e++) {
+                int slab = warp + e * WARPS;
+                uint32_t side = at + slab / SLABS * TILE_BYTES + slab % SLABS * SLAB_BYTES;
+                if (from + i * KEYS + slab % SLABS * SLAB < to)
+                    unpack<TYPE, D>(slab_of(i, e), [&](int row, int chunk) { return side + slab_offset<D>(row, chunk); });
+            }
+        } else {
+            keys += i % 2 * 2 * TILE_BYTES;
+        }
         __syncthreads();
-        uint32_t keys = at + i % 2 * 2 * TILE_BYTES;
-        for (int s = 0; s < KEYS / SLAB; s++) {
+        for (int s = 0; s < SLABS; s++) {
             int first = from + i * KEYS + s * SLAB;
             if (first >= to) break;
             rows.take(keys + s * SLAB_BYTES, keys + TILE_BYTES + s * SLAB_BYTES, first, a.softcap);
@@ -213,14 +260,16 @@ __device__ __forceinline__ void tile(const Attention& a) {
     }
 }
 
-#define KERNEL(T, NAME, D)                                                                               \
-    extern "C" __global__ void __launch_bounds__(128) flash_split_##NAME##_##D(const __grid_constant__ Attention a) { \
-        split<T, D>(a);                                                                                  \
-    }                                                                                                    \
+#define KERNEL(TYPE, NAME, D)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(WARP * SHARERS<D>)                                           \
+        flash_split_##NAME##_##D(const __grid_constant__ Attention a) {                                       \
+        split<TYPE, D>(a);                                                                                    \
+    }                                                                                                         \
     extern "C" __global__ void __launch_bounds__(128) flash_tile_##NAME##_##D(const __grid_constant__ Attention a) { \
-        tile<T, D>(a);                                                                                   \
+        tile<TYPE, D>(a);                                                                                     \
     }
-KERNEL(__half, f16, 64)
-KERNEL(__half, f16, 128)
-KERNEL(__nv_bfloat16, bf16, 64)
-KERNEL(__nv_bfloat16, bf16, 128)
+#define KERNELS(TYPE, NAME) KERNEL(TYPE, NAME, 64) KERNEL(TYPE, NAME, 128) KERNEL(TYPE, NAME, 256)
+KERNELS(KV_F16, f16)
+KERNELS(KV_BF16, bf16)
+KERNELS(KV_Q8_0, q8_0)
+KERNELS(KV_FP8, fp8)

@@ -1,11 +1,9 @@
-// Attention on tensor cores for f16 and bf16 caches with heads of D = 64 or 128: 16 rows of queries a
+// Attention on tensor cores with heads of D = 64, 128 or 256, for caches of 16 bits, or of 8 (packed.cuh): 16 rows of queries a
 // warp (a row is a head of a token), 16 keys at a time from shared memory, running maxima and sums in
 // registers (Dao 2023, arXiv:2307.08691). Scores are in base 2: scaled by log2(e).
 #pragma once
 #include "attention.cuh"
-#include "mma.cuh"
-
-constexpr int SLAB = 16;  // keys at a time
+#include "packed.cuh"
 
 template <int D>
 __device__ __forceinline__ uint32_t slab_offset(int row, int chunk) {

@@ -1,14 +1,16 @@
-// Attention of many queries on Hopper, for f16 and bf16 caches with heads of D = 64 or 128: as the tiles of flash.cu, by
+// Attention of many queries on Hopper, for caches of 16 bits or of 8 (packed.cuh) with heads of D = 64 or 128: as the tiles of flash.cu, by
 // warpgroup products. A block takes 64 rows for each of its 2 or 3 warpgroups (a row is a head of a
 // token), and 64 keys at a time. The
 // next scores are made while the sums of values of the keys before run (Shah and others 2024, arXiv:2407.08608).
 // Floor: 4 * rows * keys * D operations at the bf16 rate, half of that under a causal mask.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "attention.cuh"
-#include "mma.cuh"
+#include "packed.cuh"
 #include "wgmma.cuh"
 
 constexpr int KEYS = 64, STAGES = 4;
+// Of packed caches: tiles of numbers, which products read, and tiles as they are kept, which are unpacked beside those.
+constexpr int UNPACKED = 3, KEPT = 3;
 constexpr float LOG2E = 1.4426950408889634f;
 
 // c [64, 64] = or += a [64, 16] x [16, 64], both in shared memory.
@@ -105,10 +107,12 @@ struct Sums {
 };
 
 // Grid: tiles of 64 * WGS rows of the longest sequence, KV heads, sequences.
-template <class T, int D, int WGS>
+template <int TYPE, int D, int WGS>
 __device__ __forceinline__ void tile(const Attention& a) {
     extern __shared__ __align__(1024) uint8_t shared[];
     wait_for_inputs();
+    using T = typename Cache<TYPE>::Number;
+    constexpr bool packed = PACKED<TYPE>;
     // Queries of a warpgroup, keys or values of a tile: [D / 64, 64, 64 numbers], swizzled.
     constexpr int ROWS = 64 * WGS, SIDE = KEYS * D * 2, STAGE = 2 * SIDE;
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, wg = warp / 4;
@@ -127,7 +131,33 @@ __device__ __forceinline__ void tile(const Attention& a) {
     };
 
     uint32_t queries = shared_address(shared), stages = queries + WGS * 64 * D * 2;
-    auto stage_of = [&](int i) { return stages + i % STAGES * STAGE; };
+    auto stage_of = [&](int i) { return stages + i % (packed ? UNPACKED : STAGES) * STAGE; };
+    // Where chunk `chunk` of row `row` of a tile's keys or values goes.
+    auto place = [](uint32_t side, int row, int chunk) {
+        return side + chunk / 8 * (KEYS * 128) + row * 128 + ((chunk % 8 ^ row % 8) << 4);
+    };
+    // Each of eight warps has 16 keys, or their values.
+    constexpr int RAW_BYTES = SLAB * ROW_BYTES<TYPE, D>;
+    auto raw_of = [&](int i) { return stages + UNPACKED * STAGE + (i % KEPT * 8 + warp) * RAW_BYTES; };
+    auto copy_kept = [&](int i) {
+        int first = from + i * KEYS + warp % 4 * SLAB;
+        if (i < tiles && warp < 8 && first < to)
+            copy_packed<TYPE, D>(warp < 4 ? a.k : a.v, table, head, first, to, raw_of(i));
+        commit_copies();
+    };
+    // What is behind the last key is as before: it is masked, and must be a number, which zeros are.
+    auto unpack_kept = [&](int i) {
+        if (i >= tiles || warp >= 8) return;
+        int own = warp % 4 * SLAB;
+        uint32_t side = stage_of(i) + warp / 4 * SIDE;
+        if (from + i * KEYS + own < to) {
+            unpack<TYPE, D>(raw_of(i), [&](int row, int chunk) { return place(side, own + row, chunk); });
+        } else {
+            for (int e = lane; e < SLAB * D / 8; e += WARP)
+                asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(place(side, own + e / (D / 8), e % (D / 8))), "r"(0)
+                             : "memory");
+        }
+    };
     // Each of eight warps copies 16 keys, which lie in one block, or their values; zeros from `to` on, because what is masked is
     // multiplied all the same.
     auto copy = [&](int i) {
@@ -139,14 +169,18 @@ __device__ __forceinline__ void tile(const Attention& a) {
 #pragma unroll
             for (int e = 0; e < 16 * D / 8 / WARP; e++) {
                 int row = (lane + e * WARP) / (D / 8), chunk = lane % (D / 8);
-                uint32_t at = side + chunk / 8 * (KEYS * 128) + (own + row) * 128 + ((chunk % 8 ^ row % 8) << 4);
-                copy16(at, rows + row * p.row_bytes + chunk * 16, first + row < to);
+                copy16(place(side, own + row, chunk), rows + row * p.row_bytes + chunk * 16, first + row < to);
             }
         }
         commit_copies();
     };
+    if constexpr (packed) {
 #pragma unroll
-    for (int i = 0; i < STAGES - 1; i++) copy(i);
+        for (int i = 0; i < KEPT; i++) copy_kept(i);
+    } else {
+#pragma unroll
+        for (int i = 0; i < STAGES - 1; i++) copy(i);
+    }
 
     float scale = a.softcap > 0.0f ? a.scale : a.scale * LOG2E;
     uint32_t own = queries + wg * 64 * D * 2;
@@ -195,7 +229,18 @@ __device__ __forceinline__ void tile(const Attention& a) {
         commit_warpgroup();
     };
 
-    wait_copies<STAGES - 2>();
+    if constexpr (packed) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            wait_copies<KEPT - 1>();
+            __syncwarp();
+            unpack_kept(i);
+            __syncwarp();
+            copy_kept(i + KEPT);
+        }
+    } else {
+        wait_copies<STAGES - 2>();
+    }
     publish_shared();
     __syncthreads();
     fence_warpgroup();
@@ -212,13 +257,20 @@ __device__ __forceinline__ void tile(const Attention& a) {
     };
     for (int i = 0; i < tiles - 1; i++) {
         // The tile behind this is there, and all are done with the one before.
-        wait_copies<STAGES - 3>();
+        if constexpr (!packed) wait_copies<STAGES - 3>();
         publish_shared();
         __syncthreads();
-        copy(i + STAGES - 1);
+        if constexpr (!packed) copy(i + STAGES - 1);
         fence_warpgroup();
         score(i + 1);
         add_values(i);
+        if constexpr (packed) {
+            wait_copies<KEPT - 1>();
+            __syncwarp();
+            unpack_kept(i + 2);
+            __syncwarp();
+            copy_kept(i + 2 + KEPT);
+        }
         wait_warpgroup<1>();
         settle(s);
         sums.weigh(s, keep, from + (i + 1) * KEYS, is_whole(i + 1), a.softcap);
@@ -248,12 +300,14 @@ __device__ __forceinline__ void tile(const Attention& a) {
     }
 }
 
-#define KERNEL(T, NAME, D, WGS)                                                                    \
+#define KERNEL(TYPE, NAME, D, WGS)                                                                 \
     extern "C" __global__ void __launch_bounds__(128 * WGS, 1)                                     \
         flash_hopper_##NAME##_##D##_##WGS(const __grid_constant__ Attention a) {                   \
-        tile<T, D, WGS>(a);                                                                        \
+        tile<TYPE, D, WGS>(a);                                                                     \
     }
-#define KERNELS(D, WGS) KERNEL(__half, f16, D, WGS) KERNEL(__nv_bfloat16, bf16, D, WGS)
+#define KERNELS(D, WGS)                                         \
+    KERNEL(KV_F16, f16, D, WGS) KERNEL(KV_BF16, bf16, D, WGS)   \
+    KERNEL(KV_Q8_0, q8_0, D, WGS) KERNEL(KV_FP8, fp8, D, WGS)
 KERNELS(64, 2)
 KERNELS(64, 3)
 KERNELS(128, 2)

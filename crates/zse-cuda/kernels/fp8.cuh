@@ -2,8 +2,8 @@
 // Bytes become f16, which holds every E4M3 number exactly, but where they meet FP8 activations. Rows are whole groups
 // of 32.
 #pragma once
+#include "e4m3.cuh"
 #include "layouts.cuh"
-#include <cuda_fp8.h>
 
 // The layout, as a type.
 struct Fp8;
@@ -17,33 +17,6 @@ constexpr bool ROW_SCALED<Fp8> = true;
 constexpr float LARGEST_FP8 = 448.0f;
 
 __device__ __forceinline__ const float* row_scales(const Matrix& m) { return reinterpret_cast<const float*>(m.d); }
-
-// The lower two bytes of a word as f16.
-__device__ __forceinline__ uint32_t two_halves(uint32_t word) {
-#if __CUDA_ARCH__ >= 890
-    uint32_t v;
-    asm("{ .reg .b16 two; cvt.u16.u32 two, %1; cvt.rn.f16x2.e4m3x2 %0, two; }" : "=r"(v) : "r"(word));
-    return v;
-#else
-    // Sign, exponent and mantissa as those of f16 numbers 2^8 times smaller: exact, of subnormal ones too.
-    uint32_t spread = __byte_perm(word, 0, 0x1404);
-    uint32_t bits = (spread & 0x80008000u) | ((spread & 0x7f007f00u) >> 1), factor = 0x5c005c00u;
-    __half2 v = __hmul2(reinterpret_cast<__half2&>(bits), reinterpret_cast<__half2&>(factor));
-    return reinterpret_cast<uint32_t&>(v);
-#endif
-}
-
-__device__ __forceinline__ float2 two_floats(uint32_t word) {
-    uint32_t v = two_halves(word);
-    return __half22float2(reinterpret_cast<__half2&>(v));
-}
-
-// Rounded to nearest, ties to even; what is too large becomes the largest, and what is no number stays none.
-__device__ __forceinline__ uint32_t four_bytes(const float4& v) {
-    uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(v.x, v.y), __NV_SATFINITE, __NV_E4M3);
-    uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(v.z, v.w), __NV_SATFINITE, __NV_E4M3);
-    return low | high << 16;
-}
 
 // The factor that brings a row whose largest magnitude is `top` to the range of E4M3; 0 of rows too small for one.
 __device__ __forceinline__ float factor_of(float top) {

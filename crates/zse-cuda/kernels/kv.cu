@@ -40,6 +40,12 @@ __device__ __forceinline__ void round_block(int type, float v, int lane, uint8_t
     if (lane == 0) *reinterpret_cast<uint16_t*>(block) = bad ? 0xffff : __half_as_ushort(__float2half(d));
 }
 
+// What is not finite becomes no number, and so stays visible: FP8 would round it to its largest.
+__device__ __forceinline__ float4 known(const float4& v) {
+    auto of = [](float x) { return isfinite(x) ? x : NAN; };
+    return make_float4(of(v.x), of(v.y), of(v.z), of(v.w));
+}
+
 // A warp's part: head `head` of token `t`.
 template <class Turns>
 __device__ __forceinline__ void write_head(const KvWrite& w, int t, int head, uint32_t slot, int lane,
@@ -63,6 +69,9 @@ __device__ __forceinline__ void write_head(const KvWrite& w, int t, int head, ui
                 break;
             // Heads are whole blocks of 32 here (Budget::check).
             case KV_Q8_0: round_block(w.type, v, lane, row + base / 32 * 34); break;
+            case KV_FP8:
+                if (inside) row[i] = uint8_t(four_bytes(known(make_float4(v, 0.0f, 0.0f, 0.0f))));
+                break;
             default: round_block(w.type, v, lane, row + base / 32 * 18);
         }
     }
@@ -98,6 +107,8 @@ __device__ __forceinline__ void write_fours(const KvWrite& w, int t, int head, u
         }
         if (w.type == KV_F32) {
             reinterpret_cast<float4*>(row)[i / 4] = *reinterpret_cast<float4*>(v);
+        } else if (w.type == KV_FP8) {
+            reinterpret_cast<uint32_t*>(row)[i / 4] = four_bytes(known(make_float4(v[0], v[1], v[2], v[3])));
         } else {
             bool half = w.type == KV_F16;
             uint32_t low = half ? Mma<__half>::pack(v[0], v[1]) : Mma<__nv_bfloat16>::pack(v[0], v[1]);
@@ -131,7 +142,7 @@ extern "C" __global__ void kv_write(const __grid_constant__ KvWrites writes, int
     }
     auto turns = [&](int pair) { return share ? angles[pair] : turn(w.rotation, pair, position); };
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, first = blockIdx.x % parts * HEADS;
-    bool fours = w.type <= KV_BF16 && w.to.dim % 4 == 0 && w.rotation.pairs % 4 == 0;
+    bool fours = (w.type <= KV_BF16 || w.type == KV_FP8) && w.to.dim % 4 == 0 && w.rotation.pairs % 4 == 0;
     for (int head = first + warp; head < min(first + HEADS, w.to.heads); head += blockDim.x / WARP) {
         if (fours) write_fours(w, t, head, slot, lane, turns);
         else write_head(w, t, head, slot, lane, turns);

@@ -24,6 +24,7 @@
 mod block;
 pub mod contract;
 mod decode;
+pub mod e4m3;
 mod encode;
 mod error;
 mod float;

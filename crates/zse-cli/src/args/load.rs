@@ -31,7 +31,7 @@ pub(crate) struct Global {
     /// Context size in tokens; 0: what the model was made for [default: that, but at most 4096]
     #[arg(long, visible_alias = "ctx-size", global = true, value_name = "N")]
     pub(crate) ctx: Option<usize>,
-    /// Type of the KV cache: f32, f16, bf16, q8_0 or q4_0
+    /// Type of the KV cache: f32, f16, bf16, q8_0, q4_0 or fp8
     #[arg(long, global = true, value_name = "TYPE", default_value_t)]
     pub(crate) kv_type: KvType,
 }

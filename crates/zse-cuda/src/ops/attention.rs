@@ -17,15 +17,49 @@ const SPLIT: usize = 128;
 /// Blocks that fill a GPU: keys are split until there are so many.
 const BLOCKS: usize = 528;
 
-/// Threads that put the splits of a number together.
+/// Most threads that put the splits of a number together.
 const MERGERS: usize = 8;
 
 /// Rows of queries that a block of the tensor-core kernels takes at once, or a warpgroup on Hopper.
 const TILE_ROWS: usize = 64;
 
-/// Keys that Hopper's kernel takes at once, and how many times so many wait in shared memory.
+/// Keys that tiles take at once: of the widest heads half as many, but on Hopper.
 const TILE_KEYS: usize = 64;
+
+/// Stages of Hopper's kernel in shared memory; of packed caches those of numbers, and those of what is kept.
 const STAGES: usize = 4;
+const UNPACKED: [usize; 2] = [3, 3];
+
+/// The widest head that Hopper's own kernel takes.
+const WIDEST_TILE: usize = 128;
+
+/// What a cache's type and heads ask for in shared memory, in bytes for 16 keys and as many values.
+#[derive(Clone, Copy, Debug)]
+struct Slab {
+    /// As numbers of 16 bits.
+    numbers: usize,
+    /// As they are kept, where that is less.
+    packed: Option<usize>,
+}
+
+impl Slab {
+    fn of(ty: KvType, dim: usize) -> Self {
+        let kept = ty.head_bytes(dim).unwrap_or(0);
+        let is_packed = matches!(ty, KvType::Q8_0 | KvType::Fp8);
+        Self {
+            numbers: 2 * 16 * 2 * dim,
+            packed: is_packed.then_some(2 * 16 * kept),
+        }
+    }
+
+    /// A ring of so many, with room for one unpacked.
+    fn ring(self, stages: usize) -> usize {
+        match self.packed {
+            None => stages * self.numbers,
+            Some(packed) => stages * packed + self.numbers,
+        }
+    }
+}
 
 /// `Attention` of the kernels.
 #[repr(C)]
@@ -123,9 +157,9 @@ pub(crate) fn scratch_bytes(program: &Program, id: StateId, heads: usize) -> [us
 /// Whether the tensor-core kernels take these heads.
 fn is_fast(ty: KvType, state: &State, heads: usize) -> bool {
     let (keys, group) = (&state.keys, heads / (state.keys.heads as usize).max(1));
-    matches!(ty, KvType::F16 | KvType::Bf16)
+    !matches!(ty, KvType::F32 | KvType::Q4_0)
         && keys.dim == state.values.dim
-        && matches!(keys.dim, 64 | 128)
+        && matches!(keys.dim, 64 | 128 | 256)
         && keys.block_len % 16 == 0
         && group <= 16
 }
@@ -184,15 +218,21 @@ pub(crate) fn attention(
         grid: [x as u32, kv_heads as u32, z as u32],
         ..Shape::line(0, 128)
     };
+    let slab = Slab::of(ty, dim);
     if shape.most > 1 {
         let rows = shape.most * (scores.heads / kv_heads);
-        if device.is_hopper {
+        if device.is_hopper && dim <= WIDEST_TILE {
             // Three warpgroups hide more of each other's waits, if there are blocks enough.
             let tiles = |warpgroups: usize| rows.div_ceil(TILE_ROWS * warpgroups);
             let fill = tiles(3) * kv_heads * shape.seqs >= device.multiprocessors;
             let warpgroups = if fill { 3 } else { 2 };
             let kernel = format!("flash_hopper_{ty}_{dim}_{warpgroups}");
-            let shared = 2 * dim * (TILE_ROWS * warpgroups + STAGES * 2 * TILE_KEYS);
+            let stages = TILE_KEYS / 16
+                * match slab.packed {
+                    None => STAGES * slab.numbers,
+                    Some(packed) => UNPACKED[0] * slab.numbers + UNPACKED[1] * packed,
+                };
+            let shared = 2 * dim * TILE_ROWS * warpgroups + stages;
             let grid = Shape {
                 block: 128 * warpgroups as u32,
                 ..grid(tiles(warpgroups), shape.seqs).shared(shared)
@@ -203,22 +243,28 @@ pub(crate) fn attention(
         }
         let kernel = format!("flash_tile_{ty}_{dim}");
         let tiles = rows.div_ceil(TILE_ROWS);
-        // Keys and values of 64 tokens, twice.
-        let grid = grid(tiles, shape.seqs).shared(2 * 2 * 64 * 2 * dim);
+        // The tile that is read and the next.
+        let keys = TILE_KEYS / if dim > WIDEST_TILE { 2 } else { 1 };
+        let grid = grid(tiles, shape.seqs).shared(keys / 16 * slab.ring(2));
         // SAFETY: as above; blocks are multiples of 16 tokens.
         unsafe { launch!(device, &kernel, grid; arguments) }?;
         return Ok(false);
     }
     let kernel = format!("flash_split_{ty}_{dim}");
-    // For each of 4 warps 3 times keys and values of 16 tokens.
-    let grid = grid(splits, shape.tokens).shared(4 * 3 * 2 * 16 * 2 * dim);
+    // Each warp has a ring of 3.
+    let warps = if dim > WIDEST_TILE { 2 } else { 4 };
+    let grid = Shape {
+        block: 32 * warps,
+        ..grid(splits, shape.tokens).shared(warps as usize * slab.ring(3))
+    };
     // SAFETY: as above; no more splits than the scratch was sized for.
     unsafe { launch!(device, &kernel, grid; arguments) }?;
     if splits == 1 {
         return Ok(false);
     }
     let (count, Columns { q, s }) = (splits as i32, rounded.unwrap_or_default());
-    let grid = Shape::plane(scores.heads, shape.tokens, (MERGERS * dim) as u32);
+    let mergers = MERGERS.min(1024 / dim);
+    let grid = Shape::plane(scores.heads, shape.tokens, (mergers * dim) as u32);
     // SAFETY: as above; columns of all heads behind q and s, where they are not null.
     unsafe { launch!(device, "flash_merge", grid; arguments, count, q, s) }?;
     Ok(rounded.is_some())

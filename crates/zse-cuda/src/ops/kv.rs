@@ -18,6 +18,7 @@ fn type_number(ty: KvType) -> i32 {
         KvType::Bf16 => 2,
         KvType::Q8_0 => 3,
         KvType::Q4_0 => 4,
+        KvType::Fp8 => 5,
     }
 }
 

@@ -430,7 +430,7 @@ impl Heads {
             format!("attention {kv_type} {mask:?} {heads}/{kv_heads} heads of {k_dim}, {v_dim}");
         let mut d = Draft::new(name, rng);
         // The reference keeps its probabilities and queries unrounded; quantized caches may not.
-        d.tolerance = if matches!(kv_type, KvType::Q8_0 | KvType::Q4_0) {
+        d.tolerance = if matches!(kv_type, KvType::Q8_0 | KvType::Q4_0 | KvType::Fp8) {
             1e-3
         } else {
             1e-7
@@ -502,7 +502,7 @@ fn plain_rope(dims: usize, style: RopeStyle) -> Rope {
 }
 
 fn attention(rng: &mut Rng, kv_type: KvType, mask: Mask) -> Result<Case, ModelError> {
-    let block = kv_type.ggml().block_len().max(2);
+    let block = kv_type.block_len().max(2);
     let (kv_heads, group) = (1 + rng.below(3), 1 + rng.below(4));
     let (k_dim, v_dim) = (block * (1 + rng.below(3)), block * (1 + rng.below(3)));
     let style = rng.pick(&[RopeStyle::Interleaved, RopeStyle::Halves]);

@@ -138,6 +138,7 @@ pub fn decoder_cases(seed: u64) -> Result<Vec<Case>, ModelError> {
         (KvType::Bf16, 1e-5),
         (KvType::Q8_0, 1e-3),
         (KvType::Q4_0, 1e-2),
+        (KvType::Fp8, 1e-2),
     ] {
         let spec = DecoderSpec::small(GgmlType::F32);
         cases.push(case(&mut rng, &spec, kv_type, tolerance)?);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use zse_quant::{GgmlType, e4m3};
+
 use crate::program::{Program, Rows, StateKind};
 
 use super::LoadError;
@@ -21,11 +23,20 @@ pub enum KvType {
     Q8_0,
     /// Blocks of 32 numbers in 18 bytes, as ggml's `q4_0`.
     Q4_0,
+    /// FP8, 1 byte a number (E4M3, see [`zse_quant::e4m3`]), without a scale: what is larger than 448 becomes 448.
+    Fp8,
 }
 
 impl KvType {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0];
+    pub const ALL: [Self; 6] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Fp8,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -35,24 +46,57 @@ impl KvType {
             Self::Bf16 => "bf16",
             Self::Q8_0 => "q8_0",
             Self::Q4_0 => "q4_0",
+            Self::Fp8 => "fp8",
         }
     }
 
-    /// The storage type of a row of keys or values.
-    pub fn ggml(self) -> zse_quant::GgmlType {
-        use zse_quant::GgmlType as T;
-        match self {
-            Self::F32 => T::F32,
-            Self::F16 => T::F16,
-            Self::Bf16 => T::Bf16,
-            Self::Q8_0 => T::Q8_0,
-            Self::Q4_0 => T::Q4_0,
-        }
+    /// The storage type of a row of keys or values; `None` of FP8, which ggml has no type for.
+    fn ggml(self) -> Option<GgmlType> {
+        Some(match self {
+            Self::F32 => GgmlType::F32,
+            Self::F16 => GgmlType::F16,
+            Self::Bf16 => GgmlType::Bf16,
+            Self::Q8_0 => GgmlType::Q8_0,
+            Self::Q4_0 => GgmlType::Q4_0,
+            Self::Fp8 => return None,
+        })
+    }
+
+    /// Numbers of a block, which have a scale together; 1 in types without.
+    pub fn block_len(self) -> usize {
+        self.ggml().map_or(1, GgmlType::block_len)
     }
 
     /// Bytes of a head of `dim` numbers; `None` where `dim` is not a whole number of blocks.
     pub fn head_bytes(self, dim: usize) -> Option<usize> {
-        self.ggml().row_bytes(dim)
+        match self.ggml() {
+            Some(ty) => ty.row_bytes(dim),
+            None => Some(dim),
+        }
+    }
+
+    /// Rounds heads of `dim` numbers to the bytes that they are kept as; `None` where these are no whole number of blocks, or
+    /// the numbers are not finite and the type has no such. FP8 has one for those: no number.
+    pub fn encode(self, numbers: &[f32], dim: usize, bytes: &mut [u8]) -> Option<()> {
+        if let Some(ty) = self.ggml() {
+            return zse_quant::encode(ty, numbers, dim, None, bytes).ok();
+        }
+        let known = |x: f32| if x.is_finite() { x } else { f32::NAN };
+        for (to, x) in bytes.iter_mut().zip(numbers) {
+            *to = e4m3::round(known(*x));
+        }
+        (bytes.len() == numbers.len()).then_some(())
+    }
+
+    /// What bytes that are kept stand for; `None` where they are no whole number of blocks.
+    pub fn decode(self, bytes: &[u8], numbers: &mut [f32]) -> Option<()> {
+        if let Some(ty) = self.ggml() {
+            return zse_quant::decode(ty, bytes, numbers).ok();
+        }
+        for (to, bits) in numbers.iter_mut().zip(bytes) {
+            *to = e4m3::widen(*bits);
+        }
+        (bytes.len() == numbers.len()).then_some(())
     }
 
     /// Numbers of this type as numbers of type `to`, rounded to it; `None` where they are no whole
@@ -71,8 +115,8 @@ impl KvType {
         let blocks = bytes.len() / self.head_bytes(BLOCK)?;
         let mut numbers = vec![0.0; blocks * BLOCK];
         let mut recoded = vec![0; to.head_bytes(numbers.len())?];
-        zse_quant::decode(self.ggml(), bytes, &mut numbers).ok()?;
-        zse_quant::encode(to.ggml(), &numbers, BLOCK, None, &mut recoded).ok()?;
+        self.decode(bytes, &mut numbers)?;
+        to.encode(&numbers, BLOCK, &mut recoded)?;
         Some(recoded)
     }
 }
@@ -91,7 +135,7 @@ impl FromStr for KvType {
             .into_iter()
             .find(|t| t.name().eq_ignore_ascii_case(s))
             .ok_or_else(|| {
-                format!("unknown KV type '{s}'; known are f32, f16, bf16, q8_0 and q4_0")
+                format!("unknown KV type '{s}'; known are f32, f16, bf16, q8_0, q4_0 and fp8")
             })
     }
 }

@@ -43,7 +43,7 @@ impl Budget {
                 return fail(format!(
                     "KV type {} stores blocks of {} numbers, but a head has {dim}; choose f16",
                     self.kv_type,
-                    self.kv_type.ggml().block_len()
+                    self.kv_type.block_len()
                 ));
             }
         }

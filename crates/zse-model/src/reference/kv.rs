@@ -197,13 +197,14 @@ fn slot(seq: &SeqSpan, group: usize, index: usize, block_len: usize) -> usize {
 
 /// `x` as the KV type keeps it, head by head of `dim` numbers.
 fn round(kv_type: KvType, x: &[f32], dim: usize) -> Vec<f32> {
-    let ty = kv_type.ggml();
-    let mut bytes = vec![0; ty.row_bytes(dim).unwrap_or(0) * (x.len() / dim)];
+    let mut bytes = vec![0; kv_type.head_bytes(dim).unwrap_or(0) * (x.len() / dim)];
     let mut out = vec![0.0; x.len()];
     // Not finite values (a damaged model) cannot be encoded; they must stay visible.
-    let stored = zse_quant::encode(ty, x, dim, None, &mut bytes)
-        .and_then(|()| zse_quant::decode(ty, &bytes, &mut out));
-    if stored.is_err() {
+    let stored = kv_type.encode(x, dim, &mut bytes);
+    if stored
+        .and_then(|()| kv_type.decode(&bytes, &mut out))
+        .is_none()
+    {
         out.fill(f32::NAN);
     }
     out
