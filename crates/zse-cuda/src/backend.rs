@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zse_model::Model;
 use zse_model::executor::{Backend, Budget, Caps, Executor, KvType, LoadError, MemoryReport};
 
-use crate::device::{Context, Device, Found};
+use crate::device::{Context, Device, Found, Watch};
 use crate::error::CudaError;
 use crate::executor::{CudaExecutor, RESERVE, Target, report};
 use crate::weights::quantized_type;
@@ -25,6 +25,7 @@ pub struct CudaBackend {
     context: Arc<Context>,
     kernels: Kernels,
     fp8: bool,
+    deterministic: bool,
     name: String,
 }
 
@@ -108,6 +109,7 @@ impl CudaBackend {
         Ok(Self {
             kernels,
             fp8: false,
+            deterministic: false,
             name: format!("cuda:{ordinal} ({}{portable})", context.name),
             context,
         })
@@ -119,6 +121,22 @@ impl CudaBackend {
     #[must_use]
     pub fn with_fp8_weights(self) -> Self {
         Self { fp8: true, ..self }
+    }
+
+    /// The same, with executors whose logits do not depend on what else is in a batch, how prompts are cut into chunks,
+    /// or what was found in a cache: bit by bit. Each token's sums are made as if it were alone, which costs little for
+    /// one sequence and much for prompts and many (docs/gpu.md).
+    #[must_use]
+    pub fn deterministic(self) -> Self {
+        Self {
+            deterministic: true,
+            ..self
+        }
+    }
+
+    /// Tells when what it compiles is lost, because the GPU failed. A backend that is opened then can compile again.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::clone(&self.context.health))
     }
 
     /// Refuses what cannot become FP8.
@@ -142,6 +160,7 @@ impl CudaBackend {
             is_hopper: self.context.is_hopper && !self.kernels.portable,
             cublas: self.kernels.cublas,
             fp8: self.fp8,
+            deterministic: self.deterministic,
         }
     }
 }

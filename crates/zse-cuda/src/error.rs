@@ -54,6 +54,17 @@ pub enum CudaError {
         /// What it means.
         what: String,
     },
+    /// The context failed for good, before this call.
+    #[error(
+        "the GPU failed before, and all that was in its memory is lost: models have to be loaded again"
+    )]
+    Lost,
+    /// The context failed for good, and the driver gives this process no other.
+    #[error(
+        "the GPU failed, and after such a fault its driver gives this program no new context ({0}): start the \
+         program again"
+    )]
+    Broken(String),
     /// A call of cuBLASLt failed.
     #[error("{call} failed: status {status}")]
     Library {

@@ -9,7 +9,8 @@
 //! driver when it runs: without one, `CudaBackend::open` says so, and nothing else happens.
 //!
 //! **Exactness.** Sums are made in f32 in orders that depend on the number of columns of a product:
-//! a token's logits can differ in their last bits with what else is in the batch.
+//! a token's logits can differ in their last bits with what else is in the batch, unless the backend is
+//! [`deterministic`](CudaBackend::deterministic).
 #![cfg(feature = "cuda")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -22,5 +23,5 @@ mod ops;
 mod weights;
 
 pub use backend::{CudaBackend, Kernels};
-pub use device::{Gpu, cublas, energy, gpus};
+pub use device::{Gpu, Watch, cublas, energy, gpus};
 pub use error::CudaError;

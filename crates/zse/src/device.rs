@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use zse_cpu::{CpuBackend, Isa, Peaks};
-use zse_model::executor::{Backend, MemoryReport};
+use zse_engine::Rebuild;
+use zse_model::Model;
+use zse_model::executor::{Backend, Budget, MemoryReport};
+#[cfg(feature = "cuda")]
+use zse_model::executor::{Executor, LoadError};
 use zse_model::reference::Reference;
 
 use crate::{Error, LoadOptions, WeightKind, system_memory};
@@ -39,9 +44,18 @@ impl Device {
     /// # Errors
     /// As [`backend`](Self::backend), and if it cannot do that.
     pub fn backend_with(self, weights: WeightKind) -> Result<Box<dyn Backend>, Error> {
+        self.backend_for(weights, false)
+    }
+
+    /// The same, whose logits do not depend on the batch with `deterministic`: on CPUs they never do.
+    pub(crate) fn backend_for(
+        self,
+        weights: WeightKind,
+        deterministic: bool,
+    ) -> Result<Box<dyn Backend>, Error> {
         let device = self.resolved();
         match device {
-            Self::Cuda(number) => cuda(number, weights),
+            Self::Cuda(number) => cuda(number, weights, deterministic),
             _ if weights == WeightKind::Fp8 => Err(Error::Device {
                 name: device.to_string(),
                 why: "FP8 weights (--weights fp8) are made on GPUs only (--device cuda)".to_owned(),
@@ -127,14 +141,70 @@ impl Device {
     }
 }
 
+impl LoadOptions {
+    /// What makes the executor of `model` anew where its GPU has failed; `None` of devices that do not fail so.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn rebuild(&self, model: &Arc<Model>, budget: &Budget) -> Option<Box<dyn Rebuild>> {
+        let Device::Cuda(number) = self.device.resolved() else {
+            return None;
+        };
+        let watch = zse_cuda::CudaBackend::open(number).ok()?.watch();
+        Some(Box::new(Reload {
+            number,
+            watch,
+            options: self.clone(),
+            model: Arc::clone(model),
+            budget: budget.clone(),
+        }))
+    }
+
+    /// What makes the executor of a model anew: none, without GPUs.
+    #[cfg(not(feature = "cuda"))]
+    pub(crate) fn rebuild(&self, _: &Arc<Model>, _: &Budget) -> Option<Box<dyn Rebuild>> {
+        None
+    }
+}
+
+/// Loads a model onto a GPU again.
+#[cfg(feature = "cuda")]
+struct Reload {
+    number: usize,
+    watch: zse_cuda::Watch,
+    options: LoadOptions,
+    model: Arc<Model>,
+    budget: Budget,
+}
+
+#[cfg(feature = "cuda")]
+impl Rebuild for Reload {
+    fn is_lost(&self) -> bool {
+        self.watch.is_lost()
+    }
+
+    fn rebuild(&mut self) -> Result<Box<dyn Executor>, LoadError> {
+        let failed = |error: Error| LoadError::Device(error.to_string());
+        let backend = self.options.backend().map_err(failed)?;
+        let gpu = zse_cuda::CudaBackend::open(self.number)?;
+        self.watch = gpu.watch();
+        backend.compile(Arc::clone(&self.model), &self.budget)
+    }
+}
+
 /// Why a GPU cannot be used in a build without the feature `cuda`.
 const CPU_ONLY: &str =
     "this build runs on the CPU; build with `--features cuda`, or give `auto` or `cpu`";
 
 /// The backend of a GPU.
 #[cfg(feature = "cuda")]
-fn cuda(number: usize, weights: WeightKind) -> Result<Box<dyn Backend>, Error> {
-    let backend = zse_cuda::CudaBackend::open(number)?;
+fn cuda(
+    number: usize,
+    weights: WeightKind,
+    deterministic: bool,
+) -> Result<Box<dyn Backend>, Error> {
+    let mut backend = zse_cuda::CudaBackend::open(number)?;
+    if deterministic {
+        backend = backend.deterministic();
+    }
     Ok(Box::new(match weights {
         WeightKind::Stored => backend,
         WeightKind::Fp8 => backend.with_fp8_weights(),
@@ -143,7 +213,7 @@ fn cuda(number: usize, weights: WeightKind) -> Result<Box<dyn Backend>, Error> {
 
 /// The backend of a GPU.
 #[cfg(not(feature = "cuda"))]
-fn cuda(number: usize, _: WeightKind) -> Result<Box<dyn Backend>, Error> {
+fn cuda(number: usize, _: WeightKind, _: bool) -> Result<Box<dyn Backend>, Error> {
     Err(Error::Device {
         name: Device::Cuda(number).to_string(),
         why: CPU_ONLY.to_owned(),

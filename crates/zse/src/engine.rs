@@ -115,8 +115,12 @@ impl Engine {
         };
         let device = backend.place(&model, &budget)?;
         let words = Some(tokenizer.clone());
-        let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)?;
-        let engine = engine.with_swap(&options.swap).map_err(Error::Swap)?;
+        let engine = StepEngine::load(&*backend, Arc::clone(&model), words, &budget, config)
+            .map_err(|error| options.not_loaded(&model, &budget, error))?;
+        let mut engine = engine.with_swap(&options.swap).map_err(Error::Swap)?;
+        if let Some(rebuild) = options.rebuild(&model, &budget) {
+            engine = engine.with_rebuild(rebuild);
+        }
         let engine = Self {
             adapters: Arc::default(),
             shared: Arc::new(Shared {

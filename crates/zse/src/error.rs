@@ -71,6 +71,22 @@ pub enum Error {
     /// The device cannot take the model.
     #[error("the model cannot be loaded")]
     Load(#[from] LoadError),
+    /// A GPU has no room for the model.
+    #[error(
+        "{device} has no room for this model: {:.2} GiB are needed, {:.2} GiB are free. {advice}",
+        *needed as f64 / f64::from(1 << 30),
+        *free as f64 / f64::from(1 << 30)
+    )]
+    NoRoom {
+        /// The GPU.
+        device: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free for models.
+        free: u64,
+        /// What would fit.
+        advice: String,
+    },
     /// No plan fits.
     #[error(
         "{file} needs at least {:.2} GiB, but {:.2} GiB are allowed: allow more, ask for a shorter \

@@ -43,6 +43,7 @@ mod perplexity;
 pub mod plan;
 pub mod quantize;
 mod rerank;
+mod room;
 mod source;
 mod until;
 mod weight_kind;

@@ -25,6 +25,9 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// What matrices are made into.
     pub weights: WeightKind,
+    /// Whether what a request gets may not depend, in the last bits, on what else runs: on GPUs, where it costs speed
+    /// (docs/gpu.md). On CPUs it never does.
+    pub deterministic: bool,
     /// How keys and values are stored.
     pub kv_type: KvType,
     /// Sequences of `context` tokens that are kept at the same time.
@@ -55,6 +58,7 @@ impl Default for LoadOptions {
             threads: None,
             context: None,
             weights: WeightKind::default(),
+            deterministic: false,
             kv_type: KvType::default(),
             sequences: 1,
             max_waiting: EngineConfig::default().max_waiting,
@@ -90,7 +94,7 @@ impl LoadOptions {
     /// # Errors
     /// If there is no such device, this build cannot use it, or layers or weights are for a GPU and it is none.
     pub fn backend(&self) -> Result<Box<dyn Backend>, Error> {
-        let backend = self.device.backend_with(self.weights)?;
+        let backend = self.device.backend_for(self.weights, self.deterministic)?;
         match (self.device.resolved(), self.gpu_layers) {
             (device @ Device::Cuda(_), Some(0)) if self.weights == WeightKind::Fp8 => {
                 Err(Error::Device {

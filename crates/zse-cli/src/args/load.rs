@@ -25,6 +25,10 @@ pub(crate) struct Global {
     /// GPUs: half the memory of 16 bits)
     #[arg(long, global = true, value_name = "TYPE", default_value_t)]
     pub(crate) weights: WeightKind,
+    /// Tokens that do not depend on what else runs, to the last bit: on a GPU that costs speed, most of it for prompts
+    /// and many sequences; on the CPU it is always so
+    #[arg(long, global = true)]
+    pub(crate) deterministic: bool,
     /// CPU threads [default: as many as the process may use]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -47,6 +51,7 @@ impl Global {
             device: self.device,
             gpu_layers: self.gpu_layers,
             weights: self.weights,
+            deterministic: self.deterministic,
             threads: self.threads,
             context,
             kv_type: self.kv_type,

@@ -59,7 +59,10 @@ impl Device {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        let _ = self.context.make_current();
+        if self.context.make_current().is_err() {
+            // Lost with its context.
+            return;
+        }
         // SAFETY: ours alone.
         let _ = unsafe { result::graph::exec_destroy(self.exec) };
     }

@@ -200,7 +200,10 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        let _ = self.context.make_current();
+        if self.context.make_current().is_err() {
+            // Lost with its context.
+            return;
+        }
         // SAFETY: ours alone; freeing waits for what still runs.
         let _ = unsafe { result::free_sync(self.at.0) };
     }
@@ -223,7 +226,10 @@ impl HostMemory {
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
-        let _ = self.context.make_current();
+        if self.context.make_current().is_err() {
+            // Lost with its context.
+            return;
+        }
         // SAFETY: ours alone; who owns us has waited for what still ran.
         let _ = unsafe { sys::cuMemHostUnregister(self.map.as_mut_ptr().cast()) };
     }
@@ -261,7 +267,10 @@ impl PinnedMemory {
 
 impl Drop for PinnedMemory {
     fn drop(&mut self) {
-        let _ = self.context.make_current();
+        if self.context.make_current().is_err() {
+            // Lost with its context.
+            return;
+        }
         // SAFETY: ours alone. A copy that still runs is one of the stream, which who owns us waits for.
         let _ = unsafe { result::free_host(self.at.cast::<c_void>()) };
     }

@@ -2,6 +2,7 @@
 
 mod cublas;
 mod graph;
+mod health;
 mod memory;
 mod nvml;
 mod stream;
@@ -14,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::result;
 use cudarc::driver::sys;
+use zse_model::executor::ExecError;
 
 use crate::error::{CudaError, Named};
 pub use cublas::cublas;
@@ -22,6 +24,8 @@ pub(crate) use cublas::{
     WORKSPACE,
 };
 pub(crate) use graph::Graph;
+pub(crate) use health::Health;
+pub use health::Watch;
 pub(crate) use memory::{Arena, DeviceMemory, HostMemory, PinnedMemory, Ptr};
 pub use nvml::{Gpu, energy, gpus};
 pub(crate) use stream::Stream;
@@ -108,6 +112,7 @@ pub(crate) struct Context {
     multiprocessors: i32,
     /// Most shared memory of a block, what its code declares included.
     shared: i32,
+    pub(crate) health: Arc<Health>,
 }
 
 // SAFETY: the driver's handles may be used from any thread; every use makes the context current first.
@@ -126,7 +131,11 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
+    /// Makes it current on this thread, unless it is lost: then nothing that it gave may be used.
     fn make_current(&self) -> Result<(), CudaError> {
+        if self.health.is_lost() {
+            return Err(CudaError::Lost);
+        }
         // SAFETY: the context lives as long as `self`.
         unsafe { result::ctx::set_current(self.context) }.named("cuCtxSetCurrent")
     }
@@ -219,23 +228,23 @@ impl Found {
 }
 
 impl Context {
-    /// Opens GPU `ordinal`.
-    pub(crate) fn open(ordinal: usize) -> Result<Arc<Self>, CudaError> {
+    /// The context of a GPU, made if there is none.
+    fn retain(found: Found) -> Result<Self, CudaError> {
         use sys::CUdevice_attribute as A;
-        let found = Found::new(ordinal)?;
         let multiprocessors = found.attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let shared = found.attribute(A::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         // SAFETY: the device exists; released when `Context` is dropped.
         let context = unsafe { result::primary_ctx::retain(found.device) }
             .named("cuDevicePrimaryCtxRetain")?;
-        Ok(Arc::new(Self {
+        Ok(Self {
             device: found.device,
             context,
             name: found.name,
             is_hopper: found.is_hopper,
             multiprocessors,
             shared,
-        }))
+            health: Arc::default(),
+        })
     }
 }
 
@@ -327,6 +336,19 @@ impl Device {
         self.inner.make_current()
     }
 
+    /// Whether its context can be used.
+    pub(crate) fn health(&self) -> &Arc<Health> {
+        &self.inner.health
+    }
+
+    /// What came of a step. Where the device failed and cannot even be waited for, the context is lost.
+    pub(crate) fn look_after<T>(&self, done: Result<T, ExecError>) -> Result<T, ExecError> {
+        if matches!(done, Err(ExecError::Device(_))) && self.synchronize().is_err() {
+            self.inner.health.lose();
+        }
+        done
+    }
+
     /// Waits for all that was put on the stream.
     pub(crate) fn synchronize(&self) -> Result<(), CudaError> {
         // SAFETY: the stream lives as long as `self`.
@@ -412,7 +434,10 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        let _ = self.make_current();
+        if self.make_current().is_err() {
+            // Lost with its context.
+            return;
+        }
         let _ = self.synchronize();
         for module in &self.modules {
             // SAFETY: loaded by `load`, and nothing runs any more.

@@ -62,7 +62,10 @@ impl Stream<'_> {
 
 impl Drop for Stream<'_> {
     fn drop(&mut self) {
-        let _ = self.device.make_current();
+        if self.device.make_current().is_err() {
+            // Lost with its context.
+            return;
+        }
         let _ = self.synchronize();
         // SAFETY: ours alone, and nothing runs on it any more.
         let _ = unsafe { result::stream::destroy(self.stream) };

@@ -29,7 +29,8 @@ impl Run<'_> {
     /// nothing.
     pub(super) fn groups_experts(&self, tokens: usize, weights: &[Weight; 3]) -> bool {
         let has_kernels = |w: &Weight| w.matrix.layout != Layout::F32;
-        self.device.is_hopper && tokens > MOST && weights.iter().all(has_kernels)
+        let may = self.device.is_hopper && !self.plan.deterministic;
+        may && tokens > MOST && weights.iter().all(has_kernels)
     }
 
     /// The experts' sums for some tokens.

@@ -72,6 +72,8 @@ impl CudaExecutor {
     ) -> Result<Self, LoadError> {
         budget.check(&model.program)?;
         plan::check(&model.program, budget, name)?;
+        let health = Arc::clone(device.health());
+        let _using = health.enter().map_err(LoadError::from)?;
         device.make_current()?;
         let layouts = Layouts::new(&model, target.fp8);
         let mut plan = Plan::new(&model, &layouts, budget, target);
@@ -170,6 +172,32 @@ impl CudaExecutor {
         // SAFETY: recorded for these arenas, which live as long as `self`; the words did not move since.
         unsafe { self.device.replay(graph) }?;
         Ok(())
+    }
+
+    /// Starts a step, of a batch that was checked.
+    fn start(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
+        let ticket = self.flight.begin(batch);
+        self.forward(batch)?;
+        match self.model.program.output {
+            ProgramOutput::Pooled(_) => {
+                let rows = self.fetch(0, batch.seqs.len(), Output::Pooled)?;
+                self.flight.finish(rows);
+            }
+            ProgramOutput::Hidden(_) => {
+                let rows = self.fetch(0, batch.tokens.len(), Output::Hidden)?;
+                self.flight.finish(rows);
+            }
+            ProgramOutput::Logits(_) => {
+                let words = sample::WORDS * batch.outputs.len();
+                let from = self.work.at().offset(self.plan.best[1]);
+                // SAFETY: as many results; read only after the stream was waited for.
+                unsafe {
+                    self.device
+                        .download(&mut self.best.words_mut()[..words], from)
+                }?;
+            }
+        }
+        Ok(ticket)
     }
 
     /// `n` rows of the output from `first` on, each as an output.
@@ -292,32 +320,17 @@ fn sampled(row: usize, want: &Want, (token, logprob): (u32, f32)) -> Result<Outp
 impl Executor for CudaExecutor {
     fn submit(&mut self, batch: &Batch) -> Result<Ticket, ExecError> {
         batch.check(&self.model.program, &self.budget)?;
-        let ticket = self.flight.begin(batch);
-        self.forward(batch)?;
-        match self.model.program.output {
-            ProgramOutput::Pooled(_) => {
-                let rows = self.fetch(0, batch.seqs.len(), Output::Pooled)?;
-                self.flight.finish(rows);
-            }
-            ProgramOutput::Hidden(_) => {
-                let rows = self.fetch(0, batch.tokens.len(), Output::Hidden)?;
-                self.flight.finish(rows);
-            }
-            ProgramOutput::Logits(_) => {
-                let words = sample::WORDS * batch.outputs.len();
-                let from = self.work.at().offset(self.plan.best[1]);
-                // SAFETY: as many results; read only after the stream was waited for.
-                unsafe {
-                    self.device
-                        .download(&mut self.best.words_mut()[..words], from)
-                }?;
-            }
-        }
-        Ok(ticket)
+        let health = Arc::clone(self.device.health());
+        let _using = health.enter()?;
+        let started = self.start(batch);
+        self.device.look_after(started)
     }
 
     fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
-        if let Some(rows) = self.results(ticket, masks)? {
+        let health = Arc::clone(self.device.health());
+        let _using = health.enter()?;
+        let results = self.results(ticket, masks);
+        if let Some(rows) = self.device.look_after(results)? {
             self.flight.finish(rows);
         }
         Ok(())
@@ -343,8 +356,9 @@ impl Executor for CudaExecutor {
 
 impl Drop for CudaExecutor {
     fn drop(&mut self) {
-        // What still runs uses memory that goes now.
-        let _ = self.device.make_current();
-        let _ = self.device.synchronize();
+        // What still runs uses memory that goes now. Where the context is lost, nothing does.
+        if self.device.make_current().is_ok() {
+            let _ = self.device.synchronize();
+        }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Target {
     pub(crate) cublas: bool,
     /// Whether matrices of floats become FP8.
     pub(crate) fp8: bool,
+    /// Whether what a token gives may not depend on what else is in the batch.
+    pub(crate) deterministic: bool,
 }
 
 /// Steps, and offsets of all that a step works in.
@@ -54,6 +56,8 @@ pub(super) struct Plan {
     pub(super) is_small: bool,
     /// Whether BF16 and FP8 matrices meet many columns through cuBLASLt.
     pub(super) cublas: bool,
+    /// Whether kernels and the order of sums do not depend on how many columns there are.
+    pub(super) deterministic: bool,
     /// By value: the form in which products read it at once, if nothing else reads it.
     pub(super) only_products: Vec<Option<Form>>,
     /// Of products whose blocks share tiles: who has left their sums.
@@ -81,6 +85,7 @@ impl Plan {
         let only_products = only_products(model, layouts, &steps, is_small);
         // It is loaded only for models that it is for.
         let cublas = target.cublas
+            && !target.deterministic
             && !is_small
             && library::suits(model, layouts, &steps, &only_products)
             && Library::find().is_some();
@@ -99,9 +104,13 @@ impl Plan {
                 .max_tokens
                 .min(budget.kv_blocks.max(budget.max_outputs)),
         };
+        let few = match target.deterministic {
+            true => usize::MAX,
+            false => MOST,
+        };
         let sizes: Vec<Sizes> = steps
             .iter()
-            .map(|step| Sizes::of(model, layouts, budget, step, in_place.as_deref()))
+            .map(|step| Sizes::of(model, layouts, budget, step, (few, in_place.as_deref())))
             .collect();
         let (mut rounded, mut counters) = ([0; 2], [0]);
         for step in &sizes {
@@ -125,7 +134,8 @@ impl Plan {
             steps: &steps,
             only_products: &only_products,
             is_small,
-            is_hopper: target.is_hopper,
+            few,
+            norms_narrow: target.is_hopper && !target.deterministic,
             in_place: in_place.as_deref(),
         };
         let stored = stored.all(end);
@@ -151,6 +161,7 @@ impl Plan {
             outputs,
             is_small,
             cublas,
+            deterministic: target.deterministic,
             only_products,
             steps,
         }
@@ -174,7 +185,10 @@ struct Lives<'a> {
     steps: &'a [Step],
     only_products: &'a [Option<Form>],
     is_small: bool,
-    is_hopper: bool,
+    /// Most rows that products read as they are, or rounded.
+    few: usize,
+    /// Whether norms leave more than a few rows in the form that products read.
+    norms_narrow: bool,
     /// Of many columns those that products read where they are, by cuBLASLt.
     in_place: Option<&'a [bool]>,
 }
@@ -190,7 +204,7 @@ impl Lives<'_> {
                 let value = program.value(v);
                 let rows = self.budget.max_rows(value.rows);
                 let rows = if self.is_norm_of(step, v) {
-                    rows.min(MOST)
+                    rows.min(self.few)
                 } else {
                     rows
                 };
@@ -205,7 +219,7 @@ impl Lives<'_> {
                 let narrows = nodes.any(|op| self.is_narrowed(step, op));
                 let from = 2 * i + usize::from(narrows);
                 let part = Part::new(rows.saturating_mul(row), from..=until);
-                stored.push((v, part.lasting(MOST.min(rows) * row, few_until)));
+                stored.push((v, part.lasting(self.few.min(rows) * row, few_until)));
             }
         }
         stored
@@ -222,7 +236,7 @@ impl Lives<'_> {
         // Those read it as it is first.
         let form = form.filter(|form| !matches!(form, Form::F16 | Form::Fp8));
         let whole = program.value(v).cols.is_multiple_of(32);
-        self.is_hopper
+        self.norms_narrow
             && first.out == Some(v)
             && matches!(first.op, Op::RmsNorm { .. })
             && form.is_some()

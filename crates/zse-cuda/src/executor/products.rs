@@ -126,7 +126,8 @@ impl Run<'_> {
     /// Runs a product, its input brought into the form that it reads.
     pub(super) fn product(&mut self, x: ValueId, job: &Job) -> Result<(), CudaError> {
         let layout = job.weight.matrix.layout;
-        if layout == Layout::F32 && job.n >= gemm::MANY_F32 && job.gated.is_none() {
+        let many = job.n >= gemm::MANY_F32 && !self.plan.deterministic;
+        if layout == Layout::F32 && many && job.gated.is_none() {
             return gemm::gemm_f32(self.device, job);
         }
         let Some(form) = self.form_of(x, job) else {
@@ -167,6 +168,9 @@ impl Run<'_> {
     /// In which form products with weights for columns in form `of` read `n` columns of `cols` numbers; none: as they
     /// are, or with quantized weights rounded one by one.
     pub(super) fn form(&self, of: Form, n: usize, cols: usize) -> Option<Form> {
+        if self.plan.deterministic {
+            return None;
+        }
         let bytes = self.device.is_hopper && cols.is_multiple_of(gemm_bytes::STEP);
         match of {
             Form::Bytes if bytes && gemm_bytes::COLUMNS.contains(&n) => Some(of),

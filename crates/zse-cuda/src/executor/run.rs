@@ -294,6 +294,7 @@ impl<'a> Run<'a> {
                     scale,
                     mask,
                     softcap,
+                    whole: self.plan.deterministic,
                     scratch: self.scratch().splits.map(|offset| self.at(offset)),
                 };
                 let out = self.out(id);

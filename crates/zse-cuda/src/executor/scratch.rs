@@ -10,7 +10,6 @@ use crate::device::WORKSPACE;
 use crate::ops::attention;
 use crate::ops::gemm_cublas::FEW;
 use crate::ops::gemm_hopper::{Grouping, Shared};
-use crate::ops::gemv::MOST;
 use crate::ops::quantize::{Columns, Narrowed};
 use crate::weights::{Layout, Layouts};
 
@@ -105,13 +104,14 @@ impl Sizes {
         })
     }
 
-    /// Of `step`; `in_place`: with cuBLASLt, the values that its products read where they are.
+    /// Of `step`, where up to `few` columns are rounded as they come; `in_place`: with cuBLASLt, the values that its
+    /// products read where they are.
     pub(super) fn of(
         model: &Model,
         layouts: &Layouts,
         budget: &Budget,
         step: &Step,
-        in_place: Option<&[bool]>,
+        (few, in_place): (usize, Option<&[bool]>),
     ) -> Self {
         let program = &model.program;
         let rows = |v: ValueId| budget.max_rows(program.value(v).rows);
@@ -122,7 +122,7 @@ impl Sizes {
                 Op::Linear { x, weight, .. } => {
                     let (n, cols) = (rows(x), program.value(x).cols);
                     if layout(weight).is_quantized() {
-                        grow(&mut sizes.rounded, Columns::bytes(n.min(MOST), cols));
+                        grow(&mut sizes.rounded, Columns::bytes(n.min(few), cols));
                     }
                     if n > 1 && layout(weight) != Layout::F32 {
                         let of_library = matches!(layout(weight), Layout::Bf16 | Layout::Fp8);

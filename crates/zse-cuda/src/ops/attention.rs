@@ -141,6 +141,9 @@ pub(crate) struct Scores {
     pub(crate) scale: f32,
     pub(crate) mask: Mask,
     pub(crate) softcap: Option<f32>,
+    /// Whether a block takes all keys of a token, one token after the other: so its sums are in the same order,
+    /// whatever else is there.
+    pub(crate) whole: bool,
     /// As large as [`scratch_bytes`] says.
     pub(crate) scratch: [Ptr; 2],
 }
@@ -181,7 +184,10 @@ pub(crate) fn attention(
     };
     let shape = seqs.shape;
     let (kv_heads, dim) = (state.keys.heads as usize, state.keys.dim as usize);
-    let (splits, keys) = shape.splits(kv_heads);
+    let (splits, keys) = match scores.whole {
+        true => (1, shape.longest),
+        false => shape.splits(kv_heads),
+    };
     let [parts, weights] = scores.scratch;
     let arguments = Arguments {
         q,
@@ -219,7 +225,7 @@ pub(crate) fn attention(
         ..Shape::line(0, 128)
     };
     let slab = Slab::of(ty, dim);
-    if shape.most > 1 {
+    if shape.most > 1 && !scores.whole {
         let rows = shape.most * (scores.heads / kv_heads);
         if device.is_hopper && dim <= WIDEST_TILE {
             // Three warpgroups hide more of each other's waits, if there are blocks enough.

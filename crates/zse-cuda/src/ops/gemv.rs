@@ -110,8 +110,33 @@ impl Job {
     }
 }
 
-/// Runs a product of up to [`MOST`] columns; of any number, with float or FP8 weights.
+/// Runs a product of any number of columns, [`MOST`] at a time. What a column gives does not depend on the others: lanes
+/// take the same parts of k, in the same order, however many there are.
 pub(crate) fn gemv(device: &Device, job: &Job) -> Result<(), CudaError> {
+    let layout = job.weight.matrix.layout;
+    if !layout.is_quantized() || job.n <= MOST {
+        return launch_gemv(device, job);
+    }
+    let [rows, cols] = [job.weight.matrix.rows(), job.weight.matrix.cols()];
+    for first in (0..job.n).step_by(MOST) {
+        let row = |at: Ptr| match at {
+            Ptr::NULL => Ptr::NULL,
+            at => at.offset(4 * first * rows),
+        };
+        let some = Job {
+            rounded: job.rounded.from(first, cols),
+            add: row(job.add),
+            y: row(job.y),
+            n: MOST.min(job.n - first),
+            ..*job
+        };
+        launch_gemv(device, &some)?;
+    }
+    Ok(())
+}
+
+/// Runs a product of up to [`MOST`] columns; of any number, with float or FP8 weights.
+fn launch_gemv(device: &Device, job: &Job) -> Result<(), CudaError> {
     let columns = job.n.next_power_of_two().min(MOST);
     let kernel = format!(
         "{}_{}_{columns}",

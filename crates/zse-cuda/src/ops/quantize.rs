@@ -21,6 +21,15 @@ impl Columns {
             n.saturating_mul(cols / 32).saturating_mul(8),
         ]
     }
+
+    /// Those from column `first` on, of `cols` numbers each.
+    pub(crate) fn from(self, first: usize, cols: usize) -> Self {
+        let [q, s] = Self::bytes(first, cols);
+        Self {
+            q: self.q.offset(q),
+            s: self.s.offset(s),
+        }
+    }
 }
 
 /// In which form products of several columns read activations.

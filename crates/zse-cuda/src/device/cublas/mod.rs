@@ -344,7 +344,10 @@ impl Drop for Cublas {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        let _ = self.context.make_current();
+        if self.context.make_current().is_err() {
+            // Lost with its context.
+            return;
+        }
         // SAFETY: ours alone; who owns us has waited for what still ran.
         unsafe { (self.library.destroy)(self.handle) };
     }
