@@ -376,7 +376,7 @@ fn what_a_template_reads_is_known() {
     for (name, tools, thinking) in [
         ("llama3.jinja", true, false),
         ("qwen2_5.jinja", true, false),
-        ("qwen3.jinja", true, true),
+        ("qwen3.jinja", false, true),
         ("mistral.jinja", true, false),
         ("gemma2.jinja", false, false),
         ("phi3.jinja", false, false),
