@@ -4,7 +4,7 @@
 //! A quantized product is made of two parts that know nothing of each other. An *unpacker*
 //! ([`tile::Unpack`], one for each type) turns packed bytes into small integers and scales; the
 //! *multiplier* ([`quantized`]) multiplies those with rounded activations. Both are written
-//! once over [`Simd`](crate::simd::Simd). For one column the multiplier works on the registers
+//! once over [`Simd`](crate::simd::Simd). For a few columns the multiplier works on the registers
 //! that the unpacker filled; for many it unpacks once, into the first-level cache. Where the CPU
 //! multiplies matrices, many columns go through a second multiplier ([`panels`]), which gives the
 //! same bits.
