@@ -10,7 +10,7 @@
 //!
 //! **Exactness.** Sums are made in f32 in orders that depend on the number of columns of a product:
 //! a token's logits can differ in their last bits with what else is in the batch, unless the backend is
-//! [`deterministic`](CudaBackend::deterministic).
+//! made so (`CudaBackend::deterministic`).
 #![cfg(feature = "cuda")]
 #![deny(unsafe_op_in_unsafe_fn)]
 

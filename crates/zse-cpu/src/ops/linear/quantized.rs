@@ -82,8 +82,8 @@ impl<U: Unpack> Multiply<'_, U> {
                     };
                     self.unpacker
                         .unpack(s, &tile[i * bytes..][..bytes], &mut sink);
-                    for c in 0..N {
-                        s.store(sink.acc[c], &mut sums[c]);
+                    for (acc, sum) in sink.acc.into_iter().zip(sums) {
+                        s.store(acc, sum);
                     }
                 }
             }
