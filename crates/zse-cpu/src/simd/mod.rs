@@ -34,9 +34,11 @@ macro_rules! methods {
 macro_rules! array {
     ($start:expr; $i:pat => $element:expr) => {{
         let mut array = [$start; _];
-        for (index, element) in array.iter_mut().enumerate() {
+        let mut index = 0;
+        while index < array.len() {
             let $i = index;
-            *element = $element;
+            array[index] = $element;
+            index += 1;
         }
         array
     }};
