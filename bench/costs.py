@@ -1,6 +1,6 @@
 """What serving costs on top of computing: `python3 bench/costs.py` (see bench/README.md).
 
-Start without a model, the work of HTTP for a request and a token, a hit of the prefix cache,
+Start without a model, the work of HTTP for a request and a token, a hit of the prefix cache and a miss,
 constrained against free decoding, and how soon hostile requests are refused. Results go to
 bench/results/NAME.md.
 """
@@ -174,13 +174,6 @@ def prefix(binary: Path, args: argparse.Namespace) -> list[str]:
     with Server(binary, "builtin", "--ctx", "4096") as server:
         rng = random.Random(1)
 
-        def prompt(count: int) -> list[int]:
-            text = " ".join(rng.choices(WORDS, k=2 * count))
-            status, body, _ = Client(server).post("/tokenize", {"content": text})
-            if status != 200:
-                sys.exit(f"/tokenize answered {status}")
-            return json.loads(body)["tokens"][:count]
-
         def medians(prompt: list[int]) -> tuple[float, float]:
             """Until the first token, and from one to the next, in milliseconds."""
             body = {"prompt": prompt, "max_tokens": 8, "ignore_eos": True, "stream": True}
@@ -189,12 +182,39 @@ def prefix(binary: Path, args: argparse.Namespace) -> list[str]:
             firsts = [x.first() for x in answers]
             return 1e3 * statistics.median(firsts), 1e3 * statistics.median(gaps)
 
-        long, short = medians(prompt(2049)), medians(prompt(33))
+        long, short = medians(_prompt(server, rng, 2049)), medians(_prompt(server, rng, 33))
     attention = long[1] - short[1]
     return [
         f"| first token behind 2,048 cached ones, beyond one behind 32 ({short[0]:.2f} ms) and the "
         f"attention to them ({attention:.2f} ms), median | {long[0] - short[0] - attention:.2f} ms | 1 ms |"
     ]
+
+
+def miss(binary: Path, args: argparse.Namespace) -> list[str]:
+    """The first token behind prompts of which nothing is cached, kept for the cache or not, in turn."""
+    with Server(binary, "builtin") as server:
+        rng = random.Random(1)
+
+        def first(cache: bool) -> float:
+            body = {"prompt": _prompt(server, rng, 1024), "max_tokens": 1, "cache_prompt": cache, "stream": True}
+            return asyncio.run(ask(server, "/v1/completions", body)).first()
+
+        pairs = [(first(True), first(False)) for _ in range(110)][10:]
+    without = statistics.median(b for _, b in pairs)
+    more = statistics.median(a - b for a, b in pairs)
+    return [
+        f"| first token behind 1,024 that nobody asked before, kept for the prefix cache, beyond one that is not "
+        f"({1e3 * without:.1f} ms), median of 100 pairs | {1e3 * more:+.2f} ms, {more / without:+.1%} | |"
+    ]
+
+
+def _prompt(server: Server, rng: random.Random, count: int) -> list[int]:
+    """Tokens of random words."""
+    text = " ".join(rng.choices(WORDS, k=2 * count))
+    status, body, _ = Client(server).post("/tokenize", {"content": text})
+    if status != 200:
+        sys.exit(f"/tokenize answered {status}")
+    return json.loads(body)["tokens"][:count]
 
 
 def constraint(binary: Path, args: argparse.Namespace) -> list[str]:
@@ -323,7 +343,7 @@ def _refused(server: Process, name: str, body: bytes) -> tuple[int, list[float]]
     return status, times
 
 
-PARTS = [start, requests, tokens, prefix, constraint, hostile]
+PARTS = [start, requests, tokens, prefix, miss, constraint, hostile]
 
 
 def main() -> None:

@@ -135,8 +135,11 @@ pub enum ServeError {
     /// A key that cannot be sent.
     #[error("an API key is empty, or has spaces or characters other than printable ASCII")]
     BadKey,
-    /// Two models of one name.
-    #[error("two models have the name '{name}'")]
+    /// Two models, adapters or aliases of one name.
+    #[error(
+        "the name '{name}' is given twice, to models, adapters or aliases: give one of them another \
+         (NAME=MODEL, --lora NAME=PATH, --alias)"
+    )]
     SameName {
         /// The name.
         name: String,

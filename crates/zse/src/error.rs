@@ -167,7 +167,9 @@ pub enum Error {
         test: String,
     },
     /// A device whose executor does not say where its time goes.
-    #[error("{backend} cannot be profiled: it does not tell its operations apart")]
+    #[error(
+        "{backend} cannot be profiled: it does not tell its operations apart: give --device cpu"
+    )]
     NoProfile {
         /// Its name.
         backend: String,

@@ -16,8 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zse-model", &["zse-quant", "zse-format"]),
     ("zse-cpu", &["zse-quant", "zse-model"]),
     ("zse-engine", &["zse-text", "zse-model"]),
-    ("zse-cuda", &["zse-quant", "zse-format", "zse-model"]),
-    ("zse-store", &[]),
+    ("zse-cuda", &["zse-quant", "zse-model"]),
     ("zse-hub-mock", &[]),
     ("zse-hub", &["zse-quant"]),
     // The facade: it puts the parts together for everyone else.
@@ -33,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "zse-engine",
         ],
     ),
-    ("zse-server", &["zse", "zse-hub", "zse-store"]),
+    ("zse-server", &["zse", "zse-hub"]),
     ("zse-cli", &["zse", "zse-hub", "zse-server"]),
     ("xtask", &[]),
 ];

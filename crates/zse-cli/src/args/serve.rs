@@ -12,7 +12,7 @@ use super::{Room, budget};
 
 /// Without a MODEL and a folder, the built-in model is served.
 ///
-/// Requests name a model by its file's name without `.gguf`, or as NAME=MODEL says; where one model
+/// Requests name a model by its file's name without `.gguf` or `.zse`, or as NAME=MODEL says; where one model
 /// is served, they need not. MODELs are loaded at the start, those of a folder when they are first
 /// asked for.
 #[derive(Args, Clone, Debug)]

@@ -1,6 +1,7 @@
 //! How to load a model within an amount of memory, for people and programs.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -61,9 +62,16 @@ impl<'a> Planned<'a> {
     fn conversion(&self) -> Option<String> {
         let mixture = self.plan.mixture?.name;
         let file = self.checkpoint.metadata().file();
-        let stem = file.strip_suffix(".gguf").unwrap_or(file);
+        // Where the command is run: the file's own place may be the hub's cache.
+        let name = Path::new(file).file_stem().unwrap_or(file.as_ref());
+        let mut tensors = self.checkpoint.tensors();
+        let again = match tensors.any(|tensor| tensor.ty.is_quantized()) {
+            true => " --allow-requantize",
+            false => "",
+        };
         Some(format!(
-            "zse quantize {file} -o {stem}-{}.gguf --quant {mixture}",
+            "zse quantize {file} -o {}-{}.gguf --quant {mixture}{again}",
+            name.display(),
             mixture.to_lowercase()
         ))
     }

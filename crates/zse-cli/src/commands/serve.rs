@@ -225,7 +225,10 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(String, ModelSource)>> {
     found.sort_by_cached_key(|(name, source)| (name.clone(), is_other(source), source.to_string()));
     found.dedup_by(|(later, _), (first, _)| later == first);
     if found.is_empty() {
-        bail!("{} has no models", folder.display());
+        bail!(
+            "{} has no models: put GGUF or .zse files into it, or directories with config.json",
+            folder.display()
+        );
     }
     Ok(found)
 }
@@ -304,7 +307,10 @@ fn keys_of(file: &Path) -> anyhow::Result<Vec<String>> {
         .map(str::to_owned)
         .collect();
     if keys.is_empty() {
-        bail!("{} has no keys", file.display());
+        bail!(
+            "{} has no keys: write one a line, which does not begin with `#`",
+            file.display()
+        );
     }
     Ok(keys)
 }

@@ -164,11 +164,7 @@ fn a_folder_is_served_and_loaded_when_asked_for() {
         ["builtin", "--alias", "builtin=builtin"],
     ] {
         let done = zse(&[&["serve", "--port", "0"][..], &twice].concat());
-        assert!(
-            done.err.contains("two models have the name"),
-            "{}",
-            done.err
-        );
+        assert!(done.err.contains("is given twice"), "{}", done.err);
         assert_eq!(done.out, "", "nothing is loaded for it");
     }
 }
