@@ -107,7 +107,11 @@ impl Registry {
                 return Err(RequestError::AdapterScale { scale: *scale });
             }
         }
-        Ok(())
+        // One that is named several times has the sum of its scales.
+        match uses(choices).iter().find(|used| !used.scale.is_finite()) {
+            Some(used) => Err(RequestError::AdapterScale { scale: used.scale }),
+            None => Ok(()),
+        }
     }
 }
 

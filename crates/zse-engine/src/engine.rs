@@ -408,7 +408,7 @@ impl Engine {
             Ok(outputs) => {
                 let rows = outputs.rows.len();
                 let what = format!("the executor gave {rows} results where {wanted} were wanted");
-                self.fail(&plan, None, &what);
+                self.fail(&plan, &what);
             }
             Err(error) => self.fail_by(&plan, &error),
         }
@@ -509,38 +509,45 @@ impl Engine {
         }
     }
 
-    /// Ends the sequences that an error touched.
+    /// Ends the sequences that an error touched. Where it has a row, the others computed nothing that
+    /// counts, and will be in the next plan again.
     fn fail_by(&mut self, plan: &Plan, error: &ExecError) {
-        match error {
-            ExecError::NotFinite { row } => {
-                let what = "the logits are not finite; the model file may be damaged";
-                self.fail(plan, Some(*row), what);
-                // Perhaps it was the keys and values that others would find.
-                self.scheduler.forget();
-                self.swap.clear();
-            }
-            ExecError::Sample { row, source } => self.fail(plan, Some(*row), &source.to_string()),
-            other => self.fail(plan, None, &other.to_string()),
+        let row = match error {
+            ExecError::NotFinite { row } | ExecError::Sample { row, .. } => Some(*row),
+            _ => None,
+        };
+        let Some(id) = row.and_then(|row| plan.of_row(row)) else {
+            return self.fail(plan, &error.to_string());
+        };
+        if let ExecError::Sample { source, .. } = error {
+            return self.fail_request(id.request, &source.to_string());
         }
+        if let Some(seq) = self.scheduler.get_mut(id) {
+            let what = "the logits are not finite; the model file may be damaged";
+            seq.finish(FinishReason::Failed(what.to_owned()));
+        }
+        // Perhaps it was the keys and values that others would find.
+        self.scheduler.forget_salt_of(id);
     }
 
-    /// Ends the sequences that a fault touched. After one that has no row, no block can be trusted:
-    /// sequences that were not in the step start again. Otherwise the others computed nothing that
-    /// counts, and will be in the next plan again.
-    fn fail(&mut self, plan: &Plan, row: Option<usize>, what: &str) {
-        let mut end = 0;
-        for part in &plan.parts {
-            let rows = end..end + part.results;
-            end = rows.end;
-            if row.is_none_or(|row| rows.contains(&row))
-                && let Some(seq) = self.scheduler.get_mut(part.id)
-            {
+    /// Ends all continuations of a request: what forbids every token to one forbids it to the rest, each of
+    /// which would cost everybody a step.
+    fn fail_request(&mut self, request: u64, what: &str) {
+        if let Some(open) = self.requests.get(&request) {
+            for seq in self.scheduler.of_request(open.first(request)) {
                 seq.finish(FinishReason::Failed(what.to_owned()));
             }
         }
-        if row.is_none() {
-            self.start_again();
+    }
+
+    /// Ends all sequences of a step. No block can be trusted: those that were not in it start again.
+    fn fail(&mut self, plan: &Plan, what: &str) {
+        for part in &plan.parts {
+            if let Some(seq) = self.scheduler.get_mut(part.id) {
+                seq.finish(FinishReason::Failed(what.to_owned()));
+            }
         }
+        self.start_again();
     }
 
     /// Lets all sequences compute everything again: no block can be trusted.

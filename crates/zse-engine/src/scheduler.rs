@@ -42,6 +42,19 @@ pub(crate) struct Part {
     pub(crate) results: usize,
 }
 
+impl Plan {
+    /// Whose result is in a row of the step's.
+    pub(crate) fn of_row(&self, row: usize) -> Option<SeqId> {
+        let mut end = 0;
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| {
+            end += part.results;
+            row < end
+        });
+        part.map(|part| part.id)
+    }
+}
+
 pub(crate) struct Scheduler {
     budget: StepBudget,
     blocks: BlockManager,
@@ -104,10 +117,14 @@ impl Scheduler {
     /// Who gives way to `id`, which waits: what nobody reads, as it must not hold what others wait
     /// for, or else the last of those that are less urgent. One that only came later goes on.
     fn victim(&self, id: SeqId) -> Option<SeqId> {
-        let stalled = self.running.values().rev().find(|s| s.stalled);
         let last = || self.running.values().next_back();
         let less_urgent = || last().filter(|s| s.id.rank > id.rank);
-        stalled.or_else(less_urgent).map(|s| s.id)
+        self.unread().or_else(less_urgent).map(|s| s.id)
+    }
+
+    /// The last of those that run and that nobody reads.
+    fn unread(&self) -> Option<&Sequence> {
+        self.running.values().rev().find(|s| s.stalled)
     }
 
     /// Moves a waiting sequence to the running ones, or changes nothing.
@@ -207,6 +224,13 @@ impl Scheduler {
         }
     }
 
+    /// Forgets of the prefix cache what those may find who have the salt of a running sequence.
+    pub(crate) fn forget_salt_of(&mut self, id: SeqId) {
+        if let Some(salt) = self.running.get(&id).and_then(|seq| seq.salt().cloned()) {
+            self.blocks.forget_of(&salt);
+        }
+    }
+
     /// Lets so many blocks of the prefix cache be swapped, and so many of them in one step.
     pub(crate) fn set_slots(&mut self, slots: usize, at_once: usize) {
         self.blocks.set_slots(slots, at_once);
@@ -297,16 +321,17 @@ impl Scheduler {
         fits
     }
 
-    /// Finds blocks for the next token of a running sequence: those behind it give way, and if there
-    /// are none, it does so itself.
+    /// Finds blocks for the next token of a running sequence: what nobody reads gives way, then what is
+    /// behind it, and if there is nothing, it does so itself.
     fn make_room(&mut self, id: SeqId) -> bool {
         while let Some(seq) = self.running.get_mut(&id) {
             let tokens = seq.cached() + 1;
             if self.blocks.grow(&mut seq.table, tokens) {
                 return true;
             }
-            if let Some(last) = self.running.keys().next_back().copied() {
-                self.preempt(last);
+            let last = || self.running.values().next_back();
+            if let Some(victim) = self.unread().or_else(last).map(|seq| seq.id) {
+                self.preempt(victim);
             }
         }
         false

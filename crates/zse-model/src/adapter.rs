@@ -45,7 +45,10 @@ pub enum AdapterError {
         tensor: String,
     },
     /// The device has no kernels for it.
-    #[error("adapters (LoRA) run on the CPU so far: load the model with --device cpu to use them")]
+    #[error(
+        "adapters (LoRA) run on the CPU so far: load the model with --device cpu to use them, or merge one \
+         into it with zse convert --merge-lora"
+    )]
     Unsupported,
     /// Memory does not suffice.
     #[error("the adapter needs {needed} bytes, more than this machine gives")]

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use zse::convert::{ConvertError, ConvertOptions, ConvertReport, Target, TypeRule, convert};
-use zse::format::{Checkpoint, Layout};
+use zse::format::{Checkpoint, GgufWriter, Layout};
 use zse::quantize::{Mixture, QuantizeError, QuantizeProgress};
 use zse::{Engine, LoadOptions, ModelSource};
+use zse_quant::GgmlType;
 
 /// A folder of this test's own, and the models of each architecture.
 struct Bench {
@@ -235,6 +236,44 @@ fn an_interrupted_conversion_goes_on_and_gives_the_same_file() {
     assert!((1..=5).contains(&report.resumed), "{report:?}");
     assert!(fs::read(&to).expect("written") == expected);
     assert!(!partial.exists());
+}
+
+#[test]
+fn a_conversion_that_ends_within_its_last_tensor_is_not_whole() {
+    let bench = Bench::new();
+    let (from, to) = (bench.path("source.gguf"), bench.path("model.gguf"));
+    let mut writer = GgufWriter::new();
+    writer
+        .set("general.architecture", "llama")
+        .expect("a value");
+    // More than what is encoded at a time.
+    let (cols, rows) = (1024, 1024);
+    writer
+        .declare("blk.0.ffn_up.weight", GgmlType::F32, &[cols, rows])
+        .expect("a tensor");
+    let mut file = writer
+        .begin(fs::File::create(&from).expect("created"), "source")
+        .expect("begun");
+    let values = (0..cols * rows).map(|i| (i as f32 * 0.7).sin());
+    let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    file.write("blk.0.ffn_up.weight", &bytes).expect("written");
+    file.finish().expect("whole");
+
+    let options = ConvertOptions {
+        rules: rules(&["weight=Q8_0"]),
+        threads: Some(1),
+        ..ConvertOptions::default()
+    };
+    let error = ended_after(1, &from, &to, &options);
+    assert!(
+        matches!(error, ConvertError::Interrupted { finished: 0, .. }),
+        "{error}"
+    );
+    assert!(!to.exists());
+    let whole = bench.path("whole.gguf");
+    converted(&from, &whole, &options);
+    converted(&from, &to, &options);
+    assert!(fs::read(&to).expect("written") == fs::read(&whole).expect("written"));
 }
 
 #[test]

@@ -287,7 +287,17 @@ impl BlockManager {
 
     /// Forgets what blocks hold: it cannot be trusted any more. Tables keep theirs.
     pub fn forget(&mut self) {
-        let (blocks, slots) = self.tree.clear();
+        let found = self.tree.clear();
+        self.drop_from_tree(found);
+    }
+
+    /// The same of what is behind `salt`.
+    pub fn forget_of(&mut self, salt: &str) {
+        let found = self.tree.clear_of(salt);
+        self.drop_from_tree(found);
+    }
+
+    fn drop_from_tree(&mut self, (blocks, slots): (Vec<BlockId>, Vec<Slot>)) {
         self.free.extend(blocks);
         self.ops.extend(slots.into_iter().map(BlockOp::Drop));
     }

@@ -14,7 +14,7 @@
 //! are swapped before their parents, and brought back after them. So dropping what was swapped out
 //! first never cuts a branch either, and what is behind a swapped block is swapped as well.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -210,6 +210,42 @@ impl PrefixTree {
     /// How much is swapped.
     pub(super) fn swapped(&self) -> usize {
         self.swapped.len()
+    }
+
+    /// Forgets what is behind a salt; the blocks that nobody held, and the slots.
+    pub(super) fn clear_of(&mut self, salt: &str) -> (Vec<BlockId>, Vec<Slot>) {
+        // A node is older than its children, and its number less.
+        let mut ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        ids.sort_unstable();
+        let mut behind = HashSet::new();
+        let (mut unheld, mut slots) = (Vec::new(), Vec::new());
+        for id in ids {
+            let Node { key, place } = &self.nodes[&id];
+            let is_behind = match &key.parent {
+                Parent::Root(root) => **root == *salt,
+                Parent::Node(parent) => behind.contains(parent),
+            };
+            if !is_behind {
+                continue;
+            }
+            match *place {
+                Place::Block(block) => {
+                    self.of_block[block as usize] = None;
+                    let let_go = self.let_go[block as usize];
+                    if self.unheld.get(&let_go) == Some(&block) {
+                        self.unheld.remove(&let_go);
+                        unheld.push(block);
+                    }
+                }
+                Place::Swapped(slot) => {
+                    self.swapped.remove(&slot);
+                    slots.push(slot);
+                }
+            }
+            behind.insert(id);
+        }
+        behind.into_iter().for_each(|id| self.remove(id));
+        (unheld, slots)
     }
 
     /// Forgets everything; the blocks that nobody held, and the slots.

@@ -239,6 +239,14 @@ fn what_cannot_be_used_is_refused() {
         let refused = engine.submit(request(AdapterChoice { adapter, scale }));
         assert!(matches!(refused, Err(RequestError::AdapterScale { .. })));
     }
+    let half = |scale| AdapterChoice {
+        adapter: a.clone(),
+        scale,
+    };
+    let twice = Request::score(vec![1, 2], 1).with_adapters(vec![half(3e38), half(3e38)]);
+    let refused = engine.submit(twice).unwrap_err();
+    let scale = f32::INFINITY;
+    assert_eq!(refused, RequestError::AdapterScale { scale });
 
     // An executor that knows none.
     let fake = common::engine(4, 16).start().unwrap();

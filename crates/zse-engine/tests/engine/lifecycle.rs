@@ -310,6 +310,61 @@ fn what_nobody_reads_gives_way_to_what_waits() {
 }
 
 #[test]
+fn what_nobody_reads_gives_way_to_what_runs() {
+    let config = EngineConfig {
+        channel_capacity: 2,
+        ..EngineConfig::default()
+    };
+    let (mut engine, _) = watched(10, 64, config);
+    let long = Generate {
+        ignore_eos: true,
+        max_tokens: Some(12),
+        ..seeded(1)
+    };
+    let request = |i| Request::generate(prompt(i, 15), long.clone());
+    let unread = engine.submit(request(1)).unwrap();
+    let read = engine.submit(request(2)).unwrap();
+    let mut tokens = Vec::new();
+    // As its thread does: it sleeps once a step had nothing to do.
+    while engine.step() {
+        while let Ok(event) = read.try_recv() {
+            if let Event::Tokens { tokens: new, .. } = event {
+                tokens.extend(new.iter().map(|t| t.id));
+            }
+        }
+    }
+    let mut alone = long.clone();
+    alone.params.logit_bias.push((EOS, f32::NEG_INFINITY));
+    assert_eq!(tokens, expected(&prompt(2, 15), &alone, 0, 200));
+    let (tokens, _) = read_to_end(&mut engine, &unread);
+    assert_eq!(tokens, expected(&prompt(1, 15), &alone, 0, 200));
+}
+
+#[test]
+fn a_request_that_forbids_every_token_costs_others_one_step() {
+    let (mut engine, log) = watched(1000, 64, wide());
+    let mut none = Generate { n: 9, ..seeded(1) };
+    none.params.logit_bias = (0..VOCAB as u32)
+        .map(|id| (id, f32::NEG_INFINITY))
+        .collect();
+    let other = engine
+        .submit(Request::generate(prompt(2, 5), seeded(2)))
+        .unwrap();
+    let stream = engine
+        .submit(Request::generate(prompt(1, 9), none))
+        .unwrap();
+    while engine.step() {}
+    for completion in stream.completions() {
+        let reason = completion.finished.reason;
+        assert!(matches!(reason, FinishReason::Failed(_)), "{reason:?}");
+    }
+    let tokens = ids(&other.completions()[0]);
+    assert_eq!(tokens, expected(&prompt(2, 5), &seeded(2), 0, 200));
+    assert_eq!(log.lock().unwrap().len(), tokens.len() + 1);
+    assert_eq!(engine.free_blocks(), Some(1000));
+}
+
+#[test]
 fn a_fault_fails_only_what_it_touched() {
     let (mut engine, _) = watched(1000, 64, wide());
     let mut poisoned = prompt(1, 9);

@@ -219,6 +219,12 @@ fn a_fault_empties_the_cache() {
     serve(&mut engine, &prompt(1, 35), &generate(1));
     let mut poisoned = prompt(1, 20);
     poisoned.push(POISON);
+    let other = Generate {
+        salt: "another".into(),
+        ..generate(1)
+    };
+    serve(&mut engine, &prompt(1, 35), &other);
+    let blocks = engine.cached_blocks() / 2;
     let stream = engine
         .submit(Request::generate(poisoned, generate(1)))
         .unwrap();
@@ -226,7 +232,14 @@ fn a_fault_empties_the_cache() {
     assert_eq!(stream.completions()[0].finished.usage.shared_tokens, 20);
     assert_eq!(
         engine.cached_blocks(),
-        0,
-        "nothing that gave no numbers stays"
+        blocks,
+        "nothing that gave no numbers stays, and what others have does"
     );
+    assert_eq!(engine.free_blocks(), Some(100));
+    let usage = serve(&mut engine, &prompt(1, 35), &generate(1))
+        .finished
+        .usage;
+    assert_eq!(usage.shared_tokens, 0);
+    let usage = serve(&mut engine, &prompt(1, 35), &other).finished.usage;
+    assert!(usage.shared_tokens > 30);
 }

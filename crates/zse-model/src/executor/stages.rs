@@ -290,7 +290,12 @@ impl Executor for StagedExecutor {
     }
 
     fn sample(&mut self, ticket: Ticket, masks: &Masks) -> Result<(), ExecError> {
-        self.back.sample(ticket, masks)
+        let sampled = self.back.sample(ticket, masks);
+        if sampled.is_err() {
+            // Nobody will wait for the step, but what it swapped out is swapped out.
+            self.join_swapped();
+        }
+        sampled
     }
 
     fn wait(&mut self, ticket: Ticket) -> Result<Outputs, ExecError> {

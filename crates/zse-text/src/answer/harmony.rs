@@ -31,9 +31,13 @@ impl Form for Harmony {
         END
     }
 
-    fn head(&self, mark: &str, text: &str, _: bool) -> Result<Head, Miss> {
+    fn head(&self, mark: &str, text: &str, is_end: bool) -> Result<Head, Miss> {
         if mark != CHANNEL && mark != START {
             return Ok(Head::Text { at: 0 });
+        }
+        // A header that was cut off: its marks are never text.
+        if is_end && !text.contains(MESSAGE) {
+            return Ok(Head::Text { at: text.len() });
         }
         let mut cursor = Cursor::new(text);
         let head = cursor.until(MESSAGE)?;

@@ -327,6 +327,15 @@ fn answers() -> Vec<Sample> {
             "Hm.",
             &[],
         ),
+        // Cut off within a header.
+        (Harmony, "<|channel|>analysis", "", "", &[]),
+        (
+            Harmony,
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final",
+            "",
+            "Hm.",
+            &[],
+        ),
         (
             Harmony,
             "<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{}",

@@ -172,7 +172,11 @@ pub fn convert(
     report.bytes_after = plan.tensors.iter().map(|t| t.end - t.start).sum();
     let identity = identity(source, &plan.header, options, &merge);
     let mut partial = Partial::open(out, plan, identity)?;
-    space::check(&partial)?;
+    if let Err(error) = space::check(&partial) {
+        partial.leave();
+        return Err(error);
+    }
+    partial.begin()?;
     let resumed = partial.count();
 
     let total = jobs.iter().map(|job| job.tensor.stored_len() as u64).sum();
@@ -200,7 +204,8 @@ pub fn convert(
             stopped
         };
         source.release_pages(tensor);
-        if stopped.is_break() && i + 1 < jobs.len() {
+        let is_last = i + 1 == jobs.len();
+        if stopped.is_break() && !(is_last && partial.finished(i).is_some()) {
             return Err(ConvertError::Interrupted {
                 partial: partial.partial().to_owned(),
                 finished: partial.count(),
@@ -209,7 +214,7 @@ pub fn convert(
         }
     }
     let finished: Vec<Finished> = (0..jobs.len())
-        .filter_map(|i| partial.finished(i))
+        .map(|i| partial.finished(i).expect("every tensor was written"))
         .collect();
     let file_bytes = partial.plan().bytes;
     let header = output.finished_header(&finished)?;

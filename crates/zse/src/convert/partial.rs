@@ -30,6 +30,7 @@ pub(super) struct Partial {
     path: PathBuf,
     partial: PathBuf,
     plan: FilePlan,
+    identity: Checksum,
     /// Of each tensor.
     finished: Vec<Option<Finished>>,
     /// Where the next line of the journal goes.
@@ -47,26 +48,33 @@ pub(super) fn partial_path(path: &Path) -> PathBuf {
 }
 
 impl Partial {
-    /// Begins the file `path`, or goes on with one that a conversion of the same `identity` left.
+    /// Opens the file that is to become `path`, and finds what a conversion of the same `identity` left
+    /// in it. Nothing is written until [`begin`](Self::begin).
     pub(super) fn open(
         path: &Path,
         plan: FilePlan,
         identity: Checksum,
     ) -> Result<Self, ConvertError> {
         let partial = partial_path(path);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial)
-            .map_err(failed(&partial, "create"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ConvertError::InUse { partial }),
-            // Not every filesystem has locks; one conversion at a time works on those as well.
-            Err(TryLockError::Error(_)) => {}
-        }
+        let file = loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&partial)
+                .map_err(failed(&partial, "create"))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(ConvertError::InUse { partial }),
+                // Not every filesystem has locks; one conversion at a time works on those as well.
+                Err(TryLockError::Error(_)) => {}
+            }
+            // Another conversion may have given it its name before it was locked: then it is whole.
+            if is_at(&file, &partial) {
+                break file;
+            }
+        };
         let mut this = Self {
             file,
             path: path.to_owned(),
@@ -74,10 +82,31 @@ impl Partial {
             finished: vec![None; plan.tensors.len()],
             journal_end: plan.bytes,
             plan,
+            identity,
         };
-        this.resume(identity)
-            .map_err(failed(&this.partial, "read"))?;
+        this.resume().map_err(failed(&this.partial, "read"))?;
         Ok(this)
+    }
+
+    /// Gives the file its size, and its journal what is finished.
+    pub(super) fn begin(&mut self) -> Result<(), ConvertError> {
+        let lines = self.finished.iter().enumerate();
+        let lines = lines.filter_map(|(i, what)| Some(line_of(i, (*what)?)));
+        let journal: String = std::iter::once(first_line(self.identity))
+            .chain(lines)
+            .collect();
+        self.file
+            .set_len(self.plan.bytes)
+            .and_then(|()| self.note(&journal))
+            .map_err(failed(&self.partial, "write"))
+    }
+
+    /// Leaves what can be gone on with, and no file where nothing can.
+    pub(super) fn leave(self) {
+        if self.count() == 0 {
+            // It is empty; what is wrong with the disk is told already.
+            let _ = fs::remove_file(&self.partial);
+        }
     }
 
     /// What is known of tensor `i` if it is finished.
@@ -125,7 +154,9 @@ impl Partial {
 
     /// Gives the file its first bytes, makes it durable, and gives it its name.
     pub(super) fn finish(self, header: &[u8]) -> Result<(), ConvertError> {
+        // The journal goes once what it speaks of is durable: that takes long, and may be cut short.
         put(&self.file, 0, header)
+            .and_then(|()| self.file.sync_all())
             .and_then(|()| self.file.set_len(self.plan.bytes))
             .and_then(|()| self.file.sync_all())
             .map_err(failed(&self.partial, "write"))?;
@@ -134,11 +165,10 @@ impl Partial {
         sync_folder(&self.path).map_err(failed(&self.path, "make durable the name of"))
     }
 
-    /// Finds what an earlier conversion finished; begins anew if it was another one.
-    fn resume(&mut self, identity: Checksum) -> io::Result<()> {
+    /// Finds what an earlier conversion finished; empties the file if it was another one.
+    fn resume(&mut self) -> io::Result<()> {
         let journal = self.journal()?;
-        let first = format!("zse-convert {:016x}\n", identity.0);
-        match journal.strip_prefix(&first) {
+        match journal.strip_prefix(&first_line(self.identity)) {
             Some(lines) => {
                 for (i, what) in lines.split_inclusive('\n').filter_map(parse) {
                     if i < self.finished.len() && self.holds(i, what.written)? {
@@ -147,13 +177,6 @@ impl Partial {
                 }
             }
             None => self.file.set_len(0)?,
-        }
-        self.file.set_len(self.plan.bytes)?;
-        self.note(&first)?;
-        for i in 0..self.finished.len() {
-            if let Some(what) = self.finished[i] {
-                self.note(&line_of(i, what))?;
-            }
         }
         Ok(())
     }
@@ -192,6 +215,27 @@ impl Partial {
 fn put(mut file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(at))?;
     file.write_all(bytes)
+}
+
+/// Whether `path` is this file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(this), Ok(there)) => place(this) == place(there),
+        _ => false,
+    }
+}
+
+/// See the other one: a file that is open is not renamed there.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+fn first_line(identity: Checksum) -> String {
+    format!("zse-convert {:016x}\n", identity.0)
 }
 
 fn line_of(i: usize, what: Finished) -> String {
