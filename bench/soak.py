@@ -39,8 +39,9 @@ TOOL = {
 def requests(rng: random.Random) -> tuple[str, dict | None, int, set[int]]:
     """Path, body, tokens after which the client leaves, and the statuses that are right."""
     stream = completion(rng)
+    talk = f"What is {rng.randrange(100)} plus 2?"
     chat = {
-        "messages": [{"role": "user", "content": f"What is {rng.randrange(100)} plus 2?"}],
+        "messages": [{"role": "user", "content": talk}],
         "max_tokens": rng.randint(1, 60),
         "seed": rng.randrange(1 << 31),
     }
@@ -56,6 +57,10 @@ def requests(rng: random.Random) -> tuple[str, dict | None, int, set[int]]:
         (10, "/v1/chat/completions", chat | {"stream": True}, 0, {200, 429}),
         (5, "/v1/chat/completions", chat | {"tools": [TOOL]}, 0, {200, 429}),
         (5, "/v1/chat/completions", chat | {"response_format": form}, 0, {200, 429}),
+        (4, "/v1/responses", {"input": talk, "max_output_tokens": rng.randint(1, 60)}, 0, {200, 429}),
+        (4, "/v1/messages", {"messages": chat["messages"], "max_tokens": 30}, 0, {200, 429}),
+        (4, "/api/chat", {"model": "builtin", "messages": chat["messages"]}, 0, {200, 429}),
+        (3, "/api/generate", {"model": "builtin", "prompt": talk}, 0, {200, 429}),
         (5, "/tokenize", {"content": stream["prompt"]}, 0, {200}),
         (5, "/v1/completions", {"prompt": "x", "temperature": -1}, 0, {400}),
         (5, "/v1/completions", {"prompt": "x " * 20_000}, 0, {400}),
