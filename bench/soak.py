@@ -1,4 +1,4 @@
-"""Mixed load for a long time: `python3 bench/soak.py` (an hour), `--seconds 60` in CI.
+"""Mixed load for a long time: `python3 bench/soak.py` (an hour), `--seconds 30` in CI.
 
 Fails if the server's memory grows, if it fails a request, if it keeps a KV block, a file or a
 connection of a request that is over, if it loses a swapped block or swaps none, or if it dies. How

@@ -34,11 +34,9 @@ macro_rules! methods {
 macro_rules! array {
     ($start:expr; $i:pat => $element:expr) => {{
         let mut array = [$start; _];
-        let mut index = 0;
-        while index < array.len() {
+        for (index, element) in array.iter_mut().enumerate() {
             let $i = index;
-            array[index] = $element;
-            index += 1;
+            *element = $element;
         }
         array
     }};

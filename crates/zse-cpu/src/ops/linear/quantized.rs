@@ -45,10 +45,10 @@ impl<U: Unpack> Kernel for Multiply<'_, U> {
         match self.columns.len() {
             0 => {}
             1 => self.direct::<S, STREAMS, 1>(s),
-            2 if const { S::DIRECT >= 2 } => self.direct::<S, STREAMS, 2>(s),
-            3 | 4 if const { S::DIRECT >= 4 } => self.direct::<S, STREAMS, 4>(s),
-            5..=8 if const { S::DIRECT >= 8 && !U::SPLIT } => self.direct::<S, BAND, 8>(s),
-            _ if const { S::TILES == 2 } => self.blocks::<S, 2>(s),
+            2 if S::DIRECT >= 2 => self.direct::<S, STREAMS, 2>(s),
+            3 | 4 if S::DIRECT >= 4 => self.direct::<S, STREAMS, 4>(s),
+            5..=8 if S::DIRECT >= 8 && !U::SPLIT => self.direct::<S, BAND, 8>(s),
+            _ if S::TILES == 2 => self.blocks::<S, 2>(s),
             _ => self.blocks::<S, 1>(s),
         }
     }
@@ -132,13 +132,13 @@ impl<U: Unpack> Multiply<'_, U> {
                     stride: self.stride,
                 };
                 let mut done = 0;
-                if const { S::COLUMNS >= 8 && !U::SPLIT } {
+                if S::COLUMNS >= 8 && !U::SPLIT {
                     done = block.multiply::<S, U, 8>(s, done, out);
                 }
-                if const { S::COLUMNS >= 4 } {
+                if S::COLUMNS >= 4 {
                     done = block.multiply::<S, U, 4>(s, done, out);
                 }
-                if const { S::COLUMNS == 2 } {
+                if S::COLUMNS == 2 {
                     done = block.multiply::<S, U, 2>(s, done, out);
                 }
                 block.multiply::<S, U, 1>(s, done, out);

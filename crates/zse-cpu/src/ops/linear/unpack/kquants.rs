@@ -79,7 +79,7 @@ impl Unpack for Q2K {
         let m = scaled(s, dmin, take_bits::<4, _, _>(s, &mut scales), 0.0);
         let (w, m) = (pairs(&w), pairs(&m));
         for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
-            let q = bits::<2, 0, { 2 * (G as u32 % 4) }, _, _>(s, cells.words(16 + 32 * (G / 4)));
+            let q = bits::<2, 0, _, _>(s, cells.words(16 + 32 * (G / 4)), 2 * (G as u32 % 4));
             sink.take(Tile { q, w: w[G], m: m[G] });
         });
     }
@@ -116,8 +116,8 @@ impl Unpack for Q3K {
         let w = pairs(&w);
 
         for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
-            let low = bits::<2, 0, { 2 * (G as u32 % 4) }, _, _>(s, cells.words(32 + 32 * (G / 4)));
-            let high = bits::<1, 2, { G as u32 }, _, _>(s, cells.words(0));
+            let low = bits::<2, 0, _, _>(s, cells.words(32 + 32 * (G / 4)), 2 * (G as u32 % 4));
+            let high = bits::<1, 2, _, _>(s, cells.words(0), G as u32);
             sink.take(Tile::split(s, both(s, low, high), w[G]));
         });
     }
@@ -137,7 +137,7 @@ impl Unpack for Q4K {
         let [w, m] = &scales_and_addends(cells);
         let (w, m) = (w.as_flattened(), m.as_flattened());
         for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
-            let q = bits::<4, 0, { 4 * (G as u32 % 2) }, _, _>(s, cells.words(16 + 32 * (G / 2)));
+            let q = bits::<4, 0, _, _>(s, cells.words(16 + 32 * (G / 2)), 4 * (G as u32 % 2));
             sink.take(Tile::uniform_min(q, w[G], m[G]));
         });
     }
@@ -157,8 +157,8 @@ impl Unpack for Q5K {
         let [w, m] = &scales_and_addends(cells);
         let (w, m) = (w.as_flattened(), m.as_flattened());
         for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
-            let low = bits::<4, 0, { 4 * (G as u32 % 2) }, _, _>(s, cells.words(48 + 32 * (G / 2)));
-            let fifth = bits::<1, 4, { G as u32 }, _, _>(s, cells.words(16));
+            let low = bits::<4, 0, _, _>(s, cells.words(48 + 32 * (G / 2)), 4 * (G as u32 % 2));
+            let fifth = bits::<1, 4, _, _>(s, cells.words(16), G as u32);
             sink.take(Tile::uniform_min(both(s, low, fifth), w[G], m[G]));
         });
     }
@@ -183,11 +183,10 @@ impl Unpack for Q6K {
         for_each!(G in [0, 1, 2, 3, 4, 5, 6, 7] {
             // Of each half of 128, groups 0 and 1 are the low nibbles, 2 and 3 the high ones of the
             // same bytes.
-            const HALF: usize = G / 4;
-            const PLACE: usize = G % 4;
-            let low = cells.words(64 * HALF + 32 * (PLACE % 2));
-            let low = bits::<4, 0, { 4 * (PLACE as u32 / 2) }, _, _>(s, low);
-            let high = bits::<2, 4, { 2 * PLACE as u32 }, _, _>(s, cells.words(128 + 32 * HALF));
+            let (half, place) = (G / 4, G % 4);
+            let low = cells.words(64 * half + 32 * (place % 2));
+            let low = bits::<4, 0, _, _>(s, low, 4 * (place as u32 / 2));
+            let high = bits::<2, 4, _, _>(s, cells.words(128 + 32 * half), 2 * place as u32);
             // Signed bytes, made unsigned by adding 128.
             let [scales] = cells.words(192 + 4 * (G / 2));
             let scales = s.xor(scales, s.splat_u8(128));

@@ -87,23 +87,25 @@ fn take_bits<const BITS: u32, S: Simd, const N: usize>(s: S, words: &mut [S::I; 
     digits
 }
 
-/// Bits `FROM .. FROM + BITS` of each byte, at bit `AT` of it. Unlike [`take_bits`] it leaves nothing
+/// Bits `from .. from + BITS` of each byte, at bit `AT` of it. Unlike [`take_bits`] it leaves nothing
 /// behind that would have to be kept until the next bits are wanted.
+///
+/// `from` must be a constant once all is inlined: see [`for_each`].
 #[inline(always)]
-fn bits<const BITS: u32, const AT: u32, const FROM: u32, S: Simd, const N: usize>(
+fn bits<const BITS: u32, const AT: u32, S: Simd, const N: usize>(
     s: S,
     words: [S::I; N],
+    from: u32,
 ) -> [S::I; N] {
     let mask = s.splat_u8(((1 << BITS) - 1) << AT);
     // Bits of the neighbouring bytes come in as well, and fall to the mask.
-    array!(mask; i => s.and(move_bit::<FROM, AT, S>(s, words[i]), mask))
+    array!(mask; i => s.and(shift_right(s, words[i], from as i32 - AT as i32), mask))
 }
 
-/// `v` shifted so that bit `FROM` comes to bit `AT`.
+/// `v` shifted right by `n` bits, -6 to 6; left if that is negative.
 #[inline(always)]
-fn move_bit<const FROM: u32, const AT: u32, S: Simd>(s: S, v: S::I) -> S::I {
-    // Of a constant, the other arms are not even compiled: they would be most of the kernels' code.
-    match const { FROM as i32 - AT as i32 } {
+fn shift_right<S: Simd>(s: S, v: S::I, n: i32) -> S::I {
+    match n {
         -6 => s.shl::<6>(v),
         -5 => s.shl::<5>(v),
         -4 => s.shl::<4>(v),
