@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub enum Role {
     /// Instructions for the whole chat.
     System,
-    /// Instructions, in the newer spelling of some models.
+    /// Instructions, in the newer spelling of some models; templates that do not know it get it as `system`.
     Developer,
     /// The person.
     User,

@@ -229,7 +229,8 @@ impl ChatTemplate {
             [] => Value::Null,
             items => items.into(),
         };
-        let messages: Vec<Value> = input.messages.iter().map(Message::for_template).collect();
+        let mut messages: Vec<Value> = input.messages.iter().map(Message::for_template).collect();
+        developer_as_system(source, input.messages, &mut messages);
         let mut context = json!({
             "messages": messages,
             "tools": list(input.tools),
@@ -242,5 +243,19 @@ impl ChatTemplate {
         }
         let items = input.messages.len() + input.tools.len() + input.documents.len();
         render::render(source, &context, items, input.now)
+    }
+}
+
+/// Hands messages of the role `developer` on as `system` where the template `source` does not know the role: it
+/// would drop them without a word, or refuse them.
+fn developer_as_system(source: &str, messages: &[Message], rendered: &mut [Value]) {
+    let is_developer = |message: &Message| message.role == Role::Developer;
+    if !messages.iter().any(is_developer) || render::has_constant(source, "developer") {
+        return;
+    }
+    for (message, rendered) in messages.iter().zip(rendered) {
+        if is_developer(message) {
+            rendered["role"] = json!(Role::System);
+        }
     }
 }

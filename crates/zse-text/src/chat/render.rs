@@ -54,6 +54,21 @@ pub(super) fn reads(source: &str, name: &str) -> bool {
         })
 }
 
+/// Whether `source` has the text constant `text`, as one that compares a message's role with it does: comments, and
+/// longer texts that hold it, do not count.
+pub(super) fn has_constant(source: &str, text: &str) -> bool {
+    let Ok(syntax) = syntax() else {
+        return false;
+    };
+    tokenize(source, false, syntax)
+        .map_while(Result::ok)
+        .any(|(token, _)| match token {
+            Token::Str(constant) => constant == text,
+            Token::String(constant) => &*constant == text,
+            _ => false,
+        })
+}
+
 fn syntax() -> Result<SyntaxConfig, TextError> {
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
