@@ -2,6 +2,7 @@
 
 mod cost;
 mod guard;
+mod ids;
 mod json;
 mod message;
 mod meter;
@@ -231,6 +232,9 @@ impl ChatTemplate {
         };
         let mut messages: Vec<Value> = input.messages.iter().map(Message::for_template).collect();
         developer_as_system(source, input.messages, &mut messages);
+        if ids::are_short(source) {
+            ids::shorten(input.messages, &mut messages);
+        }
         let mut context = json!({
             "messages": messages,
             "tools": list(input.tools),
