@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::json;
 
+use super::config::MAX_CONFIG;
 use super::rules::{Rule, rule};
 use super::{Config, Family, Keys};
 use crate::FormatError;
+use crate::safetensors::index::{parse, read_file};
 
 pub(super) const FAMILY: Family = Family {
     architecture: "bert",
@@ -67,6 +70,20 @@ const OTHER_POOLINGS: [&str; 3] = [
     "pooling_mode_weightedmean_tokens",
 ];
 
+/// The folder that says what becomes of the rows.
+const POOLING: &str = "1_Pooling";
+
+/// A step of a model of sentence-transformers: an entry of `modules.json`.
+#[derive(Deserialize)]
+struct Module {
+    /// A class of Python, such as `sentence_transformers.models.Pooling`.
+    #[serde(rename = "type")]
+    class: String,
+    /// Its folder.
+    #[serde(default)]
+    path: String,
+}
+
 fn describe(c: &Config, keys: &mut Keys) -> Result<(), FormatError> {
     // Every BERT is trained with a pooler; embeddings do without.
     if !is_head(c)? {
@@ -120,8 +137,42 @@ pub(super) fn describe_with(
     }
 }
 
+/// Refuses steps that are not implemented, whether their files are here or not: without them the model
+/// would give other vectors. Whether one of the others pools.
+fn has_pooling(directory: &Path) -> Result<bool, FormatError> {
+    let path = directory.join("modules.json");
+    let Some(text) = read_file(&path, MAX_CONFIG)? else {
+        return Ok(false);
+    };
+    let file = path.display().to_string();
+    let modules: Vec<Module> = parse(&text, &file)?;
+    let mut found = false;
+    for Module { class, path } in modules {
+        let of_theirs = class.strip_prefix("sentence_transformers.");
+        let (field, value, known) = match of_theirs.and_then(|rest| rest.rsplit('.').next()) {
+            Some("Transformer" | "Normalize") => continue,
+            Some("Pooling") if path == POOLING => {
+                found = true;
+                continue;
+            }
+            Some("Pooling") => ("path", path, format!("pooling is read from {POOLING}")),
+            _ => {
+                let known = "known are sentence-transformers' Transformer, Pooling and Normalize";
+                ("type", class, known.to_owned())
+            }
+        };
+        return Err(FormatError::Unusable {
+            file,
+            field: field.to_owned(),
+            problem: format!("is {value:?}, which is not implemented; {known}"),
+        });
+    }
+    Ok(found)
+}
+
 /// What becomes of the rows, where the directory says it.
 fn pooling(directory: &Path) -> Result<Option<u32>, FormatError> {
+    let has_pooling = has_pooling(directory)?;
     if directory.join("2_Dense").is_dir() {
         return Err(FormatError::Unusable {
             file: directory.display().to_string(),
@@ -129,8 +180,17 @@ fn pooling(directory: &Path) -> Result<Option<u32>, FormatError> {
             problem: "is a layer after pooling, which is not implemented".to_owned(),
         });
     }
-    let Some(c) = Config::open(&directory.join("1_Pooling/config.json"))? else {
-        return Ok(None);
+    let path = directory.join(POOLING).join("config.json");
+    let c = match Config::open(&path)? {
+        Some(c) => c,
+        None if has_pooling => {
+            return Err(FormatError::Unusable {
+                file: path.display().to_string(),
+                field: "the file".to_owned(),
+                problem: "is missing, though modules.json names it: download it again".to_owned(),
+            });
+        }
+        None => return Ok(None),
     };
     let mut chosen = Vec::new();
     for (key, pooling) in POOLINGS {

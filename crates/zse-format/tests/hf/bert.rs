@@ -126,3 +126,55 @@ fn pooling_is_that_of_sentence_transformers() {
         "{error}"
     );
 }
+
+/// `modules.json` of steps (class, folder).
+fn steps(steps: &[(&str, &str)]) -> (&'static str, String) {
+    let step = |(class, path): &(&str, &str)| json!({ "type": class, "path": path });
+    let steps: serde_json::Value = steps.iter().map(step).collect();
+    ("modules.json", steps.to_string())
+}
+
+/// The files of a step may be left out by who fetched the model, but not the step.
+#[test]
+fn a_step_behind_the_pooling_is_refused_by_its_name() {
+    let first = ("sentence_transformers.models.Transformer", "");
+    let pooling = ("sentence_transformers.models.Pooling", "1_Pooling");
+    let dense = ("sentence_transformers.models.Dense", "2_Dense");
+    let normalize = ("sentence_transformers.models.Normalize", "2_Normalize");
+    // As later versions name it.
+    let moved = "sentence_transformers.sentence_transformer.modules.pooling.Pooling";
+    let modes = json!({ "pooling_mode_cls_token": true }).to_string();
+    let model = |files: &[(&'static str, String)]| {
+        let mut model = bert("BertModel", "");
+        model.files.extend_from_slice(files);
+        model
+    };
+    for known in [
+        &[first, pooling][..],
+        &[first, (moved, "1_Pooling"), normalize],
+    ] {
+        let files = [steps(known), ("1_Pooling/config.json", modes.clone())];
+        let model = model(&files).write().open().unwrap();
+        let pooling = model.metadata().require_u32("bert.pooling_type").unwrap();
+        assert_eq!(pooling, 2);
+    }
+    for (wrong, expected) in [
+        (
+            &[first, pooling, dense][..],
+            "type is \"sentence_transformers.models.Dense\", which is not implemented",
+        ),
+        (
+            &[("custom_st.Transformer", ""), pooling],
+            "type is \"custom_st.Transformer\"",
+        ),
+        (&[first, (moved, "pool")], "path is \"pool\""),
+    ] {
+        let files = [steps(wrong), ("1_Pooling/config.json", modes.clone())];
+        let error = model(&files).refused();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = model(&[steps(&[first, pooling])]).refused();
+    assert!(error.contains("is missing, though modules.json"), "{error}");
+    let error = model(&[("modules.json", "{}".to_owned())]).refused();
+    assert!(error.contains("modules.json"), "{error}");
+}
