@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Lora, LoraMatrix, Pairs, Side, matrix, unusable, weight_of};
+use super::{Lora, LoraMatrix, MAX_RANK, Pairs, Side, matrices_of, matrix, unusable};
 use crate::{Checkpoint, FormatError};
 
 pub(super) fn read(path: &Path, base: &Checkpoint) -> Result<Lora, FormatError> {
@@ -53,15 +53,11 @@ pub(super) fn read(path: &Path, base: &Checkpoint) -> Result<Lora, FormatError> 
             _ => 1,
         };
         let [rows, cols] = matrix(&shape).map_err(failed)?;
-        let stack = weight_of(base, name).and_then(|weight| weight.shape.get(2).copied());
-        if stack.is_some_and(|stack| stack != experts as u64) {
-            let stack = stack.unwrap_or(1);
-            let problem = format!("is of {experts} experts, but the model has {stack}");
-            return Err(failed(problem));
-        }
+        // All of it before anything is made of the numbers: a file may claim any shape.
+        check(base, name, side, [rows, cols], experts as u64).map_err(failed)?;
         let bytes = tensor.data.bytes();
-        let size = bytes.len() / experts.max(1);
-        for (expert, bytes) in bytes.chunks_exact(size.max(1)).enumerate() {
+        let size = bytes.len() / experts;
+        for (expert, bytes) in bytes.chunks_exact(size).enumerate() {
             let matrix = LoraMatrix::decode(tensor.ty, rows, cols, bytes.to_vec());
             pairs
                 .add((name.to_owned(), expert), side, matrix.map_err(failed)?)
@@ -73,4 +69,35 @@ pub(super) fn read(path: &Path, base: &Checkpoint) -> Result<Lora, FormatError> 
         true => 1.0,
         false => alpha / rank as f32,
     })
+}
+
+/// Whether matrices of this shape, one for each of `experts`, fit the weight `name` of `base` on this side;
+/// or what is wrong with them.
+fn check(
+    base: &Checkpoint,
+    name: &str,
+    side: Side,
+    [rows, cols]: [usize; 2],
+    experts: u64,
+) -> Result<(), String> {
+    let ([inputs, outputs], of_base) = matrices_of(base, name)?;
+    if experts != of_base {
+        return Err(format!(
+            "is of {experts} experts, but the model has {of_base}"
+        ));
+    }
+    let (rank, len, expected) = match side {
+        Side::A => (rows, cols, inputs),
+        Side::B => (cols, rows, outputs),
+    };
+    if len as u64 != expected {
+        return Err(format!(
+            "has matrices [{rows}, {cols}], but the model's weight is [{outputs}, {inputs}]: the adapter \
+             is for another model"
+        ));
+    }
+    match rank as u64 <= MAX_RANK {
+        true => Ok(()),
+        false => Err(format!("has rank {rank}, must be at most {MAX_RANK}")),
+    }
 }

@@ -219,19 +219,26 @@ fn weight_of<'a>(base: &'a Checkpoint, name: &str) -> Option<TensorView<'a>> {
     base.tensor(name).or_else(tied)
 }
 
+/// The matrices of the weight `name` of `base`: numbers of a row and rows of each, and how many there are.
+/// Or why an adapter cannot have it.
+fn matrices_of(base: &Checkpoint, name: &str) -> Result<([u64; 2], u64), String> {
+    if name == "token_embd.weight" {
+        return Err("adapts the embeddings, which is not implemented".to_owned());
+    }
+    let tensor = weight_of(base, name).ok_or(NO_PLACE)?;
+    match *tensor.shape {
+        [cols, rows] => Ok(([cols, rows], 1)),
+        [cols, rows, experts] => Ok(([cols, rows], experts)),
+        _ => Err("adapts a vector, which is not implemented".to_owned()),
+    }
+}
+
 /// What is wrong with `weight` as part of an adapter for `base`.
 fn mismatch(weight: &LoraWeight, base: &Checkpoint) -> Option<String> {
     let (a, b) = (&weight.a, &weight.b);
-    if weight.name == "token_embd.weight" {
-        return Some("adapts the embeddings, which is not implemented".to_owned());
-    }
-    let Some(tensor) = weight_of(base, &weight.name) else {
-        return Some(NO_PLACE.to_owned());
-    };
-    let (shape, experts) = match tensor.shape {
-        [cols, rows] => ([*cols, *rows], 1),
-        [cols, rows, experts] => ([*cols, *rows], *experts),
-        _ => return Some("adapts a vector, which is not implemented".to_owned()),
+    let (shape, experts) = match matrices_of(base, &weight.name) {
+        Ok(found) => found,
+        Err(problem) => return Some(problem),
     };
     if weight.expert as u64 >= experts {
         return Some(format!("is of a model with more experts than {experts}"));

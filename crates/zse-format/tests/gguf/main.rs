@@ -2,6 +2,7 @@
 
 mod counting;
 mod hostile;
+mod lora;
 mod mutations;
 mod raw;
 mod read;

@@ -494,7 +494,42 @@ fn files_that_are_no_adapters_are_named() {
             "is no matrix of a product",
         ),
         ("blk.0.attn_k.weight.lora_a", &[8][..], "must be a matrix"),
-        ("blk.9.attn_v.weight.lora_a", &[8, 2][..], "has only one"),
+        ("blk.0.attn_k.weight.lora_a", &[8, 2][..], "has only one"),
+        (
+            "blk.9.attn_v.weight.lora_a",
+            &[8, 2][..],
+            "has no place in this model",
+        ),
+        (
+            "blk.0.attn_norm.weight.lora_a",
+            &[8, 2][..],
+            "adapts a vector",
+        ),
+        (
+            "token_embd.weight.lora_a",
+            &[8, 2][..],
+            "adapts the embeddings",
+        ),
+        (
+            "blk.0.attn_k.weight.lora_a",
+            &[8, 2, 3][..],
+            "is of 3 experts, but the model has 1",
+        ),
+        (
+            "blk.0.attn_k.weight.lora_a",
+            &[7, 2][..],
+            "has matrices [2, 7], but the model's weight is [4, 8]",
+        ),
+        (
+            "blk.0.attn_k.weight.lora_b",
+            &[2, 5][..],
+            "has matrices [5, 2], but the model's weight is [4, 8]",
+        ),
+        (
+            "blk.0.attn_k.weight.lora_b",
+            &[4097, 4][..],
+            "has rank 4097, must be at most 4096",
+        ),
     ] {
         let tensors = [&matrices[..], &[(name, shape)]].concat();
         let refused = bench.gguf(&GGUF, 1.0, &tensors).unwrap_err();
