@@ -44,6 +44,9 @@ const BESIDE: [&str; 17] = [
     "adapter_config.json",
 ];
 
+/// The folder of a model's further chat templates, `NAME.jinja`.
+const TEMPLATES: &str = "additional_chat_templates/";
+
 /// The files of `paths` that `choice` asks for.
 ///
 /// # Errors
@@ -243,6 +246,11 @@ fn safetensors(paths: &[&str]) -> Option<Selection> {
         .iter()
         .filter(at_top)
         .filter(|p| p.ends_with(".safetensors.index.json"));
+    let templates = paths.iter().filter(|path| {
+        let name = path.strip_prefix(TEMPLATES);
+        name.is_some_and(|name| name.ends_with(".jinja") && !name.contains('/'))
+    });
+    let beside = beside.chain(templates.copied());
     let files = beside.chain(indexes.copied()).chain(weights);
     Some(Selection {
         files: files.map(str::to_owned).collect(),
@@ -343,6 +351,9 @@ mod tests {
     #[test]
     fn safetensors_come_with_what_they_need() {
         let paths = [
+            "additional_chat_templates/rag.jinja",
+            "additional_chat_templates/README.md",
+            "additional_chat_templates/old/rag.jinja",
             "config.json",
             "consolidated.safetensors",
             "model-00001-of-00002.safetensors",
@@ -359,6 +370,7 @@ mod tests {
             [
                 "config.json",
                 "tokenizer.json",
+                "additional_chat_templates/rag.jinja",
                 "model.safetensors.index.json",
                 "model-00001-of-00002.safetensors",
                 "model-00002-of-00002.safetensors",
