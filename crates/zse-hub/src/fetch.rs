@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::HubError;
 use crate::cache::is_object_id;
 use crate::http::{Attempts, Client, Failure, shown};
-use crate::partial::Partial;
+use crate::partial::{Partial, present};
 use crate::progress::Meter;
 
 /// Contents that are to be fetched.
@@ -78,6 +78,24 @@ impl From<HubError> for Broken {
 /// Fetches contents to `blob`, going on where an earlier attempt has stopped. Under the name `blob`
 /// they appear when they are whole, as the hub names them, and on the disk.
 pub(crate) async fn fetch(
+    client: &Client,
+    contents: &Contents,
+    blob: &Path,
+    connections: usize,
+    meter: &Arc<Meter>,
+) -> Result<(), HubError> {
+    let is_begun = present(blob, contents) > 0;
+    match fetch_rest(client, contents, blob, connections, meter).await {
+        // What was here before may be what was wrong. It is dropped: now all comes from the server.
+        Err(HubError::Contents { .. }) if is_begun => {
+            fetch_rest(client, contents, blob, connections, meter).await
+        }
+        fetched => fetched,
+    }
+}
+
+/// Fetches what is missing of contents.
+async fn fetch_rest(
     client: &Client,
     contents: &Contents,
     blob: &Path,

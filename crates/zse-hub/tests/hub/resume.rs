@@ -122,7 +122,7 @@ fn noted(client: &Client) -> u64 {
 
 #[test]
 fn a_map_that_lies_is_found_out_by_the_hash() {
-    let (_server, bytes, client) = interrupted();
+    let (server, bytes, client) = interrupted();
     let path = client.unfinished(".zse-map.incomplete").unwrap();
     let mut map = fs::read(&path).unwrap();
     // It says that all chunks came.
@@ -130,27 +130,36 @@ fn a_map_that_lies_is_found_out_by_the_hash() {
         *entry = (CHUNK as u64).to_le_bytes();
     }
     fs::write(&path, map).unwrap();
-    let error = client.pull("org/name", CONNECTIONS).unwrap_err();
-    assert!(matches!(error, HubError::Contents { .. }), "{error}");
-    assert_nothing(&client);
-    assert_eq!(client.unfinished(".incomplete"), None);
-    client.pull("org/name", CONNECTIONS).unwrap();
+    let pulled = client.pull("org/name", CONNECTIONS).unwrap();
+    assert_eq!(pulled.fetched, bytes.len() as u64);
+    assert_eq!(server.asked(), bytes.len());
     assert_whole(&client, &bytes);
 }
 
 #[test]
 fn bytes_that_were_changed_meanwhile_are_found_out_by_the_hash() {
-    let (_server, bytes, client) = interrupted();
+    let (server, bytes, client) = interrupted();
     let path = client.unfinished(".zse.incomplete").unwrap();
     let mut kept = fs::read(&path).unwrap();
     let last = kept.len() - 1;
     kept[last] ^= 1;
     fs::write(&path, kept).unwrap();
+    client.pull("org/name", CONNECTIONS).unwrap();
+    assert_eq!(server.asked(), MISSING + bytes.len());
+    assert_whole(&client, &bytes);
+}
+
+#[test]
+fn a_server_whose_contents_are_wrong_is_asked_anew_once() {
+    let (server, bytes, client) = interrupted();
+    // Of the same length, but what is here is not its beginning.
+    let cdn = Server::start(&[(FILE, &contents(bytes.len() + 1)[1..])]);
+    server.set(|s| s.cdn = Some(cdn.address.clone()));
     let error = client.pull("org/name", CONNECTIONS).unwrap_err();
     assert!(matches!(error, HubError::Contents { .. }), "{error}");
+    assert_eq!(cdn.asked(), MISSING + bytes.len());
     assert_nothing(&client);
-    client.pull("org/name", CONNECTIONS).unwrap();
-    assert_whole(&client, &bytes);
+    assert_eq!(client.unfinished(".incomplete"), None);
 }
 
 #[test]
