@@ -14,6 +14,9 @@ use crate::HubError;
 /// The public hub.
 const PUBLIC: &str = "https://huggingface.co";
 
+/// The variable that names another one.
+const ENDPOINT: &str = "HF_ENDPOINT";
+
 /// A secret that shows a user of the hub to it; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
@@ -109,7 +112,7 @@ impl Config {
                 Err(_) => Err(unusable(name, "it is not text")),
             }
         };
-        let endpoint = match text(&["HF_ENDPOINT"])? {
+        let endpoint = match text(&[ENDPOINT])? {
             Some((name, value)) => endpoint(&value).map_err(|why| unusable(&name, why))?,
             None => endpoint(PUBLIC).expect("a constant that is an address"),
         };
@@ -141,6 +144,11 @@ impl Config {
             chunk: Self::CHUNK,
         })
     }
+}
+
+/// Another hub than the public one, where the environment names one that can be used.
+pub(crate) fn endpoint_of_env() -> Option<Url> {
+    endpoint(&env::var(ENDPOINT).ok()?).ok()
 }
 
 /// The path with the user's folder for a leading `~`, which shells leave as it is behind a `=` in files

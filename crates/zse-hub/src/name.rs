@@ -7,6 +7,7 @@ use reqwest::Url;
 use serde::Serialize;
 
 use crate::HubError;
+use crate::config::endpoint_of_env;
 use crate::digest::sha256;
 
 /// Hosts whose addresses name repositories of the hub, whatever the endpoint is.
@@ -76,8 +77,8 @@ pub enum Choice {
 }
 
 /// A model of the hub. Parses from `org/name`, `org/name:Q4_K_M`, `org/name:file.gguf`, each perhaps
-/// with `@revision`, from the addresses of the hub's pages and files, and from the address of a GGUF file
-/// elsewhere.
+/// with `@revision`, from the addresses of the hub's pages and files (of the public one, and of the one that
+/// `HF_ENDPOINT` names), and from the address of a GGUF file elsewhere.
 ///
 /// ```
 /// use zse_hub::{Choice, ModelRef};
@@ -192,18 +193,25 @@ impl ModelRef {
         })
     }
 
-    fn from_address(text: &str) -> Result<Self, HubError> {
+    fn from_address(text: &str, endpoint: Option<&Url>) -> Result<Self, HubError> {
         let wrong = |why| HubError::Name {
             name: text.to_owned(),
             why,
         };
         let url = Url::parse(text).map_err(|_| wrong("it is not an address"))?;
-        if !url.host_str().is_some_and(|host| HUB_HOSTS.contains(&host)) {
+        let is_public = url.host_str().is_some_and(|host| HUB_HOSTS.contains(&host));
+        let path = match is_public {
+            true => Some(url.path()),
+            false => endpoint.and_then(|endpoint| path_below(endpoint, &url)),
+        };
+        let Some(path) = path else {
             return Self::elsewhere(text, url);
-        }
-        let parts: Vec<&str> = url.path().trim_matches('/').split('/').collect();
+        };
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match parts[..] {
-            [org, name] => Self::new(text, &format!("{org}/{name}"), None, Choice::Best),
+            [org, name] if is_public || !name.ends_with(".gguf") => {
+                Self::new(text, &format!("{org}/{name}"), None, Choice::Best)
+            }
             [org, name, "tree", revision] => {
                 Self::new(text, &format!("{org}/{name}"), Some(revision), Choice::Best)
             }
@@ -211,17 +219,16 @@ impl ModelRef {
                 let file = Choice::File(file.join("/"));
                 Self::new(text, &format!("{org}/{name}"), Some(revision), file)
             }
+            // Who runs a hub may have other files beside it.
+            _ if !is_public => Self::elsewhere(text, url),
             _ => Err(wrong("it is neither the page of a model nor a file of one")),
         }
     }
-}
 
-impl FromStr for ModelRef {
-    type Err = HubError;
-
-    fn from_str(text: &str) -> Result<Self, HubError> {
+    /// The model that `text` names where `endpoint` is a hub beside the public one.
+    fn parse(text: &str, endpoint: Option<&Url>) -> Result<Self, HubError> {
         if text.starts_with("https://") || text.starts_with("http://") {
-            return Self::from_address(text);
+            return Self::from_address(text, endpoint);
         }
         let name = HUB_HOSTS
             .iter()
@@ -241,6 +248,22 @@ impl FromStr for ModelRef {
             Some((repo, quant)) => (repo, Choice::Quant(quant.to_owned())),
         };
         Self::new(text, repo, revision, choice)
+    }
+}
+
+/// The path of `url` behind that of `endpoint`, if it is an address there.
+fn path_below<'u>(endpoint: &Url, url: &'u Url) -> Option<&'u str> {
+    let path = url
+        .path()
+        .strip_prefix(endpoint.path().trim_end_matches('/'))?;
+    (url.origin() == endpoint.origin() && path.starts_with('/')).then_some(path)
+}
+
+impl FromStr for ModelRef {
+    type Err = HubError;
+
+    fn from_str(text: &str) -> Result<Self, HubError> {
+        Self::parse(text, endpoint_of_env().as_ref())
     }
 }
 
@@ -315,6 +338,51 @@ mod tests {
         );
         let file = "https://huggingface.co/org/name/resolve/main/a/b.gguf?download=true";
         assert_eq!(parse(file).to_string(), "org/name:a/b.gguf@main");
+    }
+
+    #[test]
+    fn addresses_of_another_hub_are_names_too() {
+        for (endpoint, below, beside) in [
+            ("https://hub.example", "", None),
+            ("http://hub.example:8080/hf/", "/hf", Some("/org/name")),
+        ] {
+            let endpoint = Url::parse(endpoint).unwrap();
+            let root = endpoint.origin().ascii_serialization();
+            let parse = |path: &str| ModelRef::parse(&format!("{root}{path}"), Some(&endpoint));
+            for (path, expected) in [
+                ("/org/name", "org/name"),
+                ("/org/name/tree/v1", "org/name@v1"),
+                (
+                    "/org/name/resolve/main/a/b.gguf?download=true",
+                    "org/name:a/b.gguf@main",
+                ),
+            ] {
+                let model = parse(&format!("{below}{path}")).unwrap();
+                assert_eq!(
+                    (model.to_string().as_str(), model.address),
+                    (expected, None)
+                );
+            }
+            if let Some(beside) = beside {
+                assert!(parse(beside).is_err());
+            }
+        }
+        // What is neither a page nor a file of a model is a file as anywhere else.
+        let endpoint = Url::parse("https://hub.example").unwrap();
+        for address in [
+            "https://hub.example/m.gguf",
+            "https://hub.example/files/m.gguf",
+            "https://hub.example/a/b/c/m.gguf",
+            "https://other.example/org/name/resolve/main/m.gguf",
+        ] {
+            let model = ModelRef::parse(address, Some(&endpoint)).unwrap();
+            assert!(model.repo.as_str().starts_with("url/"), "{address}");
+        }
+        let public = "https://huggingface.co/org/name";
+        assert_eq!(
+            ModelRef::parse(public, Some(&endpoint)).unwrap(),
+            parse("org/name")
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Whole files under their names, and nothing else, whatever the server does.
 
-use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+use std::{env, fs};
 
-use zse_hub::HubError;
+use zse_hub::{Hub, HubError};
 
-use crate::{CHUNK, Client, contents, parse};
+use crate::{CHUNK, Client, config, contents, parse};
 use zse_hub_mock::{COMMIT, Fault, Server, sha256};
 
 pub(crate) const FILE: &str = "m-Q4_K_M.gguf";
@@ -381,6 +383,32 @@ fn a_file_elsewhere_is_pulled_by_its_address_and_never_mixed_with_its_successor(
     let error = client.pull(&absent, 1).unwrap_err();
     assert!(matches!(error, HubError::Answer { .. }), "{error}");
     assert!(error.to_string().contains("404"), "{error}");
+}
+
+/// Names the server, in `HF_ENDPOINT`, to a process of its own, and the folder of its cache.
+const CACHE: &str = "ZSE_HUB_TEST_ENDPOINT_CACHE";
+
+#[test]
+fn an_address_of_another_hub_is_pulled_as_its_name_is() {
+    if let (Ok(address), Some(cache)) = (env::var("HF_ENDPOINT"), env::var_os(CACHE)) {
+        let hub = Hub::new(config(&address, Path::new(&cache))).unwrap();
+        let model = parse(&format!("{address}/org/name/resolve/main/{FILE}"));
+        hub.pull(&model, 1, |_| ControlFlow::Continue(())).unwrap();
+        return;
+    }
+    let bytes = contents(2 * CHUNK);
+    let server = Server::start(&[(FILE, &bytes)]);
+    let client = Client::of(&server);
+    let test = "pull::an_address_of_another_hub_is_pulled_as_its_name_is";
+    let done = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env("HF_ENDPOINT", &server.address)
+        .env(CACHE, client.folder.path())
+        .status();
+    assert!(done.unwrap().success());
+    assert_whole(&client, &bytes);
+    // Called by the hash that the hub names, which was checked.
+    assert!(client.repo().join("blobs").join(sha256(&bytes)).exists());
 }
 
 /// Nobody knows the hash, and the hub, or an address that was closed meanwhile, leads elsewhere.
