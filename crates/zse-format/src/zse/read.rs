@@ -176,6 +176,14 @@ impl Zse {
             return Err(Fault::new("metadata length", 24, problem).of(file, Whole::Header));
         }
         let metadata = Metadata::new(Arc::clone(&source), entries)?;
+        let padding = &bytes[end..prelude.data_at as usize];
+        if let Some(at) = padding.iter().position(|&byte| byte != 0) {
+            let (found, expected) = (padding[at].into(), 0);
+            let problem = Problem::Mismatch { found, expected };
+            let at = (end + at) as u64;
+            let fault = Fault::new("padding behind the metadata", at, problem);
+            return Err(fault.of(file, Whole::Header));
+        }
 
         let checker = Checker {
             file,
@@ -312,7 +320,7 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     /// Groups lie one after the other within the file, tensors one after the other within their
-    /// groups; all are aligned and of their size.
+    /// groups, which end with their last; all are aligned and of their size.
     fn check(&self, index: &Index) -> Result<(), FormatError> {
         let Index {
             groups, tensors, ..
@@ -344,7 +352,12 @@ impl Checker<'_> {
             let within = end..self.available;
             check_place(group.offset, group.bytes, GROUP_ALIGNMENT, &within)
                 .map_err(|problem| of_group("offset", problem))?;
-            self.check_group(group, of_this)?;
+            let expected = self.check_group(group, of_this)? - group.offset;
+            if group.bytes != expected {
+                let found = group.bytes;
+                let problem = Problem::Mismatch { found, expected };
+                return Err(of_group("number of bytes", problem));
+            }
             end = group.offset + group.bytes;
         }
         if let [first, ..] = rest {
@@ -356,7 +369,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn check_group(&self, group: &Group, tensors: &[Entry]) -> Result<(), FormatError> {
+    /// Returns where the last of the tensors ends.
+    fn check_group(&self, group: &Group, tensors: &[Entry]) -> Result<u64, FormatError> {
         let mut within = group.offset..group.offset + group.bytes;
         for tensor in tensors {
             let of_tensor = |(part, problem)| {
@@ -368,7 +382,7 @@ impl Checker<'_> {
                 .map_err(|problem| of_tensor(("offset", problem)))?;
             within.start = tensor.offset + tensor.bytes;
         }
-        Ok(())
+        Ok(within.start)
     }
 
     /// Where a name stands in the file, for messages; the header's start if it is escaped there.

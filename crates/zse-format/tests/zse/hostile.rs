@@ -74,6 +74,17 @@ fn a_prelude_that_cannot_be_is_refused() {
 }
 
 #[test]
+fn padding_that_is_not_zeros_is_refused() {
+    let good = sample();
+    let end = PRELUDE as u64 + field(&good, HEADER_BYTES) + field(&good, METADATA_BYTES);
+    for at in [end, field(&good, DATA_AT) - 1] {
+        let mut bytes = good.clone();
+        bytes[at as usize] = 7;
+        refused(bytes, "padding behind the metadata", &format!("byte {at}"));
+    }
+}
+
+#[test]
 fn every_truncation_is_refused() {
     let good = sample();
     for len in (0..good.len()).filter(|len| *len < 2048 || len % 97 == 0) {
@@ -177,7 +188,11 @@ fn a_header_that_cannot_be_is_refused() {
             "\"tensors\":2,\"offset\":8192",
             "offset of",
         ),
-        ("\"tensors\":2,", "\"tensors\":1,", "tensor"),
+        (
+            "\"tensors\":2,",
+            "\"tensors\":1,",
+            "number of bytes of group \"blk.0\"",
+        ),
         (
             "\"tensors\":2,",
             "\"tensors\":18446744073709551615,",
@@ -192,6 +207,11 @@ fn a_header_that_cannot_be_is_refused() {
             "\"offset\":8192,\"bytes\":16}],",
             "\"offset\":8192,\"bytes\":17}],",
             "offset of group",
+        ),
+        (
+            "\"offset\":0,\"bytes\":24},",
+            "\"offset\":0,\"bytes\":25},",
+            "number of bytes of group \"input\"",
         ),
     ] {
         assert!(json.contains(from), "{from} is not in {json}");
