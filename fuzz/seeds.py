@@ -3,6 +3,7 @@ of a format. Run it from any folder; the result is the same every time."""
 
 import base64
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -285,6 +286,74 @@ def peft(config: dict, *pairs: tuple[str, int, int, int]) -> bytes:
     return b"\x01" + json.dumps(config).encode() + b"\0" + safetensors(tensors)
 
 
+def directory(config: dict, tensors, dtype="BF16", layer="model.layers.0.", quantized=()) -> bytes:
+    """A directory of (name, shape) of weights; names of a layer begin with a dot. Those of `quantized` come whole, as
+    (name, dtype, shape, bytes of data)."""
+    sizes = {"BF16": 2, "F32": 4, "F8_E4M3": 1}
+    full = lambda name: layer + name[1:] if name.startswith(".") else name
+    whole = [(full(name) + ".weight", dtype, shape, sizes[dtype] * math.prod(shape)) for name, shape in tensors]
+    return json.dumps(config).encode() + b"\0" + safetensors(whole + [(full(name), *rest) for name, *rest in quantized])
+
+
+# One layer of width 4, two query heads and a key head of length 2.
+DECODER = {
+    "model_type": "llama", "hidden_act": "silu", "hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 3, "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True,
+}
+AROUND = [("model.embed_tokens", [3, 4]), ("model.norm", [4]), (".input_layernorm", [4]), (".post_attention_layernorm", [4])]
+ATTENTION = [(".self_attn.q_proj", [4, 4]), (".self_attn.k_proj", [2, 4]), (".self_attn.v_proj", [2, 4]),
+             (".self_attn.o_proj", [4, 4])]
+GATE = ".mlp.gate_proj"
+UP_DOWN = [(".mlp.up_proj", [8, 4]), (".mlp.down_proj", [4, 8])]
+LLAMA = AROUND + ATTENTION + [(GATE, [8, 4])] + UP_DOWN
+NORMS = [(f".{name}", [size]) for name, size in [("pre_feedforward_layernorm", 4), ("post_feedforward_layernorm", 4),
+                                                 ("self_attn.q_norm", 2), ("self_attn.k_norm", 2)]]
+BERT = {
+    "model_type": "bert", "hidden_act": "gelu", "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "layer_norm_eps": 1e-12, "max_position_embeddings": 3, "type_vocab_size": 2,
+}
+BERT_LAYER = [(f".{name}", shape) for name, shape in [
+    ("attention.self.query", [4, 4]), ("attention.self.key", [4, 4]), ("attention.self.value", [4, 4]),
+    ("attention.output.dense", [4, 4]), ("attention.output.LayerNorm", [4]), ("intermediate.dense", [4, 4]),
+    ("output.dense", [4, 4]), ("output.LayerNorm", [4])]]
+EXPERT = ".block_sparse_moe.experts.0"
+
+# Smaller than the fuzzer's longest input.
+DIRECTORIES = {
+    "llama": directory(DECODER | {"rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32}}, LLAMA),
+    "untied": directory(DECODER | {"tie_word_embeddings": False}, LLAMA + [("lm_head", [3, 4])], "F32"),
+    "mixture": directory(
+        DECODER | {"num_local_experts": 1, "num_experts_per_tok": 1}, AROUND + ATTENTION + [
+            (".block_sparse_moe.gate", [1, 4]), (f"{EXPERT}.w1", [8, 4]), (f"{EXPERT}.w3", [8, 4]), (f"{EXPERT}.w2", [4, 8])]),
+    "gemma3": directory(DECODER | {
+        "model_type": "gemma3_text", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 16, "head_dim": 2,
+        "query_pre_attn_scalar": 2}, LLAMA + NORMS),
+    "bert": directory(BERT, [
+        ("embeddings.word_embeddings", [3, 4]), ("embeddings.position_embeddings", [3, 4]),
+        ("embeddings.token_type_embeddings", [2, 4]), ("embeddings.LayerNorm", [4]), *BERT_LAYER],
+        layer="encoder.layer.0.", quantized=[
+            (f"{name}.bias", "BF16", shape[:1], 2 * shape[0]) for name, shape in [("embeddings.LayerNorm", [4]), *BERT_LAYER]]),
+    "fp8": directory(
+        DECODER | {"quantization_config": {"quant_method": "fp8", "weight_block_size": [4, 2]}}, AROUND + ATTENTION + UP_DOWN,
+        quantized=[(f"{GATE}.weight", "F8_E4M3", [8, 4], 32), (f"{GATE}.weight_scale_inv", "F32", [2, 2], 16)]),
+    "gptq": directory(
+        DECODER | {"hidden_size": 8, "head_dim": 2,
+                   "quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": -1}},
+        [(name, [8 if size == 4 else size for size in shape]) for name, shape in AROUND] + [
+            (".self_attn.q_proj", [4, 8]), (".self_attn.k_proj", [2, 8]), (".self_attn.v_proj", [2, 8]),
+            (".self_attn.o_proj", [8, 4]), (".mlp.up_proj", [8, 8]), (".mlp.down_proj", [8, 8])],
+        quantized=[(f"{GATE}.qweight", "I32", [1, 8], 32), (f"{GATE}.qzeros", "I32", [1, 1], 4),
+                   (f"{GATE}.scales", "F16", [1, 8], 16)]),
+    "mlx": directory(
+        DECODER | {"quantization": {"group_size": 4, "bits": 8}}, AROUND + ATTENTION + UP_DOWN,
+        quantized=[(f"{GATE}.weight", "U32", [8, 1], 32), (f"{GATE}.scales", "BF16", [8, 1], 16),
+                   (f"{GATE}.biases", "BF16", [8, 1], 16)]),
+}
+
+
 def adapter(alpha: float, *tensors) -> bytes:
     """An adapter in GGUF."""
     metadata = [(b"general.type", STRING, b"adapter"), (b"adapter.type", STRING, b"lora"),
@@ -305,6 +374,7 @@ LORA = {
 
 SEEDS = {
     "answer": {name: b"\x02" + text.encode() for name, text in ANSWERS.items()},
+    "directory": DIRECTORIES,
     "gguf": GGUF,
     "hf_tokenizer": HF,
     "lora": LORA,
