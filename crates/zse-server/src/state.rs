@@ -37,7 +37,7 @@ pub(crate) type Slot = OwnedSemaphorePermit;
 impl App {
     pub(crate) fn new(models: Vec<Served>, config: Config) -> Result<Self, ServeError> {
         let models = Arc::new(Models::new(models, &config)?);
-        let slots = config.max_requests.clamp(1, Semaphore::MAX_PERMITS);
+        let slots = places(&config);
         Ok(Self {
             models,
             config,
@@ -68,6 +68,22 @@ impl App {
         self.config.max_requests - self.slots.available_permits().min(self.config.max_requests)
     }
 
+    /// Whether a request of `n` continuations, which the parameter `param` asks for, can ever be let in.
+    ///
+    /// # Errors
+    /// If that is more than may run and wait: asking again later would not help.
+    pub(crate) fn can_admit(&self, param: &str, n: usize) -> Result<(), ApiError> {
+        let most = places(&self.config);
+        if n <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "{n} continuations are asked for, and this server lets in {most} at once \
+             (see --max-requests): ask for fewer, or in several requests"
+        );
+        Err(ApiError::param(param, message))
+    }
+
     /// Lets a request of `n` continuations in, or refuses it at once.
     pub(crate) fn admit(&self, n: usize) -> Result<Slot, ApiError> {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
@@ -87,4 +103,9 @@ impl App {
     pub(crate) fn report(&self, what: &str) {
         (self.config.report)(what);
     }
+}
+
+/// How many continuations may run and wait.
+fn places(config: &Config) -> usize {
+    config.max_requests.clamp(1, Semaphore::MAX_PERMITS)
 }

@@ -80,6 +80,7 @@ impl Chat {
         let tools = check_tools(self.tools, &self.calls)?;
         let parallel = self.parallel.unwrap_or(true);
         let n = self.sampling.n() as usize;
+        app.can_admit("n", n)?;
         let mut slot = app.admit(1)?;
         let wanted = self.sampling.adapters();
         let model = app.model_with(self.model.as_deref(), &wanted).await?;

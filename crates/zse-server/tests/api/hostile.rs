@@ -236,10 +236,18 @@ fn a_reader_that_stalls_is_cut_off() {
 #[test]
 fn too_many_requests_are_refused_at_once() {
     let server = serve(|config| config.max_requests = 2);
-    let body = json!({ "prompt": "a", "n": 3 });
-    let answer = server.post("/v1/completions", &body);
+    let endless =
+        json!({ "prompt": "Once", "max_tokens": 2000, "ignore_eos": true, "stream": true });
+    let mut stream = server.connect();
+    let request = message("POST", "/v1/completions", "", &endless.to_string());
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut first = [0; 100];
+    stream.read_exact(&mut first).unwrap();
+    let answer = server.post("/v1/completions", &json!({ "prompt": "a", "n": 2 }));
     assert_eq!(answer.error(429)["type"], "rate_limit_error");
     assert!(answer.head.contains("retry-after: 1"));
+    drop(stream);
+    server.wait_until_idle();
     let body = json!({ "prompt": "a", "n": 2, "max_tokens": 1 });
     assert_eq!(server.post("/v1/completions", &body).status, 200);
     server.wait_until_idle();
@@ -248,4 +256,52 @@ fn too_many_requests_are_refused_at_once() {
         200,
         "places are given back"
     );
+}
+
+#[test]
+fn what_can_never_be_let_in_is_not_told_to_come_again() {
+    let server = serve(|config| config.max_requests = 2);
+    let chat = json!([{ "role": "user", "content": "a" }]);
+    for (path, body, param, asked) in [
+        (
+            "/v1/completions",
+            json!({ "prompt": "a", "n": 3 }),
+            "n",
+            "3",
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": ["a", "b"], "n": 2 }),
+            "n",
+            "4",
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": "a", "best_of": 5 }),
+            "best_of",
+            "5",
+        ),
+        (
+            "/v1/completions",
+            json!({ "prompt": ["a", "b", "c"] }),
+            "prompt",
+            "3",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({ "messages": chat, "n": 3 }),
+            "n",
+            "3",
+        ),
+    ] {
+        let answer = server.post(path, &body);
+        let error = answer.error(400);
+        assert_eq!(error["param"], param, "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.starts_with(&format!("{asked} continuations")) && message.contains("lets in 2"),
+            "{message}"
+        );
+        assert!(!answer.head.contains("retry-after"), "{}", answer.head);
+    }
 }

@@ -117,14 +117,21 @@ async fn answer(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError>
     let body: Body = fields.take()?;
     let mut sampling = fields.sampling()?;
     fields.finish(&UNSUPPORTED)?;
+    let is_stream = is_stream(body.stream, body.stream_options)?;
+    let given = sampling.n();
+    let best_of = body.best_of(given, is_stream)?;
+    let param = match best_of {
+        _ if best_of > given => "best_of",
+        1 if prompts.len() > 1 => "prompt",
+        _ => "n",
+    };
+    let choices = prompts.len().saturating_mul(best_of as usize);
+    app.can_admit(param, choices)?;
     let mut slot = app.admit(1)?;
     let wanted = sampling.adapters();
     let model = app.model_with(body.model.as_deref(), &wanted).await?;
     let (constraint, form) = form.map(|form| (form.grammar.into(), form.param)).unzip();
     let (logprobs, top) = body.logprobs()?;
-    let is_stream = is_stream(body.stream, body.stream_options)?;
-    let given = sampling.n();
-    let best_of = body.best_of(given, is_stream)?;
     let echo = body.echo.unwrap_or(false);
     if echo && logprobs == Some(Form::Entries) {
         let why = "tokens of a prompt have no entries: with echo, ask by logprobs";
@@ -138,9 +145,7 @@ async fn answer(app: Arc<App>, mut fields: Fields) -> Result<Response, ApiError>
             return Err(ApiError::unsupported("echo", why));
         }
     }
-    let param = if best_of > given { "best_of" } else { "n" };
     sampling.set_n(best_of);
-    let choices = prompts.len().saturating_mul(best_of as usize);
     check_choices(&model, param, choices)?;
     app.admit_all(&mut slot, choices)?;
     let most = body.max_tokens.unwrap_or(DEFAULT_TOKENS);
