@@ -34,7 +34,22 @@ pub(crate) fn read(text: &[u8]) -> Result<Value, ApiError> {
 /// # Errors
 /// If there is another field.
 pub(crate) fn only(at: &str, object: &Value, known: &[&str]) -> Result<(), ApiError> {
-    let mut fields = object.as_object().into_iter().flatten();
+    match object.as_object() {
+        None => Ok(()),
+        Some(fields) => only_of(at, fields, known),
+    }
+}
+
+/// The same of an object's fields.
+///
+/// # Errors
+/// If there is another field.
+pub(crate) fn only_of(
+    at: &str,
+    fields: &Map<String, Value>,
+    known: &[&str],
+) -> Result<(), ApiError> {
+    let mut fields = fields.iter();
     let other = fields.find(|(name, value)| !value.is_null() && !known.contains(&name.as_str()));
     match other {
         None => Ok(()),

@@ -4,6 +4,7 @@ use serde_json::Value;
 use zse::{Content, Message};
 
 use crate::error::ApiError;
+use crate::json::{only, only_of};
 
 /// Most messages of a conversation.
 pub(crate) const MAX_MESSAGES: usize = 10_000;
@@ -16,6 +17,14 @@ const FIELDS: [&str; 6] = [
     "tool_call_id",
     "reasoning_content",
 ];
+
+/// The fields of a part of text. Marks for the prefix cache ask for what it does anyway.
+const PART_FIELDS: [&str; 3] = ["type", "text", "cache_control"];
+/// The fields of a call. Clients that put it together from a stream send its place back, too.
+const CALL_FIELDS: [&str; 4] = ["id", "type", "function", "index"];
+/// The fields of a call's function: Ollama's clients have its place here, OpenAI's the arguments as they read
+/// them, beside their text.
+const FUNCTION_FIELDS: [&str; 4] = ["name", "arguments", "index", "parsed_arguments"];
 
 /// Reads OpenAI's messages.
 ///
@@ -43,21 +52,44 @@ fn one(i: usize, mut message: Value) -> Result<Message, ApiError> {
     if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
         return wrong(&format!(".{name}"), "is not supported".to_owned());
     }
-    let message: Message = match serde_json::from_value(message) {
+    let calls = fields.get("tool_calls").and_then(Value::as_array);
+    for (j, call) in calls.into_iter().flatten().enumerate() {
+        check_call(&format!("messages[{i}].tool_calls[{j}]"), call)?;
+    }
+    let mut message: Message = match serde_json::from_value(message) {
         Ok(message) => message,
         Err(error) => return wrong("", error.to_string()),
     };
-    if let Some(Content::Parts(parts)) = &message.content {
-        for (j, part) in parts.iter().enumerate() {
+    if let Some(Content::Parts(parts)) = &mut message.content {
+        for (j, part) in parts.iter_mut().enumerate() {
+            part.retain(|_, value| *value != Value::Array(Vec::new()));
             if part.get("type").is_none_or(|kind| kind != "text")
                 || !part.get("text").is_some_and(Value::is_string)
             {
                 let what = "only parts {\"type\": \"text\", \"text\": ...} are supported";
                 return wrong(&format!(".content[{j}]"), what.to_owned());
             }
+            only_of(&format!("messages[{i}].content[{j}]"), part, &PART_FIELDS)?;
         }
     }
     Ok(message)
+}
+
+/// Whether a call, which stands at `at`, is one of a function, and all of it is read.
+fn check_call(at: &str, call: &Value) -> Result<(), ApiError> {
+    match call["type"].as_str() {
+        None | Some("function") => {}
+        Some(kind) => {
+            let why = format!("calls of type '{kind}' are not known here");
+            return Err(ApiError::unsupported(format!("{at}.type"), &why));
+        }
+    }
+    only(at, call, &CALL_FIELDS)?;
+    only(
+        &format!("{at}.function"),
+        &call["function"],
+        &FUNCTION_FIELDS,
+    )
 }
 
 #[cfg(test)]
@@ -74,13 +106,27 @@ mod tests {
                              "function": { "name": "f", "arguments": "{}" } }],
         });
         let parts = json!({ "role": "user", "content": [{ "type": "text", "text": "hi" }] });
-        let messages = read(vec![parts, answer]).unwrap();
+        // As put together from a stream, by OpenAI's helpers and by Ollama's clients.
+        let streamed = json!({
+            "role": "assistant", "parsed": null,
+            "content": [{ "type": "text", "text": "so", "annotations": [], "logprobs": null,
+                          "cache_control": { "type": "ephemeral" } }],
+            "tool_calls": [
+                { "index": 0, "id": "c", "type": "function",
+                  "function": { "name": "f", "arguments": "{}", "parsed_arguments": {} } },
+                { "function": { "index": 1, "name": "g", "arguments": { "a": 1 } } },
+            ],
+        });
+        let messages = read(vec![parts, answer, streamed]).unwrap();
         assert_eq!(messages[0].text(), "hi");
         assert_eq!(messages[1].tool_calls[0].function.name, "f");
+        assert_eq!(messages[2].text(), "so");
+        assert_eq!(messages[2].tool_calls[1].function.arguments, r#"{"a":1}"#);
     }
 
     #[test]
     fn what_a_model_cannot_see_is_refused_by_name() {
+        let called = |call: Value| json!({ "role": "assistant", "tool_calls": [call] });
         for (message, name) in [
             (json!("hi"), "messages[0]"),
             (json!({ "role": "king", "content": "hi" }), "messages[0]"),
@@ -92,6 +138,25 @@ mod tests {
             (
                 json!({ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }),
                 "messages[0].content[0]",
+            ),
+            (
+                json!({ "role": "user", "content": [{ "type": "text", "text": "hi", "tone": 1 }] }),
+                "messages[0].content[0].tone",
+            ),
+            (
+                called(
+                    json!({ "type": "custom", "custom": { "name": "f", "input": "" },
+                               "function": { "name": "f" } }),
+                ),
+                "messages[0].tool_calls[0].type",
+            ),
+            (
+                called(json!({ "function": { "name": "f" }, "result": 1 })),
+                "messages[0].tool_calls[0].result",
+            ),
+            (
+                called(json!({ "function": { "name": "f", "input": {} } })),
+                "messages[0].tool_calls[0].function.input",
             ),
         ] {
             let error = read(vec![message]).unwrap_err().body();

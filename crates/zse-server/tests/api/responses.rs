@@ -59,6 +59,18 @@ fn an_answer_has_items_and_can_be_gone_on_from() {
 
     let path = format!("/v1/responses/{}", answer["id"].as_str().unwrap());
     assert_eq!(server.get(&path).json(), answer);
+    assert_eq!(server.get(&format!("{path}?stream=false")).json(), answer);
+    for (query, param) in [
+        ("stream=true", "stream"),
+        ("include%5B%5D=message.output_text.logprobs", "include"),
+        ("starting_after=1", "starting_after"),
+        ("mood=bad", "mood"),
+    ] {
+        let path = format!("{path}?{query}");
+        assert_eq!(server.get(&path).error(400)["param"], param);
+        let deleted = server.request("DELETE", &path, "", "");
+        assert_eq!(deleted.error(400)["param"], param);
+    }
     let more = json!({ "previous_response_id": answer["id"] });
     let next = ask(&server, "Thanks!", more.clone()).json();
     assert!(next["usage"]["input_tokens"].as_u64() > answer["usage"]["input_tokens"].as_u64());

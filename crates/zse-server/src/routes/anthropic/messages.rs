@@ -5,6 +5,11 @@ use zse::{Content, Message, Role, ToolCall};
 
 use crate::chat::MAX_MESSAGES;
 use crate::error::ApiError;
+use crate::json::only;
+
+/// What any block may have beside its own fields: a mark for the prefix cache, which needs none, and its place,
+/// which clients keep that put an answer together from a stream.
+const OF_BLOCKS: [&str; 3] = ["type", "cache_control", "index"];
 
 /// Reads a conversation. Where the model spoke last, what it said is apart: the beginning of its
 /// answer.
@@ -42,6 +47,7 @@ fn one(at: &str, mut message: Value, read: &mut Vec<Message>) -> Result<(), ApiE
         Some("system") => Role::System,
         _ => return Err(wrong(&format!("{at}.role"), "must be user or assistant")),
     };
+    only(at, &message, &["role", "content"])?;
     let at = format!("{at}.content");
     let blocks = match message["content"].take() {
         Value::String(text) => {
@@ -63,11 +69,28 @@ fn one(at: &str, mut message: Value, read: &mut Vec<Message>) -> Result<(), ApiE
                 let (Some(id), Some(name)) = (block["id"].as_str(), block["name"].as_str()) else {
                     return Err(wrong(&at, "id and name are needed"));
                 };
-                let input = block["input"].to_string();
+                check(&at, &block, &["id", "name", "input", "caller", JSON_BUFFER])?;
+                if !block["caller"].is_null() && block["caller"]["type"] != "direct" {
+                    let param = format!("{at}.caller");
+                    return Err(ApiError::unsupported(
+                        param,
+                        "only the model calls tools here",
+                    ));
+                }
+                let input = match &block["input"] {
+                    Value::Null => "{}".to_owned(),
+                    input @ Value::Object(_) => input.to_string(),
+                    _ => return Err(wrong(&format!("{at}.input"), "must be an object")),
+                };
                 message.tool_calls.push(ToolCall::new(id, name, input));
             }
             ("thinking", Role::Assistant) => match block["thinking"].take() {
-                Value::String(text) => message.reasoning_content = Some(text),
+                Value::String(text) => {
+                    check(&at, &block, &["thinking", "signature"])?;
+                    let thoughts = message.reasoning_content.take();
+                    let thoughts = thoughts.map(|before| before + "\n").unwrap_or_default();
+                    message.reasoning_content = Some(thoughts + &text);
+                }
                 _ => return Err(wrong(&at, "thinking must be a text")),
             },
             ("image" | "document", _) => {
@@ -87,11 +110,23 @@ fn one(at: &str, mut message: Value, read: &mut Vec<Message>) -> Result<(), ApiE
     Ok(())
 }
 
+/// Where Anthropic's client for Python keeps the text of a streamed `input`, which it may send back.
+const JSON_BUFFER: &str = "__json_buf";
+
+/// Refuses what a block, which stands at `at`, has beside the fields of all blocks and its `own`.
+fn check(at: &str, block: &Value, own: &[&str]) -> Result<(), ApiError> {
+    only(at, block, &[&OF_BLOCKS[..], own].concat())
+}
+
 /// The message with a tool's result.
 fn result(at: &str, mut block: Value) -> Result<Message, ApiError> {
     let Some(id) = block["tool_use_id"].as_str().map(str::to_owned) else {
         return Err(wrong(at, "tool_use_id is needed"));
     };
+    check(at, &block, &["tool_use_id", "content", "is_error"])?;
+    if !matches!(block["is_error"], Value::Null | Value::Bool(_)) {
+        return Err(wrong(&format!("{at}.is_error"), "must be true or false"));
+    }
     let text = match block["content"].take() {
         Value::Null => String::new(),
         content => texts(&format!("{at}.content"), content)?,
@@ -128,10 +163,18 @@ fn texts(at: &str, content: Value) -> Result<String, ApiError> {
 /// A block of text as OpenAI has it.
 fn text_part(at: &str, block: &Value) -> Result<Map<String, Value>, ApiError> {
     match (block["type"].as_str(), &block["text"]) {
-        (Some("text"), text @ Value::String(_)) => Ok(Map::from_iter([
-            ("type".to_owned(), "text".into()),
-            ("text".to_owned(), text.clone()),
-        ])),
+        (Some("text"), text @ Value::String(_)) => {
+            check(at, block, &["text", "citations", "parsed_output"])?;
+            // An answer comes back with what it did not cite.
+            if !block["citations"].is_null() && block["citations"] != Value::Array(Vec::new()) {
+                let param = format!("{at}.citations");
+                return Err(ApiError::unsupported(param, "models here cite nothing"));
+            }
+            Ok(Map::from_iter([
+                ("type".to_owned(), "text".into()),
+                ("text".to_owned(), text.clone()),
+            ]))
+        }
         (Some("image" | "document"), _) => Err(ApiError::unsupported(at, "models here read text")),
         _ => Err(wrong(at, "must be {\"type\": \"text\", \"text\": ...}")),
     }
@@ -180,8 +223,96 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_send_back_is_taken() {
+        let mark = json!({ "type": "ephemeral" });
+        let messages = json!([
+            { "role": "user", "content": [{ "type": "text", "text": "Hi", "cache_control": mark }] },
+            { "role": "assistant", "content": [
+                { "type": "thinking", "thinking": "Hm.", "signature": "", "index": 0 },
+                { "type": "thinking", "thinking": "So.", "signature": "" },
+                { "type": "text", "text": "Yes", "citations": null, "parsed_output": null, "index": 1 },
+                { "type": "text", "text": ".", "citations": [] },
+                { "type": "tool_use", "id": "t", "name": "f", "input": {}, "index": 2,
+                  "caller": { "type": "direct" }, "__json_buf": "{}", "cache_control": mark },
+                { "type": "tool_use", "id": "u", "name": "g" },
+            ]},
+            { "role": "user", "content": [
+                { "type": "tool_result", "tool_use_id": "t", "content": [], "is_error": false,
+                  "cache_control": mark },
+            ]},
+        ]);
+        let Value::Array(messages) = messages else {
+            panic!("a list")
+        };
+        let (read, _) = read(None, messages).unwrap();
+        assert_eq!(read[1].reasoning_content.as_deref(), Some("Hm.\nSo."));
+        let arguments = read[1].tool_calls.iter();
+        let arguments: Vec<&str> = arguments.map(|c| c.function.arguments.as_str()).collect();
+        assert_eq!(arguments, ["{}", "{}"], "no input is an empty one");
+    }
+
+    #[test]
     fn what_a_model_cannot_see_is_refused_by_name() {
+        let block = |role: &str, block: Value| json!({ "role": role, "content": [block] });
         for (message, name) in [
+            (
+                json!({ "role": "user", "content": "Hi", "mood": 1 }),
+                "messages[0].mood",
+            ),
+            (
+                block("user", json!({ "type": "text", "text": "a", "tone": 1 })),
+                "messages[0].content[0].tone",
+            ),
+            (
+                block(
+                    "user",
+                    json!({ "type": "text", "text": "a", "citations": [1] }),
+                ),
+                "messages[0].content[0].citations",
+            ),
+            (
+                block(
+                    "assistant",
+                    json!({ "type": "tool_use", "id": "t", "name": "f", "input": "{}" }),
+                ),
+                "messages[0].content[0].input",
+            ),
+            (
+                block(
+                    "assistant",
+                    json!({ "type": "tool_use", "id": "t", "name": "f", "server": "s" }),
+                ),
+                "messages[0].content[0].server",
+            ),
+            (
+                block(
+                    "assistant",
+                    json!({ "type": "tool_use", "id": "t", "name": "f",
+                            "caller": { "type": "code_execution_20250825" } }),
+                ),
+                "messages[0].content[0].caller",
+            ),
+            (
+                block(
+                    "assistant",
+                    json!({ "type": "thinking", "thinking": "a", "data": "x" }),
+                ),
+                "messages[0].content[0].data",
+            ),
+            (
+                block(
+                    "user",
+                    json!({ "type": "tool_result", "tool_use_id": "t", "status": "x" }),
+                ),
+                "messages[0].content[0].status",
+            ),
+            (
+                block(
+                    "user",
+                    json!({ "type": "tool_result", "tool_use_id": "t", "is_error": 1 }),
+                ),
+                "messages[0].content[0].is_error",
+            ),
             (
                 json!({ "role": "user", "content": [{ "type": "image" }] }),
                 "messages[0].content[0]",

@@ -9,7 +9,7 @@ mod store;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -111,10 +111,30 @@ async fn retrieve(
     State(app): State<Arc<App>>,
     tenant: Tenant,
     Path(id): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
+    check(&query)?;
     let found = app.responses.find(&tenant, &id);
     let found = found.ok_or_else(|| ApiError::no_response("response_id", &id))?;
     Ok(json(&found.response))
+}
+
+/// Refuses what an address asks of a stored response, which is given as it is.
+fn check(query: &[(String, String)]) -> Result<(), ApiError> {
+    for (name, value) in query {
+        // Clients write a list so.
+        let name = name.strip_suffix("[]").unwrap_or(name);
+        let why = match name {
+            "stream" | "include_obfuscation" if value == "false" => continue,
+            "stream" | "starting_after" | "include_obfuscation" => {
+                "a stored response is given in one piece"
+            }
+            "include" => "a stored response has what was asked for when it was made",
+            other => return Err(ApiError::unknown(other)),
+        };
+        return Err(ApiError::unsupported(name, why));
+    }
+    Ok(())
 }
 
 #[derive(Serialize, ToSchema)]
@@ -136,7 +156,9 @@ async fn remove(
     State(app): State<Arc<App>>,
     tenant: Tenant,
     Path(id): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
+    check(&query)?;
     match app.responses.remove(&tenant, &id) {
         true => Ok(json(&DeletedResponse {
             id,
