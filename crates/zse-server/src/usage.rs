@@ -13,6 +13,8 @@ pub(crate) struct Usage {
     pub(crate) prompt: usize,
     /// Of all continuations, those that end them included.
     pub(crate) completion: usize,
+    /// Of the continuations, those that were drawn in thoughts; `None` where these are not told apart.
+    pub(crate) reasoning: Option<usize>,
     /// Of the prompts, those that the engine had computed before.
     pub(crate) cached: usize,
 }
@@ -27,6 +29,9 @@ impl Usage {
             prompt_tokens_details: PromptTokens {
                 cached_tokens: self.cached,
             },
+            completion_tokens_details: self
+                .reasoning
+                .map(|reasoning_tokens| CompletionTokens { reasoning_tokens }),
         }
     }
 }
@@ -39,6 +44,9 @@ pub(crate) struct UsageObject {
     completion_tokens: usize,
     total_tokens: usize,
     prompt_tokens_details: PromptTokens,
+    /// Of chats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<CompletionTokens>,
 }
 
 /// Where the tokens of prompts came from.
@@ -46,6 +54,13 @@ pub(crate) struct UsageObject {
 struct PromptTokens {
     /// Those that the prefix cache had.
     cached_tokens: usize,
+}
+
+/// What the tokens of continuations were for.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+struct CompletionTokens {
+    /// Those that the model thought in.
+    reasoning_tokens: usize,
 }
 
 /// An id such as `chatcmpl-0123...`.

@@ -91,7 +91,11 @@ impl Talk {
             ..Usage::default()
         };
         let n = settings.n as usize;
-        let readers = reader.map_or_else(Vec::new, |new| (0..n).map(|_| new()).collect());
+        let readers: Vec<_> = reader.map_or_else(Vec::new, |new| (0..n).map(|_| new()).collect());
+        let usage = Usage {
+            reasoning: (!readers.is_empty()).then_some(0),
+            ..usage
+        };
         let running = Running::start(app, slot, &model.engine, vec![prompt], settings)?;
         Ok(Self {
             model,
@@ -120,8 +124,13 @@ impl Talk {
                 self.usage.completion += chunk.tokens.len();
                 let parts = match self.readers.get_mut(choice) {
                     Some(reader) => {
-                        let calls = reader.calls();
-                        parts(reader.push(&chunk.text), calls)
+                        let (calls, was_thinking) = (reader.calls(), reader.is_thinking());
+                        let pieces = reader.push(&chunk.text);
+                        // What begins and ends a thought belongs to it.
+                        if was_thinking || reader.is_thinking() {
+                            *self.usage.reasoning.get_or_insert_default() += chunk.tokens.len();
+                        }
+                        parts(pieces, calls)
                     }
                     None if chunk.text.is_empty() => Vec::new(),
                     None => vec![Part::Text(chunk.text)],

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, Running, serve};
+use zse_server::Served;
+
+use crate::common::{Answer, Running, changed, serve, serve_models};
 
 const QUESTION: &str = "How do I quantize a model?";
 const ANSWER: &str = "Use `zse quantize SRC -o OUT.gguf --quant TYPE`.";
@@ -100,7 +102,7 @@ fn a_stream_is_this_transcript() {
         choice("{}", r#""length""#),
         chunk(
             "",
-            r#"{"prompt_tokens":P,"completion_tokens":3,"total_tokens":T,"prompt_tokens_details":{"cached_tokens":0}}"#,
+            r#"{"prompt_tokens":P,"completion_tokens":3,"total_tokens":T,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}"#,
         ),
         "data: [DONE]".to_owned(),
         String::new(),
@@ -268,4 +270,36 @@ fn a_prompt_beyond_the_context_is_refused_with_both_numbers() {
         assert!(message.contains("2048 tokens"), "{message}");
         assert!(message.contains("the prompt has 3"), "{message}");
     }
+}
+
+#[test]
+fn tokens_of_thoughts_are_counted() {
+    let template = "{% for m in messages %}{{ m.content }}{% endfor %}\n<think>\n";
+    let engine = changed(|writer| {
+        let set = writer.set("tokenizer.chat_template", template);
+        set.expect("a template");
+    });
+    let server = serve_models(vec![Served::new("builtin", engine)], |_| {});
+    let usage = |answer: &Value| {
+        let usage = &answer["usage"];
+        let thought = &usage["completion_tokens_details"]["reasoning_tokens"];
+        (usage["completion_tokens"].clone(), thought.clone())
+    };
+    let more = json!({ "max_tokens": 6, "n": 2, "ignore_eos": true });
+    let whole = ask(&server, QUESTION, more).json();
+    assert_eq!(usage(&whole), (json!(12), json!(12)), "{whole}");
+    let more = json!({
+        "max_tokens": 6, "ignore_eos": true, "stream": true, "stream_options": { "include_usage": true },
+    });
+    let events = ask(&server, QUESTION, more).events();
+    assert_eq!(usage(events.last().unwrap()), (json!(6), json!(6)));
+    let body = json!({ "input": QUESTION, "max_output_tokens": 6, "ignore_eos": true });
+    let response = server.post("/v1/responses", &body).json();
+    let details = &response["usage"]["output_tokens_details"];
+    assert_eq!(details["reasoning_tokens"], 6, "{response}");
+
+    // A text that goes on as it is has no thoughts to tell apart.
+    let body = json!({ "prompt": "Once", "max_tokens": 2 });
+    let text = server.post("/v1/completions", &body).json();
+    assert!(text["usage"].get("completion_tokens_details").is_none());
 }

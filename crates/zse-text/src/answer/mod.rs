@@ -108,6 +108,11 @@ impl AnswerReader {
         self.calls
     }
 
+    /// Whether the text so far ends within a thought.
+    pub fn is_thinking(&self) -> bool {
+        matches!(self.state, State::Thought)
+    }
+
     /// Knows the functions that may be called, as OpenAI's API describes them: which arguments are
     /// text, and which are JSON, where the form does not say.
     pub fn with_tools(mut self, tools: &[serde_json::Value]) -> Self {

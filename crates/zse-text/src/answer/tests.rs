@@ -30,6 +30,16 @@ fn read_by(mut reader: AnswerReader, pieces: &[&str]) -> Found {
     found
 }
 
+#[test]
+fn whether_it_is_in_a_thought_is_known_after_each_piece() {
+    let mut reader = AnswerFormat::of_family(Family::Hermes).reader(false, false);
+    let states = ["", "<thi", "nk>", "Hm", ".</th", "ink>", "Yes"].map(|piece| {
+        reader.push(piece);
+        reader.is_thinking()
+    });
+    assert_eq!(states, [false, false, true, true, true, false, false]);
+}
+
 /// A family, what a model of it wrote, and the text, the thought and the calls in that.
 type Sample = (Family, &'static str, &'static str, &'static str, Calls);
 type Calls = &'static [(&'static str, &'static str)];

@@ -96,6 +96,7 @@ struct InputTokens {
 
 #[derive(Serialize, ToSchema)]
 struct OutputTokens {
+    /// Those that the model thought in.
     reasoning_tokens: usize,
 }
 
@@ -109,7 +110,7 @@ impl From<Usage> for ResponseUsage {
             },
             output_tokens: usage.completion,
             output_tokens_details: OutputTokens {
-                reasoning_tokens: 0,
+                reasoning_tokens: usage.reasoning.unwrap_or_default(),
             },
             total_tokens: usage.prompt + usage.completion,
         }
