@@ -1,7 +1,7 @@
 //! How much a model is to think before it answers, as its chat template can be told.
 
 use serde_json::{Map, Value, json};
-use zse::{Engine, template_reads};
+use zse::{AnswerFormat, Engine, template_reads};
 
 use crate::error::ApiError;
 
@@ -39,6 +39,11 @@ pub(super) fn variables(
     );
     let variables = known.variables(param, &effort);
     variables.map_err(|why| ApiError::unsupported(param, why))
+}
+
+/// Whether a model with this chat template and format thinks first, and so may be asked to.
+pub(crate) fn thinks(template: &str, format: AnswerFormat) -> bool {
+    Known::of(template, format.thinks()).thinks
 }
 
 /// What a chat template knows of thinking.

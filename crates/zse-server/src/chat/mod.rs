@@ -20,7 +20,7 @@ use crate::sampling::Sampling;
 use crate::state::{App, Slot};
 use calls::Tool;
 pub(crate) use calls::{ALLOWED, Calls};
-pub(crate) use effort::{EFFORT, THINKING};
+pub(crate) use effort::{EFFORT, THINKING, thinks};
 pub(crate) use messages::MAX_MESSAGES;
 pub(crate) use talk::{Event, Part, Reply, Talk, arguments};
 

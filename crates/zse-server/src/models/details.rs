@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
-use zse::ModelSource;
 use zse::format::{Checkpoint, Value as MetaValue};
+use zse::{AnswerFormat, ChatTemplate, ModelSource, TextError, Tokenizer};
 
 use super::{Models, on_thread, with_causes};
-use crate::chat::takes_tools;
+use crate::chat::{takes_tools, thinks};
 use crate::error::ApiError;
 
 /// Where a file has its chat template.
@@ -35,6 +35,32 @@ pub(crate) struct Details {
     pub(crate) task: Task,
     /// All metadata but for lists, which are long.
     pub(crate) metadata: Map<String, Value>,
+}
+
+/// What a model can be asked for beside an answer, which its vocabulary says: that takes longer to read than
+/// the rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Abilities {
+    /// To think before it answers.
+    pub(crate) thinks: bool,
+    /// To write what is missing between two texts.
+    pub(crate) fills_gaps: bool,
+}
+
+impl Abilities {
+    /// Those of a model that gives text.
+    fn of(checkpoint: &Checkpoint) -> Result<Self, TextError> {
+        let tokenizer = Tokenizer::from_metadata(checkpoint.metadata())?;
+        let template = ChatTemplate::from_metadata(checkpoint.metadata(), &tokenizer)?;
+        let format = AnswerFormat::new(template.rendered(true), &tokenizer);
+        let ids = tokenizer.special_ids();
+        Ok(Self {
+            thinks: thinks(template.rendered(false), format),
+            fills_gaps: [ids.fim_pre, ids.fim_suf, ids.fim_mid]
+                .iter()
+                .all(Option::is_some),
+        })
+    }
 }
 
 /// What a model is for.
@@ -83,7 +109,30 @@ impl Models {
         on_thread(move || models.read_details(index)).await?
     }
 
-    fn read_details(&self, index: usize) -> Result<Arc<Details>, ApiError> {
+    /// What a model that gives text can be asked for, read once; nothing where its vocabulary cannot be read.
+    ///
+    /// # Errors
+    /// If there is no such model, or its file cannot be read.
+    pub(crate) async fn abilities(
+        self: &Arc<Self>,
+        name: Option<&str>,
+    ) -> Result<Abilities, ApiError> {
+        let index = self.index(name)?;
+        if let Some(abilities) = self.entry(index).abilities.get() {
+            return Ok(*abilities);
+        }
+        let models = Arc::clone(self);
+        let read = move || {
+            let checkpoint = models.checkpoint(index)?;
+            // Whoever asks for an answer hears what is wrong with it.
+            let abilities = Abilities::of(&checkpoint).unwrap_or_default();
+            Ok(*models.entry(index).abilities.get_or_init(|| abilities))
+        };
+        on_thread(read).await?
+    }
+
+    /// A model's file.
+    fn checkpoint(&self, index: usize) -> Result<Arc<Checkpoint>, ApiError> {
         let entry = self.entry(index);
         let engine = self.table().status(index).engine;
         let opened = match (&entry.origin, engine) {
@@ -91,8 +140,12 @@ impl Models {
             (None, Some(engine)) => Ok(Arc::clone(engine.model().weights.checkpoint())),
             (None, None) => return Err(ApiError::internal("a model without an origin is gone")),
         };
-        let checkpoint =
-            opened.map_err(|error| ApiError::cannot_load(&entry.name, with_causes(&error)))?;
+        opened.map_err(|error| ApiError::cannot_load(&entry.name, with_causes(&error)))
+    }
+
+    fn read_details(&self, index: usize) -> Result<Arc<Details>, ApiError> {
+        let entry = self.entry(index);
+        let checkpoint = self.checkpoint(index)?;
         let file = match entry.origin.as_ref().map(|origin| &origin.source) {
             Some(ModelSource::Path(path)) => std::fs::metadata(path).ok(),
             _ => None,

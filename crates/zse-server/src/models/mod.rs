@@ -25,7 +25,7 @@ use crate::error::ApiError;
 use crate::state::now;
 pub(crate) use adapters::{AdapterStatus, LoraScale, Wanted, allowed_path};
 pub(crate) use change::Limits;
-pub(crate) use details::{Details, Task};
+pub(crate) use details::{Abilities, Details, Task};
 pub(crate) use served::Origin;
 pub use served::{LoadTimes, Served};
 pub(crate) use table::{Keep, State, Status};
@@ -61,6 +61,8 @@ struct Entry {
     fetched: Option<ModelRef>,
     /// Filled when first asked for.
     details: OnceLock<Arc<Details>>,
+    /// Filled when first asked for.
+    abilities: OnceLock<Abilities>,
 }
 
 impl Entry {
@@ -71,6 +73,7 @@ impl Entry {
             created: now(),
             fetched,
             details: OnceLock::new(),
+            abilities: OnceLock::new(),
         })
     }
 }

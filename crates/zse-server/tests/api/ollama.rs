@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use zse_server::Served;
 
-use crate::common::{Answer, Running, load, serve, serve_models};
+use crate::common::{Answer, Running, changed, load, serve, serve_models};
 
 const QUESTION: &str = "How do I quantize a model?";
 const ANSWER: &str = "Use `zse quantize SRC -o OUT.gguf --quant TYPE`.";
@@ -393,4 +393,54 @@ fn errors_have_ollamas_shape_and_name_what_is_wrong() {
         "{}",
         stranger.body
     );
+}
+
+#[test]
+fn a_model_is_shown_with_all_that_it_can_be_asked_for() {
+    let thinker = "{% for m in messages %}{{ m.content }}{% endfor %}\n<think>\n";
+    let can_think = changed(|writer| writer.set("tokenizer.chat_template", thinker).unwrap());
+    let fills_gaps = changed(|writer| {
+        for (name, id) in [("fim_pre", 5_u32), ("suffix", 6), ("middle", 7)] {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            writer.set(&key, id).unwrap();
+        }
+    });
+    let models = vec![
+        Served::new("thinker", can_think),
+        Served::new("filler", fills_gaps),
+        Served::new("bert", load(BERT)),
+        Served::on_request(
+            "unloaded",
+            zse::ModelSource::Builtin,
+            zse::LoadOptions::default(),
+        ),
+    ];
+    let server = serve_models(models, |_| {});
+    for (model, words) in [
+        ("thinker", json!(["completion", "thinking"])),
+        ("filler", json!(["completion", "tools", "insert"])),
+        ("bert", json!(["embedding"])),
+        ("unloaded", json!(["completion", "tools"])),
+    ] {
+        let shown = server.post("/api/show", &json!({ "model": model })).json();
+        assert_eq!(shown["capabilities"], words, "{model}");
+        // What is shown can be asked for, and nothing else.
+        let has = |word: &str| words.as_array().unwrap().contains(&json!(word));
+        if has("completion") {
+            let options = json!({ "num_predict": 1 });
+            let body = json!({
+                "model": model, "messages": [{ "role": "user", "content": "Hi" }], "think": true,
+                "options": options, "stream": false,
+            });
+            let status = server.post("/api/chat", &body).status;
+            assert_eq!(status == 200, has("thinking"), "{model}: {status}");
+            let body = json!({
+                "model": model, "prompt": "a", "suffix": "b", "options": options, "stream": false,
+            });
+            let status = server.post("/api/generate", &body).status;
+            assert_eq!(status == 200, has("insert"), "{model}: {status}");
+        }
+    }
+    let loaded = server.get("/api/ps").json();
+    assert_eq!(loaded["models"][0]["size_vram"], 0, "on the CPU");
 }

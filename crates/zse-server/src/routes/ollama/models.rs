@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use zse::MemoryReport;
 
 use super::untagged;
 use crate::error::ApiError;
@@ -139,10 +140,32 @@ struct OllamaLoaded {
 struct OllamaLoadedModel {
     #[serde(flatten)]
     model: OllamaModel,
+    /// Those of them on a GPU. Of a model that is shared with the CPU, by its share of the layers.
     size_vram: u64,
     /// The longest sequence in tokens.
     context_length: usize,
     expires_at: String,
+}
+
+/// Bytes that a model of this memory takes on a GPU, where it runs at `place`: such as `cuda:0 (NAME)`, or `cuda:0
+/// (NAME), 20 of 32 layers; before these cpu (avx2)`.
+fn on_gpu(place: &str, memory: &MemoryReport) -> u64 {
+    if !place.starts_with("cuda:") {
+        return 0;
+    }
+    // What is read from the file is in the machine's memory.
+    let held = memory.total() - memory.mapped;
+    let share = place.rsplit_once(" layers; ").and_then(|(shared, _)| {
+        let (_, share) = shared.rsplit_once(", ")?;
+        let (layers, all) = share.split_once(" of ")?;
+        Some((layers.parse::<u64>().ok()?, all.parse::<u64>().ok()?))
+    });
+    match share {
+        Some((layers, all)) if all > 0 => {
+            (u128::from(held) * u128::from(layers.min(all)) / u128::from(all)) as u64
+        }
+        _ => held,
+    }
 }
 
 /// The models in memory
@@ -169,7 +192,7 @@ pub(super) async fn ps(State(app): State<Arc<App>>) -> Result<Response, ApiError
                 size: model.memory,
                 ..OllamaModel::new(&model.name, &details)
             },
-            size_vram: 0,
+            size_vram: on_gpu(engine.device(), &engine.memory()).min(model.memory),
             context_length: engine.limits().sequence(),
             expires_at: time(end.unwrap_or(SystemTime::UNIX_EPOCH)),
         });
@@ -216,7 +239,7 @@ struct OllamaModelInfo {
     /// The metadata of its file; `null` for lists: vocabularies are long.
     #[schema(value_type = Object)]
     model_info: Map<String, Value>,
-    /// `completion`, `embedding`, `tools`.
+    /// `completion`, `embedding`, `tools`, `thinking`, `insert`.
     capabilities: Vec<&'static str>,
     modified_at: String,
 }
@@ -250,6 +273,14 @@ pub(super) async fn show(
     }
     if of.takes_tools {
         capabilities.push("tools");
+    }
+    if of.task == Task::Text {
+        let can = app.models.abilities(name).await?;
+        let more = [("insert", can.fills_gaps), ("thinking", can.thinks)];
+        capabilities.extend(
+            more.into_iter()
+                .filter_map(|(word, can)| can.then_some(word)),
+        );
     }
     let mut info = of.metadata.clone();
     info.insert("general.parameter_count".to_owned(), of.parameters.into());
@@ -292,4 +323,29 @@ pub(super) async fn version() -> Response {
     json(&Version {
         version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_a_gpu_is_told() {
+        let memory = MemoryReport {
+            weights: 600,
+            mapped: 50,
+            kv: 30,
+            activations: 10,
+        };
+        for (place, bytes) in [
+            ("cpu (avx2)", 0),
+            ("cuda:0 (NVIDIA H200)", 640),
+            (
+                "cuda:1 (NVIDIA H200, PTX), 8 of 32 layers; before these cpu (avx2)",
+                160,
+            ),
+        ] {
+            assert_eq!(on_gpu(place, &memory), bytes, "{place}");
+        }
+    }
 }
