@@ -11,13 +11,19 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::routes::anthropic;
 use crate::state::App;
+use crate::usage;
+
+/// The header that names a request, and its name with Anthropic's clients.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// The protocol that WebSockets speak here, for clients that ask for one by name.
 pub(crate) const PROTOCOL: &str = "zse";
@@ -63,6 +69,8 @@ pub(crate) async fn guard(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let path = request.uri().path().to_owned();
+    // The server's own: what clients call their requests is theirs to know.
+    let id = usage::id("req").replace('-', "_");
     let mut response = match check(&app.config, &request) {
         Err(error) => error.into_response(),
         // A browser asks first, and without the key.
@@ -79,7 +87,7 @@ pub(crate) async fn guard(
     };
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         if let Some(why) = &error.internal {
-            app.report(why);
+            app.report(&format!("{why} (request {id})"));
         }
         // In the shape that the clients of the path read.
         *response.body_mut() = error.body_for(&path).to_string().into();
@@ -94,11 +102,29 @@ pub(crate) async fn guard(
     if let Some(origin) = origin.filter(|_| response.status() != StatusCode::FORBIDDEN) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("x-request-id, request-id"),
+        );
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
+    name(&mut response, &id, &path);
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     app.metrics.answered(route, response.status().as_u16());
     response
+}
+
+/// Tells a client what its request is called.
+fn name(response: &mut Response, id: &str, path: &str) {
+    // It is of letters and digits.
+    let Ok(id) = HeaderValue::from_str(id) else {
+        return;
+    };
+    let headers = response.headers_mut();
+    if path.starts_with(anthropic::PATH) {
+        headers.insert(ANTHROPIC_REQUEST_ID, id.clone());
+    }
+    headers.insert(REQUEST_ID, id);
 }
 
 /// Refuses requests that a web page of someone else may have caused: by a name that resolves to

@@ -13,6 +13,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,21 @@ pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) engine: Engine,
     _hold: Arc<Hold>,
+}
+
+impl Model {
+    /// What answers depend on beside their requests: the model, its file by its size, the device and the version.
+    pub(crate) fn fingerprint(&self) -> String {
+        let file = self.engine.model().weights.checkpoint();
+        let of = (
+            &self.name,
+            file.file_bytes(),
+            self.engine.device(),
+            env!("CARGO_PKG_VERSION"),
+        );
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(of);
+        format!("fp_{:010x}", hash >> 24)
+    }
 }
 
 /// Bytes that models can take beside those that are loaded: of the first one's device, as a server's models

@@ -142,3 +142,42 @@ fn unknown_paths_and_methods_have_openais_errors() {
     assert_eq!(models["data"][0]["max_model_len"], 2048);
     assert_eq!(server.get("/v1/models/builtin").json()["object"], "model");
 }
+
+#[test]
+fn every_answer_names_its_request() {
+    let server = serve(|config| config.api_keys = vec!["key".to_owned()]);
+    let key = "authorization: Bearer key\r\nx-request-id: mine\r\nrequest-id: mine\r\n";
+    let mut ids = Vec::new();
+    for (method, path, headers, body) in [
+        ("GET", "/health", "", ""),
+        ("GET", "/v1/models", "", ""),
+        ("GET", "/v1/models", key, ""),
+        ("GET", "/nothing", key, ""),
+        ("POST", "/v1/chat/completions", key, "{"),
+        (
+            "POST",
+            "/v1/completions",
+            key,
+            r#"{"prompt": "a", "max_tokens": 1, "stream": true}"#,
+        ),
+        ("POST", "/v1/messages", key, "{}"),
+        ("POST", "/v1/messages", "", "{}"),
+    ] {
+        let answer = server.request(method, path, headers, body);
+        let header = |name: &str| {
+            let lines = answer.head.lines();
+            let found: Vec<&str> = lines.filter_map(|line| line.strip_prefix(name)).collect();
+            assert!(found.len() < 2, "{}", answer.head);
+            found.first().map(|id| (*id).to_owned())
+        };
+        let id = header("x-request-id: ").expect("a name");
+        assert!(id.starts_with("req_") && id.len() == 36, "{id}");
+        let of_anthropic = (path == "/v1/messages").then(|| id.clone());
+        assert_eq!(header("request-id: "), of_anthropic, "{path}");
+        ids.push(id);
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}

@@ -43,6 +43,7 @@ fn an_answer_is_openais_object() {
     assert!(answer["created"].take().as_u64().unwrap() > 1_700_000_000);
     let expected = json!({
         "id": null, "object": "chat.completion", "created": null, "model": "builtin",
+        "system_fingerprint": answer["system_fingerprint"].clone(),
         "choices": [{
             "index": 0,
             "message": { "role": "assistant", "content": ANSWER, "refusal": null },
@@ -52,6 +53,20 @@ fn an_answer_is_openais_object() {
         "usage": answer["usage"].clone(),
     });
     assert_eq!(answer, expected);
+    let fingerprint = answer["system_fingerprint"].as_str().unwrap();
+    assert!(fingerprint.starts_with("fp_") && fingerprint.len() == 13);
+    let again = ask(
+        &server,
+        QUESTION,
+        json!({ "max_tokens": 1, "stream": true }),
+    )
+    .events();
+    assert_eq!(again[0]["system_fingerprint"], fingerprint);
+    let text = server.post(
+        "/v1/completions",
+        &json!({ "prompt": "a", "max_tokens": 1 }),
+    );
+    assert_eq!(text.json()["system_fingerprint"], fingerprint);
     let usage = |name| answer["usage"][name].as_u64().unwrap();
     let (prompt, completion) = (usage("prompt_tokens"), usage("completion_tokens"));
     assert!(prompt > 5 && completion > 5);
@@ -69,10 +84,12 @@ fn a_stream_is_this_transcript() {
     assert!(answer.head.contains("cache-control: no-cache"));
     let id = answer.events()[0]["id"].as_str().unwrap().to_owned();
     let created = answer.events()[0]["created"].to_string();
+    let fingerprint = answer.events()[0]["system_fingerprint"].to_string();
     let prompt = answer.events().last().unwrap()["usage"]["prompt_tokens"].to_string();
     let transcript = answer
         .body
         .replace(&id, "ID")
+        .replace(&fingerprint, "FP")
         .replace(&format!(r#""created":{created}"#), r#""created":0"#)
         .replace(
             &format!(r#""prompt_tokens":{prompt},"#),
@@ -83,7 +100,7 @@ fn a_stream_is_this_transcript() {
         transcript.replace(&format!(r#""total_tokens":{total}"#), r#""total_tokens":T"#);
     let chunk = |choices: &str, usage: &str| {
         format!(
-            r#"data: {{"id":"ID","object":"chat.completion.chunk","created":0,"model":"builtin","choices":[{choices}],"usage":{usage}}}"#
+            r#"data: {{"id":"ID","object":"chat.completion.chunk","created":0,"model":"builtin","system_fingerprint":FP,"choices":[{choices}],"usage":{usage}}}"#
         )
     };
     let choice = |delta: &str, reason: &str| {

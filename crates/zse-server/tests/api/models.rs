@@ -192,17 +192,21 @@ fn a_model_that_cannot_be_loaded_is_named_and_no_more() {
     let source = ModelSource::Path("/nowhere/secret.gguf".into());
     let models = vec![Served::on_request("gone", source, options())];
     let server = serve_models(models, |_| {});
-    for _ in 0..2 {
-        let error = server
-            .post("/v1/completions", &json!({ "prompt": "a" }))
-            .error(500);
+    for i in 0..2 {
+        let answer = server.post("/v1/completions", &json!({ "prompt": "a" }));
+        let error = answer.error(500);
         let message = error["message"].as_str().unwrap();
         assert!(
             message.contains("'gone'") && !message.contains("secret"),
             "{message}"
         );
+        let reported = server.reports.lock().unwrap()[i].clone();
+        assert!(reported.contains("secret.gguf"), "{reported}");
+        let mut lines = answer.head.lines();
+        let id = lines.find_map(|line| line.strip_prefix("x-request-id: "));
+        let named = format!("(request {})", id.expect("a name"));
+        assert!(reported.contains(&named), "{reported}");
     }
-    assert!(server.reports.lock().unwrap()[0].contains("secret.gguf"));
     assert_eq!(server.get("/v1/models/gone").json()["state"], "unloaded");
 }
 

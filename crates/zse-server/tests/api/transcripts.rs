@@ -11,7 +11,7 @@ use zse_server::{Config, Served};
 use crate::common::{Running, changed, serve, serve_models};
 
 /// What ids begin with.
-const IDS: [&str; 6] = ["chatcmpl-", "cmpl-", "msg_", "call_", "resp_", "fc_"];
+const IDS: [&str; 7] = ["chatcmpl-", "cmpl-", "msg_", "call_", "resp_", "fc_", "fp_"];
 /// Fields that hold the time.
 const TIMES: [&str; 2] = ["\"created\":", "\"created_at\":"];
 

@@ -15,6 +15,7 @@ use crate::usage::{self, UsageObject};
 pub(super) struct Answer {
     pub(super) id: String,
     pub(super) created: u64,
+    pub(super) fingerprint: String,
     pub(super) talk: Talk,
     pub(super) shape: Shape,
 }
@@ -27,6 +28,8 @@ pub(super) struct ChatCompletion {
     /// Seconds since 1970.
     created: u64,
     model: String,
+    /// Another one where the model, the device or the version is.
+    system_fingerprint: String,
     choices: Vec<ChatChoice>,
     usage: UsageObject,
 }
@@ -109,6 +112,7 @@ impl Answer {
         Self {
             id: usage::id("chatcmpl"),
             created: now(),
+            fingerprint: talk.model.fingerprint(),
             talk,
             shape,
         }
@@ -122,6 +126,7 @@ impl Answer {
             object: "chat.completion",
             created: self.created,
             model: self.talk.model.name.clone(),
+            system_fingerprint: self.fingerprint.clone(),
             choices: replies.map(|(i, reply)| self.choice(i, reply)).collect(),
             usage: self.talk.usage.object(),
         })

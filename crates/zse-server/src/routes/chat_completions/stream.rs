@@ -17,6 +17,8 @@ pub(super) struct ChatCompletionChunk {
     /// Seconds since 1970.
     created: u64,
     model: String,
+    /// Another one where the model, the device or the version is.
+    system_fingerprint: String,
     choices: Vec<ChunkChoice>,
     /// There if it was asked for; `null` in chunks that do not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +210,7 @@ impl Answer {
             object: "chat.completion.chunk",
             created: self.created,
             model: self.talk.model.name.clone(),
+            system_fingerprint: self.fingerprint.clone(),
             choices,
             usage: self.shape.stream.usage(&self.talk.usage),
         }

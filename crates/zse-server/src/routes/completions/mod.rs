@@ -83,6 +83,8 @@ struct Completion {
     /// Seconds since 1970.
     created: u64,
     model: String,
+    /// Another one where the model, the device or the version is.
+    system_fingerprint: String,
     choices: Vec<CompletionChoice>,
     /// In a stream, there if it was asked for; `null` in chunks that do not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,6 +250,7 @@ impl Job {
         let answer = Answer {
             id: usage::id("cmpl"),
             created: now(),
+            fingerprint: self.model.fingerprint(),
             model: self.model.clone(),
             n,
             given: self.given,
@@ -308,6 +311,7 @@ impl Job {
 struct Answer {
     id: String,
     created: u64,
+    fingerprint: String,
     model: Model,
     /// Continuations of each prompt.
     n: usize,
@@ -397,6 +401,7 @@ impl Answer {
             object: "text_completion",
             created: self.created,
             model: self.model.name.clone(),
+            system_fingerprint: self.fingerprint.clone(),
             choices,
             usage,
         }
