@@ -197,7 +197,7 @@ pub fn convert(
             tell(tensor.stored_len())
         } else {
             let (finished, stopped) =
-                write_tensor(source, &partial, i, job, &merge, threads, &mut tell)?;
+                write_tensor(source, &mut partial, i, job, &merge, threads, &mut tell)?;
             if let Some(finished) = finished {
                 partial.finish_tensor(i, finished)?;
             }
@@ -295,7 +295,7 @@ fn tiled(source: &Arc<Checkpoint>) -> Result<HashSet<String>, ConvertError> {
 /// its last slab.
 fn write_tensor(
     source: &Checkpoint,
-    partial: &Partial,
+    partial: &mut Partial,
     i: usize,
     job: &Job<'_>,
     merge: &Merge,
@@ -303,9 +303,10 @@ fn write_tensor(
     tell: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<(Option<Finished>, ControlFlow<()>), ConvertError> {
     let (mut written, mut read) = (Checksummer::default(), Checksummer::default());
-    let (mut at, mut left) = (0, job.tensor.stored_len());
+    let mut left = job.tensor.stored_len();
     let mut stopped = ControlFlow::Continue(());
     let added = job.is_merged.then(|| merge.of(job.tensor.name));
+    partial.begin_tensor(i);
     let done = encode::tensor(
         &job.tensor,
         job.to,
@@ -315,11 +316,10 @@ fn write_tensor(
             .map(|added| added as &(dyn encode::Added + Sync)),
         threads,
         |bytes, slab| {
-            partial.write(i, at, bytes)?;
+            partial.append(bytes)?;
             written.write(bytes);
             read.write(slab);
             source.release_bytes(slab);
-            at += bytes.len() as u64;
             left -= slab.len();
             stopped = tell(slab.len());
             match stopped.is_break() && left > 0 {
