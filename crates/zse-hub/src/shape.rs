@@ -295,6 +295,35 @@ impl Shape {
         (layers + embedding) as u64
     }
 
+    /// Bytes of the weights in the types that `matrix` gives to layers' matrices, and `embedding` to the
+    /// token embedding and the output, by the length of rows. `None` where one of them is not given.
+    pub(crate) fn held_bytes(
+        &self,
+        matrix: impl Fn(u64) -> Option<GgmlType>,
+        embedding: impl Fn(u64) -> Option<GgmlType>,
+    ) -> Option<u64> {
+        let (queries, values) = self.attention();
+        let (inwards, outwards) = self.mlp();
+        let heads = self.heads * self.head_dim;
+        let layers = bytes(
+            matrix(self.width)?,
+            queries + 2 * values + inwards,
+            self.width,
+        ) + bytes(matrix(heads)?, queries, heads)
+            + bytes(matrix(self.ff)?, outwards, self.ff);
+        let output = if self.tied {
+            0
+        } else {
+            self.vocab * self.width
+        };
+        let beside = bytes(
+            embedding(self.width)?,
+            self.embedding() + output,
+            self.width,
+        );
+        Some((self.layers as f64 * layers + beside) as u64)
+    }
+
     /// Bytes of the keys and values of `context` tokens in f16. Layers with a window keep no more
     /// tokens than that.
     pub fn kv_bytes(&self, context: u64) -> u64 {

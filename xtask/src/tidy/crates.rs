@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("zse-engine", &["zse-text", "zse-model"]),
     ("zse-cuda", &["zse-quant", "zse-model"]),
     ("zse-hub-mock", &[]),
-    ("zse-hub", &["zse-quant"]),
+    ("zse-hub", &["zse-quant", "zse-format"]),
     // The facade: it puts the parts together for everyone else.
     (
         "zse",

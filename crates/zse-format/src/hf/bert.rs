@@ -131,7 +131,7 @@ pub(super) fn describe_with(
     if is_head(c)? {
         return keys.set("pooling_type", RANK);
     }
-    match pooling(keys.directory())? {
+    match keys.directory().map(pooling).transpose()?.flatten() {
         Some(pooling) => keys.set("pooling_type", pooling),
         None => Ok(()),
     }

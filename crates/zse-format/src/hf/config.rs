@@ -8,7 +8,7 @@ use crate::FormatError;
 use crate::safetensors::index::{parse, read_file};
 
 /// Most bytes of the file: its values take many times the room of their text.
-pub(crate) const MAX_CONFIG: usize = 4 << 20;
+pub const MAX_CONFIG: usize = 4 << 20;
 
 /// A JSON object of a file; `null` is as good as absent.
 #[derive(Debug)]
@@ -25,12 +25,16 @@ impl Config {
         let Some(text) = read_file(path, MAX_CONFIG)? else {
             return Ok(None);
         };
-        let file = path.display().to_string();
-        Ok(Some(Self {
-            values: parse(&text, &file)?,
+        Self::parse(&text, &path.display().to_string()).map(Some)
+    }
+
+    /// Reads the text of a file, which messages call `file`.
+    pub(crate) fn parse(text: &[u8], file: &str) -> Result<Self, FormatError> {
+        Ok(Self {
+            values: parse(text, file)?,
             prefix: String::new(),
-            file,
-        }))
+            file: file.to_owned(),
+        })
     }
 
     /// The keys of the object.

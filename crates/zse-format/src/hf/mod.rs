@@ -9,6 +9,7 @@
 mod bert;
 mod common;
 pub(crate) mod config;
+mod described;
 mod fp8;
 mod gemma2;
 mod gemma3;
@@ -33,17 +34,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::Config;
+pub use config::MAX_CONFIG;
+pub use described::Preview;
+use described::{Described, Keys};
 use quantization::Quantization;
 use rules::Rule;
 use stored::Stored;
 use tensors::Tensors;
 use tokenizer::TokenizerFiles;
 
+use crate::FormatError;
 use crate::checkpoint::Checkpoint;
-use crate::gguf::header::Gguf;
 use crate::safetensors::index::{self, read_file};
-use crate::source::Source;
-use crate::{EncodedValue, FormatError, GgufWriter, Metadata};
 
 /// An architecture.
 struct Family {
@@ -104,23 +106,20 @@ pub(crate) fn open(directory: &Path) -> Result<Checkpoint, FormatError> {
                   GGUF files give one of the files)"
                 .to_owned(),
     })?;
-    let family = family(&config)?;
-    let quantization = Quantization::read(&config, family.renames)?;
-    // Of a model that also sees, the part that reads and writes text.
-    let config = config.object("text_config")?.unwrap_or(config);
-    let defaults = serde_json::from_str(family.defaults).expect("written in this crate");
-    let config = config.with_defaults(&defaults);
-
-    let mut keys = Keys::new(family.architecture, directory)?;
-    (family.describe)(&config, &mut keys)?;
-
+    let Described {
+        family,
+        quantization,
+        counts,
+        config,
+        mut keys,
+    } = Described::read(config, Some(directory))?;
     for (key, value) in directory_tokenizer(directory, &name)? {
         keys.set_whole(&key, value)?;
     }
 
     let files = index::open(directory)?;
     let mut stored = Stored::new(&name, &files, family.renames)?;
-    let mut tensors = Tensors::new(&config, quantization, &mut stored)?;
+    let mut tensors = Tensors::new(counts, quantization, &mut stored);
     for rule in family.rules {
         if !keys.unused.contains(&rule.from) {
             tensors.add(rule)?;
@@ -197,91 +196,4 @@ fn additional_chat_templates(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Fo
     }
     templates.sort();
     Ok(templates)
-}
-
-/// The architecture that `config.json` names.
-fn family(config: &Config) -> Result<&'static Family, FormatError> {
-    let model_type = config.require_str("model_type")?;
-    let found = FAMILIES
-        .iter()
-        .find(|f| f.model_types.contains(&model_type));
-    found.copied().ok_or_else(|| {
-        let known = FAMILIES.iter().flat_map(|f| f.model_types).copied();
-        let known = known.collect::<Vec<_>>().join(", ");
-        config.not_implemented("model_type", &format!("known are {known}"))
-    })
-}
-
-/// GGUF's keys, and tensors of numbers that come from `config.json`.
-struct Keys {
-    writer: GgufWriter,
-    architecture: &'static str,
-    directory: PathBuf,
-    numbers: Vec<(&'static str, Vec<f32>)>,
-    /// Modules that the model does not use, though the rules have them.
-    unused: Vec<&'static str>,
-}
-
-impl Keys {
-    fn new(architecture: &'static str, directory: &Path) -> Result<Self, FormatError> {
-        let mut writer = GgufWriter::new();
-        writer.set("general.architecture", architecture)?;
-        writer.set("general.type", "model")?;
-        if let Some(name) = model_name(directory) {
-            writer.set("general.name", &*name)?;
-        }
-        Ok(Self {
-            writer,
-            architecture,
-            directory: directory.to_owned(),
-            numbers: Vec::new(),
-            unused: Vec::new(),
-        })
-    }
-
-    /// Sets `{architecture}.{key}`.
-    fn set(&mut self, key: &str, value: impl Into<EncodedValue>) -> Result<(), FormatError> {
-        self.writer
-            .set(&format!("{}.{key}", self.architecture), value)
-    }
-
-    /// Sets a key that does not begin with the architecture.
-    fn set_whole(&mut self, key: &str, value: impl Into<EncodedValue>) -> Result<(), FormatError> {
-        self.writer.set(key, value)
-    }
-
-    /// Adds the tensor `name`.
-    fn numbers(&mut self, name: &'static str, numbers: Vec<f32>) {
-        self.numbers.push((name, numbers));
-    }
-
-    /// Leaves out the tensors of `module`, a rule's.
-    fn leave_out(&mut self, module: &'static str) {
-        self.unused.push(module);
-    }
-
-    /// Of the model.
-    fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// The keys as a reader finds them; `name` is for messages.
-    fn metadata(&self, name: &str) -> Result<Metadata, FormatError> {
-        let header = self.writer.begin(Vec::new(), name)?.finish()?;
-        Ok(Gguf::parse(Source::from_vec(header, name))?.metadata)
-    }
-}
-
-/// The model's name by its directory: in Hugging Face's cache that is named by a commit, and the
-/// model by `models--ORG--NAME` two levels above.
-fn model_name(directory: &Path) -> Option<String> {
-    let directory = directory.canonicalize().ok()?;
-    let of_cache = directory
-        .ancestors()
-        .nth(2)
-        .and_then(|above| above.file_name()?.to_str()?.strip_prefix("models--"));
-    match of_cache {
-        Some(name) => name.rsplit("--").next().map(str::to_owned),
-        None => Some(directory.file_name()?.to_string_lossy().into_owned()),
-    }
 }

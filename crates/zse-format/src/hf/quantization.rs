@@ -7,6 +7,7 @@ use super::stored::Stored;
 use super::weights::Matrix;
 use crate::FormatError;
 use crate::safetensors::Dtype;
+use zse_quant::GgmlType;
 
 /// The form of the weights, where it is not plain floats.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,10 @@ impl Quantization {
         let q = c.object(key)?.unwrap_or_else(|| c.empty(key));
         match q.require_str("quant_method")? {
             "fp8" => {
+                // Of eight bits with more range and fewer digits.
+                if q.str("fmt")?.is_some_and(|fmt| fmt.contains("e5m2")) {
+                    return Err(q.not_implemented("fmt", "e4m3 is"));
+                }
                 let block = block(&q, "weight_block_size")?;
                 Ok(Self::Fp8 { block })
             }
@@ -42,7 +47,7 @@ impl Quantization {
             "compressed-tensors" => Self::compressed_tensors(&q),
             "gptq" => Ok(Self::Quantized(Method::gptq(&q)?)),
             "awq" => Ok(Self::Quantized(Method::awq(&q)?)),
-            "bitsandbytes" => Ok(Self::Quantized(Method::BitsAndBytes)),
+            "bitsandbytes" => Ok(Self::Quantized(Method::bits_and_bytes(&q)?)),
             _ => Err(q.not_implemented(
                 "quant_method",
                 "fp8, fbgemm_fp8, compressed-tensors, gptq, awq, bitsandbytes and MLX's are",
@@ -56,21 +61,39 @@ impl Quantization {
         if transforms.is_some_and(|transforms| transforms.keys().next().is_some()) {
             return Err(q.not_implemented("transform_config", "weights without transforms are"));
         }
+        let groups = || weights_of_groups(q);
         match q.require_str("format")? {
             "float-quantized" => Ok(Self::Fp8 {
                 block: block_of_groups(q)?,
             }),
-            "pack-quantized" => Ok(Self::Quantized(Method::PackQuantized)),
+            "pack-quantized" => Ok(Self::Quantized(Method::pack_quantized(&groups()?)?)),
             // Weights alone, of either kind.
             "naive-quantized" if has_floats(q)? => Ok(Self::Fp8 {
                 block: block_of_groups(q)?,
             }),
-            "int-quantized" | "naive-quantized" => Ok(Self::Quantized(Method::IntQuantized)),
+            "int-quantized" | "naive-quantized" => {
+                Ok(Self::Quantized(Method::int_quantized(&groups()?)?))
+            }
             _ => Err(q.not_implemented(
                 "format",
                 "float-quantized, pack-quantized, int-quantized and naive-quantized are",
             )),
         }
+    }
+
+    /// The type that matrices of layers with `cols` columns will have, told by the configuration; `float`
+    /// is the type of plain ones. `None` where it does not say enough.
+    pub(super) fn announced(&self, cols: usize, float: GgmlType) -> Option<GgmlType> {
+        match self {
+            Self::None => Some(float),
+            Self::Fp8 { .. } => Some(GgmlType::Bf16),
+            Self::Quantized(method) => method.announced(cols, float),
+        }
+    }
+
+    /// Whether embeddings are quantized as well as the matrices of layers.
+    pub(super) fn has_embeddings(&self) -> bool {
+        matches!(self, Self::Quantized(method) if method.has_embeddings())
     }
 
     /// The weight of `module`, if the directory has one.

@@ -18,6 +18,13 @@ const PRECISE: [&str; 3] = ["ffn_gate_inp", "position_embd", "token_types"];
 pub(super) struct Tensors<'a, 'f> {
     stored: &'a mut Stored<'f>,
     quantization: Quantization,
+    counts: Counts,
+    tensors: Vec<Tensor>,
+}
+
+/// What `config.json` says of which tensors there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
     layers: usize,
     experts: usize,
     query_heads: usize,
@@ -26,26 +33,33 @@ pub(super) struct Tensors<'a, 'f> {
     is_tied: bool,
     /// Whether it is said that they do not.
     is_untied: bool,
-    tensors: Vec<Tensor>,
 }
 
-impl<'a, 'f> Tensors<'a, 'f> {
-    pub(super) fn new(
-        c: &Config,
-        quantization: Quantization,
-        stored: &'a mut Stored<'f>,
-    ) -> Result<Self, FormatError> {
+impl Counts {
+    pub(super) fn read(c: &Config) -> Result<Self, FormatError> {
         Ok(Self {
-            stored,
-            quantization,
             layers: common::layers(c)?,
             experts: common::experts(c)? as usize,
             query_heads: common::heads(c)? as usize,
             key_heads: common::kv_heads(c)? as usize,
             is_tied: c.bool("tie_word_embeddings", false)?,
             is_untied: !c.bool("tie_word_embeddings", true)?,
-            tensors: Vec::new(),
         })
+    }
+}
+
+impl<'a, 'f> Tensors<'a, 'f> {
+    pub(super) fn new(
+        counts: Counts,
+        quantization: Quantization,
+        stored: &'a mut Stored<'f>,
+    ) -> Self {
+        Self {
+            stored,
+            quantization,
+            counts,
+            tensors: Vec::new(),
+        }
     }
 
     pub(super) fn finish(self) -> Vec<Tensor> {
@@ -57,7 +71,7 @@ impl<'a, 'f> Tensors<'a, 'f> {
         if !rule.from.contains("{l}") {
             return self.add_of(rule, rule.from, rule.to);
         }
-        for l in 0..self.layers {
+        for l in 0..self.counts.layers {
             let number = l.to_string();
             let of_layer = |name: &str| name.replace("{l}", &number);
             let to = of_layer(rule.to);
@@ -73,8 +87,8 @@ impl<'a, 'f> Tensors<'a, 'f> {
     /// Adds the weights of all experts, which the module `from` has in one tensor.
     fn add_stack(&mut self, rule: &Rule, from: &str, to: &str) -> Result<(), FormatError> {
         let mut weights = Vec::new();
-        for e in 0..self.experts {
-            self.stored.take_of_stacks(Some((e, self.experts)));
+        for e in 0..self.counts.experts {
+            self.stored.take_of_stacks(Some((e, self.counts.experts)));
             weights.extend(self.quantization.weight(self.stored, from)?);
         }
         self.stored.take_of_stacks(None);
@@ -90,7 +104,7 @@ impl<'a, 'f> Tensors<'a, 'f> {
     fn add_of(&mut self, rule: &Rule, from: &str, to: &str) -> Result<(), FormatError> {
         let mut weights = Vec::new();
         if from.contains("{e}") {
-            for e in 0..self.experts {
+            for e in 0..self.counts.experts {
                 let module = from.replace("{e}", &e.to_string());
                 match self.quantization.weight(self.stored, &module)? {
                     Some(weight) => weights.push(weight),
@@ -103,7 +117,7 @@ impl<'a, 'f> Tensors<'a, 'f> {
         }
         if weights.is_empty() {
             // Logits from the embeddings would be those of another model.
-            let is_needed = !rule.optional || self.is_untied && to == "output";
+            let is_needed = !rule.optional || self.counts.is_untied && to == "output";
             return match is_needed {
                 true => Err(self.stored.missing(&format!("{from}.weight"))),
                 false => Ok(()),
@@ -124,7 +138,7 @@ impl<'a, 'f> Tensors<'a, 'f> {
                 }
             }
         }
-        let is_unused = self.is_tied && to == "output";
+        let is_unused = self.counts.is_tied && to == "output";
         if is_unused {
             return Ok(());
         }
@@ -179,8 +193,8 @@ impl<'a, 'f> Tensors<'a, 'f> {
         }
         let heads = match rule.change {
             Change::None | Change::PlusOne => None,
-            Change::RotatedQueries => Some(self.query_heads),
-            Change::RotatedKeys => Some(self.key_heads),
+            Change::RotatedQueries => Some(self.counts.query_heads),
+            Change::RotatedKeys => Some(self.counts.key_heads),
         };
         if let Some(heads) = heads
             && !rows.unwrap_or(cols).is_multiple_of(2 * heads as u64)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+use zse_format::hf::Preview;
 use zse_format::{Checkpoint, FormatError};
 
 /// Name, dtype, shape and bytes.
@@ -128,10 +129,18 @@ impl Model {
         directory
     }
 
-    /// The error of opening it.
+    /// The error of opening it, which is that of its `config.json` alone if that is what is wrong.
     pub(crate) fn refused(&self) -> String {
-        let opened = self.write().open();
-        opened.err().map(|e| e.to_string()).unwrap_or_default()
+        let directory = self.write();
+        let opened = directory.open();
+        let refused = opened.err().map(|e| e.to_string()).unwrap_or_default();
+        let file = directory.path("config.json").display().to_string();
+        let text = self.config.to_string();
+        match Preview::parse(text.as_bytes(), &file) {
+            Err(error) => assert_eq!(error.to_string(), refused),
+            Ok(_) => assert!(!refused.starts_with(&file), "not seen before: {refused}"),
+        }
+        refused
     }
 }
 

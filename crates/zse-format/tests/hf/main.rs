@@ -7,6 +7,7 @@ mod families;
 mod fp8;
 mod lora;
 mod pieces;
+mod preview;
 mod quant;
 mod refused;
 mod shards;

@@ -133,6 +133,22 @@ fn methods_and_widths_that_are_not_known_are_refused() {
         "transform_config": {"config_groups": {"R1": {"type": "hadamard"}}}});
     assert!(of(rotated).contains("transform_config is {\"config_groups\""));
     assert!(of(json!({"quant_method": "aqlm"})).contains("quant_method is \"aqlm\""));
+    let of_group = |weights: Value| {
+        of(
+            json!({"quant_method": "compressed-tensors", "format": "pack-quantized",
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}),
+        )
+    };
+    let two = of_group(json!({"num_bits": 2, "group_size": 128}));
+    assert!(two.contains("group_0.weights.num_bits is 2"), "{two}");
+    let wide = json!({"quant_method": "fp8", "fmt": "e5m2"});
+    assert!(of(wide).contains("fmt is \"e5m2\""));
+    let marlin = json!({"quant_method": "gptq", "bits": 4, "group_size": 32,
+        "is_marlin_format": true});
+    assert!(of(marlin).contains("is_marlin_format is true"));
+    let stored = json!({"quant_method": "bitsandbytes", "load_in_4bit": true,
+        "bnb_4bit_quant_storage": "bfloat16"});
+    assert!(of(stored).contains("bnb_4bit_quant_storage is \"bfloat16\""));
     let mlx = json!({"quantization": {"group_size": 32, "bits": 4, "mode": "mxfp4"}});
     assert!(
         model(mlx, Vec::new())

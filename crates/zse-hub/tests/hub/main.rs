@@ -1,6 +1,7 @@
 //! Pulling from a hub that misbehaves.
 
 mod api;
+mod check;
 mod pull;
 mod remove;
 mod resume;

@@ -111,7 +111,7 @@ impl GroupOf {
     }
 
     /// Whether no block of `cols` columns spans groups.
-    fn is_in_blocks(&self, cols: usize) -> bool {
+    pub(super) fn is_in_blocks(&self, cols: usize) -> bool {
         cols.is_multiple_of(BLOCK)
             && match self {
                 Self::Even(size) => *size >= cols || size.is_multiple_of(BLOCK),
@@ -126,17 +126,23 @@ impl GroupOf {
 impl Description {
     /// The type that holds such a matrix.
     fn ty(&self) -> GgmlType {
-        let in_blocks = self.group_of.is_in_blocks(self.cols);
-        // The middle of 4 bits is 8, of 8 bits 128, whatever codes are in use.
-        match (in_blocks, self.bits, self.middle) {
-            (true, 1..=4, Some(middle)) if middle <= 8 && (1 << self.bits) - middle <= 8 => {
-                GgmlType::Q4_0
-            }
-            (true, 1..=4, _) => GgmlType::Q4_1,
-            (true, 5, _) => GgmlType::Q5_1,
-            (true, 8, Some(128)) => GgmlType::Q8_0,
-            _ => self.float,
+        match self.group_of.is_in_blocks(self.cols) {
+            true => in_blocks(self.bits, self.middle).unwrap_or(self.float),
+            false => self.float,
         }
+    }
+}
+
+/// The type whose blocks hold codes of so many bits; `middle` is the code of a weight of 0 in all groups,
+/// where there is one. `None` where no type's blocks do.
+pub(super) fn in_blocks(bits: u32, middle: Option<u8>) -> Option<GgmlType> {
+    // The middle of 4 bits is 8, of 8 bits 128, whatever codes are in use.
+    match (bits, middle) {
+        (1..=4, Some(middle)) if middle <= 8 && (1 << bits) - middle <= 8 => Some(GgmlType::Q4_0),
+        (1..=4, _) => Some(GgmlType::Q4_1),
+        (5, _) => Some(GgmlType::Q5_1),
+        (8, Some(128)) => Some(GgmlType::Q8_0),
+        _ => None,
     }
 }
 

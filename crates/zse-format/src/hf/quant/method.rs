@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 
 use serde_json::json;
+use zse_quant::GgmlType;
 
 use super::Quantized;
+use super::announced::Announced;
 use super::awq::Awq;
 use super::codebook::Tensors;
 use super::compressed::Packed;
@@ -21,7 +23,11 @@ use crate::safetensors::Dtype;
 /// A format with what the configuration says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
-    Gptq(Parameters),
+    Gptq {
+        parameters: Parameters,
+        symmetric: bool,
+        act_order: bool,
+    },
     Awq {
         /// `None` where all inputs are one group.
         group_size: Option<usize>,
@@ -31,9 +37,12 @@ pub(crate) enum Method {
         /// Of modules that differ.
         modules: HashMap<String, Widths>,
     },
-    BitsAndBytes,
-    PackQuantized,
-    IntQuantized,
+    BitsAndBytes {
+        /// Codes are a byte, not half of one.
+        is_int8: bool,
+    },
+    PackQuantized(Vec<Announced>),
+    IntQuantized(Vec<Announced>),
 }
 
 /// Bits and group size.
@@ -58,11 +67,16 @@ impl Method {
         q.allow_only("pack_dtype", &[json!("int32")])?;
         let known = [json!("gptq"), json!("gptq_v2")];
         q.allow_only("checkpoint_format", &known)?;
-        Ok(Self::Gptq(Parameters {
-            bits: bits(q, &GPTQ_BITS)?,
-            group_size: group_size(q)?,
-            less_one: q.str("checkpoint_format")? != Some("gptq_v2"),
-        }))
+        q.allow_only("is_marlin_format", &[json!(false)])?;
+        Ok(Self::Gptq {
+            parameters: Parameters {
+                bits: bits(q, &GPTQ_BITS)?,
+                group_size: group_size(q)?,
+                less_one: q.str("checkpoint_format")? != Some("gptq_v2"),
+            },
+            symmetric: q.bool("sym", true)?,
+            act_order: q.bool("desc_act", false)?,
+        })
     }
 
     /// AWQ, from `quantization_config`.
@@ -71,6 +85,81 @@ impl Method {
         q.allow_only("version", &[json!("gemm"), json!("GEMM")])?;
         let group_size = group_size(q)?;
         Ok(Self::Awq { group_size })
+    }
+
+    /// bitsandbytes, from `quantization_config`.
+    pub(crate) fn bits_and_bytes(q: &Config) -> Result<Self, FormatError> {
+        let is_int8 = q.bool("load_in_8bit", false)?;
+        if !is_int8 {
+            q.allow_only("bnb_4bit_quant_type", &[json!("nf4"), json!("fp4")])?;
+            q.allow_only("bnb_4bit_quant_storage", &[json!("uint8")])?;
+        }
+        Ok(Self::BitsAndBytes { is_int8 })
+    }
+
+    /// compressed-tensors' `pack-quantized`, from what `config_groups` say of weights.
+    pub(crate) fn pack_quantized(groups: &[Config]) -> Result<Self, FormatError> {
+        for weights in groups {
+            weights.allow_only("num_bits", &[json!(4), json!(8)])?;
+        }
+        let announced = groups.iter().map(|w| Announced::of_group(w, 4));
+        Ok(Self::PackQuantized(announced.collect::<Result<_, _>>()?))
+    }
+
+    /// compressed-tensors' `int-quantized`, from what `config_groups` say of weights.
+    pub(crate) fn int_quantized(groups: &[Config]) -> Result<Self, FormatError> {
+        let announced = groups.iter().map(|w| Announced::of_group(w, 8));
+        let announced = announced.collect::<Result<Vec<_>, _>>()?;
+        // Whatever codes are in use, they are stored as bytes.
+        let bytes = announced.into_iter().map(|a| Announced { bits: 8, ..a });
+        Ok(Self::IntQuantized(bytes.collect()))
+    }
+
+    /// The type that quantized matrices of `cols` columns will have, told by the configuration: `float`
+    /// where they become floats, of several the largest; `None` where it does not say enough.
+    pub(crate) fn announced(&self, cols: usize, float: GgmlType) -> Option<GgmlType> {
+        let all = match self {
+            Self::BitsAndBytes { is_int8: false } => return Some(float),
+            Self::BitsAndBytes { is_int8: true } => vec![Announced {
+                bits: 8,
+                group_size: None,
+                symmetric: true,
+                act_order: false,
+            }],
+            Self::Gptq {
+                parameters: Parameters {
+                    bits, group_size, ..
+                },
+                symmetric,
+                act_order,
+            } => vec![Announced {
+                bits: *bits,
+                group_size: *group_size,
+                symmetric: *symmetric,
+                act_order: *act_order,
+            }],
+            Self::Awq { group_size } => vec![Announced {
+                bits: 4,
+                group_size: *group_size,
+                symmetric: false,
+                act_order: false,
+            }],
+            Self::Mlx { widths, .. } => vec![Announced {
+                bits: widths.bits,
+                group_size: Some(widths.group_size),
+                symmetric: false,
+                act_order: false,
+            }],
+            Self::PackQuantized(groups) | Self::IntQuantized(groups) => groups.clone(),
+        };
+        let types = all.iter().map(|a| a.ty(cols).unwrap_or(float));
+        // Bytes of 256 weights, which all block lengths divide.
+        types.max_by_key(|ty| 256 / ty.block_len() * ty.block_bytes())
+    }
+
+    /// Whether embeddings are quantized as well as the matrices of layers.
+    pub(crate) fn has_embeddings(&self) -> bool {
+        matches!(self, Self::Mlx { .. })
     }
 
     /// MLX, from `quantization`, which calls modules as they were before `renames`.
@@ -101,12 +190,12 @@ impl Method {
     ) -> Result<Option<Quantized>, FormatError> {
         let mut taken = Taken { stored, module };
         let read = match self {
-            Self::Gptq(parameters) => taken.gptq(*parameters)?,
+            Self::Gptq { parameters, .. } => taken.gptq(*parameters)?,
             Self::Awq { group_size } => taken.awq(*group_size)?,
             Self::Mlx { widths, modules } => taken.mlx(*modules.get(module).unwrap_or(widths))?,
-            Self::BitsAndBytes => taken.bits_and_bytes()?,
-            Self::PackQuantized => taken.pack_quantized()?,
-            Self::IntQuantized => taken.int_quantized()?,
+            Self::BitsAndBytes { .. } => taken.bits_and_bytes()?,
+            Self::PackQuantized(_) => taken.pack_quantized()?,
+            Self::IntQuantized(_) => taken.int_quantized()?,
         };
         let unusable = |problem| stored.unusable(&format!("{module}.weight"), problem);
         read.transpose().map_err(unusable)

@@ -9,8 +9,9 @@
 //! | `compressed.rs` | compressed-tensors' `pack-quantized`, 4 and 8 bits |
 //! | `int8.rs` | a signed byte a weight: compressed-tensors' `int-quantized`, bitsandbytes' LLM.int8 |
 //! | `codebook.rs` | bitsandbytes' NF4 and FP4 |
+//! | `method.rs`, `announced.rs` | what `config.json` says of them |
 //!
-//! All but the last are affine: a weight is `scale * code + min`, where a group of a row's weights
+//! All but NF4 and FP4 are affine: a weight is `scale * code + min`, where a group of a row's weights
 //! shares scale and minimum. If 32 weights in a row never span groups, ggml's blocks of 32 hold
 //! them with the very codes:
 //!
@@ -29,6 +30,7 @@
 //! formats' own libraries compute them.
 
 mod affine;
+mod announced;
 mod awq;
 mod codebook;
 mod compressed;
