@@ -7,7 +7,7 @@ use std::time::Instant;
 use zse::convert::{ConvertOptions, convert};
 use zse::quantize::Importance;
 
-use super::quantize::{refuse_own_source, types, warn_of_fallbacks, watched};
+use super::quantize::{refuse_own_source, say_resumed, types, warn_of_fallbacks, watched};
 use crate::args::{ConvertArgs, Global};
 use crate::term::bytes;
 use crate::{interrupt, resolve};
@@ -32,9 +32,7 @@ pub(crate) fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
     let report = watched(|progress| convert(&source, &args.output, &options, progress))?;
     warn_of_fallbacks(&report.quantized);
     let mut out = io::stdout().lock();
-    if report.resumed > 0 {
-        writeln!(out, "{} tensors were finished before", report.resumed)?;
-    }
+    say_resumed(&report, &mut out)?;
     writeln!(
         out,
         "{}: {} ({:.2} bits per weight; tensors: {}) in {:.1} s",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zse::ModelSource;
+use zse::convert::ConvertReport;
 use zse::quantize::{Importance, QuantizeOptions, QuantizeProgress, QuantizeReport, quantize};
 
 use crate::args::{Global, QuantizeArgs};
@@ -28,9 +29,12 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
     };
     interrupt::catch()?;
     let report = watched(|progress| quantize(&source, &args.output, &options, progress))?;
+    let mut out = io::stdout().lock();
+    say_resumed(&report, &mut out)?;
+    let report = report.quantized;
     warn_of_fallbacks(&report);
     writeln!(
-        io::stdout(),
+        out,
         "{}: {} -> {} ({:.2} bits per weight; tensors: {}) in {:.1} s",
         args.output.display(),
         bytes(report.bytes_before),
@@ -40,6 +44,14 @@ pub(crate) fn run(args: &QuantizeArgs, global: &Global) -> anyhow::Result<()> {
         start.elapsed().as_secs_f64(),
     )?;
     Ok(())
+}
+
+/// Says how much an interrupted run had left.
+pub(super) fn say_resumed(report: &ConvertReport, out: &mut impl Write) -> io::Result<()> {
+    match report.resumed {
+        0 => Ok(()),
+        tensors => writeln!(out, "{tensors} tensors were finished before"),
+    }
 }
 
 /// Runs `work` under a progress bar; Ctrl-C ends it.

@@ -1,9 +1,10 @@
-//! Writing a model anew as a `.zse` or GGUF file: `zse convert`.
+//! Writing a model anew as a `.zse` or GGUF file: `zse convert` and `zse quantize`.
 //!
 //! Tensors are read from the source in place, brought into their new types and layouts on several
 //! threads, and written slab by slab, so that memory stays small whatever the size of the model.
 
 mod error;
+mod identity;
 mod merge;
 mod output;
 mod partial;
@@ -11,14 +12,12 @@ mod space;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use regex::Regex;
-use zse_format::{Checkpoint, Checksum, Checksummer, Layout, TensorView};
+use zse_format::{Checkpoint, Checksummer, GgufWriter, Layout, TensorView};
 use zse_model::{Model, ModelOptions};
 use zse_quant::GgmlType;
 
@@ -29,6 +28,7 @@ use crate::quantize::{
 };
 
 pub use error::ConvertError;
+use identity::identity;
 use merge::Merge;
 use output::Output;
 use partial::{Finished, Partial, partial_path};
@@ -160,13 +160,39 @@ pub fn convert(
     source: &Arc<Checkpoint>,
     out: &Path,
     options: &ConvertOptions,
+    progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
+) -> Result<ConvertReport, ConvertError> {
+    let output = Output::new(out, source, options.target)?;
+    let tiled = match output.is_tiled() {
+        true => tiled(source)?,
+        false => HashSet::new(),
+    };
+    write(source, out, (output, &tiled), options, progress)
+}
+
+/// [`convert`] to a GGUF file, whatever its name ends in.
+pub(crate) fn to_gguf(
+    source: &Checkpoint,
+    out: &Path,
+    options: &ConvertOptions,
+    progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
+) -> Result<ConvertReport, ConvertError> {
+    let output = (Output::Gguf(GgufWriter::new()), &HashSet::new());
+    write(source, out, output, options, progress)
+}
+
+/// Writes `out` in the form of `output`, with the tensors of these names in tiles.
+fn write(
+    source: &Checkpoint,
+    out: &Path,
+    (mut output, tiled): (Output, &HashSet<String>),
+    options: &ConvertOptions,
     mut progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
 ) -> Result<ConvertReport, ConvertError> {
     let threads = thread_count(options.threads)?;
-    let mut output = Output::new(out, source, options.target)?;
     refuse_own_source(source, out)?;
     let merge = Merge::open(&options.merge, source)?;
-    let (jobs, mut report) = jobs(source, &output, options, &merge)?;
+    let (jobs, mut report) = jobs(source, (&output, tiled), options, &merge)?;
     output.declare(source, options.mixture, &jobs)?;
     let plan = output.plan()?;
     report.bytes_after = plan.tensors.iter().map(|t| t.end - t.start).sum();
@@ -229,15 +255,11 @@ pub fn convert(
 /// What is to be done for each tensor, in the order of the result, and the report as far as it can
 /// be told before.
 fn jobs<'a>(
-    source: &'a Arc<Checkpoint>,
-    output: &Output,
+    source: &'a Checkpoint,
+    (output, tiled): (&Output, &HashSet<String>),
     options: &'a ConvertOptions,
     merge: &Merge,
 ) -> Result<(Vec<Job<'a>>, QuantizeReport), ConvertError> {
-    let tiled = match output.is_tiled() {
-        true => tiled(source)?,
-        false => HashSet::new(),
-    };
     let importance = options.importance.as_deref();
     let chooser = options
         .mixture
@@ -349,40 +371,6 @@ impl<E: Into<ConvertError>> From<E> for Piece {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
-}
-
-/// What two conversions have in common if one may go on where the other ended: the source's files
-/// as they are now, everything that the header says, how weights are encoded, and what is added to them.
-fn identity(
-    source: &Checkpoint,
-    header: &[u8],
-    options: &ConvertOptions,
-    merge: &Merge,
-) -> Checksum {
-    let mut all = Checksummer::default();
-    let mut put = |part: &str| {
-        all.write(&(part.len() as u64).to_le_bytes());
-        all.write(part.as_bytes());
-    };
-    put(env!("CARGO_PKG_VERSION"));
-    for file in source.files() {
-        put(file);
-        let facts = fs::metadata(file).ok();
-        let modified = facts.as_ref().and_then(|facts| {
-            let time = facts.modified().ok()?;
-            time.duration_since(UNIX_EPOCH).ok()
-        });
-        put(&format!(
-            "{:?} {modified:?}",
-            facts.map(|facts| facts.len())
-        ));
-    }
-    all.write(header);
-    if let Some(importance) = &options.importance {
-        importance.digest(&mut all);
-    }
-    merge.digest(&mut all);
-    all.finish()
 }
 
 /// The name of a file for people, without its folders.

@@ -1,7 +1,6 @@
 //! Writing a model's weights anew in other types: `zse quantize`.
 //!
-//! Tensors are read from the source in place, encoded row by row on several threads, and written
-//! as they come, so that memory stays small whatever the size of the model.
+//! Which types tensors get, and how they are encoded; the file is written as `zse convert` writes it.
 
 pub(crate) mod encode;
 mod gather;
@@ -16,11 +15,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use zse_format::{Checkpoint, FormatError, GgufFile, GgufWriter, Layout, TensorView};
+use zse_format::{Checkpoint, FormatError, TensorView};
 use zse_model::executor::Budget;
 use zse_quant::{GgmlType, QuantError};
 
-use encode::Form;
+use crate::convert::{self, ConvertError, ConvertOptions, ConvertReport};
 pub use gather::{GatherOptions, GatherProgress, Gathered, gather};
 pub use importance::Importance;
 pub use mixture::Mixture;
@@ -147,9 +146,6 @@ pub enum QuantizeError {
         /// Its type.
         ty: GgmlType,
     },
-    /// The caller ended the work.
-    #[error("cancelled; nothing was written")]
-    Cancelled,
     /// A file that is no importance matrix.
     #[error(
         "{file} is not an importance matrix in GGUF; make one with `zse imatrix` or llama-imatrix"
@@ -189,75 +185,29 @@ pub enum QuantizeError {
     },
 }
 
-/// A tensor of the source and the type it gets.
-struct Job<'a> {
-    tensor: TensorView<'a>,
-    to: Form,
-}
-
-/// Writes the model of `source` to `out` with weights as `options` say. `progress` is told after
-/// each piece, and may end the work there.
-///
-/// The result is written under another name and renamed when it is whole; an error leaves nothing
-/// behind.
+/// Writes the model of `source` to `out` as a GGUF file with weights as `options` say: what
+/// [`convert`](crate::convert::convert) does, whatever `out` is called. `progress` is told after each piece, and
+/// may end the work there; the same call goes on with what was finished.
 ///
 /// # Errors
 /// If the source is quantized already (and that is not allowed), a weight is not finite, too many
-/// threads are asked for, a file cannot be read or written, or `progress` ended the work.
+/// threads are asked for, there is not room enough, a file cannot be read or written, or `progress` ended
+/// the work.
 pub fn quantize(
     source: &Checkpoint,
     out: &Path,
     options: &QuantizeOptions,
-    mut progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
-) -> Result<QuantizeReport, QuantizeError> {
-    let threads = thread_count(options.threads)?;
-    let chooser = Chooser::new(
-        source,
-        options.mixture,
-        options.pure,
-        options.importance.is_some(),
-    );
-    let mut report = QuantizeReport::default();
-    let mut writer = GgufWriter::new();
-    writer.set_all(source.metadata())?;
-    set_types(Some(options.mixture), |key, value| writer.set(key, value))?;
-    let mut jobs = Vec::new();
-    for tensor in source.tensors() {
-        let choice = chooser.choose(&tensor);
-        let to = choice.ty;
-        check_requantize(&tensor, to, options.allow_requantize)?;
-        report.count(&tensor, choice);
-        writer.declare(tensor.name, to, tensor.shape)?;
-        let to = Form {
-            ty: to,
-            layout: Layout::Rows,
-            group: choice.group,
-        };
-        jobs.push(Job { tensor, to });
-    }
-    let mut file = writer.create(out)?;
-    let mut done = 0;
-    for job in &jobs {
-        let mut tell = |bytes: usize| {
-            done += bytes as u64;
-            let told = progress(QuantizeProgress {
-                tensor: job.tensor.name,
-                from: job.tensor.ty,
-                to: job.to.ty,
-                done,
-                total: report.bytes_before,
-            });
-            if told.is_break() {
-                Err(QuantizeError::Cancelled)
-            } else {
-                Ok(())
-            }
-        };
-        report.bytes_after += write_tensor(&mut file, job, options, threads, &mut tell)?;
-        source.release_pages(&job.tensor);
-    }
-    file.finish()?;
-    Ok(report)
+    progress: impl FnMut(QuantizeProgress<'_>) -> ControlFlow<()>,
+) -> Result<ConvertReport, ConvertError> {
+    let options = ConvertOptions {
+        mixture: Some(options.mixture),
+        pure: options.pure,
+        allow_requantize: options.allow_requantize,
+        importance: options.importance.clone(),
+        threads: options.threads,
+        ..ConvertOptions::default()
+    };
+    convert::to_gguf(source, out, &options, progress)
 }
 
 /// The tensors of `source` with the types that they get in a file of `mixture`.
@@ -315,26 +265,4 @@ pub(crate) fn thread_count(asked: Option<usize>) -> Result<usize, QuantizeError>
             .map_or(1, std::num::NonZero::get)
             .min(Budget::MAX_THREADS)),
     }
-}
-
-/// Writes one tensor, encoded or copied, and returns its bytes.
-fn write_tensor(
-    file: &mut GgufFile,
-    job: &Job<'_>,
-    options: &QuantizeOptions,
-    threads: usize,
-    tell: &mut dyn FnMut(usize) -> Result<(), QuantizeError>,
-) -> Result<u64, QuantizeError> {
-    let Job { tensor, to } = job;
-    let importance = match &options.importance {
-        Some(importance) if tensor.ty != to.ty => importance.of(tensor)?,
-        _ => None,
-    };
-    let mut written = 0;
-    encode::tensor(tensor, *to, importance, None, threads, |bytes, slab| {
-        written += bytes.len() as u64;
-        file.write(tensor.name, bytes)?;
-        tell(slab.len())
-    })?;
-    Ok(written)
 }

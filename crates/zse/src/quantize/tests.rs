@@ -298,8 +298,8 @@ fn a_written_file_decodes_to_nearly_the_source_and_threads_do_not_matter() {
             ControlFlow::Continue(())
         })
         .unwrap();
-        assert_eq!(last, report.bytes_before);
-        assert_eq!(report.types["q8_0"], 2 + 2 * 7);
+        assert_eq!(last, report.quantized.bytes_before);
+        assert_eq!(report.quantized.types["q8_0"], 2 + 2 * 7);
         files.push(std::fs::read(&out).unwrap());
     }
     assert_eq!(files[0], files[1]);
@@ -345,7 +345,11 @@ fn a_quantized_source_is_refused_unless_allowed() {
     let source = Checkpoint::open(&first).unwrap();
     options.mixture = Mixture::parse("Q4_0").unwrap();
     let error = quantize(&source, &second, &options, |_| ControlFlow::Continue(())).unwrap_err();
-    assert!(matches!(error, QuantizeError::Requantize { .. }), "{error}");
+    let is_refused = matches!(
+        error,
+        ConvertError::Quantize(QuantizeError::Requantize { .. })
+    );
+    assert!(is_refused, "{error}");
     assert!(!second.exists());
     options.allow_requantize = true;
     quantize(&source, &second, &options, |_| ControlFlow::Continue(())).unwrap();
@@ -361,22 +365,13 @@ fn more_threads_than_engines_take_are_refused() {
         options.threads = Some(most);
         let error = quantize(&source, &out, &options, |_| ControlFlow::Continue(())).unwrap_err();
         match error {
-            QuantizeError::TooManyThreads { threads } => assert_eq!(threads, most),
+            ConvertError::Quantize(QuantizeError::TooManyThreads { threads }) => {
+                assert_eq!(threads, most);
+            }
             other => panic!("{other}"),
         }
         assert!(!out.exists());
     }
-}
-
-#[test]
-fn a_cancelled_quantization_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = QuantizeOptions::new(Mixture::parse("Q8_0").unwrap());
-    let source = model(&Shape { layers: 1, ..SMALL });
-    let out = dir.path().join("out.gguf");
-    let error = quantize(&source, &out, &options, |_| ControlFlow::Break(())).unwrap_err();
-    assert!(matches!(error, QuantizeError::Cancelled), "{error}");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 /// A GGUF file of these tensors: name, type, shape and bytes.
@@ -498,9 +493,9 @@ fn importance_of_a_tensor_of_four_dimensions_is_one_row_for_each_matrix() {
     };
     let error = quantized(3).unwrap_err();
     let (found, expected) = match error {
-        QuantizeError::ImportanceShape {
+        ConvertError::Quantize(QuantizeError::ImportanceShape {
             found, expected, ..
-        } => (found, expected),
+        }) => (found, expected),
         other => panic!("{other}"),
     };
     assert_eq!((found, expected), (64 * 3, 64 * 3 * 5));
