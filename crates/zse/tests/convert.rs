@@ -399,6 +399,77 @@ fn a_source_is_not_written_over() {
     assert_eq!(fs::read(&from).unwrap(), before);
 }
 
+#[test]
+fn what_the_disk_has_no_room_for_leaves_nothing() {
+    let bench = Bench::new();
+    let (from, to) = (bench.path("source.gguf"), bench.path("model.gguf"));
+    // 8 TiB of zeros, which take no room.
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", "llama").unwrap();
+    let shape = [1 << 20, 1 << 21];
+    writer
+        .declare("blk.0.ffn_up.weight", GgmlType::F32, &shape)
+        .unwrap();
+    let plan = writer.plan();
+    fs::write(&from, &plan.header).unwrap();
+    let file = fs::File::options().write(true).open(&from).unwrap();
+    if file.set_len(plan.bytes).is_err() {
+        // The filesystem has no files of that size.
+        return;
+    }
+    // Were the disk not asked, the work would end with its first piece.
+    let stop = |_: QuantizeProgress<'_>| ControlFlow::Break(());
+    let error = convert(&open(&from), &to, &ConvertOptions::default(), stop).unwrap_err();
+    let ConvertError::Space {
+        needed, available, ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert!(needed >= plan.bytes && available < needed);
+    assert_eq!(bench.files(), 1, "only the source is there");
+}
+
+#[test]
+fn a_folder_is_not_written_over() {
+    let bench = Bench::new();
+    let to = bench.path("model.gguf");
+    fs::create_dir(&to).unwrap();
+    let from = open(&golden("llama3.gguf"));
+    let error = convert(&from, &to, &ConvertOptions::default(), go_on).unwrap_err();
+    assert!(matches!(error, ConvertError::Io { .. }), "{error}");
+    assert_eq!(bench.files(), 1);
+}
+
+/// Whoever comes second is refused, or writes all of it again: no reader ever finds less.
+#[test]
+fn conversions_to_one_name_at_a_time_give_a_whole_file() {
+    let bench = Bench::new();
+    let (from, to) = (golden("llama3.gguf"), bench.path("model.gguf"));
+    let options = ConvertOptions {
+        threads: Some(1),
+        ..ConvertOptions::default()
+    };
+    converted(&from, &to, &options);
+    let expected = fs::read(&to).unwrap();
+    let work = || {
+        let source = open(&from);
+        for _ in 0..20 {
+            match convert(&source, &to, &options, go_on) {
+                Ok(_) | Err(ConvertError::InUse { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(fs::read(&to).unwrap() == expected);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(work);
+        }
+    });
+    assert_eq!(bench.files(), 1);
+}
+
 /// A layer's experts are one tensor of the result and many of a directory.
 #[test]
 fn experts_are_converted_one_by_one() {

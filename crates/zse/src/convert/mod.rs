@@ -12,6 +12,7 @@ mod space;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,6 +145,18 @@ fn refuse_own_source(source: &Checkpoint, out: &Path) -> Result<(), ConvertError
     Ok(())
 }
 
+/// No file gets the name of a folder; that would show when all is encoded.
+fn refuse_folder(out: &Path) -> Result<(), ConvertError> {
+    match out.is_dir() {
+        true => Err(ConvertError::Io {
+            path: out.to_owned(),
+            action: "write",
+            source: io::ErrorKind::IsADirectory.into(),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// Writes the model of `source` to `out`, whose extension, `.zse` or `.gguf`, says what it becomes.
 /// `progress` is told after each piece, and may end the work there.
 ///
@@ -191,6 +204,7 @@ fn write(
 ) -> Result<ConvertReport, ConvertError> {
     let threads = thread_count(options.threads)?;
     refuse_own_source(source, out)?;
+    refuse_folder(out)?;
     let merge = Merge::open(&options.merge, source)?;
     let (jobs, mut report) = jobs(source, (&output, tiled), options, &merge)?;
     output.declare(source, options.mixture, &jobs)?;

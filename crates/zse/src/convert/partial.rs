@@ -66,21 +66,8 @@ impl Partial {
     ) -> Result<Self, ConvertError> {
         let partial = partial_path(path);
         let file = loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&partial)
-                .map_err(failed(&partial, "create"))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(ConvertError::InUse { partial }),
-                // Not every filesystem has locks; one conversion at a time works on those as well.
-                Err(TryLockError::Error(_)) => {}
-            }
-            // Another conversion may have given it its name before it was locked: then it is whole.
-            if is_at(&file, &partial) {
+            let file = open_or_create(&partial).map_err(failed(&partial, "create"))?;
+            if let Some(file) = claim(file, &partial)? {
                 break file;
             }
         };
@@ -246,6 +233,28 @@ impl Partial {
     }
 }
 
+fn open_or_create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path)
+}
+
+/// Locks `file`, which was opened as `partial`. `None` if it is not there any more: another conversion has
+/// given it its name, then it is whole, or has removed it.
+fn claim(file: File, partial: &Path) -> Result<Option<File>, ConvertError> {
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(ConvertError::InUse {
+                partial: partial.to_owned(),
+            });
+        }
+        // Not every filesystem has locks; one conversion at a time works on those as well.
+        Err(TryLockError::Error(_)) => {}
+    }
+    Ok(is_at(&file, partial).then_some(file))
+}
+
 fn put(mut file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(at))?;
     file.write_all(bytes)
@@ -304,4 +313,108 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     let _ = path; // folders cannot be opened there
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] = b"header..";
+
+    /// A file of two tensors of 8 bytes.
+    fn open(path: &Path, identity: u64) -> Result<Partial, ConvertError> {
+        let plan = FilePlan {
+            header: HEADER.to_vec(),
+            tensors: vec![8..16, 16..24],
+            bytes: 24,
+        };
+        Partial::open(path, plan, Checksum(identity))
+    }
+
+    fn write(partial: &mut Partial, i: usize, bytes: &[u8; 8]) {
+        partial.write(i, 0, bytes).unwrap();
+        let mut written = Checksummer::default();
+        written.write(bytes);
+        let written = written.finish();
+        let read = Checksum(7);
+        let what = Finished { written, read };
+        partial.finish_tensor(i, what).unwrap();
+    }
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.zse");
+        (folder, path)
+    }
+
+    #[test]
+    fn two_conversions_to_one_name_are_refused() {
+        let (_folder, path) = folder();
+        let first = open(&path, 1).unwrap();
+        let error = open(&path, 1).unwrap_err();
+        assert!(matches!(error, ConvertError::InUse { .. }), "{error}");
+        drop(first);
+        open(&path, 1).unwrap();
+    }
+
+    /// The other conversion ends between this one's opening of the file and its lock.
+    #[test]
+    #[cfg(unix)]
+    fn a_file_that_was_given_its_name_meanwhile_is_left_alone() {
+        let (_folder, path) = folder();
+        let mut first = open(&path, 1).unwrap();
+        first.begin().unwrap();
+        write(&mut first, 0, b"one.....");
+        write(&mut first, 1, b"two.....");
+        let late = open_or_create(first.partial()).unwrap();
+        first.finish(HEADER).unwrap();
+        assert!(claim(late, &partial_path(&path)).unwrap().is_none());
+
+        let whole = fs::read(&path).unwrap();
+        assert_eq!(whole, b"header..one.....two.....");
+        let mut second = open(&path, 1).unwrap();
+        second.begin().unwrap();
+        write(&mut second, 0, b"other...");
+        assert_eq!(fs::read(&path).unwrap(), whole);
+
+        // The same where the other has removed its file.
+        let late = open_or_create(second.partial()).unwrap();
+        second.finished = vec![None; 2];
+        second.leave();
+        assert!(claim(late, &partial_path(&path)).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_can_be_gone_on_with_is_left_and_nothing_else() {
+        let (_folder, path) = folder();
+        let partial = partial_path(&path);
+        open(&path, 1).unwrap().leave();
+        assert!(!partial.exists());
+
+        let mut first = open(&path, 1).unwrap();
+        first.begin().unwrap();
+        write(&mut first, 1, b"two.....");
+        first.leave();
+        assert!(partial.exists());
+        let again = open(&path, 1).unwrap();
+        assert_eq!((again.count(), again.finished(0)), (1, None));
+        drop(again);
+        assert_eq!(open(&path, 2).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_name_and_no_first_bytes_before_the_end() {
+        let (_folder, path) = folder();
+        let mut file = open(&path, 1).unwrap();
+        file.begin().unwrap();
+        write(&mut file, 0, b"one.....");
+        write(&mut file, 1, b"two.....");
+        // Who reads the file before its time finds no magic.
+        assert_eq!(fs::read(file.partial()).unwrap()[..8], [0; 8]);
+        assert!(!path.exists());
+        let partial = file.partial().to_owned();
+        file.finish(HEADER).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"header..one.....two.....");
+        assert!(!partial.exists());
+    }
 }
