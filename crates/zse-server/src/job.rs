@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::response::Response;
-use tokio::sync::oneshot;
+use hyper::StatusCode;
+use tokio::sync::{oneshot, watch};
 use tokio::task::coop::consume_budget;
-use zse::{Chunk, Engine, Finished, Generate, Generation};
+use zse::{Chunk, Engine, FinishReason, Finished, Generate, Generation};
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -34,6 +35,8 @@ pub(crate) struct Running {
     ready: VecDeque<Result<Piece, ApiError>>,
     /// Whether it came to an end, or failed.
     is_over: bool,
+    /// Whether the server waits no longer.
+    cut_off: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     _slot: Slot,
 }
@@ -69,6 +72,7 @@ impl Running {
             parts: parts.collect::<Result<_, ApiError>>()?,
             ready: VecDeque::new(),
             is_over: false,
+            cut_off: app.cut_off.subscribe(),
             metrics: Arc::clone(&app.metrics),
             _slot: slot,
         })
@@ -78,7 +82,13 @@ impl Running {
     pub(crate) async fn next(&mut self) -> Option<Result<Piece, ApiError>> {
         // Others have their turn, however fast pieces come.
         consume_budget().await;
-        let next = poll_fn(|cx| self.poll_next(cx)).await;
+        let mut cut_off = self.cut_off.clone();
+        let next = tokio::select! {
+            // What is there comes before an end that is not its own.
+            biased;
+            next = poll_fn(|cx| self.poll_next(cx)) => next,
+            Ok(_) = cut_off.wait_for(|cut_off| *cut_off) => Some(Err(stopping())),
+        };
         self.is_over |= !matches!(next, Some(Ok(_)));
         next
     }
@@ -101,8 +111,10 @@ impl Running {
                 continue;
             }
             let next = part.generation.poll_next(cx);
-            let finished = &part.generation.finished()[part.reported..];
-            let pieces = finished.iter().cloned();
+            let finished = part.generation.finished()[part.reported..].iter();
+            // The error that comes with it is the end of one that failed: nobody is told of another.
+            let finished = finished.filter(|f| !matches!(f.reason, FinishReason::Failed(_)));
+            let pieces = finished.cloned();
             let pieces = pieces.map(|finished| Ok(Piece::Finished { prompt, finished }));
             self.ready.extend(pieces);
             part.reported = part.generation.finished().len();
@@ -127,6 +139,13 @@ impl Drop for Running {
             self.metrics.abandoned();
         }
     }
+}
+
+/// An answer that was not at its end when a server that stops had waited long enough.
+fn stopping() -> ApiError {
+    let message = "the server stops, and this answer was not at its end: ask again";
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    ApiError::failed(status, "server_stopping", message.to_owned())
 }
 
 /// Does `work` on a thread that may block; it is given a function that says whether the client is

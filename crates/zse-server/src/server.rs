@@ -171,6 +171,9 @@ fn interruption() -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
     })
 }
 
+/// How long answers that are cut off have to say so.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Takes connections until `stop`, then waits for them.
 async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
     let service = routes::router(app);
@@ -206,8 +209,12 @@ async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output 
     drop(listener);
     let _ = stopping.send(true);
     app.downloads.stop();
-    let all = connections.acquire_many(places as u32);
-    let _ = tokio::time::timeout(app.config.drain, all).await;
+    let all = || connections.acquire_many(places as u32);
+    if tokio::time::timeout(app.config.drain, all()).await.is_err() {
+        // Answers that are not at their end say so.
+        app.cut_off.send_replace(true);
+        let _ = tokio::time::timeout(FAREWELL, all()).await;
+    }
 }
 
 async fn connection(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{Config, ServeError};
 use crate::downloads::Downloads;
@@ -28,6 +28,8 @@ pub(crate) struct App {
     pub(crate) responses: Store,
     /// Since when it serves.
     pub(crate) started: Instant,
+    /// Whether a server that stops waits for answers no longer.
+    pub(crate) cut_off: watch::Sender<bool>,
     slots: Arc<Semaphore>,
 }
 
@@ -45,6 +47,7 @@ impl App {
             downloads: Downloads::default(),
             responses: Store::default(),
             started: Instant::now(),
+            cut_off: watch::Sender::new(false),
             slots: Arc::new(Semaphore::new(slots)),
         })
     }

@@ -62,15 +62,30 @@ fn a_stop_lets_requests_come_to_their_end() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_ever() {
+fn a_stop_does_not_wait_for_ever_and_says_so() {
     let mut server = serve(|config| config.drain = Duration::from_millis(200));
-    let mut stream = server.connect();
-    stream.write_all(long(true).as_bytes()).unwrap();
+    let mut streams = [true, false].map(|stream| {
+        let mut connection = server.connect();
+        connection.write_all(long(stream).as_bytes()).unwrap();
+        connection
+    });
     let mut first = [0; 100];
-    stream.read_exact(&mut first).unwrap();
+    streams[0].read_exact(&mut first).unwrap();
+    let readers = streams.map(|mut stream| std::thread::spawn(move || read(&mut stream)));
     let start = Instant::now();
     server.stop();
     assert!(start.elapsed() < Duration::from_secs(120));
+    let [stream, whole] = readers.map(|reader| reader.join().unwrap());
+    let [.., error, end] = &stream.body.split_terminator("\n\n").collect::<Vec<_>>()[..] else {
+        panic!("{stream:?}")
+    };
+    assert!(
+        error.starts_with(r#"data: {"error":{"message":"the server stops"#),
+        "{error}"
+    );
+    assert_eq!(*end, "data: [DONE]");
+    assert_eq!(whole.error(503)["code"], "server_stopping");
+    assert!(whole.head.contains("retry-after: "), "{}", whole.head);
 }
 
 #[test]

@@ -9,11 +9,15 @@ use zse::{LoadOptions, ModelSource};
 use zse_server::{Config, Served};
 
 use crate::common::{Running, changed, serve, serve_models};
+use crate::ws;
 
 /// What ids begin with.
 const IDS: [&str; 7] = ["chatcmpl-", "cmpl-", "msg_", "call_", "resp_", "fc_", "fp_"];
 /// Fields that hold the time.
 const TIMES: [&str; 2] = ["\"created\":", "\"created_at\":"];
+
+/// Those that hold it as text.
+const DATES: [&str; 1] = ["\"created_at\":\""];
 
 /// A transcript without what is different each time.
 fn plain(body: &str) -> String {
@@ -24,6 +28,7 @@ fn plain(body: &str) -> String {
             (|c: char| c.is_ascii_hexdigit()) as fn(char) -> bool,
         ),
         (&TIMES, |c: char| c.is_ascii_digit()),
+        (&DATES, |c: char| c.is_ascii_digit() || "-:.TZ".contains(c)),
     ] {
         for mark in marks {
             let mut parts = text.split(mark);
@@ -55,7 +60,12 @@ fn without_pauses(config: &mut Config) {
 fn check(name: &str, server: &Running, path: &str, body: &Value) {
     let answer = server.post(path, body);
     assert_eq!(answer.status, 200, "{name}: {}", answer.body);
-    let found = plain(&answer.body);
+    compare(name, &answer.body);
+}
+
+#[track_caller]
+fn compare(name: &str, body: &str) {
+    let found = plain(body);
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/api/transcripts")
         .join(name);
@@ -122,6 +132,74 @@ fn of_an_error() {
         "/v1/chat/completions",
         &said("Hi", json!({})),
     );
+}
+
+/// A model that can say nothing behind the first words that it has to say: every answer fails in its midst.
+#[test]
+fn of_failures() {
+    let server = serve(without_pauses);
+    let words = json!({ "const": "Yes~" });
+    let tokens = server.post("/tokenize", &json!({ "content": "~" })).json();
+    let biases = json!({ tokens["tokens"][0].to_string(): -1e39 });
+    let chat = json!({ "guided_json": words, "logit_bias": biases });
+    check(
+        "failed-chat.sse",
+        &server,
+        "/v1/chat/completions",
+        &said("Is it?", chat.clone()),
+    );
+    let mut completion = said("", chat.clone());
+    completion
+        .as_object_mut()
+        .expect("an object")
+        .remove("messages");
+    completion["prompt"] = "I say".into();
+    check(
+        "failed-completion.sse",
+        &server,
+        "/v1/completions",
+        &completion,
+    );
+    let mut client = ws::open(&server, "/ws/chat", &[]).expect("a WebSocket");
+    ws::say(&mut client, &said("Is it?", chat));
+    let texts = std::iter::from_fn(|| Some(ws::hear(&mut client)).filter(|text| text != "[DONE]"));
+    let texts: Vec<String> = texts.collect();
+    compare("failed-chat.ws", &(texts.join("\n") + "\n"));
+
+    let format = json!({ "type": "json_schema", "name": "yes", "schema": words });
+    let response = json!({
+        "input": "Is it?", "temperature": 0, "stream": true, "logit_bias": biases,
+        "text": { "format": format },
+    });
+    check("failed-response.sse", &server, "/v1/responses", &response);
+    let format = json!({ "type": "json_schema", "schema": words });
+    let more = json!({
+        "max_tokens": 50, "logit_bias": biases, "output_config": { "format": format },
+    });
+    check(
+        "failed-message.sse",
+        &server,
+        "/v1/messages",
+        &said("Is it?", more),
+    );
+    let options = json!({ "temperature": 0, "repeat_penalty": 1, "logit_bias": biases });
+    for (name, path) in [
+        ("failed-ollama-chat.jsonl", "/api/chat"),
+        ("failed-ollama-generate.jsonl", "/api/generate"),
+    ] {
+        let body = json!({
+            "model": "builtin", "prompt": "Is it?", "format": words, "options": options,
+            "messages": [{ "role": "user", "content": "Is it?" }],
+        });
+        let mut body = body;
+        let other = if path == "/api/chat" {
+            "prompt"
+        } else {
+            "messages"
+        };
+        body.as_object_mut().expect("an object").remove(other);
+        check(name, &server, path, &body);
+    }
 }
 
 /// A function in the form of chats.

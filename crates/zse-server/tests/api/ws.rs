@@ -40,7 +40,7 @@ pub(crate) fn open(
     }
 }
 
-fn say(client: &mut Client, value: &Value) {
+pub(crate) fn say(client: &mut Client, value: &Value) {
     client
         .send(Message::text(value.to_string()))
         .expect("it is taken");

@@ -66,6 +66,19 @@ class Anthropic(ServerTest):
         count = self.client.messages.count_tokens(model="builtin", messages=QUESTION)
         self.assertGreater(count.input_tokens, 5)
 
+    def test_stream_that_fails(self) -> None:
+        schema, biases = self.impossible()
+        form = {"format": {"type": "json_schema", "schema": schema}}
+        more = {"temperature": 0, "logit_bias": biases, "output_config": form}
+        texts = []
+        with self.assertRaises(anthropic.APIStatusError) as caught:
+            with self.client.messages.stream(
+                model="builtin", max_tokens=100, messages=QUESTION, extra_body=more
+            ) as stream:
+                texts.extend(stream.text_stream)
+        self.assertEqual("".join(texts), '"Yes')
+        self.assertEqual(caught.exception.body["error"]["type"], "api_error")
+
     def test_errors(self) -> None:
         with self.assertRaises(anthropic.BadRequestError) as caught:
             self.create([{"role": "user", "content": [{"type": "image", "source": {}}]}])

@@ -73,6 +73,16 @@ class Ollama(ServerTest):
         self.assertEqual(shown.modelinfo["general.architecture"], "llama")
         self.assertIn("tools", shown.capabilities)
 
+    def test_stream_that_fails(self) -> None:
+        schema, biases = self.impossible()
+        options = {"temperature": 0, "logit_bias": biases}
+        stream = self.client.chat(
+            "builtin", QUESTION, format=schema, options=options, stream=True
+        )
+        self.assertEqual(next(stream).message.content, '"')
+        with self.assertRaises(ollama.ResponseError):
+            list(stream)
+
     def test_errors(self) -> None:
         with self.assertRaises(ollama.ResponseError) as caught:
             self.client.chat("nobody", QUESTION)

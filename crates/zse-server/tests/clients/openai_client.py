@@ -159,6 +159,34 @@ class OpenAi(ServerTest):
         )
         self.assertEqual(answer.output_parsed, Person(name="Ida", age=12))
 
+    def test_streams_that_fail(self) -> None:
+        schema, biases = self.impossible()
+        stream = self.client.chat.completions.create(
+            model="builtin",
+            messages=QUESTION,
+            temperature=0,
+            stream=True,
+            logit_bias=biases,
+            extra_body={"guided_json": schema},
+        )
+        self.assertEqual(next(stream).choices[0].delta.role, "assistant")
+        with self.assertRaises(openai.APIError) as caught:
+            list(stream)
+        self.assertEqual(caught.exception.type, "server_error")
+        form = {"type": "json_schema", "name": "yes", "schema": schema}
+        events = list(
+            self.client.responses.create(
+                model="builtin",
+                input=QUESTION,
+                temperature=0,
+                stream=True,
+                text={"format": form},
+                extra_body={"logit_bias": biases},
+            )
+        )
+        self.assertEqual(events[-1].type, "response.failed")
+        self.assertEqual(events[-1].response.error.code, "server_error")
+
     def test_errors(self) -> None:
         chat = self.client.chat.completions.create
         with self.assertRaises(openai.BadRequestError) as caught:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import unittest
+import urllib.request
 
 KEY = "test-key"
 
@@ -40,6 +41,15 @@ class ServerTest(unittest.TestCase):
                 cls.url = line.split()[2]
                 return
         raise RuntimeError("the server did not start")
+
+    def impossible(self) -> tuple[dict, dict]:
+        """A schema, and the biases with which an answer of it fails after its first words."""
+        data = json.dumps({"content": "~"}).encode()
+        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/tokenize", data, headers)
+        with urllib.request.urlopen(request) as answer:
+            token = json.load(answer)["tokens"][0]
+        return {"const": "Yes~"}, {str(token): -1e39}
 
     @classmethod
     def tearDownClass(cls) -> None:
