@@ -231,6 +231,49 @@ fn of_calls() {
     }
 }
 
+/// A call that models of each family have to make, in its own form: their templates are known by what they say of it.
+/// Those of gpt-oss think first, at their own length; zse-text has transcripts of what is read with thoughts.
+#[test]
+fn of_calls_of_each_family() {
+    let parameters = json!({
+        "type": "object", "properties": { "n": { "const": 7 } }, "required": ["n"],
+        "additionalProperties": false,
+    });
+    let function = json!({ "name": "f", "parameters": parameters });
+    for (name, marks) in [
+        ("hermes", "<tool_call>"),
+        ("qwen-coder", "<tool_call><function="),
+        ("llama", "<|python_tag|>"),
+        ("llama-python", "[func_name1("),
+        ("mistral", "[TOOL_CALLS]"),
+        ("mistral-args", "[TOOL_CALLS][ARGS]"),
+        ("deepseek", "<｜tool▁call▁begin｜>```json"),
+        ("deepseek-3.1", "<｜tool▁call▁begin｜>"),
+        ("gemma", "<|tool_call>"),
+        ("function-gemma", "<start_function_call>"),
+    ] {
+        let template = format!(
+            "{{% if tools %}}{{{{ '{marks}' }}}}{{% endif %}}{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}\n"
+        );
+        let engine = changed(|writer| {
+            let set = writer.set("tokenizer.chat_template", &*template);
+            set.expect("a template");
+        });
+        let server = serve_models(vec![Served::new(name, engine)], without_pauses);
+        let more = json!({
+            "tools": [{ "type": "function", "function": function }], "tool_choice": "required",
+            "parallel_tool_calls": false, "max_tokens": 300,
+        });
+        let body = said("Call f.", more);
+        check(
+            &format!("call-{name}.sse"),
+            &server,
+            "/v1/chat/completions",
+            &body,
+        );
+    }
+}
+
 #[test]
 fn of_responses() {
     let server = serve(without_pauses);
