@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use zse_model::executor::{SampleJob, Sampled};
+use zse_model::executor::{SampleJob, Sampled, TokenMask};
 use zse_model::sampler::SampleParams;
 use zse_text::{GrammarState, Tokenizer};
 
+use crate::drawn::Settings;
 use crate::event::FinishReason;
 use crate::request::Generate;
 use crate::text::TextOutput;
 
 pub(crate) struct Generation {
-    params: Arc<SampleParams>,
+    settings: Settings,
     /// The same with end-of-generation tokens forbidden, and for how many tokens that holds.
-    endless: Option<(usize, Arc<SampleParams>)>,
+    endless: Option<(usize, Settings)>,
     max_tokens: Option<usize>,
     /// Tokens that the sequence may have, prompt included.
     limit: usize,
@@ -48,10 +49,10 @@ impl Generation {
             params
                 .logit_bias
                 .extend(eog.iter().map(|&token| (token, f32::NEG_INFINITY)));
-            (min_tokens, Arc::new(params))
+            (min_tokens, Settings::new(params, request.count_drawn))
         });
         Self {
-            params: Arc::new(request.params.clone()),
+            settings: Settings::new(request.params.clone(), request.count_drawn),
             endless,
             max_tokens: request.max_tokens,
             limit,
@@ -73,12 +74,34 @@ impl Generation {
         self.drawn
     }
 
+    /// How the next token is drawn.
+    fn params(&self) -> &Arc<SampleParams> {
+        match &self.endless {
+            Some((until, endless)) if self.drawn < *until => endless.params(),
+            _ => self.settings.params(),
+        }
+    }
+
+    /// Whether the biases leave a token of a mask.
+    pub(crate) fn may_draw(&self, mask: &TokenMask) -> bool {
+        let forbidden = self.params().logit_bias.iter();
+        let forbidden = forbidden.filter(|&&(_, bias)| bias == f32::NEG_INFINITY);
+        let allowed: usize = mask.iter().map(|word| word.count_ones() as usize).sum();
+        if allowed > forbidden.clone().count() {
+            return true;
+        }
+        let mut left = mask.clone();
+        for &(token, _) in forbidden {
+            if let Some(word) = left.get_mut(token as usize / 64) {
+                *word &= !(1 << (token % 64));
+            }
+        }
+        left.iter().any(|&word| word != 0)
+    }
+
     /// How the token after `tokens` is drawn.
     pub(crate) fn job(&self, tokens: &[u32], choice: u32) -> SampleJob {
-        let params = match &self.endless {
-            Some((until, params)) if self.drawn < *until => params,
-            _ => &self.params,
-        };
+        let params = self.params();
         let start = tokens.len().saturating_sub(params.lookback());
         SampleJob {
             params: Arc::clone(params),
@@ -116,6 +139,10 @@ impl Generation {
     ) -> (String, Option<FinishReason>) {
         self.drawn += 1;
         self.mu = sampled.mu;
+        self.settings.note(sampled.token);
+        if let Some((_, endless)) = &mut self.endless {
+            endless.note(sampled.token);
+        }
         let (mut text, mut reason) = self.text.push(sampled.token);
         if reason.is_none()
             && let Some(grammar) = &mut self.grammar

@@ -55,6 +55,7 @@ mod batch;
 mod channel;
 mod config;
 mod constraint;
+mod drawn;
 mod ended;
 mod engine;
 mod event;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use zse_model::executor::{Masks, TokenMask};
+use zse_model::sampler::SampleError;
 use zse_text::{GrammarError, GrammarState};
 
 use crate::event::FinishReason;
@@ -103,8 +104,8 @@ impl MaskMaker {
         };
     }
 
-    /// The masks that were begun. A sequence whose grammar cannot be followed ends; what its row gives
-    /// is dropped.
+    /// The masks that were begun. A sequence whose grammar cannot be followed, or allows only what its biases
+    /// forbid, ends; what its row gives is dropped.
     pub(crate) fn finish(&mut self, plan: &Plan, scheduler: &mut Scheduler) -> Masks {
         let mut masks = Masks::default();
         for (Row { id, row, grammar }, mask) in self.masked() {
@@ -113,7 +114,9 @@ impl MaskMaker {
             };
             seq.put_grammar(grammar);
             match mask {
-                Ok(mask) => masks.rows.push((row, mask)),
+                Ok(mask) if seq.may_draw(&mask) => masks.rows.push((row, mask)),
+                // Else the executor would fail the whole step.
+                Ok(_) => seq.finish(FinishReason::Failed(SampleError::NoCandidates.to_string())),
                 Err(error) => seq.finish(FinishReason::Failed(error.to_string())),
             }
         }

@@ -64,6 +64,10 @@ impl Default for Score {
 pub struct Generate {
     /// How tokens are drawn.
     pub params: SampleParams,
+    /// Whether the presence and the frequency penalty of `params` count all that was drawn, and nothing of
+    /// the prompt, as OpenAI's API has it. Without, they look at the newest tokens, as llama.cpp does. Where
+    /// they count, they are subtracted before the repetition penalty.
+    pub count_drawn: bool,
     /// Most tokens to generate; `None`: as many as the context holds. With 0, the prompt is
     /// computed and nothing is drawn.
     pub max_tokens: Option<usize>,
@@ -98,6 +102,7 @@ impl Default for Generate {
     fn default() -> Self {
         Self {
             params: SampleParams::default(),
+            count_drawn: false,
             max_tokens: None,
             min_tokens: 0,
             ignore_eos: false,

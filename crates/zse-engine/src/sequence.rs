@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zse_model::executor::{AdapterUse, Output, Want};
+use zse_model::executor::{AdapterUse, Output, TokenMask, Want};
 use zse_text::GrammarState;
 
 use crate::event::{Event, FinishReason, Finished, Timings, TokenInfo, Usage};
@@ -231,6 +231,14 @@ impl Sequence {
     /// Whether it has not got it back.
     pub(crate) fn lacks_grammar(&self) -> bool {
         matches!(&self.goal, Goal::Generate(g) if g.lacks_grammar())
+    }
+
+    /// Whether its biases leave a token of a mask.
+    pub(crate) fn may_draw(&self, mask: &TokenMask) -> bool {
+        match &self.goal {
+            Goal::Generate(g) => g.may_draw(mask),
+            Goal::Score { .. } | Goal::Embed => true,
+        }
     }
 
     /// Notes that a step that computes some of its tokens begins at `now`: how long it waited, if it

@@ -187,6 +187,8 @@ impl Sampling {
             .map_err(|error| ApiError::from(&zse::RequestError::from(error)))?;
         Ok(Generate {
             params,
+            // Whoever sets a window knows llama.cpp's penalties, which share it.
+            count_drawn: self.repeat_last_n.is_none(),
             max_tokens,
             min_tokens: self.min_tokens.unwrap_or(0),
             ignore_eos: self.ignore_eos.unwrap_or(false),
@@ -286,7 +288,11 @@ mod tests {
     #[test]
     fn nothing_given_is_openais_default() {
         let given = settings(json!({ "seed": 0 })).unwrap();
-        assert_eq!(given, Generate::default());
+        let expected = Generate {
+            count_drawn: true,
+            ..Generate::default()
+        };
+        assert_eq!(given, expected);
     }
 
     #[test]
@@ -330,6 +336,7 @@ mod tests {
                 logit_bias: vec![(15, -100.0)],
                 top_logprobs: 0,
             },
+            count_drawn: false,
             max_tokens: None,
             min_tokens: 2,
             ignore_eos: true,

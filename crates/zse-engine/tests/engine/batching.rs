@@ -304,3 +304,51 @@ fn scores_do_not_depend_on_chunks() {
         );
     }
 }
+
+/// What `generate` gives for `prompt` where both penalties count all that was drawn: by the sampler's own, whose
+/// window is as long as what was drawn.
+fn expected_by_count(prompt: &[u32], generate: &Generate) -> Vec<u32> {
+    let mut tokens = prompt.to_vec();
+    while tokens.len() - prompt.len() < generate.max_tokens.expect("an end") {
+        let mut step = generate.clone();
+        step.params.penalty_last_n = Some((tokens.len() - prompt.len()) as u32);
+        step.max_tokens = Some(1);
+        tokens.extend(expected(&tokens, &step, 0, 1000));
+    }
+    tokens.split_off(prompt.len())
+}
+
+#[test]
+fn penalties_count_what_was_drawn_and_nothing_of_the_prompt() {
+    let wide = EngineConfig {
+        channel_capacity: 1000,
+        ..EngineConfig::default()
+    };
+    let (mut engine, _) = watched(1000, 64, wide);
+    let mut others = Vec::new();
+    let mut found = Vec::new();
+    for seed in 0..6 {
+        let mut generate = settings(1);
+        generate.params.seed = seed;
+        // Eighths: sums are exact in any order.
+        generate.params.presence_penalty = 2.5;
+        generate.params.frequency_penalty = -0.125;
+        generate.params.logit_bias = vec![(EOS, f32::NEG_INFINITY), (prompt(seed, 9)[0], 1.5)];
+        generate.count_drawn = true;
+        generate.min_tokens = 3;
+        generate.max_tokens = Some(100);
+        let stream = engine
+            .submit(Request::generate(prompt(seed, 9), generate.clone()))
+            .unwrap();
+        found.push((seed, generate, stream));
+        others.push(engine.submit(Request::generate(prompt(seed, 5), settings(1))));
+    }
+    run(&mut engine);
+    for (seed, generate, stream) in found {
+        let tokens = ids(&stream.completions()[0]);
+        assert_eq!(tokens, expected_by_count(&prompt(seed, 9), &generate));
+        let mut windowed = generate.clone();
+        windowed.count_drawn = false;
+        assert_ne!(tokens, expected(&prompt(seed, 9), &windowed, 0, 1000));
+    }
+}

@@ -231,3 +231,33 @@ fn a_malformed_constraint_is_refused() {
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("no tokenizer"), "{refused}");
 }
+
+#[test]
+fn a_form_that_the_biases_rule_out_fails_its_request_and_costs_others_nothing() {
+    let other = Generate {
+        constraint: None,
+        max_tokens: Some(20),
+        ..generate(2, letters())
+    };
+    let mut none = Generate {
+        n: 3,
+        ..generate(1, letters())
+    };
+    // Only what the form does not allow is left.
+    let forbidden = (0..VOCAB as u32).filter(|&id| id != EOS);
+    none.params.logit_bias = forbidden.map(|id| (id, f32::NEG_INFINITY)).collect();
+    let other = (prompt(2, 5), other);
+    let (mut engine, log) = watched(1000, 64, wide());
+    let alone = serve(&mut engine, std::slice::from_ref(&other)).remove(0);
+    let steps = log.lock().unwrap().len();
+    let (mut engine, log) = watched(1000, 64, wide());
+    let mut both = serve(&mut engine, &[other, (prompt(1, 9), none)]);
+    for completion in both.remove(1) {
+        assert_eq!(completion.tokens, []);
+        let reason = completion.finished.reason;
+        assert!(matches!(reason, FinishReason::Failed(_)), "{reason:?}");
+    }
+    assert_eq!(ids(&both[0][0]), ids(&alone[0]));
+    assert_eq!(log.lock().unwrap().len(), steps);
+    assert_eq!(engine.free_blocks(), Some(1000));
+}

@@ -82,7 +82,7 @@ pub(super) fn read(
     let mut options = options.unwrap_or_default();
     options.retain(|_, value| !value.is_null());
     let repeat = ["repeat_penalty", "repetition_penalty"];
-    let defaults = json!({ "temperature": 0.8, "top_k": 40, "top_p": 0.9 });
+    let defaults = json!({ "temperature": 0.8, "top_k": 40, "top_p": 0.9, "repeat_last_n": 64 });
     for (name, value) in defaults.as_object().into_iter().flatten() {
         options.entry(name.clone()).or_insert(value.clone());
     }
