@@ -402,7 +402,7 @@ impl Prompts {
             Value::Array(list) if list.first().is_some_and(Value::is_number) => {
                 tokens(list).map(|tokens| vec![Prompt::Tokens(tokens)])
             }
-            Value::Array(list) => list.iter().map(one).collect(),
+            Value::Array(list) if !list.is_empty() => list.iter().map(one).collect(),
             _ => None,
         };
         prompts.map(Self)

@@ -172,7 +172,7 @@ fn interruption() -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
 }
 
 /// How long answers that are cut off have to say so.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Takes connections until `stop`, then waits for them.
 async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {

@@ -209,7 +209,7 @@ fn what_cannot_work_is_refused_by_name() {
         (json!({ "n_probs": 100 }), "n_probs"),
         (json!({ "n_probs": 1, "logprobs": 1 }), "n_probs"),
         (json!({ "logprobs": 100 }), "logprobs"),
-        (json!({ "prompt": [] }), "n"),
+        (json!({ "prompt": [] }), "prompt"),
         (json!({ "prompt": [1.5] }), "prompt"),
         (json!({ "prompt": [4_000_000_000_u32] }), "prompt"),
         (json!({ "prompt": "a", "n": 1_000_000 }), "n"),

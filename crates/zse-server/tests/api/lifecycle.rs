@@ -71,6 +71,9 @@ fn a_stop_does_not_wait_for_ever_and_says_so() {
     });
     let mut first = [0; 100];
     streams[0].read_exact(&mut first).unwrap();
+    while server.metric("vllm:num_requests_running") < 2.0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let readers = streams.map(|mut stream| std::thread::spawn(move || read(&mut stream)));
     let start = Instant::now();
     server.stop();

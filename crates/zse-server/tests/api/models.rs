@@ -315,6 +315,16 @@ fn warming_up_is_measured() {
 fn counts_are_there_as_json() {
     let server = several(&["a", "b"], 2, |_| {});
     complete(&server, "a");
+    for path in [
+        "stats",
+        "stats/models",
+        "stats/gpu",
+        "batching",
+        "models/cache/status",
+    ] {
+        let error = server.get(&format!("/api/{path}?mood=bad")).error(400);
+        assert_eq!(error["param"], "mood");
+    }
     let stats = server.get("/api/stats").json();
     assert_eq!(stats["models"], json!({ "served": 2, "loaded": 1 }));
     assert!(stats["tokens"]["generated"].as_u64().unwrap() >= 1);

@@ -307,11 +307,15 @@ fn every_route_of_the_document_is_there() {
 }
 
 /// The routes that a client of the manual's Python examples asks, and how it is told to.
-const BY_CLIENTS: [(&str, &str); 20] = [
+const BY_CLIENTS: [(&str, &str); 21] = [
     ("/v1/chat/completions", "client.chat.completions.create("),
     ("/v1/completions", "client.completions.create("),
     ("/v1/responses", "client.responses.create("),
     ("/v1/responses/{id}", "client.responses.retrieve("),
+    (
+        "/v1/responses/{id}/input_items",
+        "client.responses.input_items.list(",
+    ),
     ("/v1/embeddings", "client.embeddings.create("),
     ("/v1/models", "client.models.list("),
     ("/v1/models/{id}", "client.models.retrieve("),

@@ -84,6 +84,46 @@ fn an_answer_has_items_and_can_be_gone_on_from() {
         whole["usage"]["input_tokens"],
         next["usage"]["input_tokens"]
     );
+    let listed = server.get(&format!(
+        "/v1/responses/{}/input_items",
+        next["id"].as_str().unwrap()
+    ));
+    let listed = listed.json();
+    let said = |item: &Value| (item["role"].clone(), item["content"][0]["text"].clone());
+    let data: Vec<_> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(said)
+        .collect();
+    let user = json!("user");
+    let expected = [
+        (user.clone(), json!("Thanks!")),
+        (json!("assistant"), json!(ANSWER)),
+        (user, json!("How do I quantize a model?")),
+    ];
+    assert_eq!(data, expected);
+    assert_eq!(listed["data"][1]["id"], item["id"]);
+    assert_eq!(listed["data"][0]["content"][0]["type"], "input_text");
+    assert_eq!(
+        (&listed["object"], &listed["has_more"]),
+        (&json!("list"), &json!(false))
+    );
+    let newest = listed["data"][0]["id"].as_str().unwrap();
+    let query = format!("order=desc&limit=1&after={newest}");
+    let page = server.get(&format!(
+        "/v1/responses/{}/input_items?{query}",
+        next["id"].as_str().unwrap()
+    ));
+    let page = page.json();
+    assert_eq!(page["data"], json!([listed["data"][1]]));
+    assert_eq!(
+        (&page["first_id"], &page["last_id"]),
+        (&item["id"], &item["id"])
+    );
+    assert_eq!(page["has_more"], true);
+    server.get("/v1/responses/resp_0/input_items").error(404);
+
     let unstored = format!("/v1/responses/{}", whole["id"].as_str().unwrap());
     server.get(&unstored).error(404);
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::stats::PrefixStats;
-use super::{ModelStatus, seconds};
+use super::{ModelStatus, NoParameters, seconds};
 use crate::error::ApiError;
 use crate::models::Limits;
 use crate::request::Fields;
@@ -58,7 +58,7 @@ struct CachedModel {
     tag = "Server",
     responses((status = 200, body = CacheStatus)),
 )]
-pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn status(State(app): State<Arc<App>>, _: NoParameters) -> Response {
     let all = app.models.all();
     let loaded = all.iter().filter(|model| model.is_loaded());
     let models = loaded.map(|model| CachedModel {
@@ -130,7 +130,7 @@ pub(super) async fn clear(
     tag = "Server",
     responses((status = 200, body = CacheSettings)),
 )]
-pub(super) async fn settings(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn settings(State(app): State<Arc<App>>, _: NoParameters) -> Response {
     json(&CacheSettings::now(&app))
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
+use super::NoParameters;
 use crate::routes::json;
 
 #[derive(Serialize, ToSchema)]
@@ -66,7 +67,7 @@ fn gpus() -> Vec<GpuStats> {
     tag = "Server",
     responses((status = 200, body = GpusStats)),
 )]
-pub(super) async fn get() -> Response {
+pub(super) async fn get(_: NoParameters) -> Response {
     // The driver is asked, which can take some milliseconds.
     let gpus = spawn_blocking(gpus).await.unwrap_or_default();
     json(&GpusStats { gpus })

@@ -11,6 +11,8 @@ mod warmup;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{FromRequestParts, Query};
+use hyper::http::request::Parts;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -42,6 +44,22 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(stats::models))
         .routes(routes!(gpu::get))
         .routes(routes!(stats::batching))
+}
+
+/// An address without parameters: those that there are, are refused by name.
+pub(super) struct NoParameters;
+
+impl<S: Sync> FromRequestParts<S> for NoParameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+        let Query(query) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
+        match query.first() {
+            None => Ok(Self),
+            Some((name, _)) => Err(ApiError::unknown(name)),
+        }
+    }
 }
 
 /// A model as these endpoints show it.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use zse::{Histogram, Metrics};
 
-use super::{ModelStatus, seconds};
+use super::{ModelStatus, NoParameters, seconds};
 use crate::models::Status;
 use crate::routes::json;
 use crate::state::App;
@@ -102,7 +102,7 @@ impl Stats {
     tag = "Server",
     responses((status = 200, body = Stats)),
 )]
-pub(super) async fn get(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn get(State(app): State<Arc<App>>, _: NoParameters) -> Response {
     json(&Stats::now(&app))
 }
 
@@ -160,7 +160,7 @@ struct MeanSeconds {
     tag = "Server",
     responses((status = 200, body = ModelsStats)),
 )]
-pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn models(State(app): State<Arc<App>>, _: NoParameters) -> Response {
     let models = app.models.all();
     let models = models.iter().map(|model| ModelStats {
         status: ModelStatus::new(model),
@@ -254,7 +254,7 @@ struct BatchLimits {
     tag = "Server",
     responses((status = 200, body = Batching)),
 )]
-pub(super) async fn batching(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn batching(State(app): State<Arc<App>>, _: NoParameters) -> Response {
     let models = app.models.all();
     let models = models.iter().filter_map(|model| {
         let engine = model.engine.as_ref()?;

@@ -1,6 +1,7 @@
 //! OpenAI's `/v1/responses`: conversations of items, kept in memory for those that follow.
 
 mod input;
+mod items;
 mod object;
 mod output;
 mod pairing;
@@ -46,6 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(create))
         .routes(routes!(retrieve, remove))
+        .routes(routes!(items::list))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

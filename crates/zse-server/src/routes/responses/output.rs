@@ -112,6 +112,7 @@ impl Writer {
         keep(Done {
             id: self.id.clone(),
             response: response.clone(),
+            items: std::mem::take(&mut self.echo.items),
             messages,
             // What nobody waited for is nothing to go on from.
             store: self.echo.store && reason != FinishReason::Cancelled,

@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use zse::{Message, Role};
 
-use super::input;
 use super::object::{EchoFields, ReasoningEcho, TextEcho};
 use super::store::Store;
+use super::{input, items};
 use crate::chat::{ALLOWED, Calls, Chat};
 use crate::error::ApiError;
 use crate::form::Form;
@@ -59,6 +59,8 @@ pub(super) struct Question {
 pub(super) struct Echo {
     /// The fields that an answer has of its request.
     pub(super) fields: EchoFields,
+    /// The items of the conversation, where it is kept.
+    pub(super) items: Vec<Value>,
     /// The conversation, but for instructions.
     pub(super) messages: Vec<Message>,
     pub(super) logprobs: bool,
@@ -121,16 +123,29 @@ impl Question {
             let message = format!("top_logprobs needs {LOGPROBS} in include");
             return Err(ApiError::param("top_logprobs", message));
         }
-        let mut messages = match &self.previous_response_id {
-            None => Vec::new(),
+        let store_it = self.store.unwrap_or(true);
+        let (mut messages, mut items) = match &self.previous_response_id {
+            None => <(Vec<_>, Vec<_>)>::default(),
             Some(id) => {
                 let found = store.find(&tenant, id);
                 let found =
                     found.ok_or_else(|| ApiError::no_response("previous_response_id", id))?;
-                found.messages.clone()
+                let mut items = Vec::new();
+                if store_it {
+                    items.clone_from(&found.items);
+                    items.extend(
+                        found.response["output"]
+                            .as_array()
+                            .cloned()
+                            .unwrap_or_default(),
+                    );
+                }
+                (found.messages.clone(), items)
             }
         };
+        let given = store_it.then(|| self.input.clone());
         input::read(self.input, &mut messages)?;
+        items.extend(given.map(items::kept).unwrap_or_default());
         let format = format(self.text.as_ref())?;
         let calls = calls(self.tool_choice.as_ref())?;
         let echo = Echo {
@@ -144,7 +159,7 @@ impl Question {
                     effort: effort.as_ref().map(|(_, effort)| effort.clone()),
                     summary: (),
                 },
-                store: self.store.unwrap_or(true),
+                store: store_it,
                 temperature,
                 text: TextEcho {
                     format: format.clone().unwrap_or(json!({ "type": "text" })),
@@ -156,9 +171,10 @@ impl Question {
                 truncation: "disabled",
                 user: self.user,
             },
+            items,
             messages: messages.clone(),
             logprobs,
-            store: self.store.unwrap_or(true),
+            store: store_it,
         };
         let instructions = self
             .instructions

@@ -19,6 +19,8 @@ pub(crate) struct Done {
     pub(super) id: String,
     /// The object that its client got.
     pub(super) response: Value,
+    /// The items that it was made from.
+    pub(super) items: Vec<Value>,
     /// The whole conversation, but for instructions, which hold for one response.
     pub(super) messages: Vec<Message>,
     /// Whether it is to be kept.
@@ -51,7 +53,8 @@ impl Store {
             return;
         }
         let messages: usize = done.messages.iter().map(size).sum();
-        let bytes = weight(&done.response) + messages;
+        let items: usize = done.items.iter().map(weight).sum();
+        let bytes = weight(&done.response) + items + messages;
         if bytes > MAX_BYTES {
             return;
         }
@@ -135,6 +138,7 @@ mod tests {
         Done {
             id: id.to_string(),
             response: Value::Null,
+            items: Vec::new(),
             messages: vec![Message::new(Role::User, "x".repeat(bytes))],
             store: true,
         }
