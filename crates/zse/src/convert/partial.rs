@@ -332,7 +332,8 @@ mod tests {
     }
 
     fn write(partial: &mut Partial, i: usize, bytes: &[u8; 8]) {
-        partial.write(i, 0, bytes).unwrap();
+        partial.begin_tensor(i);
+        partial.append(bytes).unwrap();
         let mut written = Checksummer::default();
         written.write(bytes);
         let written = written.finish();
@@ -400,6 +401,35 @@ mod tests {
         assert_eq!((again.count(), again.finished(0)), (1, None));
         drop(again);
         assert_eq!(open(&path, 2).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn tensors_lie_where_they_are_planned_however_they_come() {
+        let (_folder, path) = folder();
+        let bytes: Vec<u8> = (0..3 * PIECE as u32 + 17)
+            .map(|i| (i * 7 / 64) as u8)
+            .collect();
+        let end = 8 + bytes.len() as u64;
+        let plan = FilePlan {
+            header: HEADER.to_vec(),
+            tensors: vec![8..end, end..end + 3],
+            bytes: end + 3,
+        };
+        let mut file = Partial::open(&path, plan, Checksum(1)).unwrap();
+        file.begin().unwrap();
+        for (i, tensor) in [&bytes[..], b"end"].into_iter().enumerate() {
+            // One that is stopped, and goes on from its beginning.
+            file.begin_tensor(i);
+            file.append(b"abc").unwrap();
+            file.begin_tensor(i);
+            for piece in tensor.chunks(700_000) {
+                file.append(piece).unwrap();
+            }
+            let (written, read) = (Checksum::of(tensor), Checksum(7));
+            file.finish_tensor(i, Finished { written, read }).unwrap();
+        }
+        file.finish(HEADER).unwrap();
+        assert!(fs::read(&path).unwrap() == [HEADER, &bytes, b"end"].concat());
     }
 
     #[test]
