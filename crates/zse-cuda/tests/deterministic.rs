@@ -2,8 +2,11 @@
 //! GPU: `just gpu-check`.
 #![cfg(feature = "cuda")]
 
+mod mixture;
+
 use std::sync::Arc;
 
+use mixture::Mixture;
 use zse_cuda::{CudaBackend, Kernels};
 use zse_engine::{Engine, EngineConfig, EventStream, Generate, Request};
 use zse_model::Model;
@@ -120,5 +123,51 @@ fn logits_do_not_depend_on_the_batch() {
         }
     }
     println!("without, {differ} of 16 depend on the batch");
+    assert!(differ > 0, "the test would see it");
+}
+
+/// Mixtures alike, of which each token chooses its experts: many tokens are not grouped by them.
+#[test]
+#[ignore = "needs a GPU"]
+fn logits_of_mixtures_do_not_depend_on_the_batch() {
+    use GgmlType as T;
+    let prompt = Rng::new(8).ids(150, VOCAB);
+    let mut differ = 0;
+    let types = [[T::Q4K, T::Q4K, T::Q6K], [T::Q8_0; 3], [T::Bf16; 3]];
+    for types in types {
+        let mixture = Mixture {
+            types,
+            experts: 12,
+            top_k: 3,
+            cols: 512,
+            ff: 768,
+            vocab: 512,
+        };
+        let model = mixture.model(4, 512);
+        for portable in [false, true] {
+            let kernels = Kernels {
+                portable,
+                ..Kernels::default()
+            };
+            let plain = CudaBackend::with(0, kernels).expect("a GPU");
+            let backend = plain.clone().deterministic();
+            let run = |backend: &CudaBackend, max_tokens, others| {
+                bits(
+                    &mut engine(backend, &model, KvType::F16, max_tokens),
+                    &prompt,
+                    others,
+                )
+            };
+            let expected = run(&backend, 512, false);
+            for (max_tokens, others) in [(24, false), (40, true), (512, true)] {
+                assert!(
+                    run(&backend, max_tokens, others) == expected,
+                    "{types:?} portable {portable}: {max_tokens} tokens at a time, others {others}"
+                );
+            }
+            differ += usize::from(run(&plain, 512, false) != run(&plain, 40, true));
+        }
+    }
+    println!("without, {differ} of 6 mixtures depend on the batch");
     assert!(differ > 0, "the test would see it");
 }

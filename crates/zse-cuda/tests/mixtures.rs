@@ -3,110 +3,47 @@
 #![cfg(feature = "cuda")]
 
 mod agree;
+mod mixture;
 
 use std::sync::Arc;
 
-use zse_model::conformance::{Case, Fill, Rng, Synth, batch, tolerance};
+use zse_model::conformance::{Case, Rng, batch, tolerance};
 use zse_model::executor::Budget;
-use zse_model::program::{Act, EmbedIndex, ProgramOutput};
-use zse_model::{Builder, Model, ModelInfo, TOP, Weights};
 use zse_quant::GgmlType;
 
 use agree::compare;
+use mixture::Mixture;
 
 const VOCAB: usize = 61;
 
-struct Mixture {
-    /// Of gate, up and down.
-    types: [GgmlType; 3],
-    experts: usize,
-    top_k: usize,
-    cols: usize,
-    ff: usize,
+struct Suite {
+    mixture: Mixture,
     /// Tokens of each batch.
     tokens: Vec<usize>,
 }
 
-impl Mixture {
+impl Suite {
     fn case(&self, rng: &mut Rng) -> Case {
-        let &Self {
-            types,
-            experts,
-            top_k,
-            cols,
-            ff,
-            ..
-        } = self;
-        let [gate, up, down] = types;
-        let names = types.map(GgmlType::name);
-        let name = format!("{names:?} {experts}x[{ff}, {cols}] top {top_k}");
-        let mut synth = Synth::new(rng.bits());
-        for (tensor, ty, shape, deviation) in [
-            ("x.weight", GgmlType::F32, &[cols, VOCAB][..], 1.0),
-            ("router.weight", GgmlType::F32, &[cols, experts], 0.2),
-            ("gate.weight", gate, &[cols, ff, experts], 0.1),
-            ("up.weight", up, &[cols, ff, experts], 0.1),
-            ("down.weight", down, &[ff, cols, experts], 0.1),
-        ] {
-            synth
-                .tensor(tensor, ty, shape, Fill::Normal(deviation))
-                .expect("a good tensor");
-        }
-        let checkpoint = synth.finish().expect("a good checkpoint");
-        let mut b = Builder::new(&name, Arc::clone(&checkpoint));
-        let output = self.describe(&mut b);
-        let program = b.finish(output).expect("a good program");
-        let weights = Weights::new(checkpoint, &program).expect("its weights");
         let most = self.tokens.iter().copied().max().unwrap_or(1);
-        let info = ModelInfo {
-            architecture: "mixture".to_owned(),
-            name: name.clone(),
-            layers: 1,
-            width: cols,
-            vocab: VOCAB,
-            context: most,
-            trained_context: most,
-        };
-        let model = Arc::new(Model {
-            info,
-            program,
-            weights,
-        });
+        let model = self.mixture.model(rng.bits(), most);
         let budget = Budget::for_context(most, 1, most);
         let batches = self.tokens.iter().map(|&n| {
             let ids = rng.ids(n, VOCAB);
             batch(&model, &budget, &[(&ids[..], 0)])
         });
+        let types = self.mixture.types.map(tolerance);
         Case {
             adapters: Vec::new(),
             batches: batches.collect(),
-            name,
+            name: model.info.name.clone(),
             budget,
-            tolerance: 2.0 * types.map(tolerance).into_iter().fold(0.0, f64::max),
+            tolerance: 2.0 * types.into_iter().fold(0.0, f64::max),
             model: Arc::clone(&model),
         }
     }
-
-    fn describe(&self, b: &mut Builder) -> ProgramOutput {
-        let &Self {
-            experts,
-            top_k,
-            cols,
-            ff,
-            ..
-        } = self;
-        let table = b.weight(TOP, "x", VOCAB, cols);
-        let x = b.embed(table, EmbedIndex::Token);
-        let scores = b.linear(x, TOP, "router", experts);
-        let route = b.moe_route(scores, top_k, true, 1.0);
-        let [gate, up] = ["gate", "up"].map(|name| b.experts(TOP, name, experts, [ff, cols]));
-        let down = b.experts(TOP, "down", experts, [cols, ff]);
-        let y = b.moe_ffn(x, route, [gate, up, down], Act::Silu);
-        ProgramOutput::Logits(b.gather_rows(y))
-    }
 }
 
-fn compare_all(mixtures: &[Mixture]) {
+fn compare_all(mixtures: &[Suite]) {
     let mut rng = Rng::new(5);
     let cases: Vec<Case> = mixtures.iter().map(|m| m.case(&mut rng)).collect();
     compare(&cases);
@@ -125,12 +62,15 @@ fn experts_agree_with_the_reference() {
         [T::F16; 3],
         [T::Bf16; 3],
     ];
-    let mixtures = types.map(|types| Mixture {
-        types,
-        experts: 12,
-        top_k: 3,
-        cols: 512,
-        ff: 768,
+    let mixtures = types.map(|types| Suite {
+        mixture: Mixture {
+            types,
+            experts: 12,
+            top_k: 3,
+            cols: 512,
+            ff: 768,
+            vocab: VOCAB,
+        },
         tokens: vec![1, 9, 40, 130, 600],
     });
     compare_all(&mixtures);
@@ -141,12 +81,15 @@ fn experts_agree_with_the_reference() {
 #[ignore = "needs a GPU"]
 fn odd_mixtures_agree_with_the_reference() {
     use GgmlType as T;
-    let odd = |ty, experts, top_k, cols, ff| Mixture {
-        types: [ty; 3],
-        experts,
-        top_k,
-        cols,
-        ff,
+    let odd = |ty, experts, top_k, cols, ff| Suite {
+        mixture: Mixture {
+            types: [ty; 3],
+            experts,
+            top_k,
+            cols,
+            ff,
+            vocab: VOCAB,
+        },
         tokens: vec![10, 77, 300],
     };
     compare_all(&[
@@ -161,12 +104,15 @@ fn odd_mixtures_agree_with_the_reference() {
 #[test]
 #[ignore = "needs a GPU"]
 fn long_prompts_agree_with_the_reference() {
-    compare_all(&[Mixture {
-        types: [GgmlType::Q8_0; 3],
-        experts: 9,
-        top_k: 4,
-        cols: 64,
-        ff: 32,
+    compare_all(&[Suite {
+        mixture: Mixture {
+            types: [GgmlType::Q8_0; 3],
+            experts: 9,
+            top_k: 4,
+            cols: 64,
+            ff: 32,
+            vocab: VOCAB,
+        },
         tokens: vec![4100],
     }]);
 }
