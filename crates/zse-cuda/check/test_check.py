@@ -4,6 +4,7 @@ import types
 import unittest
 
 import answers
+import sanitize
 import speeds
 
 
@@ -52,6 +53,39 @@ class Speeds(unittest.TestCase):
     def test_tests_are_what_bench_runs(self):
         self.assertEqual(speeds.arguments("pp512"), ["-p", "512", "-n", "0", "-b", "1"])
         self.assertEqual(speeds.arguments("tg64x32"), ["-p", "0", "-n", "64", "-b", "32"])
+
+
+class Checkers(unittest.TestCase):
+    """The verdict on what a checker said."""
+
+    PASSED = "test result: ok. 1 passed; 0 failed; 0 ignored\n"
+
+    def test_only_what_ended_without_a_find_is_clean(self):
+        memory, race = (
+            "========= ERROR SUMMARY: 0 errors\n",
+            "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n",
+        )
+        for summary in (memory, race):
+            self.assertEqual(sanitize.verdict(self.PASSED + summary, 0), "clean")
+            self.assertEqual(sanitize.verdict(self.PASSED + summary, None), "stopped")
+            self.assertNotEqual(sanitize.verdict(summary, 0), "clean", "no test has passed")
+            self.assertNotEqual(sanitize.verdict(self.PASSED.replace("1", "0", 1) + summary, 0), "clean")
+        self.assertNotEqual(sanitize.verdict(self.PASSED, 0), "clean", "the checker did not sum up")
+
+    def test_it_says_how_far_a_share_came(self):
+        output = "test a ... share 1/2: 2 cases\ncompared: one\n"
+        self.assertEqual(sanitize.progress(output), "1 of 2 cases")
+        self.assertEqual(sanitize.progress(self.PASSED), "1 tests")
+
+    def test_finds_are_told(self):
+        for line in (
+            "========= Invalid __global__ write of size 4 bytes",
+            "========= Error: Race reported between Write access at x and Read access at y",
+            "========= Warning: Race reported between Write access at x and Read access at y",
+            "========= Program hit CUDA_ERROR_ILLEGAL_ADDRESS",
+        ):
+            self.assertEqual(sanitize.verdict(f"{line}\n{self.PASSED}", 0), line)
+            self.assertEqual(sanitize.verdict(line, None), line)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 //! The fixtures of zse-model, recorded from Hugging Face transformers, on a GPU: `just gpu-check`.
 #![cfg(feature = "cuda")]
 
+mod share;
+
 use std::path::PathBuf;
 
 use zse_cuda::{CudaBackend, Kernels};
@@ -27,20 +29,18 @@ fn files() -> Vec<PathBuf> {
 #[test]
 #[ignore = "needs a GPU"]
 fn fixtures_hold() {
-    for portable in [false, true] {
-        let backend = CudaBackend::with(
-            0,
-            Kernels {
-                portable,
-                ..Kernels::default()
-            },
-        )
-        .expect("a GPU");
-        for file in files() {
-            let golden = Golden::open(&file).expect("a good fixture");
+    let all = [false, true].map(|portable| Kernels {
+        portable,
+        ..Kernels::default()
+    });
+    for kernels in share::kernels().map_or(all.to_vec(), |one| vec![one]) {
+        let portable = kernels.portable;
+        let backend = CudaBackend::with(0, kernels).expect("a GPU");
+        for file in share::of(&files()) {
+            let golden = Golden::open(file).expect("a good fixture");
             let report = golden.compare(&backend).expect("it runs");
             println!(
-                "portable {portable:5} {:20} {:.1e}",
+                "compared: portable {portable:5} {:20} {:.1e}",
                 golden.name, report.error
             );
             assert!(report.error <= 1e-2, "{}: {report:?}", golden.name);

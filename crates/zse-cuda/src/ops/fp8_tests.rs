@@ -37,6 +37,8 @@ impl Lab {
             .allocate("a test", bytes.max(256))
             .expect("memory");
         self.device.clear(&memory).expect("it is cleared");
+        // What is loaded comes on other streams.
+        self.device.synchronize().expect("it ends");
         self.kept.push(memory);
         self.kept[self.kept.len() - 1].at()
     }

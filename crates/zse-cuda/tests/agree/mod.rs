@@ -4,15 +4,20 @@ use zse_cuda::{CudaBackend, Kernels};
 use zse_model::conformance::{Case, nmse};
 use zse_model::reference::Reference;
 
-/// The kernels that this machine can run.
+#[path = "../share/mod.rs"]
+mod share;
+
+/// The kernels that this machine can run; our own for this card alone where a checker looks at them.
 pub(crate) fn kernels() -> impl Iterator<Item = Kernels> {
-    let found = zse_cuda::cublas();
-    Kernels::ALL
-        .into_iter()
-        .filter(move |kernels| !kernels.cublas || found.is_some())
+    let (found, one) = (zse_cuda::cublas(), share::kernels());
+    Kernels::ALL.into_iter().filter(move |&kernels| match one {
+        Some(one) => kernels == one,
+        None => !kernels.cublas || found.is_some(),
+    })
 }
 
-/// Runs every case with all kernels: those for this card and the portable ones, with cuBLASLt and without.
+/// Runs every case, or this process's share of them, with all kernels: those for this card and the portable ones, with
+/// cuBLASLt and without.
 ///
 /// # Panics
 /// If one fails, or is further from the reference than its tolerance.
@@ -20,7 +25,7 @@ pub(crate) fn compare(cases: &[Case]) {
     let backends = kernels().map(|kernels| CudaBackend::with(0, kernels).expect("a GPU"));
     let backends: Vec<CudaBackend> = backends.collect();
     let mut failures = Vec::new();
-    for case in cases {
+    for case in share::of(cases) {
         let (expected, _) = case.run(&Reference).expect("the reference runs everything");
         for backend in &backends {
             match case.run(backend) {
@@ -32,6 +37,7 @@ pub(crate) fn compare(cases: &[Case]) {
                 Err(e) => failures.push(format!("{backend:?} {}: {e}", case.name)),
             }
         }
+        println!("compared: {}", case.name);
     }
     assert!(
         failures.is_empty(),
