@@ -8,6 +8,8 @@ mod log;
 mod machine;
 mod report;
 mod resolve;
+#[cfg(unix)]
+mod restart;
 mod term;
 
 use std::io;

@@ -23,5 +23,5 @@ mod ops;
 mod weights;
 
 pub use backend::{CudaBackend, Kernels};
-pub use device::{Gpu, Watch, cublas, energy, gpus};
+pub use device::{Gpu, Watch, cublas, energy, gpus, is_broken, is_failed};
 pub use error::CudaError;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zse::GpuState;
+
 use crate::registry::Registry;
 
 /// Settings of a server. The defaults are safe: loopback only, and every limit set.
@@ -54,7 +56,14 @@ pub struct Config {
     pub adapter_folders: Vec<PathBuf>,
     /// Told about failures that clients only hear of in general words.
     pub report: Report,
+    /// How this process stands with its GPUs, where the server is to end once they are broken
+    /// ([`Ended::Broken`](crate::Ended)), so that another process can take its place; asked several times a second.
+    /// `None`: it serves on, and models on such a GPU fail.
+    pub gpu_state: Option<AskGpu>,
 }
+
+/// Says how a process stands with its GPUs.
+pub type AskGpu = Arc<dyn Fn() -> GpuState + Send + Sync>;
 
 /// Where a server's failures are written.
 pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
@@ -82,6 +91,7 @@ impl Default for Config {
             registry: None,
             adapter_folders: Vec::new(),
             report: Arc::new(|_| {}),
+            gpu_state: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The one error of the API, in OpenAI's shape.
 
+mod failure;
+
 use std::fmt::Display;
 
 use crate::routes::{anthropic, ollama, responses};
@@ -145,14 +147,6 @@ impl ApiError {
                 "invalid_request_error",
                 format!("there is no stored response '{id}'; the oldest are forgotten first"),
             )
-        }
-    }
-
-    /// A model that cannot be loaded; `why` is not for clients.
-    pub(crate) fn cannot_load(name: &str, why: String) -> Self {
-        Self {
-            message: format!("the model '{name}' cannot be loaded; the server's log says why"),
-            ..Self::internal(why)
         }
     }
 
@@ -518,7 +512,7 @@ impl From<zse::Error> for ApiError {
                     )
                 }
             }
-            _ => Self::internal(error.to_string()),
+            _ => Self::failure(error.to_string(), zse::gpu_state()),
         }
     }
 }

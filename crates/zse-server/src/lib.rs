@@ -49,7 +49,7 @@ mod state;
 mod usage;
 mod waiting;
 
-pub use config::{Config, Report, ServeError};
+pub use config::{AskGpu, Config, Report, ServeError};
 pub use models::{LoadTimes, Served};
 pub use registry::{LoadBy, Registry, Verdict};
-pub use server::Server;
+pub use server::{Ended, Server};

@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, watch};
+use zse::GpuState;
 
 use crate::config::{Config, ServeError};
 use crate::connection::Connection;
@@ -34,6 +35,8 @@ const SEND_BUFFER: u32 = 128 << 10;
 const BUFFER: usize = 64 << 10;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
+/// How often it is asked whether the GPU can still be used.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A server that has its port. It serves once it [runs](Self::run); until then, clients wait.
 pub struct Server {
@@ -43,12 +46,35 @@ pub struct Server {
     address: SocketAddr,
 }
 
+/// Why a server has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// This process can use its GPU no more ([`Config::gpu_state`]). Clients that connect wait at this listener for the
+    /// server that takes its place ([`Server::on`]).
+    Broken(StdListener),
+}
+
 impl Server {
     /// Checks the settings and takes the port.
     ///
     /// # Errors
     /// If the settings are not safe, or the port is taken.
     pub fn bind(config: Config) -> Result<Self, ServeError> {
+        Self::new(config, None)
+    }
+
+    /// Checks the settings and takes the port over from a server that has ended: `listener` instead of
+    /// [`Config::address`], which the settings are checked for.
+    ///
+    /// # Errors
+    /// If the settings are not safe, or `listener` is none.
+    pub fn on(listener: StdListener, config: Config) -> Result<Self, ServeError> {
+        Self::new(config, Some(listener))
+    }
+
+    fn new(config: Config, taken: Option<StdListener>) -> Result<Self, ServeError> {
         config.check()?;
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let runtime = Builder::new_multi_thread()
@@ -59,10 +85,13 @@ impl Server {
             .enable_all()
             .build()
             .map_err(ServeError::Runtime)?;
-        let listener = runtime.block_on(async { listen(config.address) });
+        let listener = match taken {
+            Some(listener) => listener.set_nonblocking(true).map(|()| listener),
+            None => runtime.block_on(async { listen(config.address)?.into_std() }),
+        };
         let listener = listener.and_then(|listener| {
             let address = listener.local_addr()?;
-            Ok((listener.into_std()?, address))
+            Ok((listener, address))
         });
         let (listener, address) = listener.map_err(|source| ServeError::Listen {
             address: config.address,
@@ -99,8 +128,8 @@ impl Server {
         aliases(models, &self.config).map(|_| ())
     }
 
-    /// Serves `models` until `stop` is ready; then takes no more connections, and waits up to
-    /// [`Config::drain`] for the requests that run.
+    /// Serves `models` until `stop` is ready, or the GPU is broken where [`Config::gpu_state`] tells; then takes no more
+    /// connections, and waits up to [`Config::drain`] for the requests that run.
     ///
     /// # Errors
     /// If their names are not sound: see [`check`](Self::check).
@@ -108,20 +137,22 @@ impl Server {
         self,
         models: Vec<Served>,
         stop: impl Future<Output = ()>,
-    ) -> Result<(), ServeError> {
+    ) -> Result<Ended, ServeError> {
         let app = Arc::new(App::new(models, self.config)?);
         let listen_error = |source| ServeError::Listen {
             address: self.address,
             source,
         };
-        self.runtime.block_on(async {
+        let ended = self.runtime.block_on(async {
             let listener = TcpListener::from_std(self.listener).map_err(listen_error)?;
-            accept(&app, listener, stop).await;
-            Ok(())
+            match accept(&app, listener, stop).await {
+                Some(listener) => listener.into_std().map(Ended::Broken).map_err(listen_error),
+                None => Ok(Ended::Stopped),
+            }
         })?;
         // What still runs is cancelled with its connection.
         self.runtime.shutdown_timeout(Duration::from_secs(1));
-        Ok(())
+        Ok(ended)
     }
 }
 
@@ -174,8 +205,24 @@ fn interruption() -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
 /// How long answers that are cut off have to say so.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Takes connections until `stop`, then waits for them.
-async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) {
+/// Ready once the process can use its GPU no more.
+async fn broken(app: &App) {
+    let Some(state) = &app.config.gpu_state else {
+        return std::future::pending().await;
+    };
+    while state() != GpuState::Broken {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes connections until `stop`, or until the GPU is broken, then waits for them; gives the listener in the second
+/// case.
+async fn accept(
+    app: &Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Option<TcpListener> {
+    let mut stop = std::pin::pin!(stop);
     let service = routes::router(app);
     let (stopping, stopped) = watch::channel(false);
     let places = app.config.max_connections.clamp(1, u32::MAX as usize >> 4);
@@ -200,16 +247,31 @@ async fn accept(app: &Arc<App>, listener: TcpListener, stop: impl Future<Output 
             }
         }
     };
+    let mut is_broken = false;
     tokio::select! {
         biased;
-        () = stop => {}
+        () = &mut stop => {}
+        () = broken(app) => is_broken = true,
         () = app.models.watch() => {}
         () = serve => {}
     }
-    drop(listener);
+    // Kept open, it lets those who connect now wait for the next process.
+    let mut listener = Some(listener).filter(|_| is_broken);
     let _ = stopping.send(true);
     app.downloads.stop();
-    let all = || connections.acquire_many(places as u32);
+    let mut drained = std::pin::pin!(drain(app, &connections, places as u32));
+    tokio::select! {
+        () = &mut drained => return listener,
+        // Told to stop, it does not start again.
+        () = &mut stop, if is_broken => listener = None,
+    }
+    drained.await;
+    listener
+}
+
+/// Waits until all `places` for connections are free; not for ever.
+async fn drain(app: &App, connections: &Semaphore, places: u32) {
+    let all = || connections.acquire_many(places);
     if tokio::time::timeout(app.config.drain, all()).await.is_err() {
         // Answers that are not at their end say so.
         app.cut_off.send_replace(true);

@@ -165,6 +165,30 @@ impl LoadOptions {
     }
 }
 
+/// How a process stands with its GPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GpuState {
+    /// None has failed, or it was set up again since.
+    #[default]
+    Sound,
+    /// One has failed, and models are not loaded onto it again yet.
+    Failed,
+    /// One has failed, and its driver gives this process no new context: only another process can use it.
+    Broken,
+}
+
+/// How this process stands with its GPUs; always sound in a build for CPUs.
+#[must_use]
+pub fn gpu_state() -> GpuState {
+    #[cfg(feature = "cuda")]
+    match (zse_cuda::is_broken(), zse_cuda::is_failed()) {
+        (true, _) => return GpuState::Broken,
+        (false, true) => return GpuState::Failed,
+        (false, false) => {}
+    }
+    GpuState::Sound
+}
+
 /// Loads a model onto a GPU again.
 #[cfg(feature = "cuda")]
 struct Reload {

@@ -51,7 +51,7 @@ mod words;
 
 pub use adapters::{AdapterInfo, AdapterSource};
 pub use chat::ChatRequest;
-pub use device::Device;
+pub use device::{Device, GpuState, gpu_state};
 pub use engine::Engine;
 pub use error::Error;
 pub use generation::{Chunk, Generation, Progress};

@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use zse::plan::{Goal, Mode, plan};
 use zse::{LoadOptions, ModelSource, SwapConfig, SwapDisk};
+#[cfg(unix)]
+use zse_server::Ended;
 use zse_server::{Config, Registry, ServeError, Served, Server};
 
 use crate::args::{Global, Room, ServeArgs};
+#[cfg(unix)]
+use crate::restart;
 use crate::{Usage, log, resolve};
 
 /// The variable that may hold a key.
@@ -50,10 +54,21 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         registry: registry(args, global),
         adapter_folders: args.lora_dir.clone(),
         report: Arc::new(|what| log::warn(format_args!("{what}"))),
+        // Where a process cannot become another one, it serves on with what still works.
+        #[cfg(unix)]
+        gpu_state: restart::gpu_state(),
         ..Config::default()
     };
+    #[cfg(unix)]
+    let (restart, taken) = restart::Restart::begin(config.address, global.device)?;
+    #[cfg(not(unix))]
+    let taken = None;
     // Before the models: a port that is taken should not cost the time to load them.
-    let server = Server::bind(config).map_err(|error| match error {
+    let server = match taken {
+        Some(listener) => Server::on(listener, config),
+        None => Server::bind(config),
+    };
+    let server = server.map_err(|error| match error {
         ServeError::NoKey { .. } | ServeError::BadKey => Usage(error.to_string()).into(),
         other => anyhow::Error::from(other),
     })?;
@@ -77,8 +92,11 @@ pub(crate) fn run(args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         start.elapsed().as_secs_f64()
     )?;
     out.flush()?;
-    server.run(served, stop)?;
-    Ok(())
+    match server.run(served, stop)? {
+        #[cfg(unix)]
+        Ended::Broken(listener) => Err(restart.again(listener)),
+        _ => Ok(()),
+    }
 }
 
 /// All models: those that are named, then those of the folders.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::common::{command, zse};
 
@@ -18,7 +18,12 @@ struct Server {
 impl Server {
     fn start(args: &[&str]) -> Self {
         let mut command = command(&["serve", "--port", "0"]);
-        command.args(args).env_remove("ZSE_API_KEY");
+        command.args(args);
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        command.env_remove("ZSE_API_KEY");
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         let mut server = Self {
@@ -27,19 +32,21 @@ impl Server {
             address: String::new(),
             said: String::new(),
         };
-        while server.address.is_empty() {
+        server.address = server.listens();
+        server
+    }
+
+    /// Reads what it says until it listens; gives where.
+    fn listens(&mut self) -> String {
+        loop {
             let mut line = String::new();
-            let read = server.out.read_line(&mut line).expect("text");
-            assert_ne!(read, 0, "{}", server.said);
+            let read = self.out.read_line(&mut line).expect("text");
+            assert_ne!(read, 0, "{}", self.said);
             match line.strip_prefix("listening on http://") {
-                None => server.said.push_str(&line),
-                Some(rest) => {
-                    let address = rest.split(' ').next().expect("an address");
-                    server.address = address.to_owned();
-                }
+                None => self.said.push_str(&line),
+                Some(rest) => return rest.split(' ').next().expect("an address").to_owned(),
             }
         }
-        server
     }
 
     fn get(&self, path: &str, headers: &str) -> String {
@@ -193,6 +200,67 @@ fn a_signal_ends_it_in_order() {
         server.out.read_to_string(&mut rest).expect("text");
         assert_eq!(rest, "");
     }
+}
+
+/// The builds that are tested take a file for a GPU that has failed (see `restart.rs`).
+#[cfg(unix)]
+#[test]
+fn behind_a_broken_gpu_it_starts_again_in_its_place() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("broken");
+    let mut command = command(&["serve", "--port", "0", "--device", "cpu"]);
+    command
+        .env("ZSE_TEST_BREAK_GPU", &file)
+        .stderr(Stdio::piped());
+    let mut server = Server::of(command);
+    let done = AtomicBool::new(false);
+    let (starts, address) = (5, server.address.clone());
+    std::thread::scope(|scope| {
+        // Whoever asks meanwhile waits, and nobody is refused.
+        let asking = scope.spawn(|| {
+            let mut answers = 0;
+            while !done.load(Ordering::SeqCst) {
+                let mut stream = TcpStream::connect(&address).expect("it listens");
+                let request =
+                    "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+                let mut answer = String::new();
+                // What was accepted just before the process became another may be cut off.
+                let _ = stream.write_all(request.as_bytes());
+                let _ = stream.read_to_string(&mut answer);
+                answers += usize::from(answer.contains("\"status\":\"ok\""));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            answers
+        });
+        for _ in 0..starts {
+            std::fs::write(&file, "").unwrap();
+            assert_eq!(server.listens(), address);
+            assert_eq!(server.child.try_wait().unwrap(), None, "the same process");
+            assert!(server.get("/health", "").contains("ok"));
+        }
+        done.store(true, Ordering::SeqCst);
+        assert!(asking.join().expect("nobody is refused") > 0);
+    });
+    if cfg!(target_os = "linux") {
+        let input = format!("/proc/{}/fd/0", server.child.id());
+        assert_eq!(
+            std::fs::read_link(input).unwrap(),
+            std::path::Path::new("/dev/null")
+        );
+    }
+    // Where that does not help, it does not go on for ever.
+    std::fs::write(&file, "").unwrap();
+    let began = Instant::now();
+    assert_eq!(server.child.wait().unwrap().code(), Some(1));
+    assert!(began.elapsed() < Duration::from_secs(60));
+    let mut said = String::new();
+    let mut err = server.child.stderr.take().expect("piped");
+    err.read_to_string(&mut said).expect("text");
+    assert_eq!(said.matches("zse starts again").count(), starts, "{said}");
+    assert!(said.contains("5 times within 10 minutes before"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! opened again. Whether that helps is the driver's to say: after some faults it gives the process no other context.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use cudarc::driver::sys;
@@ -36,7 +36,9 @@ impl Health {
     }
 
     pub(crate) fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+        if !self.lost.swap(true, Ordering::AcqRel) {
+            FAILED.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Keeps the context from being reset while what comes back is there.
@@ -58,6 +60,23 @@ type Opened = (Weak<Context>, Arc<Health>);
 /// The contexts that were opened last, by GPU: all models on one share it.
 static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::new());
 
+/// Contexts that were lost and not opened again.
+static FAILED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the driver has refused this process a context after a fault.
+static BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether a GPU of this process has failed and was not opened again yet.
+pub fn is_failed() -> bool {
+    FAILED.load(Ordering::Acquire) > 0
+}
+
+/// Whether a GPU of this process has failed so that its driver gives no new context to it: only another process can
+/// use the GPU.
+pub fn is_broken() -> bool {
+    BROKEN.load(Ordering::Acquire)
+}
+
 impl Context {
     /// The context on GPU `ordinal`: that which is open, unless it is lost, or a new one.
     pub(crate) fn open(ordinal: usize) -> Result<Arc<Self>, CudaError> {
@@ -77,9 +96,15 @@ impl Context {
         }
         let context = Self::retain(found).map_err(|error| match was_lost {
             // Not every fault ends with the context: after some the driver refuses the process.
-            true => CudaError::Broken(error.to_string()),
+            true => {
+                BROKEN.store(true, Ordering::Release);
+                CudaError::Broken(error.to_string())
+            }
             false => error,
         })?;
+        if was_lost {
+            FAILED.fetch_sub(1, Ordering::AcqRel);
+        }
         let context = Arc::new(context);
         let health = Arc::clone(&context.health);
         opened.insert(ordinal, (Arc::downgrade(&context), health));

@@ -25,7 +25,7 @@ pub(crate) use cublas::{
 };
 pub(crate) use graph::Graph;
 pub(crate) use health::Health;
-pub use health::Watch;
+pub use health::{Watch, is_broken, is_failed};
 pub(crate) use memory::{Arena, DeviceMemory, HostMemory, PinnedMemory, Ptr};
 pub use nvml::{Gpu, energy, gpus};
 pub(crate) use stream::Stream;

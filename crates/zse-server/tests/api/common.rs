@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use zse::format::{Checkpoint, GgufWriter};
 use zse::{Engine, LoadOptions, ModelSource};
-use zse_server::{Config, Served, Server};
+use zse_server::{Config, Ended, Served, Server};
 
 /// Stops when dropped.
 pub(crate) struct Running {
@@ -18,7 +18,7 @@ pub(crate) struct Running {
     /// What the server reported.
     pub(crate) reports: Arc<Mutex<Vec<String>>>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Ended>>,
 }
 
 /// A model with room for four sequences.
@@ -71,7 +71,14 @@ pub(crate) fn serve_models(models: Vec<Served>, change: impl FnOnce(&mut Config)
         ..Config::default()
     };
     change(&mut config);
-    let server = Server::bind(config).expect("a free port");
+    run(Server::bind(config).expect("a free port"), models, reports)
+}
+
+pub(crate) fn run(
+    server: Server,
+    models: Vec<Served>,
+    reports: Arc<Mutex<Vec<String>>>,
+) -> Running {
     let (stop, stopped) = oneshot::channel();
     Running {
         address: server.address(),
@@ -79,7 +86,7 @@ pub(crate) fn serve_models(models: Vec<Served>, change: impl FnOnce(&mut Config)
         stop: Some(stop),
         thread: Some(std::thread::spawn(move || {
             let stopped = async { _ = stopped.await };
-            server.run(models, stopped).expect("it serves");
+            server.run(models, stopped).expect("it serves")
         })),
     }
 }
@@ -125,12 +132,23 @@ impl Answer {
 }
 
 impl Running {
+    /// Tells it to stop.
+    pub(crate) fn tell(&mut self) {
+        drop(self.stop.take());
+    }
+
     /// Stops it, and waits until it is gone.
     pub(crate) fn stop(&mut self) {
-        drop(self.stop.take());
+        self.tell();
         if let Some(thread) = self.thread.take() {
             thread.join().expect("no panic");
         }
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn ended(&mut self) -> Ended {
+        let thread = self.thread.take().expect("it runs");
+        thread.join().expect("no panic")
     }
 
     /// A connection whose reads end after a time that suffices on a busy machine.

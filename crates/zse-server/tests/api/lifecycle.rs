@@ -1,11 +1,16 @@
 //! Clients that go away, and a server that stops.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use zse::GpuState;
+use zse_server::{Config, Ended, Served, Server};
 
-use crate::common::{message, read, serve};
+use crate::common::{Running, load, message, read, run, serve};
 
 fn long(stream: bool) -> String {
     let body = json!({
@@ -89,6 +94,62 @@ fn a_stop_does_not_wait_for_ever_and_says_so() {
     assert_eq!(*end, "data: [DONE]");
     assert_eq!(whole.error(503)["code"], "server_stopping");
     assert!(whole.head.contains("retry-after: "), "{}", whole.head);
+}
+
+/// A server whose process cannot use its GPU any more once the flag is set.
+fn breakable() -> (Running, Arc<AtomicBool>) {
+    let broken = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&broken);
+    let state = move || match flag.load(Ordering::SeqCst) {
+        true => GpuState::Broken,
+        false => GpuState::Sound,
+    };
+    let server = serve(|config| config.gpu_state = Some(Arc::new(state)));
+    (server, broken)
+}
+
+#[test]
+fn behind_a_broken_gpu_clients_wait_for_the_next_server() {
+    let (mut server, broken) = breakable();
+    let mut running = server.connect();
+    let body = json!({
+        "prompt": "Once upon a time", "max_tokens": 300, "ignore_eos": true, "stream": true,
+    });
+    let request = message("POST", "/v1/completions", "", &body.to_string());
+    running.write_all(request.as_bytes()).unwrap();
+    running.read_exact(&mut [0; 100]).unwrap();
+    broken.store(true, Ordering::SeqCst);
+    let reader = std::thread::spawn(move || read(&mut running).body);
+    let Ended::Broken(listener) = server.ended() else {
+        panic!("nobody told it to stop");
+    };
+    // What another device computes comes to its end.
+    assert!(reader.join().unwrap().contains("data: [DONE]"));
+    let mut waiting = server.connect();
+    let request = message("GET", "/health", "", "");
+    waiting.write_all(request.as_bytes()).unwrap();
+    let next = Server::on(listener, Config::default()).unwrap();
+    assert_eq!(next.address(), server.address);
+    let models = vec![Served::new("builtin", load("builtin"))];
+    let mut next = run(next, models, Arc::default());
+    assert_eq!(read(&mut waiting).status, 200);
+    next.stop();
+    assert!(TcpStream::connect(server.address).is_err());
+}
+
+#[test]
+fn a_stop_counts_behind_a_broken_gpu_too() {
+    let (mut server, broken) = breakable();
+    let mut stream = server.connect();
+    stream.write_all(long(true).as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 100]).unwrap();
+    broken.store(true, Ordering::SeqCst);
+    // It takes no more connections once it has seen it.
+    std::thread::sleep(Duration::from_millis(600));
+    server.tell();
+    drop(stream);
+    assert!(matches!(server.ended(), Ended::Stopped));
+    assert!(TcpStream::connect(server.address).is_err());
 }
 
 #[test]
