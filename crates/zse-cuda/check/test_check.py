@@ -87,6 +87,14 @@ class Checkers(unittest.TestCase):
             self.assertEqual(sanitize.verdict(f"{line}\n{self.PASSED}", 0), line)
             self.assertEqual(sanitize.verdict(line, None), line)
 
+    def test_a_share_that_the_checker_lost_is_not_clean_and_hides_no_find(self):
+        lost = f"========= {sanitize.LOST}. Future records might be incomplete\n{self.PASSED}"
+        counted = "========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)\n"
+        race = "========= Error: Race reported between Write access at x and Read access at y"
+        self.assertEqual(sanitize.verdict(lost + counted, 9), "lost")
+        self.assertEqual(sanitize.verdict(lost + counted, None), counted.strip())
+        self.assertEqual(sanitize.verdict(f"{race}\n{lost}{counted}", 9), race)
+
 
 if __name__ == "__main__":
     unittest.main()
