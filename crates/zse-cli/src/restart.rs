@@ -4,9 +4,14 @@
 //! wait meanwhile.
 
 use std::env;
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -76,7 +81,14 @@ impl Restart {
             WITHIN.as_secs() / 60
         ));
         let times: Vec<String> = self.times.iter().map(u64::to_string).collect();
-        let error = replace(&executable, &times.join(" "), listener);
+        let mut arguments = env::args_os();
+        let name = arguments.next().unwrap_or_else(|| OsString::from("zse"));
+        let error = Command::new(&executable)
+            .arg0(name)
+            .args(arguments)
+            .env(VARIABLE, times.join(" "))
+            .stdin(OwnedFd::from(listener))
+            .exec();
         failed(error, &format!("{} does not start", executable.display()))
     }
 }
@@ -93,39 +105,8 @@ fn may_start(times: &mut Vec<u64>, now: u64) -> bool {
     times.len() <= MOST
 }
 
-/// Becomes a process of `executable` with the arguments of this one, its standard input a listener.
-#[cfg(unix)]
-fn replace(executable: &Path, times: &str, listener: TcpListener) -> io::Error {
-    use std::os::unix::process::CommandExt;
-    let mut arguments = env::args_os();
-    let name = arguments.next().unwrap_or_else(|| "zse".into());
-    std::process::Command::new(executable)
-        .arg0(name)
-        .args(arguments)
-        .env(VARIABLE, times)
-        .stdin(std::os::fd::OwnedFd::from(listener))
-        .exec()
-}
-
-/// See the other one.
-#[cfg(not(unix))]
-fn replace(_: &Path, _: &str, _: TcpListener) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "this system has no way for a process to take its own place",
-    )
-}
-
-/// See the other one: no process comes to be so.
-#[cfg(not(unix))]
-fn inherited(_: SocketAddr) -> io::Result<TcpListener> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// The listener that the process before left as standard input, which is empty from then on.
-#[cfg(unix)]
 fn inherited(address: SocketAddr) -> io::Result<TcpListener> {
-    use std::os::fd::AsFd;
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     let local = listener.local_addr()?;
     if local.ip() != address.ip() || ![0, local.port()].contains(&address.port()) {
@@ -133,7 +114,7 @@ fn inherited(address: SocketAddr) -> io::Result<TcpListener> {
         return Err(io::Error::other(what));
     }
     // Else the port would stay open until the process has ended.
-    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     Ok(listener)
 }
 
