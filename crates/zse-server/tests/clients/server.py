@@ -44,7 +44,7 @@ class ServerTest(unittest.TestCase):
 
     def impossible(self) -> tuple[dict, dict]:
         """A schema, and the biases with which an answer of it fails after its first words."""
-        data = json.dumps({"content": "~"}).encode()
+        data = json.dumps({"model": "builtin", "content": "~"}).encode()
         headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
         request = urllib.request.Request(f"{self.url}/tokenize", data, headers)
         with urllib.request.urlopen(request) as answer:
