@@ -3,18 +3,18 @@
 #![cfg(feature = "cuda")]
 
 mod agree;
-
-use std::sync::Arc;
+mod model;
 
 use zse_model::conformance::{Case, Fill, Rng, Synth, batch};
 use zse_model::executor::{Budget, KvType};
 use zse_model::program::{
     EmbedIndex, Mask, Paged, ProgramOutput, Rope, RopeScaling, RopeStyle, ValueId,
 };
-use zse_model::{AttentionSpec, Builder, Model, ModelInfo, TOP, Weights};
+use zse_model::{AttentionSpec, Builder, ModelInfo, TOP};
 use zse_quant::GgmlType;
 
 use agree::compare;
+use model::model;
 
 const VOCAB: usize = 61;
 
@@ -46,11 +46,6 @@ impl Heads {
                 .tensor(&table, GgmlType::F32, &shape, Fill::Normal(1.0))
                 .expect("a good tensor");
         }
-        let checkpoint = synth.finish().expect("a good checkpoint");
-        let mut b = Builder::new(&name, Arc::clone(&checkpoint));
-        let output = self.describe(&mut b);
-        let program = b.finish(output).expect("a good program");
-        let weights = Weights::new(checkpoint, &program).expect("its weights");
         let info = ModelInfo {
             architecture: "attention".to_owned(),
             name: name.clone(),
@@ -60,11 +55,7 @@ impl Heads {
             context: 2048,
             trained_context: 2048,
         };
-        let model = Arc::new(Model {
-            info,
-            program,
-            weights,
-        });
+        let model = model(info, synth, |b| self.describe(b));
         let budget = Budget {
             kv_type,
             ..Budget::for_context(1024, 3, 1024)

@@ -3,6 +3,7 @@
 #![cfg(feature = "cuda")]
 
 mod mixture;
+mod model;
 
 use std::sync::Arc;
 

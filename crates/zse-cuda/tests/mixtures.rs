@@ -4,6 +4,7 @@
 
 mod agree;
 mod mixture;
+mod model;
 
 use std::sync::Arc;
 

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use zse_model::conformance::{Fill, Synth};
 use zse_model::program::{Act, EmbedIndex, ProgramOutput};
-use zse_model::{Builder, Model, ModelInfo, TOP, Weights};
+use zse_model::{Builder, Model, ModelInfo, TOP};
 use zse_quant::GgmlType;
+
+use crate::model::model;
 
 pub(crate) struct Mixture {
     /// Of gate, up and down.
@@ -43,11 +45,6 @@ impl Mixture {
                 .tensor(tensor, ty, shape, Fill::Normal(deviation))
                 .expect("a good tensor");
         }
-        let checkpoint = synth.finish().expect("a good checkpoint");
-        let mut b = Builder::new(&name, Arc::clone(&checkpoint));
-        let output = self.describe(&mut b);
-        let program = b.finish(output).expect("a good program");
-        let weights = Weights::new(checkpoint, &program).expect("its weights");
         let info = ModelInfo {
             architecture: "mixture".to_owned(),
             name,
@@ -57,11 +54,7 @@ impl Mixture {
             context,
             trained_context: context,
         };
-        Arc::new(Model {
-            info,
-            program,
-            weights,
-        })
+        model(info, synth, |b| self.describe(b))
     }
 
     fn describe(&self, b: &mut Builder) -> ProgramOutput {
